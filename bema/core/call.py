@@ -1,0 +1,89 @@
+"""One call, and the one signature of everything callable.
+
+Law: a `Handler` takes a `Call`. Unary stays unary from end to end; a stream is an async iterator from end to end; the
+adapters between the two live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from bema.core.errors import Invalid
+
+__all__ = ["Call", "Handler", "Interceptor", "Stream", "Unary", "as_stream", "as_unary", "traceparent"]
+
+
+class Call:
+    """One invocation, seen by whoever handles it.
+
+    `arguments` are the decoded arguments by parameter name; `requests` is the incoming stream where the shape has one.
+    `metadata` is `str -> str` and travels to every hop, `traceparent` (W3C Trace Context) among it. `deadline` is in
+    seconds of the monotonic clock of this process, or None. Cancellation arrives as cancellation of the one task that
+    drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut.
+    """
+
+    __slots__ = ("arguments", "deadline", "id", "metadata", "peer", "requests", "route", "stopped")
+
+    def __init__(
+        self,
+        route: str = "",
+        arguments: dict[str, Any] | None = None,
+        *,
+        id: str = "",
+        metadata: dict[str, str] | None = None,
+        deadline: float | None = None,
+        requests: AsyncIterator[Any] | None = None,
+        peer: str = "",
+    ) -> None:
+        self.route = route
+        self.arguments = {} if arguments is None else arguments
+        self.id = id
+        self.metadata = {} if metadata is None else metadata
+        self.deadline = deadline
+        self.requests = requests
+        self.peer = peer
+        self.stopped = False
+
+    def is_stopped(self) -> bool:
+        return self.stopped
+
+    def stop_generating(self) -> None:
+        """Ask the handler to end early; it looks at `is_stopped()`."""
+        self.stopped = True
+
+
+Unary = Callable[[Call], Awaitable[Any]]
+Stream = Callable[[Call], AsyncIterator[Any]]
+Handler = Unary | Stream
+Interceptor = Callable[[Handler], Handler]
+
+
+def as_stream(unary: Unary) -> Stream:
+    """A stream of exactly one answer."""
+
+    async def stream(call: Call) -> AsyncIterator[Any]:
+        yield await unary(call)
+
+    return stream
+
+
+def as_unary(stream: Stream) -> Unary:
+    """The only answer of a stream; `Invalid` when there is none or a second one."""
+
+    async def unary(call: Call) -> Any:
+        answers = [answer async for answer in stream(call)]
+        if len(answers) != 1:
+            raise Invalid(f"{call.route or 'the stream'} gave {len(answers)} answers where one was asked for")
+        return answers[0]
+
+    return unary
+
+
+def traceparent(parent: str | None = None) -> str:
+    """A W3C `traceparent`: the parent's trace with a new span, or a new trace (https://www.w3.org/TR/trace-context/)."""
+    parts = parent.split("-") if parent else []
+    valid = len(parts) == 4 and len(parts[1]) == 32 and parts[1] != "0" * 32
+    trace = parts[1] if valid else secrets.token_hex(16)
+    return f"00-{trace}-{secrets.token_hex(8)}-{parts[3] if valid else '01'}"

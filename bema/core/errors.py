@@ -1,0 +1,359 @@
+"""Every failure bema reports, as one table.
+
+Law: an error is known by its code. The code alone decides the status that leaves each door (HTTP, gRPC, exit code) and
+the text that `bema explain CODE` prints; the exception class says what the caller should do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+
+class Problem(NamedTuple):
+    """One row of the table: the outward statuses of a code, its meaning and its remedy."""
+
+    http: int
+    grpc: int
+    exit: int
+    says: str
+    fix: str
+
+
+# gRPC numbers: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+# exit codes: 1 the user's fault, 2 ours, 3 not reachable, 4 not ready in time
+PROBLEMS: dict[str, Problem] = {
+    "internal": Problem(500, 13, 2, "bema itself failed.", "Report it with the trace id and the log lines around it."),
+    "invalid_argument": Problem(
+        422,
+        3,
+        1,
+        "A value does not fit the declared type.",
+        "Send what the signature asks for; the path names the field.",
+    ),
+    "bad_declaration": Problem(
+        500, 9, 1, "A class or function is declared in a way that can never work.", "Change the declaration it names."
+    ),
+    "bad_name": Problem(
+        422,
+        3,
+        1,
+        "A name breaks the naming rule.",
+        "Namespaces and components: a letter, then letters, digits, '_' or '-', at most 63. Endpoints: a Python"
+        " identifier. Deployments: lower-case letters, digits and '-', at most 63.",
+    ),
+    "bad_setting": Problem(
+        422, 3, 1, "A setting has a value it cannot take.", "`bema config show --origin` tells where it comes from."
+    ),
+    "not_found": Problem(
+        404, 5, 1, "There is nothing of that name, or it is not yours.", "`bema ls` lists what there is."
+    ),
+    "name_taken": Problem(
+        409, 6, 1, "A deployment of that name exists.", "Remove it with `bema rm NAME`, or choose another name."
+    ),
+    "already_served": Problem(
+        409,
+        6,
+        1,
+        "This runtime already serves an endpoint of that name.",
+        "Serve it once, or give one of them another name.",
+    ),
+    "unauthenticated": Problem(
+        401,
+        16,
+        1,
+        "No valid credential came with the request.",
+        "Send `Authorization: Bearer TOKEN`; `bema status` prints the token's file.",
+    ),
+    "forbidden": Problem(403, 7, 1, "The credential does not allow this.", "Use a credential that does."),
+    "too_large": Problem(
+        413, 8, 1, "A message or body is larger than its limit.", "Send less, or raise the limit it names."
+    ),
+    "overloaded": Problem(
+        503, 8, 3, "Every slot and every place in the queue is taken.", "Try again after the time it names."
+    ),
+    "unavailable": Problem(
+        503,
+        14,
+        3,
+        "No instance can take the call; nothing was sent, so trying again is safe.",
+        "Start the service, or wait until it is ready.",
+    ),
+    "disconnected": Problem(
+        502,
+        14,
+        3,
+        "The connection was lost after the call was sent: its outcome is unknown.",
+        "Repeat it only if running twice does no harm.",
+    ),
+    "stream_cut": Problem(
+        502,
+        14,
+        3,
+        "A stream ended before its producer finished it.",
+        "What came before is whole; ask again for the rest.",
+    ),
+    "deadline_exceeded": Problem(
+        504,
+        4,
+        4,
+        "The time given to the call ran out.",
+        "Give it more time, or find what was slow in the logs by trace id.",
+    ),
+    "cancelled": Problem(499, 1, 130, "The caller gave the call up.", "Nothing to do."),
+    "remote_error": Problem(
+        500,
+        2,
+        1,
+        "The service raised an error it had not declared.",
+        "The message names its type; the service's log has the traceback.",
+    ),
+    "protocol": Problem(
+        400,
+        13,
+        2,
+        "The peer spoke something that is not our protocol.",
+        "Check that both sides are bema and at most one minor version apart.",
+    ),
+    # deploying
+    "syntax_error": Problem(422, 3, 1, "The script is not valid Python.", "Mend the line it names."),
+    "script_too_large": Problem(413, 8, 1, "The script is larger than its limit.", "Move data out of the script."),
+    "pep723_malformed": Problem(
+        422,
+        3,
+        1,
+        "The script's `# /// script` block is not valid TOML, or a key has the wrong type.",
+        "Mend the line it names.",
+    ),
+    "pep723_unclosed": Problem(
+        422, 3, 1, "The script's `# /// script` block has no closing `# ///`.", "Add the closing line."
+    ),
+    "pep723_duplicated": Problem(422, 3, 1, "The script has more than one `# /// script` block.", "Keep one."),
+    "python_unavailable": Problem(
+        422,
+        9,
+        1,
+        "No Python on this machine satisfies `requires-python`.",
+        "Install one of that version, or widen the range.",
+    ),
+    "entry_not_found": Problem(
+        422,
+        3,
+        1,
+        "`[tool.bema] entry` names something the script does not have.",
+        "Name a class, an app or an MCP object of the script.",
+    ),
+    "build_failed": Problem(
+        424,
+        9,
+        1,
+        "The script's dependencies could not be locked or installed.",
+        "The resolver's text says which and why.",
+    ),
+    "start_failed": Problem(
+        503, 9, 4, "The script ended, or never listened.", "Its last log lines say why; `bema logs NAME` has the rest."
+    ),
+    "crash_loop": Problem(
+        503,
+        9,
+        4,
+        "The instance dies again and again.",
+        "Its last log lines say why; deploying a new version starts afresh.",
+    ),
+    "starting": Problem(
+        504, 4, 4, "The instance was not ready within the start limit.", "Wait and try again, or raise the limit."
+    ),
+    "building": Problem(
+        503, 14, 4, "The environment is still being built.", "Try again after the time in Retry-After."
+    ),
+    # the machine
+    "already_up": Problem(
+        409,
+        9,
+        1,
+        "Another `bema up` holds this state directory.",
+        "Use that one (`bema status`), or set BEMA_STATE_DIR.",
+    ),
+    "not_up": Problem(503, 14, 3, "No platform runs on this state directory.", "Start it with `bema up`."),
+    "port_in_use": Problem(
+        409, 9, 1, "A port that was asked for is taken.", "Stop what listens there, or ask for another port."
+    ),
+    "state_unwritable": Problem(
+        500, 9, 1, "The state directory cannot be written.", "Make it yours and writable, or set BEMA_STATE_DIR."
+    ),
+    "no_flock": Problem(
+        500,
+        9,
+        1,
+        "The file system of the state directory has no working flock.",
+        "Set BEMA_STATE_DIR to a local file system.",
+    ),
+    "store_newer": Problem(
+        500,
+        9,
+        1,
+        "The store was written by a newer bema.",
+        "Install that version or newer, or use another state directory.",
+    ),
+    "not_supported": Problem(
+        501, 12, 1, "This machine or this version cannot do that.", "The message says what would."
+    ),
+    "missing_extra": Problem(
+        501, 12, 1, "An optional dependency is not installed.", "Install the extra that the message names."
+    ),
+}
+
+
+class BemaError(Exception):
+    """Base of all errors of ours.
+
+    `code` is a key of `PROBLEMS`; `fix` overrides the table's remedy; `details` is plain data that travels to the
+    caller (a field path, a deployment id, log lines).
+    """
+
+    code: str = "internal"
+    retry_after: float | None = None
+    """Seconds after which trying again makes sense, where that is known."""
+
+    def __init__(self, message: str = "", *, code: str | None = None, fix: str | None = None, **details: Any) -> None:
+        if code is not None:
+            self.code = code
+        self.message = message or PROBLEMS[self.code].says
+        self.fix = fix or PROBLEMS[self.code].fix
+        self.details = details
+        super().__init__(self.message)
+
+    @property
+    def problem(self) -> Problem:
+        return PROBLEMS.get(self.code) or PROBLEMS["internal"]
+
+
+class Invalid(BemaError):
+    """What you sent is wrong; sending it again will not help."""
+
+    code = "invalid_argument"
+
+
+class BadDeclaration(BemaError, TypeError):
+    """A class, function or name is declared wrongly; raised when it is declared, never when it is called."""
+
+    code = "bad_declaration"
+
+
+class NotFound(BemaError):
+    code = "not_found"
+
+
+class Conflict(BemaError):
+    """Something of that name, or somebody in that role, is already there."""
+
+    code = "name_taken"
+
+
+class Denied(BemaError):
+    code = "unauthenticated"
+
+
+class Unavailable(BemaError):
+    """Nothing was sent: trying again, here or elsewhere, is safe."""
+
+    code = "unavailable"
+
+
+class Overloaded(Unavailable):
+    """The instance refused before running anything; `retry_after` is its hint in seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
+class Disconnected(BemaError):
+    """The connection went away after the call was written: whether it ran is unknown."""
+
+    code = "disconnected"
+
+
+class StreamCut(BemaError):
+    """A stream ended without its end: a stop, a failure or a lost connection."""
+
+    code = "stream_cut"
+
+
+class DeadlineExceeded(BemaError, TimeoutError):
+    code = "deadline_exceeded"
+
+
+class TooLarge(BemaError):
+    code = "too_large"
+
+
+class ProtocolError(BemaError):
+    """The peer broke the protocol; the connection is closed, the process lives on."""
+
+    code = "protocol"
+
+
+class RemoteError(BemaError):
+    """The service raised something it had not declared.
+
+    `type` is the remote exception's qualified name, `traceback` its text as it was on the other side.
+    """
+
+    code = "remote_error"
+
+    def __init__(self, message: str = "", *, type: str = "", traceback: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.type = type
+        self.traceback = traceback
+
+
+class Refused(BemaError):
+    """The machine, its files or its settings do not allow it: one line, exit 1, no traceback."""
+
+    code = "not_supported"
+
+
+class Failed(BemaError):
+    """A build or a start did not succeed; `details` carries the text and the last log lines."""
+
+    code = "start_failed"
+
+
+def as_json(error: BemaError, trace_id: str = "") -> dict[str, Any]:
+    """The body every HTTP door answers with: `{"error": {"code", "message", "fix", "trace_id", ...details}}`."""
+    return {
+        "error": {"code": error.code, "message": error.message, "fix": error.fix, "trace_id": trace_id, **error.details}
+    }
+
+
+class _Classes:
+    """The class that a code is raised as when it arrives from elsewhere."""
+
+    by_code: ClassVar[dict[str, type[BemaError]]] = {
+        cls.code: cls
+        for cls in (
+            Invalid,
+            BadDeclaration,
+            NotFound,
+            Conflict,
+            Denied,
+            Unavailable,
+            Overloaded,
+            Disconnected,
+            StreamCut,
+            DeadlineExceeded,
+            TooLarge,
+            ProtocolError,
+            RemoteError,
+        )
+    }
+
+
+def of_code(code: str, message: str, **details: Any) -> BemaError:
+    """Rebuild an error from its code, as its class where that is one of ours."""
+    if code not in PROBLEMS:
+        return BemaError(message, code="internal", remote_code=code, **details)
+    cls = _Classes.by_code.get(code)
+    return cls(message, **details) if cls else BemaError(message, code=code, **details)

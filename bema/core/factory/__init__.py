@@ -1,0 +1,1 @@
+"""Anything replaceable: where its implementations are named, chosen and made."""

@@ -1,0 +1,85 @@
+"""Instance: what a running process says of itself, and the one table of the states it passes through."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import ProtocolError
+from bema.core.naming import show_instance_id
+from bema.core.spec import Shape
+
+
+class State(enum.StrEnum):
+    """The life of an instance. The process runs this table from inside, its launcher from outside."""
+
+    NEW = "new"  # decided, no process yet
+    STARTING = "starting"  # a process exists, nothing announced
+    SERVING = "serving"
+    DRAINING = "draining"  # finishes what it has, takes nothing new
+    GONE = "gone"  # ended as asked
+    FAILED = "failed"  # ended otherwise
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.STARTING, State.GONE, State.FAILED}),
+    State.STARTING: frozenset({State.SERVING, State.DRAINING, State.GONE, State.FAILED}),
+    State.SERVING: frozenset({State.DRAINING, State.GONE, State.FAILED}),
+    State.DRAINING: frozenset({State.GONE, State.FAILED}),
+    State.GONE: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+def move(now: State, to: State) -> State:
+    """The next state, or `ProtocolError`: the one place where an illegal move fails."""
+    if to not in MOVES[now]:
+        raise ProtocolError(f"an instance cannot go from {now.value} to {to.value}")
+    return to
+
+
+class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller must know of one endpoint."""
+
+    name: str
+    shape: Shape = Shape.UNARY
+    idempotent: bool = False
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One running process of a service, as Discovery shows it.
+
+    `addresses` maps a protocol to where it is spoken, best first: `{"rpc": ("unix:/run/x.sock", "tcp:127.0.0.1:4100"),
+    "http": ("unix:/run/y.sock",)}`. `token` is what a peer must show; records are readable by their user alone.
+    Times are integer microseconds UTC.
+    """
+
+    id: int
+    namespace: str
+    component: str
+    endpoints: tuple[EndpointInfo, ...] = ()
+    addresses: dict[str, tuple[str, ...]] = {}
+    state: State = State.SERVING
+    deployment: str = ""  # uuid, empty for a process started by hand
+    version: str = ""
+    pid: int = 0
+    process_start: int = 0  # start time of `pid` in clock ticks since boot (field 22 of /proc/pid/stat)
+    host: str = ""
+    token: str = ""
+    fence: int = 0
+    since: int = 0
+    stalled: bool = False  # its event loop does not turn; a mark beside the state, not a state
+    data: dict[str, Any] = {}  # runtime data that the service published about itself
+
+    @property
+    def component_address(self) -> str:
+        return f"{self.namespace}.{self.component}"
+
+    @property
+    def label(self) -> str:
+        return show_instance_id(self.id)
+
+    def routable(self) -> bool:
+        return self.state is State.SERVING and not self.stalled

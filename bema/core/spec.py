@@ -1,0 +1,82 @@
+"""ServiceSpec: what a class says about itself, read once by the decorators, kept by nobody else.
+
+Rooms add what they know under their own key of `facts`; serving, packaging, OpenAPI, typed clients and the console read it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class Shape(enum.StrEnum):
+    """How a call moves: how many requests go in, how many answers come out."""
+
+    UNARY = "unary"
+    STREAM = "stream"  # one request, many answers
+    COLLECT = "collect"  # many requests, one answer
+    BOTH = "both"  # many of each
+
+    @property
+    def streams_in(self) -> bool:
+        return self in (Shape.COLLECT, Shape.BOTH)
+
+    @property
+    def streams_out(self) -> bool:
+        return self in (Shape.STREAM, Shape.BOTH)
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of an endpoint; `type` is the resolved annotation (`Any` where there is none)."""
+
+    name: str
+    type: Any = Any
+    required: bool = True
+    default: Any = None
+
+
+class EndpointSpec(msgspec.Struct, frozen=True):
+    """One operation. `returns` is the type of one answer: of each item, where answers stream."""
+
+    name: str
+    shape: Shape
+    parameters: tuple[Parameter, ...] = ()
+    returns: Any = Any
+    doc: str = ""
+    attribute: str = ""  # the method's name on the class, where it differs from `name`
+    takes_call: str | None = None  # the parameter that receives the Call, if the signature asks for it
+    threaded: bool = False  # a plain `def`: it runs in a thread
+    idempotent: bool = False
+    facts: Mapping[str, Any] = {}
+
+
+class Hooks(msgspec.Struct, frozen=True):
+    """Attribute names of the marked methods, base classes first, each in order of definition."""
+
+    init: tuple[str, ...] = ()
+    shutdown: tuple[str, ...] = ()
+    entrypoint: str | None = None
+    liveness: tuple[str, ...] = ()
+    readiness: tuple[str, ...] = ()
+
+
+class ServiceSpec(msgspec.Struct, frozen=True):
+    """Pure data about one service class."""
+
+    name: str
+    namespace: str
+    doc: str = ""
+    endpoints: tuple[EndpointSpec, ...] = ()
+    hooks: Hooks = Hooks()
+    abstract: bool = False
+    facts: dict[str, Any] = {}
+
+    @property
+    def address(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+    def endpoint(self, name: str) -> EndpointSpec | None:
+        return next((e for e in self.endpoints if e.name == name), None)

@@ -1,0 +1,1 @@
+"""The meeting place: where instances register, are found, and are called."""
