@@ -44,6 +44,9 @@ PROBLEMS: dict[str, Problem] = {
     "bad_setting": Problem(
         422, 3, 1, "A setting has a value it cannot take.", "`bema config show --origin` tells where it comes from."
     ),
+    "usage": Problem(
+        422, 3, 1, "The command line cannot be read.", "`bema COMMAND --help` shows what the command takes."
+    ),
     "not_found": Problem(
         404, 5, 1, "There is nothing of that name, or it is not yours.", "`bema ls` lists what there is."
     ),

@@ -1,0 +1,79 @@
+"""The command line: a table of commands, each loaded when it is named.
+
+Law: this module imports no command. `bema --help` prints the table's own lines, so it costs the same however many
+commands there are; a test holds each line equal to the first line of its command's help.
+
+A command module parses and prints; the work is one call into the room below it. It looks like this:
+
+    import click
+    from bema.cli import output
+
+    @click.command()
+    @click.argument("name")
+    @output.json_option
+    def command(name: str, as_json: bool) -> None:
+        \"\"\"One line that is also the row's line below.\"\"\"
+        found = look_up(name)                            # raises a BemaError: cli/errors prints it, sets the exit code
+        if as_json:
+            output.print_json(found)                     # data: stdout
+        else:
+            output.print_table(("NAME", "STATE"), [(found.name, found.state)])
+        output.note("stop it with `bema rm NAME`")       # everything else: stderr
+
+A command with verbs of its own (`bema config show`) is a `click.Group` named `command`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import click
+
+from bema.cli import errors
+from bema.core.version import VERSION
+
+
+class Row(NamedTuple):
+    target: str  # "module:attribute"
+    help: str  # the first line of the command's docstring
+
+
+# in story order; a row appears together with its module
+COMMANDS: dict[str, Row] = {
+    "completion": Row("bema.cli.completion:command", "Print the completion script of a shell."),
+    "explain": Row("bema.cli.explain:command", "What an error code means and what to do about it."),
+}
+
+
+class Commands(click.Group):
+    """A click group that reads the table and imports a command when it is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        row = COMMANDS.get(cmd_name)
+        if row is None:
+            return None
+        module, _, attribute = row.target.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Turn Python classes and scripts into services."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The console script. Returns the exit code."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    return errors.edge(lambda: cli.main(args=argv, prog_name="bema", standalone_mode=False), errors.wants_json(argv))

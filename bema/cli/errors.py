@@ -1,0 +1,104 @@
+"""The edge of the command line: here, and only here, a failure becomes lines on stderr and an exit code.
+
+Exit codes: 0 done (a server after a full drain too), 1 your fault, 2 ours, 3 not reachable, 4 not ready in time,
+130 interrupted. `core/errors.PROBLEMS` gives each error code its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from bema.cli import output
+from bema.core.errors import BemaError, Invalid, as_json
+from bema.core.paths import state_dir
+
+INTERRUPTED = 130
+TRACEBACK_FILE = "traceback.txt"
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether `--json` was given; known without parsing, so that a line that cannot be parsed is answered in JSON too."""
+    return "--json" in (argv[: argv.index("--")] if "--" in argv else argv)
+
+
+def edge(command: Callable[[], object], in_json: bool = False) -> int:
+    """Run a command and return its exit code; nothing but `SystemExit` leaves here."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BemaError as error:
+        return _report(error, in_json)
+    except click.ClickException as error:
+        return _report(_of_click(error), in_json)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader has what it wanted; Python would fail once more when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:  # noqa: BLE001 - the process edge
+        return _report(_unexpected(error), in_json)
+
+
+def _report(error: BemaError, in_json: bool) -> int:
+    if _shows_traceback():
+        output.note("".join(traceback.format_exception(error)).rstrip())
+    if in_json:
+        output.note(msgspec.json.encode(as_json(error), enc_hook=str).decode())
+    else:
+        output.note(text_of(error))
+    return error.problem.exit
+
+
+def text_of(error: BemaError) -> str:
+    """An error as a person reads it: what and where, the fix, where there is more."""
+    what, *rest = error.message.splitlines() or [""]
+    head = f"{output.style('error', fg='red')} {error.code}: {what}"
+    log = error.details.get("log") or ()
+    body = [*rest, *([log] if isinstance(log, str) else log)]
+    return "\n".join(
+        (head, *(f"  | {line}" for line in body), f"  fix: {error.fix}", f"  more: bema explain {error.code}")
+    )
+
+
+def _of_click(error: click.ClickException) -> BemaError:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    fix = f"`{context.command_path} --help` shows what it takes." if context else None
+    found = Invalid(error.format_message(), code="usage", fix=fix)
+    found.__cause__ = error
+    return found
+
+
+def _unexpected(error: Exception) -> BemaError:
+    """Something of ours broke: keep the traceback where it can be found, and say where."""
+    text = "".join(traceback.format_exception(error))
+    kept = state_dir() / TRACEBACK_FILE
+    try:
+        _keep(kept, text)
+        fix = f"Report it with the traceback in {kept}."
+    except OSError:
+        if not _shows_traceback():
+            output.note(text.rstrip())
+        fix = "Report it with the traceback above."
+    found = BemaError(f"{type(error).__name__}: {error}", fix=fix)
+    found.__cause__ = error
+    return found
+
+
+def _keep(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+
+
+def _shows_traceback() -> bool:
+    return os.environ.get("BEMA_TRACEBACK", "") not in ("", "0")
