@@ -1,0 +1,355 @@
+#!/usr/bin/env python3
+"""Every task of this repository, with nothing but a Python of 3.11 or newer: `python3 dev.py VERB`.
+
+    up [ARGS]          make the environment, start the platform with the examples deployed; Ctrl-C drains it
+    test [ARGS]        make the environment, run everything that CI runs (ARGS go to pytest)
+    setup              make the environment
+    check [ARGS]       the quick inner loop: as `test`, without the whole stories (ARGS go to pytest)
+    bench NAME [ARGS]  one benchmark of bench/
+    soak NAME [ARGS]   one endurance run of bench/soak/
+    docs               the site in site/, reference pages made from the tables; warnings are errors
+    build              wheel and sdist in dist/, and the story run from the wheel in a clean environment
+
+Law: standard library only, safe to run again, and nothing is touched outside this folder but uv's cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+STAMP = VENV / ".bema-setup.json"
+EXAMPLES = ("worker.py", "api.py", "tools.py")
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+TOOLS = ("curl", "nginx", "wrk", "python3.12", "python3.13")
+
+
+def main(arguments: list[str]) -> int:
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is also read by the Python that is too old
+        stop(f"this is Python {sys.version.split()[0]}; bema needs 3.11 or newer", "run dev.py with a newer python3")
+    if os.name != "posix":
+        stop("the platform needs Linux or macOS", "on Windows use WSL")
+    verbs = {
+        "up": up,
+        "test": test,
+        "setup": setup,
+        "check": check,
+        "bench": bench,
+        "soak": soak,
+        "docs": docs,
+        "build": build,
+    }
+    if not arguments or arguments[0] not in verbs:
+        print(__doc__)
+        return 0 if arguments in (["-h"], ["--help"]) else 1
+    try:
+        return verbs[arguments[0]](arguments[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+# verbs
+
+
+def up(arguments: list[str]) -> int:
+    set_up(("platform",))
+    environment = tools_environment()
+    environment.setdefault("BEMA_STATE_DIR", str(ROOT / ".bema"))
+    seeds = [part for name in EXAMPLES for part in ("--seed", str(ROOT / "examples" / name))]
+    # exec: Ctrl-C, signals and the exit code are the platform's own
+    os.execve(BIN / "bema", ["bema", "up", *seeds, *arguments], environment)
+
+
+def setup(arguments: list[str]) -> int:
+    set_up(("dev",))
+    print(f"ready: {BIN}\nnext: python3 dev.py up   or   python3 dev.py test")
+    return 0
+
+
+def test(arguments: list[str]) -> int:
+    set_up(("dev",))
+    missing = [tool for tool in TOOLS if not runs(tool)]
+    if missing:
+        print(f"not found: {', '.join(missing)}; the tests that need them are skipped by name")
+    return run_stages(checks(), ["-n", "2", *arguments])
+
+
+def check(arguments: list[str]) -> int:
+    set_up(("dev",))
+    return run_stages(checks(), ["-n", "2", "-q", "-x", "-m", "not slow", *arguments])
+
+
+def bench(arguments: list[str]) -> int:
+    return run_module("bench", arguments)
+
+
+def soak(arguments: list[str]) -> int:
+    return run_module("bench.soak", arguments)
+
+
+def docs(arguments: list[str]) -> int:
+    set_up(("dev",))
+    run([BIN / "python", ROOT / "docs" / "generate.py"])
+    return subprocess.run([BIN / "zensical", "build", "--strict", "--clean"], cwd=ROOT, check=False).returncode
+
+
+def build(arguments: list[str]) -> int:
+    set_up(("dev",))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    run([BIN / "uv", "build", "--python", BIN / "python"])
+    wheel = next((ROOT / "dist").glob("*.whl"))
+    with tempfile.TemporaryDirectory(prefix="bema-build-") as folder:
+        clean = Path(folder) / "clean"
+        locked = Path(folder) / "requirements.txt"
+        run([BIN / "uv", "export", "-q", "--locked", "--extra", "platform", "--no-emit-project", "-o", locked])
+        run([BIN / "uv", "venv", "-q", "--python", BIN / "python", clean])
+        run([BIN / "uv", "pip", "install", "-q", "--python", clean / "bin/python", "-r", locked])
+        run([BIN / "uv", "pip", "install", "-q", "--python", clean / "bin/python", "--no-deps", wheel])
+        print(f"story from {wheel.name} in a clean environment", flush=True)
+        environment = {**tools_environment(), "BEMA_STORY_PYTHON": str(clean / "bin/python")}
+        story: Command = [BIN / "python", "-m", "pytest", "-q", "tests/stories/test_skeleton.py", *arguments]
+        return subprocess.run(story, cwd=ROOT, env=environment, check=False).returncode
+
+
+# the environment
+
+
+def set_up(extras: Sequence[str]) -> None:
+    """Make `.venv` what the lock says, unless it is already; one at a time per checkout."""
+    with only_one():
+        wanted = stamp_of(ROOT)
+        had = read_stamp()
+        if had.get("key") == wanted and set(extras) <= set(had.get("extras", ())) and (BIN / "bema").exists():
+            return
+        started = time.monotonic()
+        kept = had.get("root") in (None, str(ROOT)) and environment_works()
+        if not kept:
+            make_environment()
+        put_uv(locked_version("uv"))
+        known = sorted({*extras, *(had.get("extras", ()) if kept else ())})
+        say(f"syncing the locked packages ({', '.join(known)})")
+        command: Command = [BIN / "uv", "sync", "--locked", "--inexact", "--python", BIN / "python"]
+        run([*command, *(part for extra in known for part in ("--extra", extra))], quiet=True)
+        STAMP.write_text(json.dumps({"key": stamp_of(ROOT), "extras": known, "root": str(ROOT)}))
+        say(f"environment ready in {time.monotonic() - started:.1f} s")
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    import fcntl  # noqa: PLC0415 - not on Windows, where main() has refused by now
+
+    with (ROOT / ".dev.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another dev.py that sets up this checkout")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def stamp_of(root: Path) -> str:
+    """What the environment depends on; a checkout that was moved needs a new one."""
+    digest = hashlib.sha256(str(root).encode())
+    for file in (root / "uv.lock", root / "pyproject.toml", VENV / "pyvenv.cfg"):
+        digest.update(file.read_bytes() if file.exists() else b"-")
+    return digest.hexdigest()
+
+
+def read_stamp() -> dict[str, list[str] | str]:
+    try:
+        found = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def environment_works() -> bool:
+    try:
+        return subprocess.run([BIN / "python", "-c", "import pip"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def make_environment() -> None:
+    if importlib.util.find_spec("ensurepip") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        stop("this Python cannot make environments: ensurepip is missing", f"sudo apt install python{version}-venv")
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    run([sys.executable, "-m", "venv", "--clear", VENV])
+
+
+def put_uv(version: str) -> None:
+    try:
+        found = subprocess.run([BIN / "uv", "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        found = ""
+    if f" {version}" in found:
+        return
+    say(f"installing uv {version}")
+    pip: Command = [BIN / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    run([*pip, f"uv=={version}"], quiet=True)
+
+
+def locked_version(name: str) -> str:
+    """The version of a package in uv.lock."""
+    found = re.search(rf'^name = "{name}"\nversion = "([^"]+)"', (ROOT / "uv.lock").read_text(), re.MULTILINE)
+    if not found:
+        stop(f"uv.lock does not name {name}", "restore uv.lock from the repository")
+    return found[1]
+
+
+def tools_environment() -> dict[str, str]:
+    """The caller's environment with `.venv` first, and uv kept from fetching another Python."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONHOME")}
+    environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    environment["UV_PYTHON_DOWNLOADS"] = "never"
+    if CERTIFICATES.exists():  # the machine's own store, where it has one: it knows a company's proxy
+        environment.setdefault("UV_SYSTEM_CERTS", "1")
+    environment["UV_PROJECT_ENVIRONMENT"] = str(VENV)
+    return environment
+
+
+# running things
+
+
+Command = list["str | Path"]
+
+
+class Result(NamedTuple):
+    """One stage, or one part of the tests: what ran and how it went."""
+
+    name: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+
+
+def checks() -> dict[str, Command]:
+    return {
+        "format": [BIN / "ruff", "format", "--check", "."],
+        "lint": [BIN / "ruff", "check", "."],
+        "types": [BIN / "mypy"],
+        "contracts": [BIN / "lint-imports", "--no-logo"],
+    }
+
+
+def run_stages(stages: dict[str, Command], pytest: list[str]) -> int:
+    """Every stage, whatever the one before it said, then one line each; the last line is the total."""
+    results = [run_stage(name, command) for name, command in stages.items()]
+    results += run_tests(pytest)
+    print()
+    for result in results:
+        skipped = f", {result.skipped} skipped" if result.skipped else ""
+        verdict = "FAILED" if result.failed else "ok"
+        counts = f"{result.passed} passed, {result.failed} failed{skipped}"
+        print(f"{verdict:7} {result.name:10} {result.seconds:6.1f} s  {counts}")
+    failed = sum(result.failed for result in results)
+    print(f"{sum(result.passed for result in results)} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+def run_stage(name: str, command: Command) -> Result:
+    print(f"\n== {name}: {' '.join(shown(part) for part in command)}", flush=True)
+    started = time.monotonic()
+    code = subprocess.run(command, cwd=ROOT, env=tools_environment(), check=False).returncode
+    return Result(name, int(code == 0), int(code != 0), 0, time.monotonic() - started)
+
+
+def run_tests(arguments: list[str]) -> list[Result]:
+    """The test suite; the executed snippets of the documents and examples are counted by themselves."""
+    with tempfile.TemporaryDirectory(prefix="bema-test-") as folder:
+        report = Path(folder) / "report.xml"
+        ran = run_stage("tests", [BIN / "python", "-m", "pytest", *arguments, f"--junitxml={report}"])
+        cases = list(ET.parse(report).getroot().iter("testcase")) if report.exists() else []
+    snippets = [case for case in cases if "test_readme" in case.get("classname", "")]
+    others = [case for case in cases if case not in snippets]
+    results = [counted("tests", others, ran.seconds), counted("snippets", snippets, 0.0)]
+    if ran.failed and not any(result.failed for result in results):
+        results.append(ran._replace(name="pytest"))
+    return results
+
+
+def counted(name: str, cases: list[ET.Element], seconds: float) -> Result:
+    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return Result(name, len(cases) - failed - skipped, failed, skipped, seconds)
+
+
+def run_module(package: str, arguments: list[str]) -> int:
+    folder = ROOT.joinpath(*package.split("."))
+    names = sorted(file.stem for file in folder.glob("[a-z]*.py"))
+    if not arguments or arguments[0] not in names:
+        stop(f"name one of: {', '.join(names) or 'there is none'}", f"python3 dev.py {package.split('.')[-1]} NAME")
+    set_up(("dev",))
+    command: Command = [BIN / "python", "-m", f"{package}.{arguments[0]}", *arguments[1:]]
+    return subprocess.run(command, cwd=ROOT, env=tools_environment(), check=False).returncode
+
+
+def run(command: Command, quiet: bool = False) -> None:
+    """A step that must succeed; with `quiet` its output is shown only when it does not."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=tools_environment(),
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+    )
+    if done.returncode == 0:
+        return
+    if done.stdout:
+        print(done.stdout.rstrip(), file=sys.stderr)
+    stop(f"`{' '.join(shown(part) for part in command)}` ended with {done.returncode}", hint(done.stdout or ""))
+
+
+def hint(output: str) -> str:
+    if "certificate" in output.lower() and not CERTIFICATES.exists():
+        return "sudo apt install ca-certificates"
+    if "uv.lock" in output and "needs to be updated" in output:
+        return ".venv/bin/uv lock, then look at what changed"
+    return "the lines above say why; it is safe to run this again"
+
+
+def runs(tool: str) -> bool:
+    """Whether a tool is on PATH and starts: a shim of a version manager may be there and not work."""
+    found = shutil.which(tool)
+    if not found:
+        return False
+    if not tool.startswith("python"):
+        return True
+    return subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+
+
+def shown(part: str | Path) -> str:
+    return os.path.relpath(part, ROOT) if isinstance(part, Path) else part
+
+
+def say(text: str) -> None:
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+
+
+def stop(what: str, fix: str) -> NoReturn:
+    print(f"error: {what}\n  fix: {fix}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
