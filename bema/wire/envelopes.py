@@ -1,0 +1,93 @@
+"""What surrounds an operation on the wire: nothing, or `{id, content, metadata}`; and the reading of either.
+
+Law: one line or frame body in, one message out, or `ProtocolError`. The two directions have one reader each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import ProtocolError
+from bema.wire.handshake import encode
+from bema.wire.messages import FromModule, HttpAnswer, HttpQuestion, ToModule
+from bema.wire.registration import RegistrationReply, RegistrationRequest
+
+__all__ = ["Envelope", "Metadata", "encode", "http_response_line", "read_from_module", "read_to_module"]
+
+
+class Metadata(msgspec.Struct, kw_only=True, omit_defaults=True):
+    id: str | None = None
+    timestamp: int | None = None
+    source: str | None = None
+    destination: str | None = None
+    properties: dict[str, Any] | None = None
+
+
+class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """`id` is absent around an HTTP response on stdio, present on framed channels."""
+
+    id: str | None = None
+    content: Any
+    metadata: Metadata = msgspec.field(default_factory=Metadata)
+
+
+class _Wrapped(Envelope, kw_only=True):
+    content: msgspec.Raw
+
+
+class _Peek(msgspec.Struct):
+    op: Any = None
+    content: Any = None
+    request_type: Any = None
+    response_type: Any = None
+    status_code: Any = None
+    method: Any = None
+
+
+_peek = msgspec.json.Decoder(_Peek)
+_wrapped = msgspec.json.Decoder(_Wrapped)
+_from_module: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromModule)
+_to_module: msgspec.json.Decoder[Any] = msgspec.json.Decoder(ToModule)
+_by_key: dict[str, msgspec.json.Decoder[Any]] = {
+    "request_type": msgspec.json.Decoder(RegistrationRequest),
+    "response_type": msgspec.json.Decoder(RegistrationReply),
+    "status_code": msgspec.json.Decoder(HttpAnswer),
+    "method": msgspec.json.Decoder(HttpQuestion),
+}
+
+
+def read_from_module(line: bytes) -> Any:
+    """A message from a module: an operation, or an `Envelope` whose content is read too."""
+    return _read(line, _from_module)
+
+
+def read_to_module(line: bytes) -> Any:
+    """A message to a module, after the first line."""
+    return _read(line, _to_module)
+
+
+def http_response_line(answer: HttpAnswer, message_id: str, source: str) -> bytes:
+    """An HTTP response as the reference writes it on stdio: wrapped, and without `op`."""
+    bare = HttpAnswer(**{name: getattr(answer, name) for name in HttpAnswer.__struct_fields__})
+    metadata = Metadata(id=message_id, source=source, properties={"correlation_id": answer.request_id})
+    return encode(Envelope(content=bare, metadata=metadata))
+
+
+def _read(line: bytes, operations: msgspec.json.Decoder[Any]) -> Any:
+    try:
+        seen = _peek.decode(line)
+        if seen.op is None and seen.content is not None:
+            wrapped = _wrapped.decode(line)
+            content = _decoder(_peek.decode(wrapped.content), operations).decode(wrapped.content)
+            return Envelope(id=wrapped.id, content=content, metadata=wrapped.metadata)
+        return _decoder(seen, operations).decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"not a message of the module channel: {error}") from error
+
+
+def _decoder(seen: _Peek, operations: msgspec.json.Decoder[Any]) -> msgspec.json.Decoder[Any]:
+    if seen.op is not None:
+        return operations
+    return next((by_key for key, by_key in _by_key.items() if getattr(seen, key) is not None), operations)

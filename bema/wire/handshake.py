@@ -1,0 +1,203 @@
+"""The handshake: Init -> Announce -> Stop, between who launched and what was launched.
+
+Law: one table (`core.instance.MOVES`) is run from both ends. `Handshake` does not know sockets, pipes or clocks; it knows
+who may say what, and to which state each word leads. The three shapes are the module protocol's, field for field; all
+that is ours is an optional field, absent unless it was given.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+import msgspec
+
+from bema.core.errors import ProtocolError, Refused
+from bema.core.instance import EndpointInfo, State, move
+
+PROTOCOL = 1
+FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain")
+
+SecurityLevel = Literal["None", "Token", "Mtls"]
+Kind = Literal["service", "app", "mcp", "main", "asgi", "wsgi"]
+
+
+class Protocol(msgspec.Struct, frozen=True):
+    """The versions of this conversation that a side speaks."""
+
+    min: int
+    max: int
+
+
+class TcpChannel(msgspec.Struct, frozen=True):
+    address: str
+    tls_enabled: bool
+    required: bool
+
+
+class IpcChannel(msgspec.Struct, frozen=True):
+    socket_path: str
+    required: bool
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What of a script is run, and as what."""
+
+    kind: Kind
+    name: str = ""
+
+
+# In this file and in messages.py a default that is always written is given by a factory: `omit_defaults` leaves out
+# plain defaults only, so `= None` means "absent when None" and `= always(None)` means "null when None".
+def always(value: Any) -> Any:
+    return msgspec.field(default_factory=lambda: value)
+
+
+class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a launcher tells a process first. `listen` is `ip:port`, `unix:/path`, `tcp:ip:port` or a bare path."""
+
+    orchestrator_api: str
+    module_id: str
+    env: dict[str, str]
+    listen: str
+    tcp_channel: TcpChannel | None = None
+    ipc_channel: IpcChannel | None = None
+    auth_token: str | None = None
+    security_level: SecurityLevel = always("None")
+    # ours
+    protocol: Protocol | None = None
+    features: list[str] | None = None
+    instance: str | None = None  # label of the instance
+    deployment: str | None = None
+    version: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    listen_fd: int | None = None  # the listening socket, already bound
+    lease_fd: int | None = None  # an open file, locked: keep it open for life
+    drain_ms: int | None = None
+    script: str | None = None
+    entry: Entry | None = None
+    site: list[str] | None = None
+    platform: str | None = None
+    host: str | None = None  # "module:function" that serves what the script holds
+    listen_fds: dict[str, int] | None = None
+    settings: dict[str, Any] | None = None
+
+
+class EndpointAnnounce(msgspec.Struct, frozen=True, omit_defaults=True):
+    path: str
+    methods: list[str]
+    auth: str | None = None
+
+
+class Announce(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="op", tag="announce"):
+    """What a process answers once it listens: bind first, then announce."""
+
+    listen: str
+    endpoints: list[EndpointAnnounce]
+    # ours
+    instance: str | None = None
+    protocol: int | None = None
+    features: list[str] | None = None
+    kind: Kind | None = None
+    addresses: dict[str, list[str]] | None = None
+    operations: list[EndpointInfo] | None = None
+    phases: dict[str, int] | None = None
+
+
+class Stop(msgspec.Struct, omit_defaults=True, tag_field="op", tag="shutdown"):
+    deadline_ms: int | None = None
+    reason: str | None = None
+
+
+Word = Init | Announce | Stop
+
+
+class Side(enum.StrEnum):
+    INSIDE = "inside"  # the process
+    OUTSIDE = "outside"  # who launched it
+
+    @property
+    def opposite(self) -> Side:
+        return Side.OUTSIDE if self is Side.INSIDE else Side.INSIDE
+
+
+# word -> who says it, and the state it leads to
+_SAYS: dict[type[Word], tuple[Side, State]] = {
+    Init: (Side.OUTSIDE, State.STARTING),
+    Announce: (Side.INSIDE, State.SERVING),
+    Stop: (Side.OUTSIDE, State.DRAINING),
+}
+
+
+class Handshake:
+    """One end of the conversation; `state` is the state of the instance as this end knows it."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.state = State.NEW
+
+    def say(self, word: Word) -> bytes:
+        """The line that says `word`, and the move it makes; `ProtocolError` when it is not ours to say, or not now."""
+        self._turn(word, said_here=True)
+        return encode(word)
+
+    def hear(self, word: Word) -> State:
+        """The move that the peer's word makes; `ProtocolError` when it is not the peer's to say, or not now."""
+        self._turn(word, said_here=False)
+        return self.state
+
+    def ended(self, clean: bool) -> State:
+        """The process is over: cleanly once it was asked to stop (or by its own will), or otherwise."""
+        self.state = move(self.state, State.GONE if clean else State.FAILED)
+        return self.state
+
+    def _turn(self, word: Word, *, said_here: bool) -> None:
+        speaker, to = _SAYS[type(word)]
+        if (speaker is self.side) is not said_here:
+            raise ProtocolError(f"{type(word).__name__} is not the {speaker.opposite}'s to say")
+        self.state = move(self.state, to)
+
+
+_encoder = msgspec.json.Encoder()
+_init = msgspec.json.Decoder(Init)
+
+
+def encode(word: msgspec.Struct) -> bytes:
+    """One message as one line."""
+    return _encoder.encode(word) + b"\n"
+
+
+def read_init(line: bytes | str) -> Init:
+    """The first line to a process: a bare Init (an `op` in it is ignored), or `ProtocolError`."""
+    try:
+        return _init.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the first line is not an Init: {error}") from error
+
+
+def init_of(data: dict[str, Any]) -> Init:
+    """The same from data that was decoded already."""
+    try:
+        return msgspec.convert(data, Init)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"this is not an Init: {error}") from error
+
+
+def default_init(module_id: str) -> Init:
+    """What a process that was started by hand would have been told."""
+    return Init(orchestrator_api="", module_id=module_id, env={}, listen="")
+
+
+def agree(theirs: Protocol | None, ours: Protocol | None = None) -> int | None:
+    """The version both sides speak; None where the launcher does not name any, `Refused` where there is none."""
+    ours = ours or Protocol(PROTOCOL, PROTOCOL)
+    if theirs is None:
+        return None
+    best = min(theirs.max, ours.max)
+    if best < max(theirs.min, ours.min):
+        raise Refused(
+            f"the launcher speaks versions {theirs.min}-{theirs.max} of the handshake, this process {ours.min}-{ours.max}",
+            fix="Install versions of bema that are at most one minor version apart.",
+        )
+    return best
