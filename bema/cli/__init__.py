@@ -42,7 +42,9 @@ class Row(NamedTuple):
 
 # in story order; a row appears together with its module
 COMMANDS: dict[str, Row] = {
+    "config": Row("bema.cli.config:command", "Settings: every value and where it comes from."),
     "completion": Row("bema.cli.completion:command", "Print the completion script of a shell."),
+    "doctor": Row("bema.cli.doctor:command", "Look for the usual trouble on this machine."),
     "explain": Row("bema.cli.explain:command", "What an error code means and what to do about it."),
 }
 
