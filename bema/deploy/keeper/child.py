@@ -1,0 +1,205 @@
+"""One process, and all that the keeper holds of it: its channel, its log pipes, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .conduit import Conduit
+from .lines import Lines
+from .logs import Log
+from .loop import READ, WRITE, Loop, Timer
+from .processes import carries, kill_group, processes, spawn, start_of
+
+# a read is small, so that a child that floods its log costs the others milliseconds
+_READ = 16 * 1024
+_LAST_READS = 256
+_CHANNEL_SEND = 4 * 1024 * 1024
+_KILL_AFTER = 0.5  # seconds past the grace that was given
+
+
+class Order(NamedTuple):
+    """What to run. `descriptors` are inherited under their numbers; `marker` is a variable all its offspring carry."""
+
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    init: dict[str, Any]
+    descriptors: tuple[int, ...] = ()
+    marker: str = ""
+    by_signal: bool = False  # it does not read its channel: SIGTERM is its Stop
+
+
+Heard = Callable[["Child", dict[str, Any]], None]
+Ended = Callable[["Child", int | None, int | None], None]
+
+
+class Child:
+    def __init__(self, loop: Loop, order: Order, log: Log, line_limit: int, heard: Heard, ended: Ended) -> None:
+        self.order = order
+        self.log = log
+        self.announce: dict[str, Any] | None = None
+        self.stopping = False
+        self.since = time.time_ns() // 1000
+        self._loop = loop
+        self._heard = heard
+        self._ended = ended
+        self._killer: Timer | None = None
+        self._pipes: dict[int, tuple[str, Lines]] = {}
+        self._log_line = log.line_limit
+        self._line_limit = line_limit
+        self._paused = False
+
+    def launch(self, descriptor_limit: tuple[int, int]) -> None:
+        """Spawn it and say Init. `OSError` when it cannot be; nothing is held then."""
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as on_failure:
+            ours, channel = socket.socketpair()
+            theirs.callback(channel.close)
+            on_failure.callback(ours.close)
+            ends = {stream: self._pipe(theirs, on_failure) for stream in ("stdout", "stderr")}
+            self._process: subprocess.Popen[bytes] = spawn(
+                self.order.argv,
+                {**self.order.env, "BEMA_CHANNEL": str(channel.fileno())},
+                self.order.cwd,
+                stdout=ends["stdout"][1],
+                stderr=ends["stderr"][1],
+                descriptors={channel.fileno(), *self.order.descriptors},
+                descriptor_limit=descriptor_limit,
+            )
+            on_failure.pop_all()
+        self.pid = self._process.pid
+        self.process_start = start_of(self.pid)
+        self.channel = Conduit(ours, self._line_limit, _CHANNEL_SEND)
+        for stream, (reading, _) in ends.items():
+            self._pipes[reading] = (stream, Lines(self._log_line))
+            self._loop.watch(reading, READ, functools.partial(self._read_log, reading))
+        self.send(self.order.init)
+        self.log.note(f"started as process {self.pid}")
+
+    @staticmethod
+    def _pipe(theirs: contextlib.ExitStack, on_failure: contextlib.ExitStack) -> tuple[int, int]:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        theirs.callback(os.close, writing)
+        on_failure.callback(os.close, reading)
+        return reading, writing
+
+    # the channel
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.channel.send(message)
+        self._watch_channel()
+
+    def pause(self, paused: bool) -> None:
+        """Stop reading its channel while nobody takes what it says: its own writes will wait."""
+        if paused != self._paused:
+            self._paused = paused
+            self._watch_channel()
+
+    def _watch_channel(self) -> None:
+        events = (0 if self._paused else READ) | (WRITE if self.channel.unsent else 0)
+        if self.channel.closed or not events:
+            self._loop.forget(self.channel.socket)
+        else:
+            self._loop.watch(self.channel.socket, events, self._turn_channel)
+
+    def _turn_channel(self) -> None:
+        self.channel.flush()
+        if not self._paused:
+            self._receive()
+        self._watch_channel()
+
+    def _receive(self) -> int:
+        heard = self.channel.receive()
+        for sentence in heard.refused:
+            self.log.note(f"ignored on the channel: {sentence}", "warning")
+        for message in heard.messages:
+            if message.get("op") == "announce":
+                self.announce = {key: value for key, value in message.items() if key != "op"}
+            self._heard(self, message)
+        return len(heard.messages) + len(heard.refused)
+
+    # the logs
+
+    def _read_log(self, reading: int) -> bool:
+        """One read; False when there is nothing more now."""
+        stream, lines = self._pipes[reading]
+        try:
+            data = os.read(reading, _READ)
+        except BlockingIOError:
+            return False
+        self.log.write(stream, lines.feed(data) if data else lines.rest())
+        if not data:
+            self._close_pipe(reading)
+        return bool(data)
+
+    def _close_pipe(self, reading: int) -> None:
+        self._loop.forget(reading)
+        del self._pipes[reading]
+        os.close(reading)
+
+    # the end
+
+    def stop(self, grace: float, reason: str) -> None:
+        """Ask it to stop; after the grace its group is killed. Asking again replaces the grace."""
+        self.stopping = True
+        if self._killer is not None:
+            self._killer.cancel()
+        if self.order.by_signal or self.announce is None or self.channel.closed:
+            kill_group(self.pid, signal.SIGTERM)
+        else:
+            self.send({"op": "shutdown", "deadline_ms": int(grace * 1000), "reason": reason})
+        self._killer = self._loop.after(grace + _KILL_AFTER if grace > 0 else 0.0, self.kill)
+
+    def kill(self) -> None:
+        kill_group(self.pid, signal.SIGKILL)
+
+    def reaped(self, status: int) -> None:
+        """The process has ended: end its group, take its last words, let go of everything."""
+        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+        kill_group(self.pid, signal.SIGKILL)
+        self._kill_strays()
+        for reading in list(self._pipes):
+            for _ in range(_LAST_READS):
+                if not self._read_log(reading):
+                    break
+            if reading in self._pipes:
+                stream, lines = self._pipes[reading]
+                self.log.write(stream, lines.rest())
+                self._close_pipe(reading)
+        while not self.channel.closed and self._receive():
+            pass
+        self._loop.forget(self.channel.socket)
+        self.channel.close()
+        if self._killer is not None:
+            self._killer.cancel()
+        expected = self.stopping and code in (0, -signal.SIGTERM)
+        self.log.note(_how(code), "info" if expected else "error")
+        self.log.close()
+        self._ended(self, code if code >= 0 else None, -code if code < 0 else None)
+
+    def _kill_strays(self) -> None:
+        """Offspring that made sessions of their own are ours now (subreaper): they end with their instance."""
+        if not self.order.marker:
+            return
+        for process in processes():
+            if process.parent == os.getpid() and carries(process.pid, self.order.marker):
+                with contextlib.suppress(OSError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"ended by signal {-code}"

@@ -1,0 +1,155 @@
+"""The keeper put together: start, signals, the drain, the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from .config import Config
+from .instances import Instances
+from .link import Link
+from .loop import Loop
+from .processes import become_subreaper, raise_descriptor_limit, reap
+from .roster import Roster, write_atomically
+from .standing import Stander
+from .warden import Warden
+
+_FAILED = 2
+
+
+class Keeper:
+    def __init__(self, config: Config, loop: Loop) -> None:
+        become_subreaper()
+        descriptors = raise_descriptor_limit()
+        self._config = config
+        self._loop = loop
+        self._roster_file = config.state / "keeper.json"
+        self._up_file = config.state / "up.json"
+        self._roster = Roster(self._roster_file)
+        self._warden = Warden(self._roster_file)
+        self._link = Link(loop, config.line, self._link_broken)
+        self.instances = Instances(loop, config, self._roster, descriptors, self._link.tell)
+        self._link.serve(self.instances)
+        self._standers = [
+            Stander(
+                plan,
+                config,
+                loop,
+                self._roster,
+                self._link,
+                descriptors,
+                ready=self._ready,
+                hopeless=self._hopeless,
+            )
+            for plan in config.children
+        ]
+        self._code = 0
+        self._draining = False
+
+    def start(self) -> None:
+        self._warden.start()
+        self._loop.on_signal(signal.SIGCHLD, self._reap)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._loop.on_signal(number, lambda number=number: self._asked_to_stop(number))  # type: ignore[misc]
+        for stander in self._standers:
+            stander.start()
+
+    def _reap(self) -> None:
+        for pid, status in reap():
+            child = self.instances.child_of(pid)
+            for stander in self._standers:
+                if stander.child is not None and stander.child.pid == pid:
+                    child = stander.child
+            if child is not None:
+                child.reaped(status)
+            elif pid == self._warden.pid:
+                self._warden.start()
+
+    def _ready(self) -> None:
+        if not all(stander.was_ready for stander in self._standers):
+            return
+        up = {**self._config.up, "pid": os.getpid(), "started": time.time_ns() // 1000}
+        try:
+            write_atomically(self._up_file, json.dumps(up))
+        except OSError as error:
+            _say(f"bema: {self._up_file} cannot be written: {error.strerror}", error=True)
+        _say(self._config.banner)
+
+    def _hopeless(self, why: str) -> None:
+        if not self._draining:
+            _say(f"bema: {why}\n  its log: {self._config.state / 'logs' / 'bema'}", error=True)
+            self._code = _FAILED
+            self._drain()
+
+    def _link_broken(self, why: str) -> None:
+        """An orchestrator that cannot be talked to is as good as dead; the next one asks what runs."""
+        self._link.close()
+        for stander in self._standers:
+            if stander.plan.link and stander.child is not None and not self._draining:
+                stander.child.log.note(f"killed: its link is broken: {why}", "error")
+                stander.child.kill()
+
+    # the end
+
+    def _asked_to_stop(self, number: int) -> None:
+        if self._draining:
+            self._kill_all()
+            self._finish(128 + number)
+        else:
+            _say("bema: stopping; once more to stop at once", error=True)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Outside in: who takes requests finishes first, who starts processes goes last."""
+        self._draining = True
+        last = [stander for stander in self._standers if stander.plan.link]
+        first = [stander for stander in self._standers if not stander.plan.link]
+        self.instances.draining = True
+        self.instances.on_empty = lambda: self._stop(last, self._config.stop, lambda: self._finish(self._code))
+        self._stop(first, self._config.drain, lambda: self.instances.drain(self._config.stop))
+
+    def _stop(self, standers: list[Stander], grace: float, then: Callable[[], None]) -> None:
+        waiting = set(map(id, standers))
+
+        def gone(stander: Stander) -> None:
+            waiting.discard(id(stander))
+            if not waiting:
+                then()
+
+        if not standers:
+            then()
+        for stander in standers:
+            stander.drain(grace, lambda stander=stander: gone(stander))  # type: ignore[misc]
+
+    def _kill_all(self) -> None:
+        self.instances.kill()
+        for stander in self._standers:
+            if stander.child is not None:
+                stander.child.kill()
+
+    def _finish(self, code: int) -> None:
+        self.instances.close()
+        for stander in self._standers:
+            stander.close()
+        with contextlib.suppress(OSError):
+            self._up_file.unlink()
+        self._roster.close()
+        self._loop.stop(code)
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    """To the terminal, if it is still there."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def main(descriptor: int) -> int:
+    config = Config.read(descriptor)
+    loop = Loop()
+    Keeper(config, loop).start()
+    return loop.run()

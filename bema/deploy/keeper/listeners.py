@@ -1,0 +1,69 @@
+"""One listening socket per deployment: it outlives the instances, so a request that comes between two waits in it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+_BACKLOG = 1024
+
+
+class Listeners:
+    def __init__(self) -> None:
+        self._slots: dict[str, tuple[str, socket.socket]] = {}
+
+    def open(self, slot: str, address: str) -> tuple[str, socket.socket]:
+        """The slot's listener and its address as bound; made from `address` when there is none yet.
+
+        `OSError` when it cannot be bound, `ValueError` when `address` is none.
+        """
+        if slot not in self._slots:
+            listener = _bind(address)
+            bound = address if address.startswith("unix:") else "tcp:{}:{}".format(*listener.getsockname()[:2])
+            self._slots[slot] = (bound, listener)
+        return self._slots[slot]
+
+    def close(self, slot: str) -> None:
+        if slot in self._slots:
+            address, listener = self._slots.pop(slot)
+            listener.close()
+            if address.startswith("unix:"):
+                with contextlib.suppress(OSError):
+                    Path(address.removeprefix("unix:")).unlink()
+
+    def close_all(self) -> None:
+        for slot in list(self._slots):
+            self.close(slot)
+
+
+def _bind(address: str) -> socket.socket:
+    scheme, _, rest = address.partition(":")
+    if scheme == "unix":
+        return _bind_unix(Path(rest))
+    host, _, port = rest.rpartition(":")
+    if scheme != "tcp" or not port.isdecimal():
+        raise ValueError(f"{address!r} is not an address: unix:/path or tcp:host:port")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # whoever holds the state lock owns its sockets: what lies there is of a keeper that died
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,140 @@
+"""What the kernel is asked: spawn, parent-death signal, subreaper, groups and start times."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def become_subreaper() -> None:
+    """Orphans of our children become our children: they are reaped, and die with their group."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Allow ourselves all the descriptors we may have; returns what children get back."""
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (given[1], given[1]))
+    return given
+
+
+def spawn(
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    *,
+    stdout: int,
+    stderr: int,
+    descriptors: Collection[int],
+    descriptor_limit: tuple[int, int] | None = None,
+) -> subprocess.Popen[bytes]:
+    """A child in a session and group of its own that dies with us and holds only `descriptors`.
+
+    `OSError` when it cannot be: too many processes or descriptors, no such program or folder.
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            cwd=cwd,
+            close_fds=True,
+            pass_fds=tuple(descriptors),
+            start_new_session=True,
+            preexec_fn=_bound_to(os.getpid(), descriptor_limit),
+        )
+    except subprocess.SubprocessError as error:
+        raise OSError(f"the child could not be prepared: {error}") from error
+
+
+def _bound_to(keeper: int, descriptor_limit: tuple[int, int] | None) -> Callable[[], None]:
+    def prepare() -> None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != keeper:  # it died between fork and prctl
+            os._exit(1)
+        if descriptor_limit is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, descriptor_limit)
+
+    return prepare
+
+
+class Process(NamedTuple):
+    """One line of /proc."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    start: int
+
+
+def look(pid: int) -> Process | None:
+    """What /proc says of a process; None when there is none (a zombie is none)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        return None
+    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+
+
+def start_of(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 when it is gone."""
+    found = look(pid)
+    return found.start if found else 0
+
+
+def processes() -> Iterator[Process]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal() and (found := look(int(entry.name))) is not None:
+            yield found
+
+
+def carries(pid: int, marker: str) -> bool:
+    """Whether a process was started with `marker` (`NAME=value`) in its environment: its children inherit it."""
+    try:
+        return marker.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def kill_group(group: int, number: int) -> bool:
+    """Signal a whole group; False when nobody is left in it."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Every child that has ended, as (pid, wait status)."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status

@@ -1,0 +1,231 @@
+"""A keeper with dummy children, and the orchestrator's link in the hands of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bema.deploy.keeper
+from bema.core.naming import new_instance_id, show_instance_id
+from bema.deploy.keeper.processes import look
+
+DUMMIES = Path(__file__).parent / "dummies"
+KEEPER = Path(bema.deploy.keeper.__file__).parent / "__main__.py"
+
+
+def until(so: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """Wait for what only the operating system can say; returns its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := so()):
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.005)
+    return value
+
+
+def alive(pid: int) -> bool:
+    return look(pid) is not None
+
+
+def ask(address: Any) -> str:
+    """The answer of whoever accepts at `address`."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(10)
+        client.connect(address)
+        return client.makefile().read()
+
+
+class Platform:
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.state = folder / "state"
+        self.state.mkdir(exist_ok=True)
+        self.folder = folder
+        self.changes = changes
+        self._ids = itertools.count()
+        self._events: list[Any] = []
+        self.process: subprocess.Popen[str]
+
+    def up(self) -> Platform:
+        lock = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.data = socket.create_server(("127.0.0.1", 0))
+        self.address = self.data.getsockname()
+        reading, writing = os.pipe()
+        os.write(writing, json.dumps(self._config(lock)).encode())
+        os.close(writing)
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", str(KEEPER), str(reading)],
+            pass_fds=(reading, lock, self.data.fileno()),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for fd in (reading, lock):
+            os.close(fd)
+        self.data.close()
+        return self
+
+    def ready(self) -> Platform:
+        self.up()
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "ready at this address\n"
+        self.connect()
+        return self
+
+    def _config(self, lock: int) -> dict[str, Any]:
+        child = {"env": {"PATH": os.environ["PATH"]}, "cwd": str(self.folder), "listen": None}
+        settings = {"relay": str(self.folder / "relay")}
+        return {
+            "state": str(self.state),
+            "lock": lock,
+            "children": [
+                {
+                    **child,
+                    "name": "orchestrator",
+                    "argv": [sys.executable, str(DUMMIES / "orchestrator.py")],
+                    "init": {"settings": settings},
+                    "listen_fds": {},
+                    "link": True,
+                },
+                {
+                    **child,
+                    "name": "gateway",
+                    "argv": [sys.executable, str(DUMMIES / "gateway.py")],
+                    "init": {"settings": self.changes.get("gateway", {})},
+                    "listen_fds": {"data": self.data.fileno()},
+                    "link": False,
+                },
+            ],
+            "up": {"gateway": "http://127.0.0.1", "version": "0"},
+            "banner": "ready at this address",
+            "log": {"line": 1024, "file": 64 * 1024, "files": 2},
+            "line": 1 << 20,
+            "start": 10.0,
+            "drain": 5.0,
+            "stop": 5.0,
+        }
+
+    # the orchestrator's link
+
+    def connect(self) -> None:
+        self._disconnect()
+
+        def connected() -> bool:
+            self._link = socket.socket(socket.AF_UNIX)
+            self._link.settimeout(10)
+            try:
+                self._link.connect(str(self.folder / "relay"))
+            except OSError:
+                self._link.close()
+                return False
+            return True
+
+        until(connected)
+        self._lines = self._link.makefile()
+        self._events.clear()
+
+    def request(self, op: str, **arguments: Any) -> Any:
+        number = next(self._ids)
+        self._link.sendall(json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n")
+        while True:
+            message = self._hear()
+            if message.get("id") == number:
+                return message
+            self._events.append(message)
+
+    def event(self, name: str) -> Any:
+        for known in self._events:
+            if known["event"] == name:
+                self._events.remove(known)
+                return known
+        while (message := self._hear()).get("event") != name:
+            self._events.append(message)
+        return message
+
+    def _hear(self) -> Any:
+        line = self._lines.readline()
+        assert line, "the link ended"
+        return json.loads(line)
+
+    def spawn(self, mode: str = "serve", deployment: str = "d1", **changes: Any) -> Any:
+        number = new_instance_id()
+        self.last = number
+        label = show_instance_id(number)
+        return self.request(
+            "spawn",
+            **{
+                "instance": number,
+                "deployment": deployment,
+                "name": "dummy",
+                "version": "v1",
+                "argv": [sys.executable, str(DUMMIES / "instance.py")],
+                "env": {"MODE": mode},
+                "cwd": str(self.folder),
+                "init": {"instance": label},
+                "listen": f"unix:{self.folder}/{deployment}.sock",
+                "lease": str(self.folder / "d" / f"{label}.lock"),
+            }
+            | changes,
+        )
+
+    def serving(self, mode: str = "serve", deployment: str = "d1") -> int:
+        """The pid of a fresh instance that has announced itself."""
+        answer = self.spawn(mode, deployment)
+        assert "ok" in answer, answer
+        self.event("announced")
+        return int(answer["ok"]["pid"])
+
+    def log(self, deployment: str = "d1") -> list[Any]:
+        """Every record of a deployment, oldest file first."""
+        files = sorted(
+            (self.state / "logs" / deployment).iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name)
+        )
+        return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+    def pid_of(self, name: str) -> Any:
+        roster = json.loads((self.state / "keeper.json").read_text())
+        return next((child["pid"] for child in roster["children"] if child["name"] == name), None)
+
+    def pids(self) -> list[int]:
+        return [child["pid"] for child in json.loads((self.state / "keeper.json").read_text())["children"]]
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> tuple[int, str]:
+        """(exit code, what it said on stderr)"""
+        _, said = self.process.communicate(timeout=15)
+        return self.process.returncode, said
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            for _ in range(2):
+                self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ValueError):
+            self.process.communicate(timeout=10)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        for end in ("_lines", "_link"):
+            if hasattr(self, end):
+                getattr(self, end).close()
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    platform = Platform(tmp_path)
+    yield platform
+    platform.close()

@@ -1,0 +1,245 @@
+"""The keeper with real processes: what it holds, what it survives, how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from .conftest import Platform, alive, ask, until
+
+
+def test_an_instance_is_started_announced_answers_and_stops(platform):
+    platform.ready()
+    pid = platform.serving()
+    assert ask(str(platform.folder / "d1.sock")) == str(pid)
+    [listed] = platform.request("list")["ok"]["instances"]
+    assert (listed["pid"], listed["announce"]["listen"]) == (pid, str(platform.folder / "d1.sock"))
+
+    platform.request("stop", instance=platform.last, grace_ms=5000, reason="test")
+    end = platform.event("exited")
+    assert (end["code"], end["signal"], end["stopped"]) == (0, None, True)
+    assert platform.request("list")["ok"]["instances"] == []
+
+
+def test_a_child_inherits_what_it_was_given_and_nothing_else(platform):
+    platform.ready()
+    platform.spawn()
+    held = platform.event("announced")["announce"]["held"]
+    assert held["environment"] == ["BEMA_CHANNEL", "BEMA_INSTANCE", "LC_CTYPE", "MODE"]
+    # stdin, stdout, stderr, channel, listener, lease, and the folder it was listing
+    assert len(held["descriptors"]) == 7
+
+
+def test_the_lease_is_held_by_the_instance_alone(platform):
+    platform.ready()
+    pid = platform.serving()
+    [lease] = (platform.folder / "d").iterdir()
+    assert subprocess.run(["flock", "-n", lease, "true"]).returncode == 1
+    os.kill(pid, signal.SIGKILL)
+    platform.event("exited")
+    assert subprocess.run(["flock", "-n", lease, "true"]).returncode == 0
+
+
+def test_a_crash_is_reported_with_its_last_log_lines(platform):
+    platform.ready()
+    platform.spawn("crash")
+    end = platform.event("exited")
+    assert (end["code"], end["stopped"]) == (1, False)
+    assert {"about to fail", "no such table: users", "ended with code 1"} <= {line["event"] for line in end["tail"]}
+    assert [(line["stream"], line["event"]) for line in platform.log() if line["stream"] == "stderr"] == [
+        ("stderr", "no such table: users")
+    ]
+
+
+def test_a_request_between_two_instances_waits_in_the_listener(platform):
+    platform.ready()
+    first = platform.serving()
+    os.kill(first, signal.SIGKILL)
+    platform.event("exited")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(platform.folder / "d1.sock"))
+        second = platform.serving()
+        client.settimeout(5)
+        assert client.makefile().read() == str(second)
+    platform.request("forget", deployment="d1")
+    assert not (platform.folder / "d1.sock").exists()
+
+
+def test_a_stubborn_instance_is_killed_after_its_grace(platform):
+    platform.ready()
+    platform.serving("stubborn")
+    platform.request("stop", instance=platform.last, grace_ms=100, reason="test")
+    end = platform.event("exited")
+    assert (end["signal"], end["stopped"]) == (signal.SIGKILL, True)
+
+
+def test_what_an_instance_started_ends_with_it(platform):
+    platform.ready()
+    pid = platform.serving("parent")
+    grandchildren = until(
+        lambda: (
+            len(found := [int(line["event"]) for line in platform.log() if line["stream"] == "stdout"]) == 2 and found
+        )
+    )
+    assert all(map(alive, grandchildren))
+    os.kill(pid, signal.SIGKILL)
+    platform.event("exited")
+    until(lambda: not any(map(alive, grandchildren)))
+
+
+def test_a_flood_is_cut_marked_rotated_and_delays_nobody(platform):
+    platform.ready()
+    platform.serving(deployment="d2")
+    platform.spawn("flood")
+    asked = time.monotonic()
+    assert ask(str(platform.folder / "d2.sock"))
+    platform.request("list")
+    assert time.monotonic() - asked < 2
+    platform.event("announced")
+    until(lambda: any(line["event"] == "after the flood" for line in platform.log()))
+    [flood] = [line for line in platform.log() if "cut" in line]
+    assert flood["event"] == "x" * 1024
+    assert flood["cut"] == (64 << 20) - 1024
+
+
+def test_nonsense_on_a_channel_is_noted_and_does_no_harm(platform):
+    platform.ready()
+    platform.serving("nonsense")
+    notes = [line["event"] for line in platform.log() if line["level"] == "warning"]
+    assert notes[0].startswith("ignored on the channel: not a JSON object")
+    assert notes[1] == "ignored on the channel: a line of more than 1048576 bytes"
+
+
+def test_refused_requests_say_why(platform):
+    platform.ready()
+    assert platform.request("dance")["error"]["code"] == "protocol"
+    assert platform.request("stop")["error"]["code"] == "protocol"
+    assert platform.spawn(argv=["/no/such/program"])["error"] == {
+        "code": "start_failed",
+        "message": "No such file or directory: /no/such/program",
+    }
+    assert platform.spawn(deployment="../../etc")["error"]["code"] == "bad_name"
+    assert platform.spawn(deployment="d2", listen="udp:1")["error"]["code"] == "protocol"
+    assert platform.request("list")["ok"]["instances"] == []
+    assert ask(platform.address) == str(platform.pid_of("gateway"))
+
+
+def test_kill_9_of_the_orchestrator_leaves_instances_alone_and_a_new_one_asks(platform):
+    platform.ready()
+    pid = platform.serving()
+    old = platform.pid_of("orchestrator")
+    os.kill(old, signal.SIGKILL)
+    since = time.monotonic()
+    until(lambda: platform.pid_of("orchestrator") not in (None, old))
+    platform.connect()
+    [listed] = platform.request("list")["ok"]["instances"]
+    assert time.monotonic() - since < 1
+    assert (listed["pid"], listed["announce"] is not None) == (pid, True)
+    assert ask(str(platform.folder / "d1.sock")) == str(pid)
+
+
+def test_the_end_of_an_instance_is_told_until_it_was_seen(platform):
+    platform.ready()
+    old = platform.pid_of("orchestrator")
+    pid, instance = platform.serving(), platform.last
+    os.kill(old, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not alive(pid))
+    os.kill(old, signal.SIGKILL)
+    until(lambda: platform.pid_of("orchestrator") not in (None, old))
+    platform.connect()
+    assert platform.request("list")["ok"]["instances"] == []
+    assert platform.event("exited")["instance"] == instance
+
+    platform.request("seen", instance=instance)
+    os.kill(old := platform.pid_of("orchestrator"), signal.SIGKILL)
+    until(lambda: platform.pid_of("orchestrator") not in (None, old))
+    platform.connect()
+    platform.request("list")
+    platform.spawn("crash")
+    assert platform.event("exited")["instance"] == platform.last
+
+
+def test_kill_9_of_the_gateway_lets_connections_wait_for_the_next(platform):
+    platform.ready()
+    old = platform.pid_of("gateway")
+    assert ask(platform.address) == str(old)
+    os.kill(old, signal.SIGKILL)
+    since = time.monotonic()
+    assert ask(platform.address) not in ("", str(old))
+    assert time.monotonic() - since < 1
+
+
+def test_an_orchestrator_that_speaks_nonsense_is_replaced(platform):
+    platform.ready()
+    old = platform.pid_of("orchestrator")
+    platform._link.sendall(b"this is not JSON\n")
+    until(lambda: platform.pid_of("orchestrator") not in (None, old))
+    platform.connect()
+    assert platform.request("list")["ok"] == {"instances": []}
+
+
+def test_a_platform_that_cannot_start_says_why_and_ends(tmp_path):
+    platform = Platform(tmp_path, gateway={"refuse": "ImportError: no module named httptools"}).up()
+    code, said = platform.ended()
+    assert code == 2
+    assert "gateway ended with code 1: ImportError: no module named httptools" in said
+    assert not (platform.state / "up.json").exists()
+
+
+def test_up_json_is_there_while_it_is_up(platform):
+    platform.ready()
+    up = json.loads((platform.state / "up.json").read_text())
+    assert (up["pid"], up["gateway"]) == (platform.process.pid, "http://127.0.0.1")
+    platform.signal()
+    assert platform.ended()[0] == 0
+    assert not (platform.state / "up.json").exists()
+    assert not (platform.state / "keeper.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_drains_and_exits_0(platform, number):
+    platform.ready()
+    pids = [platform.serving(), *platform.pids()]
+    platform.signal(number)
+    assert platform.ended()[0] == 0
+    assert not any(map(alive, pids))
+    assert platform.log()[-1]["event"] == "ended with code 0"
+
+
+def test_nothing_is_started_while_it_drains(platform):
+    platform.ready()
+    platform.serving("stubborn")
+    platform.signal()
+    assert platform.process.stderr.readline().startswith("bema: stopping")
+    assert platform.spawn(deployment="d2")["error"]["code"] == "unavailable"
+
+
+def test_the_second_signal_ends_it_at_once(platform):
+    platform.ready()
+    pids = [platform.serving("stubborn"), *platform.pids()]
+    platform.signal()
+    assert platform.process.stderr.readline().startswith("bema: stopping")
+    platform.signal()
+    assert platform.ended()[0] == 128 + signal.SIGTERM
+    until(lambda: not any(map(alive, pids)))
+
+
+def test_kill_9_of_the_keeper_ends_everything_and_frees_the_state(platform):
+    platform.ready()
+    pids = [platform.serving("parent"), *platform.pids()]
+    pids += until(
+        lambda: (
+            len(found := [int(line["event"]) for line in platform.log() if line["stream"] == "stdout"]) == 2 and found
+        )
+    )
+    platform.signal(signal.SIGKILL)
+    platform.process.wait()
+    until(lambda: not any(map(alive, pids)), 5)
+    again = Platform(platform.folder).ready()
+    assert again.request("list")["ok"] == {"instances": []}
+    again.close()
