@@ -23,6 +23,7 @@ _TABLE = (
     Limit("rpc_connect", 5.0, "seconds", "runtime", "time to connect and greet"),
     Limit("rpc_heartbeat", 1.0, "seconds", "runtime", "silence after which a peer gets no new calls"),
     Limit("drain", 30.0, "seconds", "runtime", "grace for running calls at stop"),
+    Limit("lease", 5.0, "seconds", "runtime", "time to be given a lease"),
     Limit("handshake", 10.0, "seconds", "modules", "time for Init to arrive"),
     Limit("channel_line", 1024 * 1024, "bytes", "wire", "longest line on the module channel"),
     Limit("script", 1024 * 1024, "bytes", "deploy", "largest script"),
@@ -39,8 +40,15 @@ _TABLE = (
     Limit("http_body", 10 * 1024 * 1024, "bytes", "gateway", "request body"),
     Limit("http_head_time", 10.0, "seconds", "gateway", "time to send the head"),
     Limit("http_idle", 60.0, "seconds", "gateway", "keep-alive without a request"),
+    Limit("http_body_idle", 30.0, "seconds", "gateway", "silence in the middle of a request body"),
     Limit("http_connections", 10_000, "connections", "gateway", "open client connections"),
     Limit("http_pool", 512, "connections", "gateway", "idle upstream connections per instance"),
+    Limit("package_document", 8 * 1024 * 1024, "bytes", "packages", "largest package document"),
+    Limit("package_nodes", 500_000, "values", "packages", "keys and values in one document, aliases written out"),
+    Limit("package_depth", 128, "levels", "packages", "deepest nesting in one document"),
+    Limit("http_pool_idle", 4.0, "seconds", "gateway", "time an upstream connection stays idle; servers close at 5"),
+    Limit("http_connect", 5.0, "seconds", "gateway", "time to connect to an instance"),
+    Limit("http_waiters", 1000, "requests", "gateway", "requests waiting for one deployment to start"),
 )
 
 LIMITS: dict[str, Limit] = {limit.name: limit for limit in _TABLE}

@@ -1,0 +1,114 @@
+"""The default Discovery: a folder of the user, in which a held lock is a lease.
+
+Law: the kernel keeps the leases. A lock ends with its process, whatever ends it, without a TTL and without a server; the
+closing of the lock file wakes every watcher. Ids are never reused, so a leftover can be removed by whoever sees it.
+Local file systems only. The files and their rules are in `records.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from bema.core.errors import Refused
+from bema.core.instance import Instance
+from bema.core.limits import limit
+from bema.core.naming import show_instance_id
+from bema.core.paths import discovery_dir
+from bema.runtime import forks, records
+from bema.runtime.discovery import Lease, LiveView, View
+from bema.runtime.picture import Picture
+from bema.runtime.records import lock_path, record_path, remove_record, write_record
+
+__all__ = ["FlockDiscovery", "lock_path", "record_path", "remove_record", "write_record"]
+
+
+class FlockDiscovery:
+    """Instances of this user on this machine. One per event loop; any number per folder."""
+
+    def __init__(self, directory: Path | None = None, *, watch: bool = True) -> None:
+        self.directory = discovery_dir() if directory is None else directory
+        self._watch = watch
+        self.leases: list[_FlockLease] = []
+        self._views: list[LiveView] = []
+        self._picture: Picture | None = None
+
+    async def register(self, instance: Instance) -> Lease:
+        records.prepare(self.directory)
+        lease = _FlockLease(self, records.hold(self.directory, instance.id), instance.id)
+        try:
+            lease.fence = await _fence(self.directory)
+            await lease.update(instance)
+        except BaseException:
+            await lease.release()
+            raise
+        return lease
+
+    async def view(self, namespace: str | None = None, component: str | None = None) -> View:
+        if self._picture is None:
+            records.prepare(self.directory)
+            self._picture = Picture(self.directory, self._views, watch=self._watch)
+        view = LiveView(namespace, component, self._forget)
+        self._views.append(view)
+        view.show(list(self._picture.instances.values()))
+        return view
+
+    async def close(self) -> None:
+        for lease in tuple(self.leases):
+            await lease.release()
+        for view in tuple(self._views):
+            await view.close()
+
+    def reopened(self) -> FlockDiscovery:
+        """The same folder for another event loop."""
+        return FlockDiscovery(self.directory, watch=self._watch)
+
+    def _forget(self, view: LiveView) -> None:
+        if view in self._views:
+            self._views.remove(view)
+        if not self._views and self._picture is not None:
+            self._picture.close()
+            self._picture = None
+
+    def look_at(self, label: str) -> None:
+        if self._picture is not None:
+            self._picture.look_at(label)
+
+
+class _FlockLease:
+    """A held lock, and the record it keeps alive."""
+
+    def __init__(self, home: FlockDiscovery, descriptor: int, instance_id: int) -> None:
+        self._home = home
+        self._id = instance_id
+        self._descriptor = descriptor
+        self.fence = 0
+        forks.close_in_children(descriptor)
+        home.leases.append(self)
+
+    async def update(self, instance: Instance) -> None:
+        record = msgspec.structs.replace(instance, fence=self.fence)
+        write_record(self._home.directory, record)
+        self._home.look_at(record.label)
+
+    async def release(self) -> None:
+        if self in self._home.leases:
+            self._home.leases.remove(self)
+        if forks.forget(self._descriptor):
+            remove_record(self._home.directory, self._id)
+            os.close(self._descriptor)
+            self._home.look_at(show_instance_id(self._id))
+
+
+async def _fence(directory: Path) -> int:
+    """The next fencing number; another process counts for microseconds, unless it was stopped just then."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit("lease")):
+            while (fence := records.next_fence(directory)) is None:  # noqa: ASYNC110 - another process's lock
+                await asyncio.sleep(0.001)
+            return fence
+    raise Refused(f"{directory}/.fence stays locked by another process", code="state_unwritable")

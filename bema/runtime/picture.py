@@ -1,0 +1,121 @@
+"""What a discovery folder shows, kept current: told by inotify, looked at anew where nothing tells.
+
+Law: subscribe, then scan; an event says only where to look, never what is there. The closing of a lock file is told just
+before the kernel lets go of the lock, so such a place is looked at again a little later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bema.core.errors import BemaError
+from bema.core.instance import Instance
+from bema.core.naming import INSTANCE
+from bema.runtime import processes, records
+from bema.runtime.discovery import LiveView
+from bema.runtime.inotify import CLOSE_WRITE, Inotify
+
+PROBES = (0.001, 0.005, 0.025)
+SWEEP = 0.5  # how often pids are looked at: a lock that leaked into a child outlives its process
+POLL = 0.25  # how often all is looked at where nothing tells of changes
+
+_log = logging.getLogger("bema.discovery")
+
+
+class Picture:
+    """The live instances of one folder by label; every change is shown to `views`."""
+
+    def __init__(self, directory: Path, views: list[LiveView], *, watch: bool) -> None:
+        self.instances: dict[str, Instance] = {}
+        self._directory = directory
+        self._views = views
+        self._watch = watch
+        self._loop = asyncio.get_running_loop()
+        self._unreadable: set[str] = set()
+        self._unwatch = self._subscribe()
+        self._scan()
+        self._timer = self._again()
+
+    def close(self) -> None:
+        self._timer.cancel()
+        if self._unwatch is not None:
+            self._unwatch()
+
+    def look_at(self, label: str) -> None:
+        """Take this label's files as they are now."""
+        self._take(label)
+        self._show()
+
+    def _take(self, label: str) -> None:
+        self.instances.pop(label, None)
+        try:
+            instance = records.read_record(self._directory, label)
+            if instance is not None and records.is_alive(self._directory, instance):
+                self.instances[label] = instance
+            elif instance is not None:
+                records.bury(self._directory, instance)
+        except (OSError, ValueError, msgspec.MsgspecError, BemaError) as error:
+            if label not in self._unreadable:
+                self._unreadable.add(label)
+                _log.warning("record %s in %s is skipped: %s", label, self._directory, error)
+        else:
+            self._unreadable.discard(label)
+
+    def _scan(self) -> None:
+        labels = {path.stem for path in self._directory.glob(f"*{records.RECORD}") if INSTANCE.match(path.stem)}
+        for label in labels | self.instances.keys():
+            self._take(label)
+        records.bury_orphans(self._directory, labels)
+        self._show()
+
+    def _show(self) -> None:
+        picture = list(self.instances.values())
+        for view in tuple(self._views):
+            view.show(picture)
+
+    def _subscribe(self) -> Callable[[], None] | None:
+        inotify = Inotify.shared() if self._watch else None
+        try:
+            return inotify.watch(self._directory, self._heard) if inotify else None
+        except OSError:
+            return None
+
+    def _heard(self, mask: int, name: str) -> None:
+        if not name:
+            self._loop.call_soon(self._start_over)
+        elif INSTANCE.match(label := name.rpartition(".")[0]):
+            self.look_at(label)
+            if mask & CLOSE_WRITE and label in self.instances:
+                for delay in PROBES:
+                    self._loop.call_later(delay, self._probe, label)
+
+    def _probe(self, label: str) -> None:
+        if label in self.instances:
+            self.look_at(label)
+
+    def _start_over(self) -> None:
+        """Events were lost, or the folder itself went away."""
+        if self._timer.cancelled():
+            return
+        if self._unwatch is not None:
+            self._unwatch()
+        records.prepare(self._directory)
+        self._unwatch = self._subscribe()
+        self._scan()
+
+    def _again(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(POLL if self._unwatch is None else SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = self._again()
+        if self._unwatch is None:
+            self._start_over()
+            return
+        gone = [i for i in self.instances.values() if i.pid and not processes.is_same(i.pid, i.process_start)]
+        for instance in gone:
+            self.look_at(instance.label)

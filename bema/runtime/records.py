@@ -1,0 +1,202 @@
+"""The files of the discovery folder: per instance a record, replaced by rename, and a lock file held for life.
+
+Law: lock first, record second; whoever removes a dead instance's files takes its lock before. So a record without a held
+lock is always a leftover, and nobody ever removes what somebody lives by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+
+import msgspec
+
+from bema.core.errors import Conflict, Invalid, Refused
+from bema.core.instance import Instance
+from bema.core.naming import read_instance_id, show_instance_id
+from bema.runtime import processes
+
+RECORD = ".json"
+LOCK = ".lock"
+LARGEST = 256 * 1024
+ORPHAN_AGE = 60.0  # a lock file without a record may be about to get one
+
+_decoder = msgspec.json.Decoder(Instance)
+
+
+def record_path(directory: Path, instance_id: int) -> Path:
+    return directory / (show_instance_id(instance_id) + RECORD)
+
+
+def lock_path(directory: Path, instance_id: int) -> Path:
+    return directory / (show_instance_id(instance_id) + LOCK)
+
+
+def prepare(directory: Path) -> None:
+    """Make the folder, for its user alone; `Refused` where that cannot be."""
+    try:
+        _make(directory)
+        for folder, owners in ((directory, {os.getuid()}), (directory.parent, {os.getuid(), 0})):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
+                raise Refused(f"{folder} is not a folder of yours", code="state_unwritable")
+        if stat.S_IMODE(directory.lstat().st_mode) & 0o077:
+            directory.chmod(0o700)
+        if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+            raise Refused(f"{directory} cannot be written", code="state_unwritable")
+    except OSError as error:
+        raise Refused(f"{directory} cannot be made: {error.strerror}", code="state_unwritable") from error
+
+
+def _make(directory: Path) -> None:
+    if not directory.parent.exists():
+        _make(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_record(directory: Path, instance: Instance) -> None:
+    """Show `instance`, at once and whole. Its lock is held already."""
+    path = record_path(directory, instance.id)
+    draft = path.with_name(f".{path.name}")
+    try:
+        with open(draft, "wb", opener=_private) as file:
+            file.write(msgspec.json.encode(instance))
+        draft.rename(path)
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {error.strerror}", code="state_unwritable") from error
+
+
+def remove_record(directory: Path, instance_id: int) -> None:
+    """Take the record away, and its lock file. Safe to call twice."""
+    record_path(directory, instance_id).unlink(missing_ok=True)
+    lock_path(directory, instance_id).unlink(missing_ok=True)
+
+
+def read_record(directory: Path, label: str) -> Instance | None:
+    """The record of that label: None where there is none, `ValueError` where it is not one of ours."""
+    try:
+        descriptor = os.open(directory / (label + RECORD), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+            raise ValueError("not a regular file of this user")
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"larger than {LARGEST} bytes")
+    instance = _decoder.decode(data)
+    if instance.id != read_instance_id(label):
+        raise ValueError("its id is not its name")
+    return instance
+
+
+def hold(directory: Path, instance_id: int) -> int:
+    """Lock the instance's lock file for as long as the descriptor stays open; `Conflict` when somebody holds it."""
+    path = lock_path(directory, instance_id)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            if not _try_lock(descriptor, fcntl.LOCK_EX):
+                raise Conflict(f"instance {show_instance_id(instance_id)} is held already", code="already_served")
+            if _is_held_at(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_held_at(path: Path, descriptor: int) -> bool:
+    """Whether `path` still is the file we locked: it may have been removed as a leftover between open and lock."""
+    try:
+        other = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        if not os.path.sameopenfile(descriptor, other):
+            return False
+        if _try_lock(other, fcntl.LOCK_SH):
+            raise Refused(f"{path} can be locked twice: its file system has no working flock", code="no_flock")
+        return True
+    finally:
+        os.close(other)
+
+
+def is_alive(directory: Path, instance: Instance) -> bool:
+    """Whether its lock is held, and its process is there: the lock may have leaked into a child that outlived it."""
+    return _is_locked(lock_path(directory, instance.id)) and (
+        instance.pid == 0 or processes.is_same(instance.pid, instance.process_start)
+    )
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def bury(directory: Path, instance: Instance) -> None:
+    """Remove what a dead instance left: its sockets, its record, its lock file. Does nothing while the lock is held."""
+    try:
+        descriptor = hold(directory, instance.id)
+    except (Conflict, OSError):
+        return
+    try:
+        for address in instance.addresses.get("rpc", ()):
+            if address.startswith("unix:") and address.endswith(f"/{instance.label}.sock"):
+                with contextlib.suppress(OSError):
+                    Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+        remove_record(directory, instance.id)
+    finally:
+        os.close(descriptor)
+
+
+def bury_orphans(directory: Path, labels: set[str]) -> None:
+    """Remove lock files that never got a record, and drafts that were never shown."""
+    for path in directory.iterdir():
+        draft = path.name.startswith(".") and path.suffix == RECORD
+        if not draft and (path.suffix != LOCK or path.stem in labels):
+            continue
+        with contextlib.suppress(OSError, Conflict, Invalid):
+            if time.time() - path.stat().st_mtime > ORPHAN_AGE:
+                if not draft:
+                    os.close(hold(directory, read_instance_id(path.stem)))
+                path.unlink(missing_ok=True)
+
+
+def next_fence(directory: Path) -> int | None:
+    """The next number of this folder's counter, or None while another process counts."""
+    descriptor = os.open(directory / ".fence", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        if not _try_lock(descriptor, fcntl.LOCK_EX):
+            return None
+        last = os.pread(descriptor, 32, 0).strip()
+        fence = (int(last) if last.isdigit() else 0) + 1
+        os.pwrite(descriptor, b"%020d\n" % fence, 0)
+        return fence
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise Refused(f"flock does not work here: {error.strerror}", code="no_flock") from error
+    return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

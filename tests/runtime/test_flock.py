@@ -1,0 +1,361 @@
+"""The flock directory: a held lock is a lease, and the kernel keeps it."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import signal
+import stat
+import subprocess
+
+import msgspec
+import pytest
+
+from bema.core.errors import Conflict, Refused
+from bema.core.instance import Instance, State
+from bema.core.naming import new_instance_id, read_instance_id
+from bema.runtime import forks, records
+from bema.runtime.discovery import wait_for
+from bema.runtime.flock import FlockDiscovery, lock_path, record_path, remove_record, write_record
+from bema.runtime.inotify import Inotify
+from bema.runtime.processes import is_same, process_start
+
+from .helpers import an_instance, said_ready, spawn, until
+
+WORKER = """
+import asyncio, os, sys, time
+from pathlib import Path
+from bema.core.instance import Instance
+from bema.core.naming import new_instance_id
+from bema.runtime.flock import FlockDiscovery
+from bema.runtime.processes import process_start
+
+async def main():
+    me = Instance(id=new_instance_id(), namespace="demo", component="worker",
+                  pid=os.getpid(), process_start=process_start(os.getpid()))
+    await FlockDiscovery(Path(sys.argv[1])).register(me)
+    if "fork" in sys.argv:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+    if "leak" in sys.argv:  # a child that keeps every descriptor, as a fork outside of Python does
+        import subprocess
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+        subprocess.Popen(["sleep", "60"], pass_fds=[fd for fd in fds if fd > 2], stdout=subprocess.DEVNULL)
+    print(me.label, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run" / "d"
+
+
+@contextlib.contextmanager
+def a_worker(folder, *how):
+    process = spawn(WORKER, folder, *how)
+    try:
+        yield process, read_instance_id(said_ready(process))
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_two_processes_meet_and_part(folder):
+    async def story():
+        view = await FlockDiscovery(folder).view("demo", "worker")
+        assert view.instances() == ()
+        with a_worker(folder) as (process, instance_id):
+            await asyncio.wait_for(wait_for(view, lambda found: [i.id for i in found] == [instance_id]), 5)
+            process.kill()
+            await until(lambda: view.instances() == (), within=1)
+        assert not record_path(folder, instance_id).exists()
+        assert not lock_path(folder, instance_id).exists()
+        await view.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("how", ["fork", "leak"])
+def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder, how):
+    async def story():
+        view = await FlockDiscovery(folder).view()
+        with a_worker(folder, how) as (process, instance_id):
+            await until(lambda: [i.id for i in view.instances()] == [instance_id])
+            children = (
+                subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+                if how
+                else []
+            )
+            assert children
+            process.kill()
+            try:
+                assert await until(lambda: view.instances() == ()) < 1
+            finally:
+                for child in children:
+                    os.kill(int(child), signal.SIGKILL)
+        await view.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("watch", [True, False], ids=["inotify", "polling"])
+def test_a_view_follows_register_update_and_release(folder, watch):
+    async def story():
+        one, other = FlockDiscovery(folder), FlockDiscovery(folder, watch=watch)
+        view = await other.view("demo")
+        assert (await other.view("elsewhere")).instances() == ()
+        instance = an_instance()
+        lease = await one.register(instance)
+        assert (await one.view()).instances()[0].id == instance.id
+        await until(lambda: [i.id for i in view.instances()] == [instance.id])
+        await lease.update(msgspec.structs.replace(instance, state=State.DRAINING))
+        await until(lambda: [i.state for i in view.instances()] == [State.DRAINING])
+        await lease.release()
+        await lease.release()
+        await until(lambda: view.instances() == ())
+        await one.close()
+        await other.close()
+
+    asyncio.run(story())
+
+
+def test_closing_releases_what_is_held(folder):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        instance = an_instance()
+        await discovery.register(instance)
+        with pytest.raises(Conflict, match=instance.label):
+            await FlockDiscovery(folder).register(instance)
+        await discovery.close()
+        assert not record_path(folder, instance.id).exists()
+
+    asyncio.run(story())
+
+
+def test_files_are_for_their_user_alone(folder):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        folder.mkdir(parents=True, mode=0o755)
+        instance = an_instance(token="secret")
+        await discovery.register(instance)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for path in folder.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        await discovery.close()
+
+    asyncio.run(story())
+
+
+def test_every_lease_has_a_higher_number_than_the_one_before(folder):
+    async def story():
+        one, other = FlockDiscovery(folder), FlockDiscovery(folder)
+        fences = [(await discovery.register(an_instance())).fence for discovery in (one, other, one)]
+        await one.close()
+        fences.append((await other.register(an_instance())).fence)
+        assert fences == sorted(set(fences))
+        shown = (await other.view()).instances()
+        assert {instance.fence for instance in shown} == {fences[1], fences[3]}
+        await other.close()
+
+    asyncio.run(story())
+
+
+def test_a_stopped_counter_is_waited_for_and_named(folder, monkeypatch):
+    async def story():
+        records.prepare(folder)
+        with open(folder / ".fence", "w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            monkeypatch.setattr("bema.runtime.flock.limit", lambda name: 0.02)
+            with pytest.raises(Refused, match="fence stays locked"):
+                await FlockDiscovery(folder).register(an_instance())
+        assert list(folder.glob("*.lock")) == []
+
+    asyncio.run(story())
+
+
+def test_a_reused_pid_is_another_process(folder):
+    async def story():
+        me = process_start(os.getpid())
+        assert me and is_same(os.getpid(), me) and is_same(os.getpid(), 0)
+        discovery = FlockDiscovery(folder)
+        await discovery.register(an_instance(process_start=me + 1))
+        assert (await discovery.view()).instances() == ()
+        await discovery.close()
+
+    asyncio.run(story())
+
+
+def test_a_zombie_has_ended():
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert process_start(process.pid) is None
+    process.wait()
+
+
+def test_what_the_dead_left_is_removed_by_whoever_sees_it(folder, tmp_path):
+    async def story():
+        records.prepare(folder)
+        dead = an_instance(pid=0)
+        socket = tmp_path / f"{dead.label}.sock"
+        socket.touch()
+        dead = msgspec.structs.replace(dead, addresses={"rpc": (f"unix:{socket}",)})
+        lock_path(folder, dead.id).touch()
+        write_record(folder, dead)
+        without_record, draft = lock_path(folder, new_instance_id()), folder / ".draft.json"
+        fresh = lock_path(folder, new_instance_id())
+        for path in (without_record, draft, fresh):
+            path.touch()
+        for path in (without_record, draft):
+            os.utime(path, (1, 1))
+        discovery = FlockDiscovery(folder)
+        assert (await discovery.view()).instances() == ()
+        assert {path.name for path in folder.iterdir()} == {fresh.name}
+        assert not socket.exists()
+        await discovery.close()
+
+    asyncio.run(story())
+
+
+def test_what_a_launcher_holds_for_an_instance_is_shown(folder):
+    async def story():
+        records.prepare(folder)
+        instance = an_instance()
+        held = records.hold(folder, instance.id)
+        write_record(folder, instance)
+        view = await FlockDiscovery(folder).view()
+        assert [i.id for i in view.instances()] == [instance.id]
+        os.close(held)
+        await until(lambda: view.instances() == (), within=1)
+        remove_record(folder, instance.id)
+        await view.close()
+
+    asyncio.run(story())
+
+
+def test_garbled_records_are_skipped_with_one_warning_each(folder, caplog):
+    async def story():
+        records.prepare(folder)
+        label = records.record_path(folder, new_instance_id()).name
+        (folder / label).write_bytes(b"\xff{")
+        os.mkfifo(record_path(folder, new_instance_id()))
+        record_path(folder, new_instance_id()).symlink_to("/etc/passwd")
+        record_path(folder, new_instance_id()).mkdir()
+        record_path(folder, new_instance_id()).write_bytes(b" " * (records.LARGEST + 1))
+        record_path(folder, new_instance_id()).write_bytes(msgspec.json.encode(an_instance()))
+        (folder / "notes.json").write_text("not a label")
+        discovery = FlockDiscovery(folder, watch=False)
+        with caplog.at_level(logging.WARNING, "bema.discovery"):
+            view = await discovery.view()
+            good = an_instance()
+            await discovery.register(good)
+            await until(lambda: [i.id for i in view.instances()] == [good.id])
+            await asyncio.sleep(0.6)  # two polls: what was said is not said again
+        assert len(caplog.records) == 6
+        await discovery.close()
+
+    asyncio.run(story())
+
+
+def test_a_file_system_without_flock_is_refused(folder, monkeypatch):
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    async def story():
+        with pytest.raises(Refused, match="No locks available") as refused:
+            await FlockDiscovery(folder).register(an_instance())
+        assert refused.value.code == "no_flock"
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    asyncio.run(story())
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, how: None)
+    with pytest.raises(Refused, match="locked twice"):
+        records.hold(folder, new_instance_id())
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+
+    async def story():
+        for folder in (tmp_path / "file" / "d", tmp_path / "file"):
+            with pytest.raises(Refused) as refused:
+                await FlockDiscovery(folder).register(an_instance())
+            assert refused.value.code == "state_unwritable"
+
+    asyncio.run(story())
+
+
+def test_a_folder_that_goes_away_is_made_again(folder):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        view = await discovery.view()
+        folder.rmdir()
+        await until(folder.exists)
+        instance = an_instance()
+        await FlockDiscovery(folder).register(instance)
+        await until(lambda: [i.id for i in view.instances()] == [instance.id])
+        await view.close()
+
+    asyncio.run(story())
+
+
+def test_without_inotify_the_folder_is_polled(folder, monkeypatch):
+    monkeypatch.setattr(Inotify, "shared", classmethod(lambda cls: None))
+
+    async def story():
+        view = await FlockDiscovery(folder).view()
+        other = FlockDiscovery(folder)
+        lease = await other.register(an_instance())
+        await until(lambda: len(view.instances()) == 1)
+        await lease.release()
+        await until(lambda: len(view.instances()) == 0)
+        await view.close()
+
+    asyncio.run(story())
+
+
+def test_views_leave_nothing_open(folder):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        await discovery.register(an_instance())
+        views = [await discovery.view() for _ in range(3)]
+        for view in views:
+            await view.close()
+        await discovery.close()
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(story())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_a_child_closed_is_not_closed_again():
+    descriptor = os.open("/dev/null", os.O_RDONLY)
+    forks.close_in_children(descriptor)
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.fstat(descriptor)
+            os.write(writer, b"open")
+        except OSError:
+            os.write(writer, b"closed" if not forks.forget(descriptor) else b"twice")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 10) == b"closed"
+    assert forks.forget(descriptor)
+    for fd in (descriptor, reader, writer):
+        os.close(fd)
+
+
+def test_records_are_read_back_as_they_were_written(folder):
+    records.prepare(folder)
+    instance = an_instance(data={"model": "m"}, token="t", fence=3)
+    write_record(folder, instance)
+    assert records.read_record(folder, instance.label) == instance
+    assert isinstance(instance, Instance)
