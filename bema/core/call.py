@@ -6,13 +6,15 @@ adapters between the two live here and nowhere else.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from bema.core.errors import Invalid
 
-__all__ = ["Call", "Handler", "Interceptor", "Stream", "Unary", "as_stream", "as_unary", "traceparent"]
+__all__ = ["CURRENT", "Call", "Handler", "Interceptor", "Stream", "Unary", "as_stream", "as_unary", "traceparent"]
 
 
 class Call:
@@ -54,6 +56,9 @@ class Call:
         self.stopped = True
 
 
+CURRENT: ContextVar[Call | None] = ContextVar("bema_call", default=None)
+"""The call that the running task answers; calls made on its behalf inherit its deadline and metadata."""
+
 Unary = Callable[[Call], Awaitable[Any]]
 Stream = Callable[[Call], AsyncIterator[Any]]
 Handler = Unary | Stream
@@ -81,9 +86,11 @@ def as_unary(stream: Stream) -> Unary:
     return unary
 
 
+_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})\Z")
+
+
 def traceparent(parent: str | None = None) -> str:
     """A W3C `traceparent`: the parent's trace with a new span, or a new trace (https://www.w3.org/TR/trace-context/)."""
-    parts = parent.split("-") if parent else []
-    valid = len(parts) == 4 and len(parts[1]) == 32 and parts[1] != "0" * 32
-    trace = parts[1] if valid else secrets.token_hex(16)
-    return f"00-{trace}-{secrets.token_hex(8)}-{parts[3] if valid else '01'}"
+    valid = _PARENT.match(parent) if parent else None
+    trace, flags = valid.groups() if valid else (secrets.token_hex(16), "01")
+    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
