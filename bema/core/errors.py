@@ -117,6 +117,24 @@ PROBLEMS: dict[str, Problem] = {
         "The peer spoke something that is not our protocol.",
         "Check that both sides are bema and at most one minor version apart.",
     ),
+    # the HTTP doors
+    "bad_request": Problem(
+        400,
+        3,
+        1,
+        "The request is not acceptable HTTP/1.1; nothing was forwarded and the connection was closed.",
+        "The message names what is wrong with it.",
+    ),
+    "head_too_large": Problem(
+        431, 8, 1, "The request's headers are too many or too long.", "Send fewer, or raise the limit it names."
+    ),
+    "request_timeout": Problem(
+        408, 4, 1, "The request did not arrive in time; the connection was closed.", "Send it in one go."
+    ),
+    "method_not_allowed": Problem(405, 12, 1, "That method is not served here.", "The message names those that are."),
+    "bad_upstream": Problem(
+        502, 13, 1, "The instance answered something that is not HTTP/1.1.", "Mend what the script's server sends."
+    ),
     # deploying
     "syntax_error": Problem(422, 3, 1, "The script is not valid Python.", "Mend the line it names."),
     "script_too_large": Problem(413, 8, 1, "The script is larger than its limit.", "Move data out of the script."),
@@ -145,6 +163,20 @@ PROBLEMS: dict[str, Problem] = {
         "`[tool.bema] entry` names something the script does not have.",
         "Name a class, an app or an MCP object of the script.",
     ),
+    "entry_ambiguous": Problem(
+        422,
+        3,
+        1,
+        "The script has several services and nothing says which one to serve.",
+        'Name it: `[tool.bema]` with `entry = "Class"` in the script\'s block, or start it under `__main__`.',
+    ),
+    "key_reused": Problem(
+        409,
+        6,
+        1,
+        "The idempotency key was used for a request with another body.",
+        "Use a new key for a new request.",
+    ),
     "build_failed": Problem(
         424,
         9,
@@ -167,6 +199,24 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "building": Problem(
         503, 14, 4, "The environment is still being built.", "Try again after the time in Retry-After."
+    ),
+    # parts and plugins
+    "no_implementation": Problem(
+        404,
+        5,
+        1,
+        "A factory has nothing of that name, or a selection matches no candidate.",
+        "`bema plugins ls` lists every candidate and who wins.",
+    ),
+    "implementation_failed": Problem(
+        500,
+        9,
+        1,
+        "The selected implementation cannot be loaded, or may not be.",
+        "`bema plugins doctor` says what is wrong; select another implementation, or mend or remove the plugin.",
+    ),
+    "construction_failed": Problem(
+        500, 9, 1, "The constructor of an implementation raised.", "The cause is chained; check the arguments."
     ),
     # the machine
     "already_up": Problem(
@@ -199,6 +249,17 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "not_supported": Problem(
         501, 12, 1, "This machine or this version cannot do that.", "The message says what would."
+    ),
+    # packages
+    "bad_document": Problem(
+        422, 3, 1, "A package document cannot be read.", "Mend the line it names; `bema package lint` names them all."
+    ),
+    "no_plan": Problem(
+        422,
+        9,
+        1,
+        "A package cannot be planned as asked.",
+        "Change what it names: the environments, or what is required.",
     ),
     "missing_extra": Problem(
         501, 12, 1, "An optional dependency is not installed.", "Install the extra that the message names."

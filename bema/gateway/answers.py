@@ -1,0 +1,39 @@
+"""The gateway's own answers: an error as JSON under its table's status, with the request id. Pure."""
+
+from __future__ import annotations
+
+import http
+import math
+
+import msgspec
+
+from bema.core.errors import BemaError, as_json
+
+__all__ = ["answer", "content", "error_answer"]
+
+_REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus} | {499: b"Client Closed Request"}
+
+
+def answer(
+    status: int, headers: list[tuple[bytes, bytes]], body: bytes, trace_id: str, *, close: bool, head: bool = False
+) -> bytes:
+    """A whole answer of ours; `head` leaves the body out, as HEAD asks."""
+    parts = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts.append(b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), trace_id.encode()))
+    parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+    if not head:
+        parts.append(body)
+    return b"".join(parts)
+
+
+def error_answer(error: BemaError, trace_id: str, *, close: bool, head: bool = False) -> bytes:
+    headers = [(b"content-type", b"application/json")]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+    return answer(error.problem.http, headers, content(error, trace_id), trace_id, close=close, head=head)
+
+
+def content(error: BemaError, trace_id: str) -> bytes:
+    return msgspec.json.encode(as_json(error, trace_id)) + b"\n"

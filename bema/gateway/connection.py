@@ -1,0 +1,282 @@
+"""A client's connection: heads in, one exchange at a time, answers out in order.
+
+Law: a head that the guard refuses ends the connection, and nothing of it was forwarded. A request that came before its
+turn waits in `_held`; what comes after a connection's last answer is read and thrown away until the client is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import Protocol, cast
+
+from bema.core.call import traceparent
+from bema.core.errors import BemaError, Overloaded, TooLarge
+from bema.gateway.activity import Activities
+from bema.gateway.answers import error_answer
+from bema.gateway.bodies import Body, of_request
+from bema.gateway.decision import Policy, decide
+from bema.gateway.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, Way
+from bema.gateway.heads import END, RequestHead, hopeless, read_request
+from bema.gateway.limits import Limits
+
+__all__ = ["Connection", "Front"]
+
+_MOST_HELD = 64 * 1024
+_LINGER = 2.0  # seconds in which a client may still read our last answer while it sends
+
+
+class Front(Way, Protocol):
+    """The listener, as one of its connections sees it."""
+
+    limits: Limits
+    policy: Policy
+    activities: Activities
+    connections: set[Connection]
+    now: float  # seconds of the loop's clock, as of the last sweep
+
+    def entered(self, connection: Connection) -> bool: ...
+    def left(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    __slots__ = (
+        "_body",
+        "_checked",
+        "_front",
+        "_full",
+        "_held",
+        "_lingers",
+        "_paused_for",
+        "_taken",
+        "deadline",
+        "exchange",
+        "peer",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self.exchange: Exchange | None = None
+        self.deadline = inf
+        self.peer = b""
+        self._body: Body | None = None
+        self._taken = 0  # bytes of the current body
+        self._held = b""
+        self._checked = 0  # bytes of a partial head known to be harmless
+        self._full = False
+        self._lingers = False
+        self._paused_for = 0
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"127.0.0.1"
+        self.deadline = self._front.now + self._front.limits.head_time
+        if not self._front.entered(self):
+            self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if self._lingers:
+            return
+        if exchange is not None and exchange.tunnel and exchange.upstream is not None:
+            exchange.upstream.transport.write(data)
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        try:
+            self._take(data)
+        except BemaError as error:
+            self._refuse(error)
+
+    def pause_writing(self) -> None:
+        self._full = True
+        if self.exchange is not None:
+            self.exchange.client_full(True)
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self.exchange is not None:
+            self.exchange.client_full(False)
+        elif self._held:
+            self._again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._front.left(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.abandon()
+
+    # What its exchange calls
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def full(self) -> bool:
+        return self._full
+
+    def hold(self, reason: int, held: bool) -> None:
+        """Stop or go on reading from the client; it goes on when no reason is left."""
+        before = self._paused_for
+        self._paused_for = before | reason if held else before & ~reason
+        if bool(before) != bool(self._paused_for) and not self.transport.is_closing():
+            (self.transport.pause_reading if self._paused_for else self.transport.resume_reading)()
+
+    def done(self, keep: bool) -> None:
+        """The answer to the current request was written to its end."""
+        self.exchange = None
+        if not keep or self._body is not None or self._front.draining:
+            self._close()
+            return
+        self.hold(FULL_UPSTREAM | FULL_PENDING, False)
+        self.deadline = self._front.now + self._front.limits.idle
+        if self._held and not self._full:
+            asyncio.get_running_loop().call_soon(self._again)
+
+    def cut(self) -> None:
+        """The answer cannot be completed: end so that the client sees it is not whole."""
+        self.exchange = None
+        self.transport.close()
+
+    # What the listener calls
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self._paused_for:
+            self.deadline = self._front.now + self._front.limits.body_idle  # it is not read, so it is not late
+        elif self._lingers or (self.exchange is None and not self._held):
+            self.transport.abort()
+        else:
+            self._refuse(BemaError(code="request_timeout"))
+
+    def stop(self) -> None:
+        """Take no further request; what runs is finished."""
+        if self.exchange is None and not self._lingers:
+            self.transport.close()
+
+    # Reading
+
+    def _again(self) -> None:
+        if self.exchange is None and self._held and not self.transport.is_closing():
+            self.hold(FULL_HELD, False)
+            self.data_received(b"")
+
+    def _take(self, data: bytes) -> None:
+        while data and not self._lingers:
+            exchange = self.exchange
+            if exchange is None and not self._full:
+                end = data.find(END, max(0, self._checked - 3))
+                if end < 0 or end > self._front.limits.head:
+                    self._partial(data)
+                    return
+                self._checked = 0
+                data = self._begin(data[: end + 4], data[end + 4 :])
+            elif exchange is not None and self._body is not None:
+                data = self._feed(exchange, self._body, data)
+            else:
+                self._held = data
+                if len(data) > _MOST_HELD:
+                    self.hold(FULL_HELD, True)
+                return
+
+    def _partial(self, data: bytes) -> None:
+        """Keep the beginning of a head, unless nothing good can come of it."""
+        front = self._front
+        if len(data) > front.limits.head:
+            raise TooLarge(f"the request head is longer than {front.limits.head} bytes", code="head_too_large")
+        if data == b"\r\n" and not self._checked:
+            return  # an empty line before a request (RFC 9112 2.2)
+        if hopeless(data[max(0, self._checked - 1) :]):
+            read_request(data + END, front.limits.headers)
+        if not self._checked:
+            self.deadline = front.now + front.limits.head_time
+        self._checked = len(data)
+        self._held = data
+
+    def _begin(self, raw: bytes, rest: bytes) -> bytes:
+        """Start the exchange that `raw` asks for; returns what is left of `rest`."""
+        front = self._front
+        head = read_request(raw.removeprefix(b"\r\n"), front.limits.headers)
+        body = of_request(head)
+        decision = decide(head.method, head.target, head.host, head.ours.get(b"origin"), front.policy)
+        if isinstance(decision, BemaError):
+            self._answer(decision, head, keep=body is None)
+            return rest
+        if head.length is not None and head.length > front.limits.body:
+            raise _body_too_large(front.limits.body)
+        exchange = self.exchange = Exchange(self, front, head, decision)
+        self.deadline = inf
+        if body is None:
+            exchange.complete = True
+        else:
+            self._body, self._taken = body, 0
+            patience = front.limits.start if head.expects_continue else 0.0
+            self.deadline = front.now + front.limits.body_idle + patience
+            if rest:
+                rest = self._feed(exchange, body, rest)
+        exchange.start()
+        return rest
+
+    def _feed(self, exchange: Exchange, body: Body, data: bytes) -> bytes:
+        payload = body.feed(data)
+        self._taken += len(payload)
+        front = self._front
+        if self._taken > front.limits.body:
+            raise _body_too_large(front.limits.body)
+        if body.done:
+            self._body = None
+            self.deadline = inf
+        else:
+            self.deadline = front.now + front.limits.body_idle
+        if payload or body.done:
+            exchange.feed(payload, body.done)
+        return body.rest
+
+    # Ending
+
+    def _answer(self, error: BemaError, head: RequestHead, keep: bool) -> None:
+        keep = keep and not head.closes and not self._front.draining
+        self._front.activities.refused += 1
+        trace = traceparent(head.ours.get(b"traceparent", b"").decode("latin-1"))
+        self.write(error_answer(error, trace[3:35], close=not keep, head=head.method == b"HEAD"))
+        if keep:
+            self.deadline = self._front.now + self._front.limits.idle
+        else:
+            self._close()
+
+    def _refuse(self, error: BemaError) -> None:
+        """Answer what cannot be gone on with, and end the connection."""
+        self._held = b""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.abandon()
+            if exchange.answered:
+                self.transport.close()
+                return
+        else:
+            self._front.activities.refused += 1
+        trace_id = exchange.trace_id if exchange is not None else traceparent()[3:35]
+        self.write(error_answer(error, trace_id, close=True))
+        self._close()
+
+    def _close(self) -> None:
+        """End after the last answer. A client in the middle of sending would lose it to a reset, so it is read out."""
+        if self.transport.is_closing():
+            return
+        self._lingers = True
+        self._held = b""
+        self.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)
+        if self.transport.can_write_eof():
+            self.deadline = self._front.now + _LINGER
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+def _body_too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the request body is larger than {limit} bytes", fix="Send less, or raise the limit http_body.")

@@ -1,0 +1,87 @@
+"""Where a request goes: `decide(method, target, host, origin, policy) -> Forward | BemaError`. Pure.
+
+Law: a deployment is named by the path alone, in one spelling. What could be read as another path by somebody who decodes
+or normalises is refused (400); what names no deployment is unknown (404). The part after the id is the instance's own and
+passes byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from bema.core.errors import BemaError, Denied, Invalid, NotFound
+
+__all__ = ["Decision", "Forward", "Policy", "decide"]
+
+_ROUTE = re.compile(rb"/gateway/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?=[/?]|\Z)")
+_AMBIGUOUS = re.compile(rb"(?i)%(?:2f|5c|00|2e|25)|\\|\.\.|//|/\./")
+_LOOPBACK = re.compile(rb"(?i)(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?\Z")
+_ORIGIN = re.compile(rb"(?i)https?://([^/?#@\s]+)\Z")
+
+
+class Policy(NamedTuple):
+    """Whom the listener answers. `hosts` are public names (lower case, without port) that a front door passes on."""
+
+    loopback: bool = True
+    hosts: frozenset[bytes] = frozenset()
+
+
+class Forward(NamedTuple):
+    """To the instances of `deployment`: ask for `target`; links they give are under `prefix`."""
+
+    deployment: str
+    prefix: bytes
+    target: bytes
+
+
+Decision = Forward | BemaError
+
+
+def decide(method: bytes, target: bytes, host: bytes, origin: bytes | None, policy: Policy) -> Decision:
+    """The deployment that `target` names, or the error to answer with."""
+    if policy.loopback:
+        # a page elsewhere that resolves its own name to this machine shows itself by Host or by Origin
+        if not _known(host, policy):
+            return _foreign(f"the Host {_show(host)} is not this machine's")
+        if origin is not None and not _known_origin(origin, policy):
+            return _foreign(f"the Origin {_show(origin)} is foreign")
+    found = _ROUTE.match(target)
+    if found is None:
+        return _unknown(target)
+    rest = target[found.end() :]
+    return Forward(found[1].decode(), found[0], rest if rest[:1] == b"/" else b"/" + rest)
+
+
+def _known(host: bytes, policy: Policy) -> bool:
+    return (
+        _LOOPBACK.match(host) is not None
+        or host.rpartition(b":")[0].lower() in policy.hosts
+        or (host.lower() in policy.hosts)
+    )
+
+
+def _known_origin(origin: bytes, policy: Policy) -> bool:
+    found = _ORIGIN.match(origin)
+    return found is not None and _known(found[1], policy)
+
+
+def _foreign(message: str) -> BemaError:
+    return Denied(
+        f"{message}; this listener answers its own machine only",
+        code="forbidden",
+        fix="Call it as 127.0.0.1 or localhost, or add the name to the gateway's public hosts.",
+    )
+
+
+def _unknown(target: bytes) -> BemaError:
+    path = target.partition(b"?")[0]
+    if _AMBIGUOUS.search(path):
+        return Invalid(
+            "the path is not canonical", code="bad_request", fix="Send /gateway/ID/... without escapes in it."
+        )
+    return NotFound("no deployment is named by this path", fix="`bema ls` shows the URL of every deployment.")
+
+
+def _show(value: bytes) -> str:
+    return value[:100].decode("latin-1")

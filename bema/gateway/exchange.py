@@ -1,0 +1,286 @@
+"""One request and its answer, spliced between a client's connection and an instance's.
+
+Law: nothing is kept that can be passed on. What arrives before an instance is there waits in `_pending` (bounded: the client
+is not read any further), and whichever side is slow stops the other from being read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from bema.core.call import traceparent
+from bema.core.errors import BemaError
+from bema.gateway.activity import Activity
+from bema.gateway.answers import error_answer
+from bema.gateway.bodies import Body, Chunked, Sized, chunk
+from bema.gateway.decision import Forward
+from bema.gateway.forwarding import request_head, response_head, status_line
+from bema.gateway.heads import RequestHead, ResponseHead, tokens
+from bema.gateway.instances import Route
+from bema.gateway.upstream import Upstream
+
+__all__ = ["Exchange", "Way"]
+
+_PENDING = 64 * 1024
+
+
+class Downstream(Protocol):
+    """The client's connection, as an exchange sees it."""
+
+    peer: bytes
+
+    def write(self, data: bytes) -> None: ...
+    def hold(self, reason: int, held: bool) -> None: ...
+    def done(self, keep: bool) -> None: ...
+    def cut(self) -> None: ...
+    def full(self) -> bool: ...
+
+
+class Way(Protocol):
+    """How an exchange gets to an instance."""
+
+    authority: bytes
+    draining: bool
+
+    def warm(self, deployment: str) -> tuple[Upstream, Activity] | None: ...
+    async def reach(self, deployment: str) -> tuple[Upstream | Route, Activity]: ...
+    async def serve_door(self, exchange: Exchange, route: Route) -> None: ...
+
+
+FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
+
+
+class Exchange:
+    __slots__ = (
+        "_activity",
+        "_encode",
+        "_pending",
+        "_pending_size",
+        "_started",
+        "_task",
+        "_way",
+        "answered",
+        "body_done",
+        "client",
+        "complete",
+        "head",
+        "keep",
+        "method",
+        "to",
+        "trace",
+        "tunnel",
+        "upstream",
+    )
+
+    def __init__(self, client: Downstream, way: Way, head: RequestHead, to: Forward) -> None:
+        self.client = client
+        self.head = head
+        self.method = head.method
+        self.to = to
+        self.complete = False
+        self.tunnel = False
+        self.answered = False
+        self.keep = False
+        self.trace = traceparent(head.ours.get(b"traceparent", b"").decode("latin-1"))
+        self.upstream: Upstream | None = None
+        self.body_done: asyncio.Event | None = None
+        self._way = way
+        self._activity: Activity | None = None
+        self._encode = False
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._started = time.perf_counter()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def trace_id(self) -> str:
+        return self.trace[3:35]
+
+    # From the client's side
+
+    def start(self) -> None:
+        warm = self._way.warm(self.to.deployment)
+        if warm is not None:
+            self._attach(*warm)
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._reach())
+
+    def feed(self, payload: bytes, done: bool) -> None:
+        """More of the request's body."""
+        self.complete = done
+        if self.upstream is not None:
+            self.upstream.transport.write(self._framed(payload, done))
+            return
+        self._pending.append(payload)
+        self._pending_size += len(payload)
+        if self.body_done is not None:
+            if done:
+                self.body_done.set()
+        elif self._pending_size > _PENDING and not done:
+            self.client.hold(FULL_PENDING, True)
+
+    def abandon(self) -> None:
+        """The client went away: the instance is told at once."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.upstream is not None:
+            self.upstream.let_go()
+        if not self.answered:
+            self._count(499)
+        self._leave()
+
+    def client_full(self, full: bool) -> None:
+        if self.upstream is not None:
+            self.upstream.pause(full)
+
+    async def _reach(self) -> None:
+        try:
+            reached, activity = await self._way.reach(self.to.deployment)
+            if isinstance(reached, Upstream):
+                self._attach(reached, activity)
+                return
+            self._enter(activity)
+            await self._way.serve_door(self, reached)
+        except BemaError as error:
+            self.fail(error)
+
+    def _attach(self, upstream: Upstream, activity: Activity) -> None:
+        self._enter(activity)
+        self._task = None
+        self.upstream = upstream
+        raw = request_head(self.head, self.to, self.client.peer, self._way.authority, self.trace)
+        if self._pending:
+            payload, self._pending = b"".join(self._pending), []
+            raw += self._framed(payload, self.complete)
+        if self.client.full():
+            upstream.pause(True)
+        upstream.begin(self, raw)
+        self.client.hold(FULL_PENDING, False)
+
+    def _framed(self, payload: bytes, done: bool) -> bytes:
+        if not self.head.chunked:
+            return payload
+        return chunk(payload) + b"0\r\n\r\n" if done else chunk(payload)
+
+    # From the instance's side
+
+    def interim(self, head: ResponseHead) -> None:
+        if not self.head.http10:
+            lines = b"".join(b"%b: %b\r\n" % header for header in head.headers)
+            self.client.write(status_line(head) + lines + b"\r\n")
+
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        if self.head.upgrade is None:
+            raise BemaError("the instance switched protocols unasked", code="bad_upstream")
+        self.answered = self.tunnel = True
+        self._count(head.status)
+        framing = b"upgrade: %b\r\nconnection: upgrade\r\n" % head.ours.get(b"upgrade", self.head.upgrade)
+        self.client.write(self._head_of(head, framing) + rest)
+
+    def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None:
+        self.answered = True
+        self._count(head.status)
+        self.keep = self.complete and not self.head.closes and not self._way.draining
+        framing = self._framing(head, body)
+        if not self.keep:
+            framing += b"connection: close\r\n"
+        raw = self._head_of(head, framing)
+        if body is not None:
+            raw += self._passed(payload, body)
+        self.client.write(raw)
+
+    def more(self, payload: bytes, body: Body) -> None:
+        if passed := self._passed(payload, body):
+            self.client.write(passed)
+
+    def tunnelled(self, data: bytes) -> None:
+        self.client.write(data)
+
+    def ended(self) -> None:
+        """The answer is complete; until the connection closed, where nothing else delimited it."""
+        self.upstream = None
+        if self._encode:
+            self.client.write(b"0\r\n\r\n")
+        self._leave()
+        self.client.done(self.keep)
+
+    def broken(self, error: BemaError) -> None:
+        self.upstream = None
+        if self._activity is not None:
+            self._activity.upstream_failures += 1
+        self.fail(error)
+
+    def upstream_full(self, full: bool) -> None:
+        self.client.hold(FULL_UPSTREAM, full)
+
+    # Ours
+
+    def fail(self, error: BemaError) -> None:
+        """Answer with an error; where the answer has begun, the client sees it cut short."""
+        if self.upstream is not None:
+            self.upstream.let_go()
+            self.upstream = None
+        if self.answered:
+            self._leave()
+            self.client.cut()
+            return
+        self.answered = True
+        self._count(error.problem.http)
+        keep = self.complete and not self.head.closes and not self._way.draining
+        self.client.write(error_answer(error, self.trace_id, close=not keep, head=self.method == b"HEAD"))
+        self._leave()
+        self.client.done(keep)
+
+    def count(self, status: int) -> None:
+        self._count(status)
+
+    def finish(self) -> None:
+        """A door has written its answer to the end."""
+        self._leave()
+        self.client.done(self.keep)
+
+    async def whole_body(self) -> bytes:
+        """The request's body; the listener bounds it."""
+        if not self.complete:
+            self.body_done = asyncio.Event()
+            self.client.hold(FULL_PENDING, False)
+            await self.body_done.wait()
+        return b"".join(self._pending)
+
+    def _framing(self, head: ResponseHead, body: Body | None) -> bytes:
+        if body is None or isinstance(body, Sized):
+            if head.length is None or head.status == 204:
+                return b""
+            return b"content-length: %d\r\n" % head.length
+        if self.head.http10:
+            self.keep = False
+            return b""
+        self._encode = True
+        return b"transfer-encoding: chunked\r\n"
+
+    def _passed(self, payload: bytes, body: Body) -> bytes:
+        if not self._encode:
+            return payload
+        if not body.done:
+            return chunk(payload)
+        self._encode = False
+        wanted = isinstance(body, Chunked) and b"trailers" in tokens(self.head.ours.get(b"te", b""))
+        return b"%b0\r\n%b\r\n" % (chunk(payload), body.trailers if wanted else b"")
+
+    def _head_of(self, head: ResponseHead, framing: bytes) -> bytes:
+        return response_head(head, self.head, self.to, self._way.authority, framing, self.trace_id.encode())
+
+    def _enter(self, activity: Activity) -> None:
+        self._activity = activity
+        activity.begin()
+
+    def _count(self, status: int) -> None:
+        if self._activity is not None:
+            self._activity.answered(status, time.perf_counter() - self._started)
+
+    def _leave(self) -> None:
+        if self._activity is not None:
+            self._activity.end()
+            self._activity = None

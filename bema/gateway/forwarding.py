@@ -1,0 +1,96 @@
+"""What each side is shown of the other's head. Pure.
+
+Law: `Host`, `X-Forwarded-*`, `Forwarded`, `traceparent` and the request id are written by us alone; hop-by-hop headers end here
+(the guard took them out); `Authorization` and everything else pass as they came.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bema.gateway.decision import Forward
+from bema.gateway.heads import RequestHead, ResponseHead, tokens
+
+__all__ = ["request_head", "response_head", "status_line"]
+
+_ABSOLUTE = re.compile(rb"(?i)https?://([^/?#]*)")
+_COOKIE_PATH = re.compile(rb"(?i)(;[ \t]*path=)(/[^;]*)")
+
+
+def request_head(head: RequestHead, to: Forward, peer: bytes, authority: bytes, trace: str) -> bytes:
+    """The head an instance receives. `authority` is ours on loopback: servers that guard against DNS rebinding
+    accept it; `trace` is the traceparent of this hop."""
+    parts = [head.method, b" ", to.target, b" HTTP/1.1\r\nhost: ", authority, b"\r\n"]
+    for name, value in head.headers:
+        parts += (name, b": ", value, b"\r\n")
+    ours = head.ours
+    if b"connection" in ours or b"te" in ours or b"expect" in ours:
+        parts.append(_passed_on(head))
+    if head.chunked:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    elif head.length is not None:
+        parts.append(b"content-length: %d\r\n" % head.length)
+    sender = b'"[%b]"' % peer if b":" in peer else peer
+    parts.append(
+        b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\nx-forwarded-prefix: %b\r\n"
+        b'forwarded: for=%b;host="%b";proto=http\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n'
+        % (peer, head.host, to.prefix, sender, head.host, trace[3:35].encode(), trace.encode())
+    )
+    return b"".join(parts)
+
+
+def response_head(
+    head: ResponseHead, request: RequestHead, to: Forward, authority: bytes, framing: bytes, request_id: bytes
+) -> bytes:
+    """The head a client receives; `framing` is the block of lines that delimit the body and say whether we close."""
+    parts = [status_line(head)]
+    for name, value in head.headers:
+        if len(name) in (8, 10, 16):
+            value = _under_prefix(name.lower(), value, request.host, authority, to.prefix)
+        parts += (name, b": ", value, b"\r\n")
+    parts += (framing, b"x-request-id: ", request_id, b"\r\n\r\n")
+    return b"".join(parts)
+
+
+def status_line(head: ResponseHead) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)
+
+
+def _passed_on(head: RequestHead) -> bytes:
+    """The connection headers that mean something to the instance: an upgrade, wanted trailers, an expectation."""
+    lines = b""
+    options = []
+    if upgrade := head.upgrade:
+        options.append(b"upgrade")
+        lines += b"upgrade: " + upgrade + b"\r\n"
+    if b"trailers" in tokens(head.ours.get(b"te", b"")):
+        options.append(b"te")
+        lines += b"te: trailers\r\n"
+    if options:
+        lines += b"connection: " + b", ".join(options) + b"\r\n"
+    if head.expects_continue:
+        lines += b"expect: 100-continue\r\n"
+    return lines
+
+
+def _under_prefix(name: bytes, value: bytes, host: bytes, authority: bytes, prefix: bytes) -> bytes:
+    if name in (b"location", b"content-location"):
+        return _rebased(value, (host, authority), prefix)
+    if name == b"set-cookie":
+        return _COOKIE_PATH.sub(lambda found: found[1] + _below(found[2], prefix), value, count=1)
+    return value
+
+
+def _rebased(url: bytes, authorities: tuple[bytes, ...], prefix: bytes) -> bytes:
+    """A link of an instance to itself, put under the prefix; a relative one and one to elsewhere stay as they are."""
+    if absolute := _ABSOLUTE.match(url):
+        if absolute[1].lower() not in {authority.lower() for authority in authorities}:
+            return url
+        url = url[absolute.end() :]
+        return _below(url if url.startswith(b"/") else b"/" + url, prefix)
+    return _below(url, prefix) if url.startswith(b"/") and not url.startswith(b"//") else url
+
+
+def _below(path: bytes, prefix: bytes) -> bytes:
+    inside = path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?", b"#")
+    return path if inside else prefix + path

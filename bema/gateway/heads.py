@@ -1,0 +1,246 @@
+"""The guard: a raw head in, a `RequestHead` or a refusal out. Pure.
+
+Law: a head that two parsers could read differently is refused before anything is forwarded. The grammar is checked on the
+raw bytes by an expression of ours; a kept parser (httptools) then splits what passed.
+Rule: what frames, routes or identifies a message stands in `ours`, each name once; everything else is in `headers`, as it
+came, for the upstream to read.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from bema.core.errors import BemaError, Invalid, TooLarge
+
+__all__ = ["END", "RequestHead", "ResponseHead", "hopeless", "read_request", "read_response", "read_trailers"]
+
+END = b"\r\n\r\n"
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_LINE = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n"
+_REQUEST = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n(?:" + _LINE + rb")*+\r\n")
+_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n(?:" + _LINE + rb")*+\r\n")
+_TRAILERS = re.compile(rb"(?:" + _LINE + rb")*+\r\n")
+_HOPELESS = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
+# hop-by-hop (RFC 9110 7.6.1), written by us alone, or answered by us
+_OURS = _ONCE | frozenset(
+    {
+        b"connection",
+        b"expect",
+        b"forwarded",
+        b"http2-settings",
+        b"keep-alive",
+        b"origin",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"traceparent",
+        b"trailer",
+        b"upgrade",
+        b"x-real-ip",
+        b"x-request-id",
+    }
+)
+_UNSAFE_TO_DROP = frozenset({b"host", b"content-length", b"authorization", b"x-request-id"})
+
+
+class RequestHead:
+    """A request head that passed the guard. Names in `ours` are lower case; `length` is None where none was declared."""
+
+    __slots__ = ("chunked", "headers", "host", "http10", "length", "method", "ours", "target")
+
+    def __init__(self, method: bytes, target: bytes, http10: bool) -> None:
+        self.method = method
+        self.target = target
+        self.http10 = http10
+        self.host = b""
+        self.chunked = False
+        self.length: int | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.ours: dict[bytes, bytes] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        low = name.lower()
+        if b"_" in low:
+            # CGI-style servers read '_' as '-': a client could spell what only we may write
+            low = low.replace(b"_", b"-")
+            if low in _OURS or low.startswith(b"x-forwarded-"):
+                return
+        if low in _OURS:
+            self.ours[low] = _merged(self.ours, low, value)
+        elif not low.startswith(b"x-forwarded-"):
+            self.headers.append((name, value))
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of an end-to-end header; `name` in lower case."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+    @property
+    def closes(self) -> bool:
+        return self.http10 or b"close" in tokens(self.ours.get(b"connection", b""))
+
+    @property
+    def expects_continue(self) -> bool:
+        return not self.http10 and self.ours.get(b"expect", b"").lower() == b"100-continue"
+
+    @property
+    def upgrade(self) -> bytes | None:
+        """The protocol to switch to, if this asks for one; h2c is not offered, and a body never comes with it."""
+        if b"upgrade" not in self.ours or self.http10 or self.chunked or self.length:
+            return None
+        asked = self.ours[b"upgrade"]
+        wanted = b"upgrade" in tokens(self.ours.get(b"connection", b""))
+        return asked if wanted and not asked.lower().startswith(b"h2") else None
+
+
+class ResponseHead:
+    """A response head of an instance, split the same way."""
+
+    __slots__ = ("chunked", "headers", "http10", "length", "ours", "reason", "status")
+
+    def __init__(self, status: int, reason: bytes, http10: bool) -> None:
+        self.status = status
+        self.reason = reason
+        self.http10 = http10
+        self.chunked = False
+        self.length: int | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.ours: dict[bytes, bytes] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        low = name.lower()
+        if low in _OURS:
+            self.ours[low] = _merged(self.ours, low, value)
+        else:
+            self.headers.append((name, value))
+
+    @property
+    def closes(self) -> bool:
+        return self.http10 or b"close" in tokens(self.ours.get(b"connection", b""))
+
+
+def read_request(raw: bytes, most_headers: int) -> RequestHead:
+    """The head in `raw` (up to and with the empty line), or `Invalid`/`TooLarge` saying what is wrong with it."""
+    line = _REQUEST.fullmatch(raw)
+    if line is None:
+        raise _bad("the request head does not follow the HTTP/1.1 grammar")
+    head = RequestHead(line[1], line[2], line[3] == b"0")
+    if head.method in (b"CONNECT", b"TRACE"):
+        raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed")
+    if raw.count(b"\n") - 2 > most_headers:
+        raise TooLarge(f"the request has more than {most_headers} headers", code="head_too_large")
+    _parse(httptools.HttpRequestParser(head), raw)
+    if head.target[:1] != b"/":
+        head.target = _origin_form(head)
+    _check_host(head)
+    _frame(head)
+    _drop_connection_options(head)
+    return head
+
+
+def read_response(raw: bytes, most_headers: int) -> ResponseHead:
+    """The response head in `raw`, or the error a client is told: the instance broke the protocol."""
+    line = _RESPONSE.fullmatch(raw)
+    if line is None or raw.count(b"\n") - 2 > most_headers:
+        raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
+    head = ResponseHead(int(line[2]), line[3] or b"", line[1] == b"0")
+    try:
+        _parse(httptools.HttpResponseParser(head), raw)
+        _frame(head)
+    except BemaError as error:
+        raise BemaError(f"the instance's answer is malformed: {error.message}", code="bad_upstream") from error
+    _drop_connection_options(head)
+    return head
+
+
+def read_trailers(raw: bytes) -> bytes:
+    """Trailer lines that keep the grammar (without the empty line), those that frame or route left out."""
+    if _TRAILERS.fullmatch(raw) is None:
+        raise _bad("the trailers do not follow the HTTP/1.1 grammar")
+    lines = raw.split(b"\r\n")[:-2]
+    kept = [line for line in lines if line.partition(b":")[0].lower() not in _OURS | _UNSAFE_TO_DROP]
+    return b"".join(line + b"\r\n" for line in kept)
+
+
+def hopeless(part: bytes) -> bool:
+    """Whether no continuation can make an acceptable head of `part`."""
+    return _HOPELESS.search(part) is not None
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The comma-separated tokens of a header value, in lower case."""
+    return [token.strip() for token in value.lower().split(b",")] if value else []
+
+
+def _merged(ours: dict[bytes, bytes], name: bytes, value: bytes) -> bytes:
+    if name not in ours:
+        return value
+    if name in _ONCE:
+        raise _bad(f"more than one {name.decode()} header")
+    return ours[name] + b", " + value
+
+
+def _parse(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, raw: bytes) -> None:
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        return
+    except httptools.HttpParserInvalidMethodError as error:
+        raise Invalid("the method is unknown", code="not_supported") from error
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, BemaError):
+            raise error.__context__ from None
+        raise
+    except httptools.HttpParserError as error:
+        raise _bad(f"the head is malformed: {error}") from error
+
+
+def _origin_form(head: RequestHead) -> bytes:
+    """The path of an absolute target (RFC 9112 3.2.2), whose authority must be the Host's."""
+    scheme, found, rest = head.target.partition(b"://")
+    authority, slash, path = rest.partition(b"/")
+    if scheme.lower() != b"http" or not found or authority.lower() != head.ours.get(b"host", b"").lower():
+        raise _bad("the request target is neither a path nor this host's address")
+    return slash + path or b"/"
+
+
+def _check_host(head: RequestHead) -> None:
+    host = head.ours.get(b"host")
+    if host is None:
+        raise _bad("no Host header")
+    if _HOST.fullmatch(host) is None:
+        raise _bad("the Host header is not a host")
+    head.host = host
+
+
+def _frame(head: RequestHead | ResponseHead) -> None:
+    coding, length = head.ours.get(b"transfer-encoding"), head.ours.get(b"content-length")
+    head.chunked, head.length = coding is not None, None
+    if coding is not None:
+        if length is not None:
+            raise _bad("both content-length and transfer-encoding")
+        if coding.lower() != b"chunked" or head.http10:
+            raise _bad("a transfer-encoding other than chunked")
+    elif length is not None:
+        if _LENGTH.fullmatch(length) is None:
+            raise _bad("content-length is not a number")
+        head.length = int(length)
+
+
+def _drop_connection_options(head: RequestHead | ResponseHead) -> None:
+    named = head.ours.get(b"connection")
+    if named is None:
+        return
+    options = set(tokens(named))
+    head.headers = [header for header in head.headers if header[0].lower() not in options]
+
+
+def _bad(message: str) -> Invalid:
+    return Invalid(message, code="bad_request")

@@ -1,0 +1,210 @@
+"""Connections to instances: one exchange at a time on each, kept warm in a pool by address.
+
+Law: bytes of an answer are handed on as they arrive; a connection goes back to the pool only when both messages ended where
+their framing said, so no exchange ever reads the end of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+from bema.core.errors import BemaError
+from bema.gateway.bodies import Body, UntilClose, of_response
+from bema.gateway.heads import END, ResponseHead, hopeless, read_response
+from bema.gateway.limits import Limits
+
+__all__ = ["Answering", "Pool", "Upstream"]
+
+
+class Answering(Protocol):
+    """Who waits for the answer on a connection."""
+
+    method: bytes
+    complete: bool  # the request was sent to its end
+    tunnel: bool  # the connection carries bytes of another protocol now
+
+    def interim(self, head: ResponseHead) -> None: ...
+    def switched(self, head: ResponseHead, rest: bytes) -> None: ...
+    def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None: ...
+    def more(self, payload: bytes, body: Body) -> None: ...
+    def tunnelled(self, data: bytes) -> None: ...
+    def ended(self) -> None: ...
+    def broken(self, error: BemaError) -> None: ...
+    def upstream_full(self, full: bool) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    __slots__ = ("_body", "_head", "_held", "_paused", "_pool", "address", "exchange", "idle_since", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: Pool, address: str) -> None:
+        self._pool = pool
+        self.address = address
+        self.exchange: Answering | None = None
+        self.idle_since = 0.0
+        self._head: ResponseHead | None = None
+        self._body: Body | None = None
+        self._held = b""
+        self._paused = False
+
+    def begin(self, exchange: Answering, data: bytes) -> None:
+        """Send the start of a request; its answer goes to `exchange`."""
+        self.exchange = exchange
+        self._head = self._body = None
+        self._held = b""
+        self.transport.write(data)
+
+    def let_go(self) -> None:
+        """Nobody waits any more: what is on the way is of no use, and the instance learns it at once."""
+        self.exchange = None
+        self.transport.abort()
+
+    def pause(self, paused: bool) -> None:
+        if paused != self._paused and not self.transport.is_closing():
+            self._paused = paused
+            (self.transport.pause_reading if paused else self.transport.resume_reading)()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.transport.abort()  # an answer nobody asked for: the next one could not be told apart
+        elif exchange.tunnel:
+            exchange.tunnelled(data)
+        else:
+            try:
+                self._read(exchange, data)
+            except BemaError as error:
+                self.let_go()
+                exchange.broken(BemaError(error.message, code="bad_upstream"))
+
+    def _read(self, exchange: Answering, data: bytes) -> None:
+        body = self._body
+        if body is not None:
+            payload = body.feed(data)
+            if payload or body.done:
+                exchange.more(payload, body)
+        else:
+            head, rest = self._read_head(exchange, data)
+            if head is None or exchange.tunnel:
+                return
+            self._head = head
+            self._body = body = of_response(head, exchange.method)
+            exchange.answer(head, body, body.feed(rest) if body else b"")
+            if body is None:
+                self._finish(exchange, rest)
+                return
+        if body.done:
+            self._finish(exchange, body.rest)
+
+    def _read_head(self, exchange: Answering, data: bytes) -> tuple[ResponseHead | None, bytes]:
+        """The head of the final answer, interim ones passed on, or None while there is none."""
+        if self._held:
+            data = self._held + data
+        limits = self._pool.limits
+        while True:
+            end = data.find(END)
+            if end < 0 or end > limits.head:
+                if len(data) > limits.head or hopeless(data):
+                    raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
+                self._held = data
+                return None, b""
+            self._held = b""
+            head = read_response(data[: end + 4], limits.headers)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                return head, data
+            if head.status == 101:
+                exchange.switched(head, data)
+                return head, b""
+            exchange.interim(head)
+
+    def _finish(self, exchange: Answering, rest: bytes) -> None:
+        head = self._head
+        self.exchange = self._body = self._head = None
+        if rest or head is None or head.closes or not exchange.complete:
+            self.transport.close()
+        else:
+            self._pool.give(self)
+        exchange.ended()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_full(True)
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_full(False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.lost(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            return
+        if exchange.tunnel or (exc is None and isinstance(self._body, UntilClose)):
+            exchange.ended()
+        else:
+            exchange.broken(BemaError("the instance went away before its answer was complete", code="disconnected"))
+
+
+class Pool:
+    """Idle connections by address, the warmest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._idle: dict[str, list[Upstream]] = {}
+        self._now = asyncio.get_running_loop().time
+
+    def take(self, address: str) -> Upstream | None:
+        idle = self._idle.get(address)
+        while idle:
+            upstream = idle.pop()
+            if not upstream.transport.is_closing():
+                return upstream
+        return None
+
+    def give(self, upstream: Upstream) -> None:
+        idle = self._idle.setdefault(upstream.address, [])
+        upstream.idle_since = self._now()
+        upstream.pause(False)
+        if len(idle) < self.limits.pool:
+            idle.append(upstream)
+        else:
+            upstream.transport.close()
+
+    def lost(self, upstream: Upstream) -> None:
+        idle = self._idle.get(upstream.address)
+        if idle and upstream in idle:
+            idle.remove(upstream)
+
+    async def dial(self, address: str) -> Upstream:
+        """A new connection to `unix:PATH` or `tcp:HOST:PORT`; `OSError` when there is none to be had in time."""
+        loop = asyncio.get_running_loop()
+        kind, _, where = address.partition(":")
+        async with asyncio.timeout(self.limits.connect):
+            if kind == "unix":
+                _, made = await loop.create_unix_connection(lambda: Upstream(self, address), where)
+            else:
+                host, _, port = where.rpartition(":")
+                _, made = await loop.create_connection(lambda: Upstream(self, address), host.strip("[]"), int(port))
+        return made
+
+    def sweep(self) -> None:
+        """Close what was idle for longer than servers keep it: a request must not meet their closing."""
+        before = self._now() - self.limits.pool_idle
+        for address, idle in list(self._idle.items()):
+            for upstream in [u for u in idle if u.idle_since < before]:
+                idle.remove(upstream)
+                upstream.transport.close()
+            if not idle:
+                del self._idle[address]
+
+    def close(self) -> None:
+        for idle in self._idle.values():
+            for upstream in tuple(idle):
+                upstream.transport.close()
+        self._idle.clear()

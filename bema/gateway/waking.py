@@ -1,0 +1,107 @@
+"""Asking for an instance where there is none: one question per deployment, however many requests wait for it.
+
+Law: a request waits only while an instance is starting. Building, failing and an absent orchestrator are answered at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from bema.core.errors import PROBLEMS, BemaError, NotFound, Overloaded, Unavailable, of_code
+from bema.deploy.deployment import Activation
+from bema.gateway.instances import Route, Table
+from bema.gateway.limits import Limits
+
+__all__ = ["Activate", "Waking", "refusal"]
+
+Activate = Callable[[str, float], Awaitable[Activation]]
+"""`(deployment, seconds to wait) -> Activation`: the orchestrator's `activate`."""
+
+_SHOWN = 5.0  # seconds an instance that is ready may take to be seen in Discovery
+
+
+class _Question:
+    __slots__ = ("asking", "waiters")
+
+    def __init__(self, asking: asyncio.Task[Route]) -> None:
+        self.asking = asking
+        self.waiters = 0
+
+
+class Waking:
+    def __init__(self, table: Table, activate: Activate, limits: Limits) -> None:
+        self._table = table
+        self._activate = activate
+        self._limits = limits
+        self._questions: dict[str, _Question] = {}
+
+    async def wait(self, deployment: str) -> Route:
+        """An instance of `deployment`, or the error to answer with."""
+        question = self._questions.get(deployment)
+        if question is None:
+            question = self._questions[deployment] = _Question(asyncio.create_task(self._ask(deployment)))
+            question.asking.add_done_callback(lambda _: self._questions.pop(deployment, None))
+        if question.waiters >= self._limits.waiters:
+            raise Overloaded(f"{question.waiters} requests wait for this deployment to start", retry_after=1)
+        question.waiters += 1
+        try:
+            return await asyncio.shield(question.asking)
+        finally:
+            question.waiters -= 1
+            if not question.waiters:
+                question.asking.cancel()
+
+    async def _ask(self, deployment: str) -> Route:
+        shown = asyncio.create_task(self._table.routed(deployment))
+        asked = asyncio.ensure_future(self._activate(deployment, self._limits.start))
+        try:
+            await asyncio.wait({shown, asked}, timeout=self._limits.start + 1, return_when=asyncio.FIRST_COMPLETED)
+            if not shown.done():
+                if not asked.done():
+                    raise _starting()
+                if (refused := refusal(_result(asked))) is not None:
+                    raise refused
+                await asyncio.wait({shown}, timeout=_SHOWN)
+            if not shown.done():
+                raise _starting()
+            return shown.result()
+        finally:
+            shown.cancel()
+            asked.cancel()
+
+
+def _result(asked: asyncio.Future[Activation]) -> Activation:
+    try:
+        return asked.result()
+    except NotFound as error:
+        raise NotFound("no deployment has this id", fix="`bema ls` shows the URL of every deployment.") from error
+    except BemaError as error:
+        away = Unavailable(f"the orchestrator cannot be asked: {error.message}", fix="Try again in a moment.")
+        away.retry_after = 1
+        raise away from error
+
+
+def refusal(activation: Activation) -> BemaError | None:
+    """What a request is answered when `activation` came instead of an instance; None where one is ready."""
+    state = str(activation.state)
+    if state == "ready":
+        return None
+    if state in ("building", "idle", "starting"):
+        error = BemaError(code="building") if state == "building" else _starting()
+        error.retry_after = activation.retry_after or 2
+        return error
+    code = state if state in PROBLEMS else "unavailable"
+    told = activation.error
+    if told is None:
+        error = of_code(code, "")
+    else:
+        error = of_code(code, told.message, detail=told.detail, log=list(told.log[-10:]))
+    error.retry_after = activation.retry_after
+    return error
+
+
+def _starting() -> BemaError:
+    error = BemaError(code="starting")
+    error.retry_after = 1
+    return error
