@@ -46,6 +46,8 @@ class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     shape: Shape = Shape.UNARY
     idempotent: bool = False
+    parameters: tuple[str, ...] | None = None  # names in order; None where the instance does not say
+    fields: tuple[str, ...] | None = None  # of the only parameter, where that is a struct
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
