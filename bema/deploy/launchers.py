@@ -1,5 +1,7 @@
 """Launchers: start, poll and stop one instance; what happens to it arrives as events.
 
+Here are the Protocol and its twin in memory; the launcher of processes is in `launching.py`.
+
 Law: a launcher never decides. It starts what it is told, says truthfully what became of it, and shows in Discovery the
 instances that serve; the orchestrator makes instances equal deployments. Every start ends in exactly one `Exited`.
 """
@@ -66,8 +68,8 @@ class Line(msgspec.Struct, frozen=True):
 class Exited(msgspec.Struct, frozen=True):
     """The instance is gone; the last event of it.
 
-    `cause` is "stopped" (as asked), "exited" (by itself or by a signal), "start_timeout" (killed: it never listened) or
-    "spawn" (there never was a process). `tail` holds its last log lines as records of the log.
+    `cause` is "stopped" (as asked), "exited" (by itself or by a signal) or "start_timeout" (killed: it never listened).
+    `tail` holds its last log lines as records of the log.
     """
 
     instance: int
@@ -83,7 +85,10 @@ Event = Announced | Line | Exited
 
 class Launcher(Protocol):
     async def start(self, start: Start) -> Running:
-        """Start a process and return at once, in state STARTING; `Failed` when there can be none."""
+        """Start a process and return at once, in state STARTING.
+
+        `Failed` when there can be no process; `Unavailable` while the platform stops, which is nobody's failure.
+        """
         ...
 
     async def stop(self, instance: int, grace: float, reason: str) -> None:
