@@ -1,0 +1,163 @@
+"""What is in a script, decided once and statically: a service, an app, an MCP object, or a program.
+
+Standard library only: the script's own Python runs this file by path (`python -I -S entry.py`, code on stdin, one JSON
+object on stdout). So a script is read by the grammar of the interpreter it will run on, and code made to break a
+compiler breaks a child, not the orchestrator.
+
+The order: `[tool.bema] entry`, a class decorated with `service`, an app, an MCP object, else the script is a program.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+APP_NAMES = ("app", "application")
+APP_MAKERS = frozenset(
+    {"FastAPI", "Starlette", "Litestar", "Quart", "Flask", "get_asgi_application", "get_wsgi_application"}
+)
+MCP_MAKERS = frozenset({"FastMCP", "MCPServer"})
+MCP_PACKAGES = ("mcp", "fastmcp")
+PROGRAM = "__main__"
+
+
+def inspect(code: bytes, wanted: str = "") -> dict[str, Any]:
+    """`{"kind", "name"}` of a script, or `{"error", "message", ...}` with the code of the error to raise."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(code)
+            compile(code, "script.py", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line, column = error.lineno or 1, error.offset or 1
+        return _refused("syntax_error", f"line {line}, column {column}: {error.msg}", line=line, column=column)
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        return _refused("syntax_error", f"line 1, column 1: {error or 'too complex to compile'}", line=1, column=1)
+    return _Script(tree).entry(wanted)
+
+
+def _refused(code: str, message: str, **details: Any) -> dict[str, Any]:
+    return {"error": code, "message": message, **details}
+
+
+class _Script:
+    """The names a module binds at its top level, and what they are bound to."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.imports: dict[str, str] = {}
+        self.bound: dict[str, ast.AST] = {}
+        self.guarded: list[ast.AST] = []
+        for statement in self._top_level(tree.body):
+            self._bind(statement)
+
+    def entry(self, wanted: str) -> dict[str, Any]:
+        if wanted:
+            return self._named(wanted)
+        services = [name for name, node in self.bound.items() if self._is_service(node)]
+        if len(services) > 1:
+            started = [name for name in services if self._starts(name)]
+            if len(started) != 1:
+                return _refused(
+                    "entry_ambiguous", f"the script has {len(services)} services: {', '.join(services)}", names=services
+                )
+            services = started
+        if services:
+            return {"kind": "service", "name": services[0]}
+        apps = [n for n, node in self.bound.items() if self._maker(node)[1] in APP_MAKERS]
+        apps += [n for n in APP_NAMES if n in self.bound and not self._is_mcp(self.bound[n])]
+        if apps:
+            return {"kind": "app", "name": next((n for n in APP_NAMES if n in apps), apps[0])}
+        tools = [n for n, node in self.bound.items() if self._is_mcp(node)]
+        return {"kind": "mcp", "name": tools[0]} if tools else {"kind": "main", "name": PROGRAM}
+
+    def _named(self, wanted: str) -> dict[str, Any]:
+        if wanted == PROGRAM:
+            return {"kind": "main", "name": PROGRAM}
+        node = self.bound.get(wanted)
+        if node is None and wanted not in self.imports:
+            names = sorted(name for name in self.bound if not name.startswith("_"))
+            return _refused(
+                "entry_not_found",
+                f"[tool.bema] entry is {wanted!r}; the script's top level has {', '.join(names) or 'no names'}",
+                names=names,
+            )
+        if isinstance(node, ast.ClassDef):
+            return {"kind": "service", "name": wanted}
+        return {"kind": "mcp" if self._is_mcp(node) else "app", "name": wanted}
+
+    def _top_level(self, body: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for statement in body:
+            if isinstance(statement, ast.If) and _is_main_guard(statement.test):
+                self.guarded += statement.body
+                continue
+            yield statement
+            for field in ("body", "orelse", "finalbody"):
+                if isinstance(statement, ast.If | ast.Try | ast.With):
+                    yield from self._top_level(getattr(statement, field, []))
+            for handler in getattr(statement, "handlers", []):
+                yield from self._top_level(handler.body)
+
+    def _bind(self, statement: ast.stmt) -> None:
+        match statement:
+            case ast.Import(names=names):
+                for alias in names:
+                    self.imports[alias.asname or alias.name.partition(".")[0]] = alias.name
+            case ast.ImportFrom(names=names):
+                for alias in names:
+                    self.imports[alias.asname or alias.name] = f"{statement.module or ''}.{alias.name}"
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                self.bound[name] = statement
+            case ast.Assign(targets=targets, value=value):
+                self.bound |= {target.id: value for target in targets if isinstance(target, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                self.bound[name] = value
+
+    def _path(self, node: ast.AST) -> tuple[str, str]:
+        """Package and last name of what an expression refers to, through the script's imports."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return "", ""
+        whole = ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
+        return whole.partition(".")[0], whole.rpartition(".")[2]
+
+    def _maker(self, node: ast.AST | None) -> tuple[str, str]:
+        return self._path(node.func) if isinstance(node, ast.Call) else ("", "")
+
+    def _is_mcp(self, node: ast.AST | None) -> bool:
+        package, name = self._maker(node)
+        return name in MCP_MAKERS or (name == "Server" and package in MCP_PACKAGES)
+
+    def _is_service(self, node: ast.AST) -> bool:
+        marks = node.decorator_list if isinstance(node, ast.ClassDef) else []
+        return any(self._path(m.func if isinstance(m, ast.Call) else m)[1] == "service" for m in marks)
+
+    def _starts(self, name: str) -> bool:
+        """Whether the script's own main block starts this class: `Name.start()` or `serve(Name)`."""
+        calls = [n for part in self.guarded for n in ast.walk(part) if isinstance(n, ast.Call)]
+        return any(
+            self._path(call.func) == (name, "start")
+            or (
+                self._path(call.func)[1] == "serve" and any(isinstance(a, ast.Name) and a.id == name for a in call.args)
+            )
+            for call in calls
+        )
+
+
+def _is_main_guard(test: ast.expr) -> bool:
+    return (
+        isinstance(test, ast.Compare)
+        and isinstance(test.left, ast.Name)
+        and test.left.id == "__name__"
+        and any(isinstance(c, ast.Constant) and c.value == PROGRAM for c in test.comparators)
+    )
+
+
+if __name__ == "__main__":
+    json.dump(inspect(sys.stdin.buffer.read(), *sys.argv[1:2]), sys.stdout)

@@ -1,0 +1,94 @@
+"""From what was sent to a version that may be stored: size, encoding, grammar, metadata, entry.
+
+Law: everything a script can be refused for without running it is refused here, before anything is stored or started.
+Nothing of the script runs: it is compiled by a child of the interpreter it will run on, and thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import BemaError, Invalid, TooLarge
+from bema.core.limits import limit
+from bema.deploy import entry as entry_module
+from bema.deploy.deployment import Entry
+from bema.deploy.pep723 import Metadata, read_metadata
+from bema.deploy.pythons import Python, Pythons
+
+_INSPECTOR = str(Path(entry_module.__file__).resolve())
+_INSPECTION = 10.0
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A script that passed, with what was found in it."""
+
+    code: bytes
+    digest: str
+    metadata: Metadata
+    entry: Entry
+    python: Python
+
+
+async def check(code: str, pythons: Pythons) -> Checked:
+    """The script's content and findings, or the error its author should see."""
+    content = _encoded(code)
+    metadata = read_metadata(code.removeprefix("\ufeff"))
+    python = await pythons.choose(metadata.requires_python)
+    found = await _inspected(content, metadata.entry, python)
+    if "error" in found:
+        raise _of_finding(found, metadata)
+    return Checked(content, hashlib.sha256(content).hexdigest(), metadata, Entry(found["kind"], found["name"]), python)
+
+
+def _encoded(code: str) -> bytes:
+    try:
+        content = code.encode()
+    except UnicodeEncodeError as error:
+        line = code.count("\n", 0, error.start) + 1
+        column = error.start - code.rfind("\n", 0, error.start)
+        raise Invalid(
+            f"line {line}, column {column}: the script is not UTF-8", code="syntax_error", line=line, column=column
+        ) from error
+    most = int(limit("script"))
+    if len(content) > most:
+        raise TooLarge(f"the script has {len(content)} bytes; the limit is {most}", code="script_too_large", limit=most)
+    return content
+
+
+async def _inspected(content: bytes, wanted: str, python: Python) -> dict[str, Any]:
+    child = await asyncio.create_subprocess_exec(
+        python.path,
+        "-I",
+        "-S",
+        _INSPECTOR,
+        wanted,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        said, _ = await asyncio.wait_for(child.communicate(content), _INSPECTION)
+    except TimeoutError:
+        said = b""
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode != 0:
+        # the compiler itself gave up: recursion past the C stack, or no end of work
+        return {"error": "syntax_error", "message": "line 1, column 1: too complex to compile", "line": 1, "column": 1}
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def _of_finding(found: dict[str, Any], metadata: Metadata) -> BemaError:
+    details = {key: value for key, value in found.items() if key not in ("error", "message")}
+    if found["error"] == "entry_not_found":
+        details["line"] = metadata.entry_line
+    return Invalid(found["message"], code=found["error"], **details)

@@ -1,0 +1,94 @@
+"""A script is refused for everything that can be known without running it."""
+
+import asyncio
+import hashlib
+import sys
+
+import pytest
+
+from bema.core.errors import BemaError, Invalid
+from bema.core.limits import limit
+from bema.deploy.deployment import Entry
+from bema.deploy.pythons import FoundPythons, Python, own_python
+from bema.deploy.sources import Checked, check
+from bema.deploy.uv import Uv
+
+PYTHONS = FoundPythons(Uv())
+
+
+def checked(code: str) -> Checked:
+    return asyncio.run(check(code, PYTHONS))
+
+
+def refused(code: str) -> BemaError:
+    with pytest.raises(BemaError) as caught:
+        checked(code)
+    return caught.value
+
+
+def test_a_good_script_is_known_by_its_digest():
+    code = '# /// script\n# dependencies = ["six"]\n# ///\napp = 1\n'
+    found = checked(code)
+    assert found.digest == hashlib.sha256(code.encode()).hexdigest()
+    assert found.entry == Entry("app", "app")
+    assert found.metadata.dependencies == ("six",)
+    assert found.python == own_python()
+
+
+def test_nothing_of_the_script_runs(tmp_path):
+    mark = tmp_path / "ran"
+    checked(f"open({str(mark)!r}, 'w').close()")
+    assert not mark.exists()
+
+
+def test_a_syntax_error_is_422_with_line_and_column():
+    error = refused("a = 1\nb = = 2\n")
+    assert (error.code, error.problem.http) == ("syntax_error", 422)
+    assert error.details == {"line": 2, "column": 5}
+    assert error.message.startswith("line 2, column 5: ")
+
+
+def test_what_is_not_utf8_has_its_place():
+    error = refused("a = 1\nb = '\udc80'\n")
+    assert (error.code, error.details) == ("syntax_error", {"line": 2, "column": 6})
+
+
+def test_a_script_over_the_limit():
+    most = int(limit("script"))
+    error = refused("#" * (most + 1))
+    assert (error.code, error.problem.http, error.details["limit"]) == ("script_too_large", 413, most)
+    assert checked("#" * most).entry.kind == "main"
+
+
+def test_a_byte_order_mark_is_not_in_the_way():
+    found = checked('\ufeff# /// script\n# dependencies = ["six"]\n# ///\n')
+    assert found.metadata.dependencies == ("six",)
+
+
+def test_an_entry_that_is_not_there_names_its_line():
+    error = refused('# /// script\n# [tool.bema]\n# entry = "nope"\n# ///\napi = 1\n')
+    assert (error.code, error.details) == ("entry_not_found", {"names": ["api"], "line": 3})
+
+
+def test_a_python_that_is_not_there_lists_those_that_are():
+    error = refused('# /// script\n# requires-python = ">=3.99"\n# ///\n')
+    assert (error.code, error.details["requires"]) == ("python_unavailable", ">=3.99")
+    assert own_python().version in error.details["available"]
+
+
+def test_code_that_breaks_the_compiler_breaks_a_child_only():
+    assert refused("x = " + "+".join(["1"] * 300_000)).code == "syntax_error"
+
+
+class Broken:
+    async def choose(self, requires: str) -> Python:
+        return Python(sys.executable, (3, 11, 0))
+
+
+def test_the_interpreter_is_a_part_that_can_be_replaced():
+    assert isinstance(asyncio.run(check("x = 1", Broken())), Checked)
+
+
+def test_metadata_errors_come_before_the_compiler():
+    with pytest.raises(Invalid, match="closing"):
+        checked("# /// script\ndef (:\n")
