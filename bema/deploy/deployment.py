@@ -1,0 +1,219 @@
+"""The nouns of deploying, and the one function from what is stored to what is told.
+
+Law: stored are a deployment with its versions, the build of each and the restart history; instances are in Discovery and
+with the launcher. Every outward state is `outward()` of these; nobody stores a state or keeps one of their own.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import BemaError
+from bema.core.instance import State
+from bema.deploy.restarts import Attempt, Policy, Verdict, verdict
+
+
+class Outward(enum.StrEnum):
+    BUILDING = "building"
+    BUILD_FAILED = "build_failed"
+    STARTING = "starting"
+    START_FAILED = "start_failed"
+    CRASH_LOOP = "crash_loop"
+    READY = "ready"
+    IDLE = "idle"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What the script holds, decided once: kind service, app, mcp or main, and the name of it."""
+
+    kind: str = "main"
+    name: str = "__main__"
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why something failed, as it is shown: a code of the errors table, and the text that explains it."""
+
+    code: str
+    message: str
+    fix: str = ""
+    detail: str = ""
+    log: tuple[str, ...] = ()
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """Making a version runnable. `lock` is the user's: what was resolved once is installed again, not resolved again."""
+
+    state: str = "pending"  # pending, done, failed
+    key: str = ""  # of the environment; empty when the script needs none
+    python: str = ""
+    lock: str = ""
+    fault: Fault | None = None
+    phases: dict[str, int] = {}  # milliseconds
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable content of a deployment; `digest` is the SHA-256 of its code, which the store holds."""
+
+    number: int
+    digest: str
+    entry: Entry
+    env: dict[str, str] = {}
+    dependencies: tuple[str, ...] = ()
+    requires_python: str = ""
+    created: int = 0
+    build: Build = Build()
+
+    @property
+    def label(self) -> str:
+        return f"v{self.number}"
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Desired state, with an owner. `attempts` is the restart history of the current version."""
+
+    id: str
+    name: str
+    owner: str
+    versions: tuple[Version, ...]
+    created: int
+    updated: int
+    attempts: tuple[Attempt, ...] = ()
+    restarts: int = 0
+
+    @property
+    def version(self) -> Version:
+        return self.versions[-1]
+
+    def built(self, build: Build, at: int) -> Deployment:
+        """The deployment with the current version's build replaced."""
+        version = msgspec.structs.replace(self.version, build=build)
+        return msgspec.structs.replace(self, versions=(*self.versions[:-1], version), updated=at)
+
+    def tried(self, attempts: tuple[Attempt, ...], at: int) -> Deployment:
+        """The deployment with another restart history."""
+        more = bool(self.attempts) and attempts[-1].instance != self.attempts[-1].instance
+        return msgspec.structs.replace(self, attempts=attempts, updated=at, restarts=self.restarts + more)
+
+
+class CreateRequest(msgspec.Struct, frozen=True):
+    name: str
+    code: str
+    env: dict[str, str] = {}
+    owner: str = ""
+
+
+class InstanceInfo(msgspec.Struct, frozen=True):
+    id: str
+    pid: int
+    state: str
+    since: int
+
+
+class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    owner: str
+    version: str
+    state: str
+    kind: str
+    created: int
+    updated: int
+    error: Fault | None = None
+    instance: InstanceInfo | None = None
+    restarts: int = 0
+    phases: dict[str, int] = {}
+
+
+class Page(msgspec.Struct, frozen=True):
+    items: list[DeploymentInfo]
+    next: str | None = None
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """What a waiting request is told: go (ready), or why not and when to come again."""
+
+    state: str
+    retry_after: float | None = None
+    error: Fault | None = None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The instance of a deployment as launcher and Discovery show it."""
+
+    id: int
+    label: str
+    pid: int
+    state: State
+    since: int
+
+
+def outward(deployment: Deployment, instance: Seen | None, policy: Policy) -> Outward:
+    """The one state that everybody is told."""
+    build = deployment.version.build
+    if build.state != "done":
+        return Outward.BUILD_FAILED if build.state == "failed" else Outward.BUILDING
+    if instance is not None and instance.state is State.SERVING:
+        return Outward.READY
+    said, _ = verdict(deployment.attempts, policy)
+    if said is Verdict.FAILED:
+        return Outward.START_FAILED
+    if said is Verdict.LOOPING:
+        return Outward.CRASH_LOOP
+    return Outward.IDLE if said is Verdict.ASLEEP and instance is None and _over(deployment) else Outward.STARTING
+
+
+def _over(deployment: Deployment) -> bool:
+    return bool(deployment.attempts) and bool(deployment.attempts[-1].ended)
+
+
+def fault(deployment: Deployment, state: Outward) -> Fault | None:
+    """What is wrong, in the states where something is."""
+    if state is Outward.BUILD_FAILED:
+        return deployment.version.build.fault
+    if state not in (Outward.START_FAILED, Outward.CRASH_LOOP):
+        return None
+    last = next(a for a in reversed(deployment.attempts) if a.ended)
+    problem = BemaError(code=str(state))
+    return Fault(problem.code, f"{deployment.name}: {_end_of(last)}", problem.fix, detail=last.message, log=last.log)
+
+
+def _end_of(attempt: Attempt) -> str:
+    when = "after it served" if attempt.ready else "before it listened"
+    if attempt.cause == "start_timeout":
+        return f"no listener after {(attempt.ended - attempt.at) / 1e6:.0f} s"
+    if attempt.cause == "spawn":
+        return "its process could not be started"
+    if attempt.cause == "lost":
+        return "its end was not seen"
+    if attempt.signal:
+        return f"killed by signal {attempt.signal} {when}"
+    return f"exited with code {attempt.code} {when}"
+
+
+def describe(deployment: Deployment, instance: Seen | None, policy: Policy) -> DeploymentInfo:
+    """A deployment as the API shows it."""
+    state = outward(deployment, instance, policy)
+    version = deployment.version
+    return DeploymentInfo(
+        id=deployment.id,
+        name=deployment.name,
+        owner=deployment.owner,
+        version=version.label,
+        state=str(state),
+        kind=version.entry.kind,
+        created=deployment.created,
+        updated=deployment.updated,
+        error=fault(deployment, state),
+        instance=InstanceInfo(instance.label, instance.pid, str(instance.state), instance.since) if instance else None,
+        restarts=deployment.restarts,
+        phases=version.build.phases,
+    )
+
+
+def fault_of(error: BemaError, **more: Any) -> Fault:
+    """An error as it is stored and shown."""
+    log = error.details.get("log") or ()
+    return Fault(error.code, error.message, error.fix, detail=str(error.details.get("detail", "")), log=tuple(log))

@@ -1,0 +1,126 @@
+"""plan(desired, actual, now) -> actions: what would make instances equal deployments.
+
+Laws: pure; level-triggered, so the same picture gives the same actions and a lost event costs nothing; a deployment has at
+most one instance, and none is started while one of it runs, is being started or is ending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from bema.core.instance import State
+from bema.deploy.deployment import Deployment
+from bema.deploy.restarts import Policy, Verdict, due, verdict
+
+
+class Actual(msgspec.Struct, frozen=True):
+    """One instance that exists, or is being started (NEW)."""
+
+    instance: int
+    deployment: str
+    version: str
+    state: State
+    since: int
+
+
+class Build(msgspec.Struct, frozen=True):
+    deployment: str
+
+
+class Start(msgspec.Struct, frozen=True):
+    deployment: str
+
+
+class Stop(msgspec.Struct, frozen=True):
+    instance: int
+    reason: str
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The history says an instance runs, and none does: its end was not seen."""
+
+    deployment: str
+    instance: int
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """A deployment that is gone has no instance any more: close what was kept for it."""
+
+    deployment: str
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing to do now; look again after so many microseconds."""
+
+    deployment: str
+    after: int
+
+
+Action = Build | Start | Stop | Lost | Forget | Wait
+
+
+def plan(
+    desired: Iterable[Deployment],
+    actual: Iterable[Actual],
+    now: int,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
+    *,
+    woken: frozenset[str] = frozenset(),
+    leaving: frozenset[str] = frozenset(),
+) -> list[Action]:
+    """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten."""
+    running: dict[str, list[Actual]] = {}
+    for instance in actual:
+        running.setdefault(instance.deployment, []).append(instance)
+    wanted = {deployment.id: deployment for deployment in desired}
+    actions: list[Action] = []
+    for deployment in wanted.values():
+        actions += _one(deployment, running.get(deployment.id, ()), now, policy, deployment.id in woken)
+    actions += _others(wanted, running, leaving)
+    return actions
+
+
+def _one(deployment: Deployment, instances: Iterable[Actual], now: int, policy: Policy, woken: bool) -> list[Action]:
+    if instances:
+        return _keep_one(deployment, sorted(instances, key=lambda i: (i.since, i.instance)), now, policy)
+    if deployment.version.build.state == "pending":
+        return [Build(deployment.id)]
+    if deployment.version.build.state == "failed":
+        return []
+    if deployment.attempts and not deployment.attempts[-1].ended:
+        return [Lost(deployment.id, deployment.attempts[-1].instance)]
+    said, _ = verdict(deployment.attempts, policy)
+    if said is Verdict.ASLEEP and not woken:
+        return []
+    wait = due(deployment.attempts, policy, now)
+    return [Wait(deployment.id, wait)] if wait else [Start(deployment.id)]
+
+
+def _keep_one(deployment: Deployment, instances: list[Actual], now: int, policy: Policy) -> list[Action]:
+    """Keep the oldest of the current version; a newer one beside it is a double and is stopped."""
+    current = [i for i in instances if i.version == deployment.version.label]
+    keep = next((i for i in current if i.state is State.SERVING), current[0] if current else None)
+    actions: list[Action] = [Stop(i.instance, "replaced") for i in instances if i is not keep and _stoppable(i)]
+    if keep is not None and keep.state in (State.NEW, State.STARTING):
+        left = keep.since + policy.start_limit - now
+        if left > 0:
+            actions.append(Wait(deployment.id, left))
+        elif keep.state is State.STARTING:
+            actions.append(Stop(keep.instance, "start_timeout"))
+    return actions
+
+
+def _others(
+    wanted: Mapping[str, Deployment], running: Mapping[str, list[Actual]], leaving: frozenset[str]
+) -> list[Action]:
+    actions: list[Action] = []
+    for id, instances in running.items():
+        if id not in wanted:
+            actions += [Stop(i.instance, "deleted") for i in instances if _stoppable(i)]
+    return actions + [Forget(id) for id in sorted(leaving) if id not in wanted and not running.get(id)]
+
+
+def _stoppable(instance: Actual) -> bool:
+    return instance.state in (State.STARTING, State.SERVING)

@@ -1,0 +1,119 @@
+"""Every outward state is one function of what is stored and which instance there is."""
+
+import msgspec
+import pytest
+
+from bema.core.errors import Failed
+from bema.core.instance import State
+from bema.deploy.deployment import Build, Deployment, Entry, Fault, Outward, Seen, Version, describe, fault_of, outward
+from bema.deploy.restarts import SECOND, Attempt, Policy, begun, ended, served
+
+POLICY = Policy()
+
+
+DONE = Build(state="done")
+
+
+def deployment(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Deployment:
+    version = Version(number=3, digest="d", entry=Entry("app", "app"), build=build)
+    return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, attempts=attempts)
+
+
+def seen(state: State) -> Seen:
+    return Seen(1, "0000000000001", 77, state, 5)
+
+
+RUNNING = begun((), 1, 0)
+STOPPED = ended(served(RUNNING, 1, 1), 1, 2, POLICY, cause="stopped")
+FAILED = ended(RUNNING, 1, SECOND, POLICY, cause="exited", code=3, log=("Traceback", "KeyError: 'X'"))
+KILLED = ended(served(RUNNING, 1, 1), 1, SECOND, POLICY, cause="exited", signal=9)
+LOST = ended(RUNNING, 1, SECOND, POLICY, cause="lost")
+
+
+def looping() -> tuple[Attempt, ...]:
+    attempts: tuple[Attempt, ...] = ()
+    for n in range(1, 6):
+        attempts = ended(served(begun(attempts, n, n), n, n), n, n, POLICY, cause="exited", code=1, log=("boom",))
+    return attempts
+
+
+@pytest.mark.parametrize(
+    ("build", "attempts", "instance", "state"),
+    [
+        (Build(), (), None, Outward.BUILDING),
+        (Build(state="failed"), (), None, Outward.BUILD_FAILED),
+        (DONE, (), None, Outward.STARTING),
+        (DONE, RUNNING, State.STARTING, Outward.STARTING),
+        (DONE, RUNNING, State.SERVING, Outward.READY),
+        (DONE, KILLED, None, Outward.STARTING),
+        (DONE, LOST, None, Outward.STARTING),
+        (DONE, FAILED, None, Outward.START_FAILED),
+        (DONE, begun(FAILED, 2, 9), State.STARTING, Outward.START_FAILED),
+        (DONE, looping(), None, Outward.CRASH_LOOP),
+        (DONE, begun(looping(), 9, 9), State.SERVING, Outward.READY),
+        (DONE, STOPPED, None, Outward.IDLE),
+        (DONE, begun(STOPPED, 2, 9), State.STARTING, Outward.STARTING),
+        (DONE, begun(STOPPED, 2, 9), None, Outward.STARTING),
+    ],
+)
+def test_outward(build: Build, attempts: tuple[Attempt, ...], instance: State | None, state: Outward):
+    assert outward(deployment(build, attempts), seen(instance) if instance else None, POLICY) is state
+
+
+def test_a_failed_start_says_how_it_ended_and_its_last_lines():
+    info = describe(deployment(attempts=FAILED), None, POLICY)
+    assert info.error is not None
+    assert info.error.code == "start_failed"
+    assert info.error.message == "hello: exited with code 3 before it listened"
+    assert info.error.log == ("Traceback", "KeyError: 'X'")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"cause": "exited", "signal": 11}, "killed by signal 11 before it listened"),
+        ({"cause": "start_timeout"}, "no listener after 30 s"),
+        ({"cause": "spawn", "message": "no such file"}, "its process could not be started"),
+    ],
+)
+def test_each_end_has_its_sentence(how: dict[str, object], says: str):
+    info = describe(deployment(attempts=ended(RUNNING, 1, 30 * SECOND, POLICY, **how)), None, POLICY)
+    assert info.error is not None
+    assert info.error.message == f"hello: {says}"
+
+
+def test_a_failed_build_keeps_the_resolvers_text():
+    fault = fault_of(Failed("no such package", code="build_failed", detail="whole text"))
+    info = describe(deployment(Build(state="failed", fault=fault)), None, POLICY)
+    assert info.error == Fault("build_failed", "no such package", fault.fix, detail="whole text")
+
+
+def test_a_ready_deployment_as_the_api_shows_it():
+    info = describe(deployment(attempts=served(RUNNING, 1, 1)), seen(State.SERVING), POLICY)
+    assert msgspec.to_builtins(info) == {
+        "id": "id",
+        "name": "hello",
+        "owner": "ada",
+        "version": "v3",
+        "state": "ready",
+        "kind": "app",
+        "created": 1,
+        "updated": 2,
+        "error": None,
+        "instance": {"id": "0000000000001", "pid": 77, "state": "serving", "since": 5},
+        "restarts": 0,
+        "phases": {},
+    }
+
+
+def test_restarts_are_counted_after_the_first_start():
+    one = deployment().tried(RUNNING, 1)
+    assert one.restarts == 0
+    two = one.tried(begun(ended(RUNNING, 1, 2, POLICY), 2, 3), 4)
+    assert two.restarts == 1
+    assert two.tried(served(two.attempts, 2, 5), 6).restarts == 1
+
+
+def test_what_is_stored_comes_back_equal():
+    whole = deployment(attempts=looping())
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=Deployment) == whole

@@ -1,0 +1,239 @@
+"""plan() under a simulated clock: a world of scripts that serve, hang and die, and an orchestrator that only plans."""
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies
+
+from bema.core.instance import State
+from bema.deploy.deployment import Build, Deployment, Entry, Outward, Seen, Version, outward
+from bema.deploy.plan import Actual, Forget, Lost, Start, Stop, Wait, plan
+from bema.deploy.plan import Build as BuildIt
+from bema.deploy.restarts import SECOND, Attempt, Policy, begun, ended, served
+
+POLICY = Policy()
+DAWN = 1_700_000_000 * SECOND
+
+
+def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Deployment:
+    version = Version(number=1, digest="d", entry=Entry(), build=Build(state=build))
+    return Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0, attempts=attempts)
+
+
+def actual(
+    instance: int = 1, state: State = State.SERVING, version: str = "v1", since: int = 0, id: str = "a"
+) -> Actual:
+    return Actual(instance, id, version, state, since)
+
+
+def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
+    assert plan([deployment(build="pending")], [], 0) == [BuildIt("a")]
+    assert plan([deployment(build="failed")], [], 0) == []
+
+
+def test_what_is_built_and_not_there_is_started():
+    assert plan([deployment()], [], 0) == [Start("a")]
+
+
+@pytest.mark.parametrize("state", [State.NEW, State.STARTING, State.SERVING, State.DRAINING])
+def test_nothing_is_started_beside_an_instance(state: State):
+    actions = plan([deployment()], [actual(state=state)], 0)
+    assert not [a for a in actions if isinstance(a, Start)]
+
+
+def test_an_instance_that_never_listens_is_stopped_at_the_limit():
+    starting = actual(state=State.STARTING, since=0)
+    assert plan([deployment()], [starting], POLICY.start_limit - 5) == [Wait("a", 5)]
+    assert plan([deployment()], [starting], POLICY.start_limit) == [Stop(1, "start_timeout")]
+
+
+def test_a_double_is_stopped_and_the_serving_one_kept():
+    two = [actual(1, State.STARTING, since=0), actual(2, State.SERVING, since=5)]
+    assert plan([deployment()], two, 0) == [Stop(1, "replaced")]
+    assert plan([deployment()], [actual(1, version="v0")], 0) == [Stop(1, "replaced")]
+
+
+def test_what_was_deleted_is_stopped_then_forgotten():
+    assert plan([], [actual()], 0, leaving=frozenset({"a"})) == [Stop(1, "deleted")]
+    assert plan([], [actual(state=State.DRAINING)], 0, leaving=frozenset({"a"})) == []
+    assert plan([], [], 0, leaving=frozenset({"a"})) == [Forget("a")]
+
+
+def test_an_instance_of_nothing_is_stopped():
+    assert plan([], [actual()], 0) == [Stop(1, "deleted")]
+
+
+def test_an_end_that_nobody_saw_is_written_down_before_the_next_start():
+    assert plan([deployment(attempts=begun((), 7, 0))], [], 0) == [Lost("a", 7)]
+
+
+def test_a_failed_start_waits():
+    failed = ended(begun((), 1, 0), 1, SECOND, POLICY, cause="exited", code=1)
+    assert plan([deployment(attempts=failed)], [], SECOND) == [Wait("a", SECOND)]
+    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [Start("a")]
+
+
+def test_what_was_stopped_is_started_when_somebody_asks():
+    stopped = ended(served(begun((), 1, 0), 1, 1), 1, 2, POLICY, cause="stopped")
+    assert plan([deployment(attempts=stopped)], [], 9) == []
+    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [Start("a")]
+
+
+class World:
+    """Instances that live as their scripts are, a launcher that tells late or never, and what applying a plan does."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = DAWN
+        self.desired: dict[str, Deployment] = {}
+        self.leaving: set[str] = set()
+        self.running: dict[int, Actual] = {}
+        self.dies: dict[int, int] = {}
+        self.listens: dict[int, int] = {}
+        self.scripts: dict[str, str] = {}
+        self.starts: list[tuple[int, str]] = []
+        self.instances = 0
+
+    def create(self, id: str, script: str) -> None:
+        self.desired[id] = deployment(id, "pending")
+        self.scripts[id] = script
+
+    def delete(self, id: str) -> None:
+        if self.desired.pop(id, None):
+            self.leaving.add(id)
+
+    def turn(self) -> None:
+        """Look, plan, apply, until there is nothing to do now."""
+        for _ in range(50):
+            actions = plan(
+                self.desired.values(), self.running.values(), self.now, POLICY, leaving=frozenset(self.leaving)
+            )
+            todo = [a for a in actions if not isinstance(a, Wait)]
+            if not todo:
+                return
+            for action in todo:
+                self.apply(action)
+        raise AssertionError(f"never settles: {todo}")
+
+    def apply(self, action: object) -> None:
+        match action:
+            case BuildIt(id):
+                state = "failed" if self.scripts[id] == "unbuildable" else "done"
+                self.desired[id] = self.desired[id].built(Build(state=state), self.now)
+            case Start(id):
+                self.start(id)
+            case Stop(instance):
+                self.end(instance, cause="stopped", seen=True)
+            case Lost(id, instance):
+                self.history(id, ended(self.desired[id].attempts, instance, self.now, POLICY, cause="lost"))
+            case Forget(id):
+                assert not self.of(id)
+                self.leaving.discard(id)
+
+    def start(self, id: str) -> None:
+        assert not self.of(id), "a second instance"
+        recent = [at for at, other in self.starts if other == id and at > self.now - POLICY.window]
+        assert len(recent) < POLICY.starts, "more than five starts in ten seconds"
+        self.instances += 1
+        self.starts.append((self.now, id))
+        self.history(id, begun(self.desired[id].attempts, self.instances, self.now))
+        self.running[self.instances] = Actual(self.instances, id, "v1", State.STARTING, self.now)
+        match self.scripts[id]:
+            case "serves":
+                self.listens[self.instances] = self.now + self.random.randrange(SECOND)
+            case "exits":
+                self.dies[self.instances] = self.now + self.random.randrange(SECOND)
+            case "crashes":
+                self.listens[self.instances] = self.now + self.random.randrange(SECOND)
+                self.dies[self.instances] = self.listens[self.instances] + self.random.randrange(3 * SECOND)
+
+    def of(self, id: str) -> list[Actual]:
+        return [i for i in self.running.values() if i.deployment == id]
+
+    def history(self, id: str, attempts: tuple[Attempt, ...]) -> None:
+        self.desired[id] = self.desired[id].tried(attempts, self.now)
+
+    def end(self, instance: int, cause: str, seen: bool) -> None:
+        gone = self.running.pop(instance)
+        self.dies.pop(instance, None)
+        self.listens.pop(instance, None)
+        if seen and gone.deployment in self.desired:
+            attempts = self.desired[gone.deployment].attempts
+            self.history(gone.deployment, ended(attempts, instance, self.now, POLICY, cause=cause))
+
+    def pass_time(self, step: int) -> None:
+        self.now += step
+        for instance in [i for i, at in self.listens.items() if at <= self.now]:
+            del self.listens[instance]
+            one = self.running[instance]
+            self.running[instance] = msgspec.structs.replace(one, state=State.SERVING)
+            if one.deployment in self.desired:
+                self.history(one.deployment, served(self.desired[one.deployment].attempts, instance, self.now))
+        for instance in [i for i, at in self.dies.items() if at <= self.now]:
+            self.end(instance, "exited", seen=self.random.random() < 0.9)
+
+    def state(self, id: str) -> Outward:
+        mine = self.of(id)
+        return outward(self.desired[id], Seen(1, "", 1, mine[0].state, 0) if mine else None, POLICY)
+
+
+SCRIPTS = ("serves", "exits", "crashes", "hangs", "unbuildable")
+STEPS = strategies.one_of(
+    strategies.tuples(strategies.just("create"), strategies.sampled_from("abcdef"), strategies.sampled_from(SCRIPTS)),
+    strategies.tuples(strategies.just("delete"), strategies.sampled_from("abcdef")),
+    strategies.tuples(strategies.just("kill"), strategies.integers(0, 2), strategies.booleans()),
+    strategies.tuples(strategies.just("pass"), strategies.integers(1, 20 * SECOND)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(strategies.lists(STEPS, max_size=40), strategies.integers(0, 2**16))
+def test_never_two_instances_never_hot_always_converges(steps: list[tuple[Any, ...]], seed: int):
+    world = World(seed)
+    for verb, *more in steps:
+        match verb:
+            case "create" if more[0] not in world.scripts:  # ids are never reused
+                world.create(*more)
+            case "delete":
+                world.delete(more[0])
+            case "kill" if len(world.running) > more[0]:
+                world.end(list(world.running)[more[0]], "exited", seen=more[1])
+            case "pass":
+                world.pass_time(more[0])
+        world.turn()
+    converge(world)
+
+
+def converge(world: World) -> None:
+    """With nobody interfering, every deployment comes to the state its script deserves, and stays."""
+    for _ in range(700):
+        world.pass_time(SECOND)
+        world.turn()
+    assert not world.leaving
+    assert {i.deployment for i in world.running.values()} <= set(world.desired)
+    for id, script in world.scripts.items():
+        if id in world.desired and script != "crashes":
+            expected = {
+                "serves": "ready",
+                "exits": "start_failed",
+                "hangs": "start_failed",
+                "unbuildable": "build_failed",
+            }
+            assert world.state(id) == expected[script]
+
+
+def test_a_crash_loop_beside_a_healthy_one(monkeypatch: pytest.MonkeyPatch):
+    world = World(1)
+    world.create("a", "crashes")
+    world.create("b", "serves")
+    monkeypatch.setattr(world.random, "randrange", lambda most: most // 10)
+    for _ in range(1000):
+        world.pass_time(SECOND // 10)
+        world.turn()
+    assert world.state("b") is Outward.READY
+    assert world.state("a") in (Outward.CRASH_LOOP, Outward.READY)
+    mine = [(at - DAWN) / SECOND for at, id in world.starts if id == "a"]
+    assert len([at for at in mine if at < 10]) == 5
+    assert len(mine) <= 8
