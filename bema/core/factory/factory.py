@@ -1,68 +1,201 @@
-"""The Factory class: builtins by decorator, one implementation chosen per name.
+"""The Factory class: builtins by decorator, plugins by entry point, one winner per name.
 
-Law: registering never imports, and importing never happens under the lock.
+`class CodecFactory(Factory[Codec], group="bema.codecs")` is all there is to a new kind of part. Law: registering, listing,
+selecting and discovering never import an implementation; the first `lookup` or `create_instance` of a name does.
 """
 
 from __future__ import annotations
 
-import importlib
-import threading
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar, cast
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast, get_args, get_origin
 
-from bema.core.errors import BadDeclaration, NotFound
+from bema.core.errors import BadDeclaration
+from bema.core.factory import discover, switching
+from bema.core.factory.entries import Entry, Origin, key_of, read_reference, reference_of
+from bema.core.factory.errors import ConstructionFailed, UnknownImplementation
+from bema.core.factory.fits import misfit
+from bema.core.factory.load import loading
+from bema.core.factory.registry import Registry
+from bema.core.factory.report import Report
+from bema.core.factory.switching import Change
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
+_RAISE: Any = object()
 
 
 class Factory(Generic[T]):
-    """Subclass it with the base type and a group root: `class CodecFactory(Factory[Codec], group="bema.codecs")`."""
+    """Subclass it with the base type and the root of its entry-point groups.
+
+    `api` is the version of the interface; a plugin whose distribution depends on the project that the group is named
+    after (`app` for `app.codecs`) in a version that excludes it is not loaded. The base type may be a class or a Protocol.
+    """
 
     group: ClassVar[str] = ""
-    _lock: ClassVar[threading.Lock]
-    _known: ClassVar[dict[str, str | type]]
+    registry: ClassVar[Registry]
 
-    def __init_subclass__(cls, group: str = "") -> None:
-        cls.group = group
-        cls._lock = threading.Lock()
-        cls._known = {}
+    def __init_subclass__(cls, *, group: str = "", api: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.group = group or cls.group
+        cls.registry = Registry(cls.__name__, cls.group, api, cls._base)
 
     @classmethod
-    def register(cls, name: str) -> Callable[[C], C]:
-        """Mark a class as the builtin of that name; the class is returned unchanged."""
+    def _base(cls) -> Any:
+        """The base type as declared; a name in quotes is looked up in the module of the factory."""
+        for klass in cls.__mro__:
+            for base in vars(klass).get("__orig_bases__", ()):
+                if isinstance(get_origin(base), type) and issubclass(get_origin(base), Factory):
+                    argument = get_args(base)[0]
+                    if isinstance(argument, ForwardRef):
+                        return getattr(sys.modules[klass.__module__], argument.__forward_arg__, object)
+                    return get_origin(argument) or argument
+        return object
+
+    # naming
+
+    @classmethod
+    def register(cls, name: Any, override_priority: int = 0) -> Callable[[C], C]:
+        """Mark a class as a builtin of that name; the class is returned unchanged.
+
+        The same class again is nothing new; another class of the same name stands beside it, the higher
+        `override_priority` first. `BadDeclaration` (a `TypeError`) for what is not a whole subclass of the base type.
+        """
+        return cls.register_all(name, override_priority=override_priority)
+
+    @classmethod
+    def register_all(cls, *names: Any, override_priority: int = 0) -> Callable[[C], C]:
+        """As `register`, under several names."""
 
         def mark(implementation: C) -> C:
-            if not isinstance(implementation, type):
-                raise BadDeclaration(f"{cls.__name__}.register({name!r}) takes a class, not {implementation!r}")
-            with cls._lock:
-                cls._known = {**cls._known, name: implementation}
+            if why := misfit(implementation, cls._base()):
+                raise BadDeclaration(f"{cls.__name__}.register({names[0]!r}): {why}")
+            for name in names:
+                entry = cls._declared(name, reference_of(implementation), override_priority)
+                cls.registry.declare(entry, implementation)
             return implementation
 
         return mark
 
     @classmethod
-    def register_lazy(cls, name: str, reference: str) -> None:
-        """Name a builtin by `module:Class`; it is imported when first used."""
-        with cls._lock:
-            cls._known = {**cls._known, name: reference}
+    def register_lazy(cls, name: Any, reference: str, override_priority: int = 0) -> None:
+        """Name a builtin by `module:Class`; it is imported when it is first used."""
+        written, _, problem = read_reference(reference)
+        if problem or ":" not in written:
+            raise BadDeclaration(f"{cls.__name__}.register_lazy({name!r}): {reference!r} is not `module:Class`")
+        cls.registry.declare(cls._declared(name, written, override_priority), None)
+
+    @classmethod
+    def _declared(cls, name: Any, reference: str, priority: int) -> Entry:
+        key_of(name)
+        text = str(getattr(name, "value", name))
+        plugin = loading.get()  # code that runs because a plugin is being imported belongs to its distribution
+        if plugin is None:
+            return Entry(group=cls.group, name=text, reference=reference, origin=Origin.CODE, priority=priority)
+        return Entry(
+            group=cls.group,
+            name=text,
+            reference=reference,
+            origin=plugin.origin,
+            dist=plugin.dist,
+            version=plugin.version,
+            path=plugin.path,
+        )
+
+    @classmethod
+    def discover_plugins(cls, root: str = "", *, refresh: bool = False, strict: bool = False) -> Report:
+        """Read the entry points of `<root>.plugins` (default: the factory's group), and of the bare group as builtins.
+
+        Imports nothing and never raises for a plugin's fault: the report tells. `refresh` looks at the disk again and
+        retries what failed; `strict` raises `FactoryError` with everything that is not as it should be.
+        """
+        return discover.discover(cls.registry, root or cls.group, refresh=refresh, strict=strict)
+
+    # asking
 
     @classmethod
     def names(cls) -> list[str]:
-        return sorted(cls._known)
+        """Every name there is a candidate for."""
+        return sorted({found[0].name for found in cls.registry.table().values()})
 
     @classmethod
-    def lookup(cls, name: str) -> type[T]:
-        """The chosen class of that name."""
-        found = cls._known.get(name)
-        if found is None:
-            raise NotFound(f"{cls.__name__} has no {name!r}; it has {', '.join(cls.names()) or 'nothing'}")
-        if isinstance(found, str):
-            module, _, attribute = found.partition(":")
-            found = getattr(importlib.import_module(module), attribute)
-        return cast("type[T]", found)
+    def list_implementations(cls, name: Any, *, detail: bool = False, default: Any = _RAISE) -> list[dict[str, Any]]:
+        """All candidates of a name, plugins first, as `{"name", "is_plugin", "is_selected"}`.
+
+        `detail=True` adds provenance, state and reasons. `UnknownImplementation` (a `LookupError`) for a name that
+        nothing has, unless there is a `default`.
+        """
+        rows = discover.rows(cls.registry, key_of(name), detail=detail)
+        if rows:
+            return rows
+        if default is not _RAISE:
+            return cast("list[dict[str, Any]]", default)
+        raise UnknownImplementation(f"{cls.__name__}: {discover.unknown(cls.registry, name)}", name=str(name))
 
     @classmethod
-    def create_instance(cls, name: str, /, *args: Any, **kwargs: Any) -> T:
-        """Call the chosen class of that name."""
-        return cls.lookup(name)(*args, **kwargs)
+    def lookup(cls, name: Any) -> type[T]:
+        """The winner's class, imported now if it was not."""
+        return cast("type[T]", cls.registry.ready.get(name) or cls.registry.lookup(name))
+
+    @classmethod
+    def create_instance(cls, name: Any, /, *args: Any, **kwargs: Any) -> T:
+        """An instance of the winner. What its constructor raises is the cause of a `ConstructionFailed`."""
+        registry = cls.registry
+        implementation = registry.ready.get(name) or registry.lookup(name)
+        try:
+            instance: T = implementation(*args, **kwargs)
+        except Exception as error:
+            raise ConstructionFailed(
+                f"{cls.__name__}: {implementation.__qualname__}(...) for {name!r} raised {type(error).__name__}: {error}",
+                name=str(name),
+            ) from error
+        return instance
+
+    @classmethod
+    def generation(cls) -> int:
+        """Grows with every change; who keeps an instance can notice that the choice may be another now."""
+        return cls.registry.generation
+
+    # choosing
+
+    @classmethod
+    def use_implementation(cls, name: Any, implementation: type | str | None, *, register: bool = False) -> Change:
+        """Choose by class, class name, `dist:name` or `module:Class`; None gives the choice back to the defaults.
+
+        Instances that exist stay what they are. Returns a `Change`, which undoes it by `restore()` or at the end of a
+        `with`. `UnknownImplementation` lists the candidates when it is none of them, and nothing changes; before
+        discovery a `dist:name` waits for it. `register=True` adds a class that is not registered yet.
+        """
+        if register and isinstance(implementation, type):
+            cls.register(name)(implementation)
+        return switching.use(cls.registry, name, implementation)
+
+    @classmethod
+    @contextlib.contextmanager
+    def override(cls, name: Any, implementation: type) -> Iterator[None]:
+        """Within the `with`, `name` is this class, registered or not; afterwards all is as before."""
+        declared = cls.registry.declared
+        with contextlib.ExitStack() as undo:
+            cls.register(name)(implementation)
+            if cls.registry.declared is not declared:
+                undo.callback(switching.withdraw, cls.registry, key_of(name), implementation)
+            undo.enter_context(switching.use(cls.registry, name, implementation))
+            yield
+
+    @classmethod
+    def unregister(cls, name: Any, implementation: type | str) -> Change:
+        """Take a candidate away; if it was selected the next in order takes its place. The `Change` brings it back."""
+        return switching.unregister(cls.registry, name, implementation)
+
+    @classmethod
+    def snapshot(cls) -> dict[str, Any]:
+        """What another process must know to choose alike: plain data, for `restore` in a worker."""
+        return switching.snapshot(cls.registry)
+
+    @classmethod
+    def restore(cls, snapshot: Mapping[str, Any]) -> None:
+        """Choose as the process did that took the snapshot. Fit for a worker's initializer."""
+        switching.restore(cls.registry, snapshot)
+        for root in snapshot["roots"]:
+            cls.discover_plugins(root)

@@ -1,0 +1,162 @@
+"""Discovery: from what is installed to the entries of one factory, and the picture of them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from bema.core.factory import configured
+from bema.core.factory.entries import Entry, Origin, State, key_of, read_reference
+from bema.core.factory.errors import FactoryError
+from bema.core.factory.load import log
+from bema.core.factory.provenance import requirement_on, source_of
+from bema.core.factory.registry import Registry
+from bema.core.factory.report import Report
+from bema.core.factory.resolve import Candidate
+from bema.core.factory.scan import Point, Snapshot, installed
+
+SUFFIX = ".plugins"
+
+
+def entries_of(snapshot: Snapshot, root: str, api: str = "") -> list[Entry]:
+    """The entries under a root: `<root>.plugins`, and the bare group as builtins."""
+    found = [_entry(p, root + SUFFIX, Origin.PLUGIN) for p in snapshot.points(root + SUFFIX)]
+    found += [_entry(p, root, Origin.GROUP) for p in snapshot.points(root)]
+    return [_with_requirement(e, root) for e in found] if api else found
+
+
+def _entry(point: Point, group: str, origin: Origin) -> Entry:
+    reference, extras, problem = read_reference(point.value)
+    dist = point.dist
+    return Entry(
+        group=group,
+        name=point.name,
+        reference=sys.intern(reference),
+        origin=origin,
+        dist=dist.name,
+        version=dist.version,
+        path=dist.path,
+        extras=extras,
+        invalid=problem,
+        shadowed_by=dist.shadowed_by,
+    )
+
+
+def _with_requirement(entry: Entry, root: str) -> Entry:
+    return msgspec.structs.replace(entry, requires=requirement_on(root.partition(".")[0], entry.path))
+
+
+def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> Report:
+    """One discovery of one root. The second, with nothing changed, does no I/O and gives the same report."""
+    began = time.perf_counter()
+    root = root.removesuffix(SUFFIX)
+    if not root:
+        raise FactoryError(f"{registry.title} has no group: name the root to discover")
+    snapshot, policy = installed(refresh=refresh), configured.current()
+    if refresh:
+        registry.forget_failures()
+    place = (snapshot, policy, registry.generation)
+    kept = registry.reports.get(root)
+    if kept is not None and kept[0] is place[0] and kept[1] is place[1] and kept[2] == place[2]:
+        report: Report = kept[3]
+    else:
+        new, gone = registry.discover(root, entries_of(snapshot, root, registry.api))
+        report = _report(registry, root, snapshot, new, gone, began)
+        registry.reports = {**registry.reports, root: (snapshot, policy, registry.generation, report)}
+        _tell_conflicts(registry, report)
+    if strict and (problems := report.problems()):
+        raise FactoryError(f"{registry.title}: " + "; ".join(problems), code="implementation_failed")
+    return report
+
+
+def _report(
+    registry: Registry, root: str, snapshot: Snapshot, new: tuple[Entry, ...], gone: tuple[Entry, ...], began: float
+) -> Report:
+    candidates: list[Candidate] = []
+    conflicts: dict[str, tuple[Entry, ...]] = {}
+    pending: dict[str, str] = {}
+    table = registry.table()
+    for key in sorted(table):
+        found = registry.candidates(key)
+        candidates += (c for c in found if c.entry.path)
+        if rivals := rivals_of(found):
+            conflicts[key] = rivals
+    for key, selector in sorted(registry.selected.items()):
+        choice = registry.choice(key)
+        if choice.winner is None and choice.culprit is None:
+            pending[key] = selector
+    return Report(
+        group=root,
+        candidates=tuple(candidates),
+        new=new,
+        gone=gone,
+        conflicts=conflicts,
+        pending=pending,
+        broken=snapshot.broken,
+        leftovers=snapshot.leftovers,
+        milliseconds=(time.perf_counter() - began) * 1000,
+    )
+
+
+def rivals_of(candidates: list[Candidate]) -> tuple[Entry, ...]:
+    """The plugins that want the same name, or differ from another candidate's name only in case or dashes."""
+    usable = [c.entry for c in candidates if c.usable]
+    plugins = [e for e in usable if e.is_plugin]
+    if len(plugins) > 1:
+        return tuple(plugins)
+    return tuple(usable) if len({e.name for e in usable}) > 1 else ()
+
+
+def _tell_conflicts(registry: Registry, report: Report) -> None:
+    for key, rivals in report.conflicts.items():
+        with registry.lock:
+            told = (key, rivals) in registry.told
+            registry.told = registry.told | {(key, rivals)}
+        if not told:
+            names = ", ".join(e.label for e in rivals)
+            log.warning("%s %r is claimed by %s; `bema plugins ls` shows who wins", registry.title, key, names)
+
+
+def rows(registry: Registry, key: str, *, detail: bool = False) -> list[dict[str, Any]]:
+    """The picture of one name, in the order of candidates. Nothing is imported."""
+    candidates = [c for c in registry.candidates(key) if detail or c.state not in (State.SHADOWED, State.GONE)]
+    choice = registry.choice(key, registry.candidates(key))
+    found = []
+    for candidate in candidates:
+        entry = candidate.entry
+        row = {"name": entry.class_name, "is_plugin": entry.is_plugin, "is_selected": entry == choice.winner}
+        if detail:
+            row |= _detail(registry, candidate, choice.reason.value if entry == choice.winner else "")
+        found.append(row)
+    return found
+
+
+def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, Any]:
+    entry = candidate.entry
+    outcome = registry.loader.outcomes.get(entry)
+    return {
+        "id": entry.id,
+        "reference": entry.reference,
+        "origin": entry.origin.value,
+        "dist": entry.dist,
+        "version": entry.version,
+        "path": entry.path,
+        "source": source_of(entry.path) if entry.path else "code",
+        "priority": configured.current().priority_of(entry),
+        "state": candidate.state.value,
+        "why": candidate.why,
+        "reason": reason,
+        "error": outcome.trace if outcome is not None else "",
+    }
+
+
+def unknown(registry: Registry, name: Any) -> str:
+    """One sentence on a name that nothing has."""
+    names = sorted({found[0].name for found in registry.table().values()})
+    close = difflib.get_close_matches(key_of(name), names, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{hint}"

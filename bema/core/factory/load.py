@@ -1,0 +1,146 @@
+"""Loading: from an entry to a class, once, checked, and written down.
+
+Law: an import never runs under a lock of ours, and a thread that is inside an import never waits for another's load. So
+a thread that holds a module's import lock and needs a part, and one that loads that part and needs the module, cannot
+wait for each other. A failure is kept and not tried again until a refresh.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from bema.core.factory.entries import Entry, State
+from bema.core.factory.errors import LoadFailed
+from bema.core.factory.fits import misfit
+from bema.core.factory.provenance import is_editable, ownership_problem, record_digest, tampered
+
+log = logging.getLogger("bema.plugins")
+
+loading: contextvars.ContextVar[Entry | None] = contextvars.ContextVar("bema_factory_loading", default=None)
+"""The plugin being imported in this context: what decorators in it register belongs to its distribution."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What loading an entry came to: a class, or a state with a reason and the error behind it."""
+
+    implementation: type | None = None
+    state: State = State.LOADED
+    why: str = ""
+    error: BaseException | None = None
+    trace: str = ""
+
+
+class Loader:
+    """The outcomes of one factory. `publish` is told of each new one, outside the lock."""
+
+    def __init__(self, base: Callable[[], Any], publish: Callable[[Entry, Outcome], None]) -> None:
+        self._base = base
+        self._publish = publish
+        self._lock = threading.Lock()
+        self._flights: dict[Entry, threading.Event] = {}
+        self.outcomes: dict[Entry, Outcome] = {}
+
+    def load(self, entry: Entry, *, mode: str = "all", reason: str = "") -> Outcome:
+        """The outcome for `entry`, from the one load of it."""
+        while True:
+            with self._lock:
+                known = self.outcomes.get(entry)
+                flight = self._flights.get(entry)
+                mine = known is None and flight is None
+                if mine:
+                    flight = self._flights[entry] = threading.Event()
+            if known is not None:
+                return known
+            if mine or _inside_an_import():
+                return self._fly(entry, mode, reason, flight if mine else None)
+            if flight is not None:
+                flight.wait()
+
+    def forget(self, keep: Callable[[Entry, Outcome], bool]) -> None:
+        """Drop outcomes, so that they are tried again."""
+        with self._lock:
+            self.outcomes = {entry: known for entry, known in self.outcomes.items() if keep(entry, known)}
+
+    def _fly(self, entry: Entry, mode: str, reason: str, flight: threading.Event | None) -> Outcome:
+        try:
+            outcome = self._outcome(entry, mode, reason)
+            with self._lock:
+                first = entry not in self.outcomes
+                if first:
+                    self.outcomes = {**self.outcomes, entry: outcome}
+                known = self.outcomes[entry]
+        finally:
+            if flight is not None:
+                with self._lock:
+                    del self._flights[entry]
+                flight.set()
+        if first:
+            self._publish(entry, known)
+        return known
+
+    def _outcome(self, entry: Entry, mode: str, reason: str) -> Outcome:
+        if entry.path and mode != "all" and (why := _unverified(entry, mode)):
+            return Outcome(None, State.NOT_ALLOWED, why)
+        module, _, attribute = entry.reference.partition(":")
+        digest = record_digest(entry.path) if entry.path else ""
+        log.info(
+            "loading %s %r: %s from %s version %s, %s, RECORD sha256:%s, chosen by %s",
+            *(entry.group, entry.name, entry.reference, entry.dist or "code", entry.version or "-"),
+            *(entry.path or "-", digest or "-", reason or "request"),
+        )
+        value, error = _import(entry, module, attribute)
+        if error is not None:
+            why = f"{type(error).__name__}: {error}"
+            return Outcome(None, State.FAILED, why, error, "".join(traceback.format_exception(error)))
+        if why := misfit(value, self._base()):
+            return Outcome(None, State.WRONG_TYPE, why)
+        return Outcome(value)
+
+
+def _unverified(entry: Entry, mode: str) -> str:
+    if mode == "locked":
+        if is_editable(entry.path):
+            return f"{entry.dist} is editable: its RECORD does not cover its code"
+        if changed := tampered(entry.path):
+            return f"{changed} is not what the RECORD of {entry.dist} says"
+    return ownership_problem(entry)
+
+
+def _import(entry: Entry, module: str, attribute: str) -> tuple[Any, BaseException | None]:
+    mark = loading.set(entry if entry.path else loading.get())
+    try:
+        value = importlib.import_module(module)
+        initialising = getattr(value.__spec__, "_initializing", False)
+        for part in attribute.split(".") if attribute else ():
+            if initialising and not hasattr(value, part):
+                raise _Circular(f"{entry.label} was asked for while its module is being imported by this thread")
+            value = getattr(value, part)
+    except (KeyboardInterrupt, GeneratorExit, MemoryError, _Circular):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a plugin's import may raise anything, SystemExit included
+        return None, error
+    finally:
+        loading.reset(mark)
+    return value, None
+
+
+class _Circular(LoadFailed):
+    """Not an outcome: the same load succeeds once the import is through."""
+
+
+def _inside_an_import() -> bool:
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+    return False

@@ -1,0 +1,117 @@
+"""Where an installed distribution came from, and whether its files are still what its RECORD says. Reads files only."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+
+from bema.core.factory.entries import Entry, canonical
+from bema.core.factory.scan import headers
+
+
+def record_digest(path: str) -> str:
+    """SHA-256 of a distribution's RECORD in hex; empty where it has none."""
+    try:
+        return hashlib.sha256((Path(path) / "RECORD").read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def source_of(path: str) -> str:
+    """`index`, `editable URL`, `vcs URL` or `file URL`, from direct_url.json (PEP 610)."""
+    if path.endswith(".egg-info"):
+        return "egg-info"
+    try:
+        direct = json.loads((Path(path) / "direct_url.json").read_bytes())
+        kind = "vcs" if "vcs_info" in direct else "file"
+        if direct.get("dir_info", {}).get("editable"):
+            kind = "editable"
+        return f"{kind} {direct['url']}"
+    except (OSError, ValueError, KeyError, AttributeError):
+        return "index"
+
+
+def is_editable(path: str) -> bool:
+    """Whether its code lies outside what RECORD covers."""
+    return source_of(path).startswith(("editable ", "egg-info"))
+
+
+def _files(path: str) -> dict[Path, str]:
+    """Every file of RECORD, resolved, with its `algorithm=digest`."""
+    try:
+        rows = csv.reader((Path(path) / "RECORD").read_text("utf-8").splitlines())
+        home = Path(path).parent
+        return {(home / row[0]).resolve(): row[1] if len(row) > 1 else "" for row in rows if row}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
+
+
+def ownership_problem(entry: Entry) -> str:
+    """Why the module of an entry is not a file of the distribution that names it; empty when it is.
+
+    Looks up the top-level package only: finding a submodule would run its parents.
+    """
+    if is_editable(entry.path):
+        return ""
+    top = entry.reference.partition(":")[0].partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError) as error:
+        return f"{top} cannot be found: {error}"
+    if spec is None:
+        return ""  # the import itself will say so better
+    found = [Path(spec.origin)] if spec.origin and spec.has_location else []
+    places = found or [Path(place) for place in spec.submodule_search_locations or ()]
+    files = _files(entry.path)
+    owned = any(place.resolve() in files or _is_parent(place.resolve(), files) for place in places)
+    return (
+        ""
+        if owned
+        else f"{top} would be imported from {places[0] if places else 'nowhere'}, not a file of {entry.dist}"
+    )
+
+
+def _is_parent(place: Path, files: dict[Path, str]) -> bool:
+    return any(place in file.parents for file in files)
+
+
+def tampered(path: str) -> str:
+    """The first file whose content is not what RECORD says; empty when all are."""
+    for file, expected in sorted(_files(path).items()):
+        algorithm, _, digest = expected.partition("=")
+        if not digest or algorithm not in hashlib.algorithms_guaranteed:
+            continue
+        try:
+            actual = base64.urlsafe_b64encode(hashlib.new(algorithm, file.read_bytes()).digest()).rstrip(b"=").decode()
+        except OSError:
+            return str(file)
+        if actual != digest:
+            return str(file)
+    return ""
+
+
+def requirement_on(project: str, path: str) -> str:
+    """The versions of `project` a distribution asks for in its plain dependencies; empty for any."""
+    for line in headers(path).get("requires-dist", []):
+        requirement, _, marker = line.partition(";")
+        name = requirement.strip()
+        length = next((i for i, c in enumerate(name) if not (c.isalnum() or c in "._-")), len(name))
+        if not marker.strip() and canonical(name[:length]) == canonical(project):
+            return name[length:].strip(" ()")
+    return ""
+
+
+def requirements_of_extra(extra: str, path: str) -> list[str]:
+    """The distributions that an extra of a distribution asks for."""
+    found = []
+    for line in headers(path).get("requires-dist", []):
+        requirement, _, marker = line.partition(";")
+        if f"extra=='{extra}'" in marker.replace(" ", "").replace('"', "'"):
+            name = requirement.strip()
+            length = next((i for i, c in enumerate(name) if not (c.isalnum() or c in "._-")), len(name))
+            found.append(canonical(name[:length]))
+    return found

@@ -1,0 +1,204 @@
+"""Registry: the state behind one factory.
+
+Law: every table is replaced, never changed in place, so that readers need no lock; the lock is held for the moment of
+publishing and never while anything is imported, read from disk or logged.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from bema.core.factory import configured
+from bema.core.factory.entries import Entry, key_of
+from bema.core.factory.errors import FactoryError, LoadFailed, UnknownImplementation
+from bema.core.factory.load import Loader, Outcome, log
+from bema.core.factory.provenance import record_digest
+from bema.core.factory.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """What code named: an entry, and its class unless it is lazy."""
+
+    entry: Entry
+    implementation: type | None = None
+
+
+class Registry:
+    def __init__(self, title: str, group: str, api: str, base: Callable[[], Any]) -> None:
+        self.title = title
+        self.group = group
+        self.api = api
+        self.lock = threading.Lock()
+        self.loader = Loader(base, self._published)
+        self.declared: dict[tuple[str, str], Declared] = {}
+        self.discovered: dict[str, tuple[Entry, ...]] = {}
+        self.gone: frozenset[Entry] = frozenset()
+        self.hidden: frozenset[tuple[str, str]] = frozenset()  # (key, reference) of what was unregistered
+        self.selected: dict[str, str] = {}
+        self.generation = 0
+        self.ready: dict[Any, type] = {}
+        self.reports: dict[str, tuple[Any, ...]] = {}
+        self.told: frozenset[Any] = frozenset()
+        self._table: dict[str, tuple[Entry, ...]] | None = None
+        self._digests: dict[str, str] = {}
+
+    # what is known
+
+    def table(self) -> dict[str, tuple[Entry, ...]]:
+        """Every entry by the key of its name; a class that is both declared and a plugin's is the plugin's."""
+        table, generation = self._table, self.generation
+        if table is None:
+            entries = self._merged()
+            grouped: dict[str, list[Entry]] = {}
+            for entry in entries:
+                if (entry.key, entry.reference) not in self.hidden:
+                    grouped.setdefault(entry.key, []).append(entry)
+            table = {key: tuple(found) for key, found in grouped.items()}
+            with self.lock:
+                if generation == self.generation:
+                    self._table = table
+        return table
+
+    def _merged(self) -> list[Entry]:
+        """What was discovered and what code declared; a class that is both is one entry, the plugin's before the code's."""
+        discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
+        outcomes, declared = self.loader.outcomes, self.declared
+        loaded = {e: (e.key, outcomes[e].implementation) for e in discovered if e in outcomes}
+        plugins = {(e.key, e.reference) for e in discovered if e.is_plugin and not e.shadowed_by}
+        plugins |= {place for e, place in loaded.items() if e.is_plugin}  # type: ignore[misc]
+        classes = {(place[0], d.implementation) for place, d in declared.items() if d.implementation is not None}
+        found = [
+            e
+            for e in discovered
+            if e.is_plugin or ((e.key, e.reference) not in declared and loaded.get(e) not in classes)
+        ]
+        return found + [
+            d.entry
+            for place, d in declared.items()
+            if place not in plugins and (place[0], d.implementation) not in plugins  # type: ignore[comparison-overlap]
+        ]
+
+    def known(self, entry: Entry) -> Known:
+        gone = entry in self.gone
+        outcome = self.loader.outcomes.get(entry)
+        if outcome is not None:
+            failed = None if outcome.implementation is not None else outcome.state
+            return Known(failed is None, failed, outcome.why, gone)
+        declared = self.declared.get((entry.key, entry.reference))
+        return Known(
+            declared is not None and declared.entry == entry and declared.implementation is not None, gone=gone
+        )
+
+    def candidates(self, key: str) -> list[Candidate]:
+        entries = self.table().get(key, ())
+        return judge(entries, configured.current(), known=self.known, digest=self._digest, api=self.api)
+
+    def choice(self, key: str, candidates: list[Candidate] | None = None) -> Choice:
+        found = self.candidates(key) if candidates is None else candidates
+        return resolve(key, found, configured.current(), self.selection(key))
+
+    def selection(self, key: str) -> Selection:
+        chosen = configured.current().select.get(self.group, {}).get(key)
+        return Selection(self.selected.get(key), os.environ.get(variable(self.group, key)), chosen)
+
+    def _digest(self, path: str) -> str:
+        if path not in self._digests:
+            self._digests[path] = record_digest(path)
+        return self._digests[path]
+
+    # what is made of it
+
+    def lookup(self, name: Any) -> type:
+        """The class of the winner, loaded now if it was not; falls back along the order where nobody chose."""
+        key = key_of(name)
+        while True:
+            generation = self.generation
+            choice = self.choice(key)
+            if choice.winner is None:
+                raise self._error(key, choice)
+            implementation = self.implementation(choice.winner, choice.reason)
+            if implementation is not None:
+                with self.lock:
+                    if generation == self.generation:
+                        self.ready[name] = implementation
+                return implementation
+
+    def implementation(self, entry: Entry, reason: Reason) -> type | None:
+        """The class of an entry, or None after a failed load (its outcome says why)."""
+        declared = self.declared.get((entry.key, entry.reference))
+        if declared is not None and declared.entry == entry and declared.implementation is not None:
+            return declared.implementation
+        return self.loader.load(entry, mode=configured.current().mode, reason=reason.value).implementation
+
+    def _error(self, key: str, choice: Choice) -> FactoryError:
+        if choice.culprit is None:
+            names = ", ".join(sorted({e.name for found in self.table().values() for e in found})) or "nothing"
+            return UnknownImplementation(f"{self.title}: {choice.problem}; it has {names}", name=key)
+        outcome = self.loader.outcomes.get(choice.culprit)
+        error = LoadFailed(f"{self.title}: {choice.problem}", name=key, dist=choice.culprit.dist)
+        error.__cause__ = outcome.error if outcome is not None else None
+        return error
+
+    def _published(self, entry: Entry, outcome: Outcome) -> None:
+        self.change()
+        if outcome.implementation is None:
+            log.warning("%s %r: %s is %s: %s", self.title, entry.name, entry.label, outcome.state.value, outcome.why)
+
+    # changes
+
+    def change(self, **tables: Any) -> None:
+        """Publish new tables; everything derived from the old ones is dropped."""
+        with self.lock:
+            self.publish(tables)
+
+    def publish(self, tables: dict[str, Any]) -> None:
+        """As `change`, for who holds the lock."""
+        for name, table in tables.items():
+            setattr(self, name, table)
+        self._table = None
+        self.ready = {}
+        self.generation += 1
+
+    def declare(self, entry: Entry, implementation: type | None) -> None:
+        place = (entry.key, entry.reference)
+        with self.lock:
+            before = self.declared.get(place)
+            if before is not None and (implementation is None or before.implementation is implementation):
+                return
+            declared = {**self.declared, place: Declared(entry, implementation)}
+            self.publish({"declared": declared, "hidden": self.hidden - {place}})
+
+    def select(self, key: str, selector: str | None) -> None:
+        with self.lock:
+            rest = {k: v for k, v in self.selected.items() if k != key}
+            self.publish({"selected": rest if selector is None else {**rest, key: selector}})
+
+    def discover(self, root: str, entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+        """Take what is installed under a root; returns what is new and what is gone."""
+        present = tuple(entries)
+        with self.lock:
+            before = self.discovered.get(root, ())
+            new = tuple(e for e in present if e not in before or e in self.gone)
+            gone = tuple(e for e in before if e not in present and e not in self.gone)
+            if new or gone or root not in self.discovered:
+                kept = tuple(e for e in before if e not in present)
+                absent = (self.gone | set(gone)) - set(present)
+                self.publish({"discovered": {**self.discovered, root: present + kept}, "gone": absent})
+        return new, gone
+
+    def forget_failures(self) -> None:
+        """Failed loads are tried again, and digests read again."""
+        self.loader.forget(lambda _, outcome: outcome.implementation is not None)
+        self._digests = {}
+        self.change()
+
+
+def variable(group: str, name: str) -> str:
+    """The environment variable that selects an implementation: `APP_ENDPOINTS_CHAT`."""
+    return re.sub(r"\W", "_", f"{group}_{name}").upper()
