@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from bema.cli import output
-from bema.core.errors import PROBLEMS, NotFound
+from bema.core.errors import NotFound
+from bema.core.problems import PROBLEMS
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bema.core.errors import PROBLEMS
+from bema.core.problems import PROBLEMS
 
 
 def test_a_code_is_explained(bema):

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from bema.cli import errors, output
-from bema.core.errors import PROBLEMS, BemaError, Conflict, Failed
+from bema.core.errors import BemaError, Conflict, Failed
+from bema.core.problems import PROBLEMS
 
 
 class Terminal(io.StringIO):

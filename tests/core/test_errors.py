@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bema.core import errors
-from bema.core.errors import PROBLEMS, BemaError, Conflict, Overloaded, as_json, of_code
+from bema.core.errors import BemaError, Conflict, Overloaded, as_json, of_code
+from bema.core.problems import PROBLEMS
 
 
 def classes(base=BemaError):

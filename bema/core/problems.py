@@ -1,0 +1,266 @@
+"""Every code of ours as one row: the status that leaves each door, what it means, and what to do about it.
+
+Law: the code alone decides. No door has a table of its own, and `bema explain CODE` prints nothing that is not here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One row of the table: the outward statuses of a code, its meaning and its remedy."""
+
+    http: int
+    grpc: int
+    exit: int
+    says: str
+    fix: str
+
+
+# gRPC numbers: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+# exit codes: 1 the user's fault, 2 ours, 3 not reachable, 4 not ready in time
+PROBLEMS: dict[str, Problem] = {
+    "internal": Problem(500, 13, 2, "bema itself failed.", "Report it with the trace id and the log lines around it."),
+    "invalid_argument": Problem(
+        422,
+        3,
+        1,
+        "A value does not fit the declared type.",
+        "Send what the signature asks for; the path names the field.",
+    ),
+    "bad_declaration": Problem(
+        500, 9, 1, "A class or function is declared in a way that can never work.", "Change the declaration it names."
+    ),
+    "bad_name": Problem(
+        422,
+        3,
+        1,
+        "A name breaks the naming rule.",
+        "Namespaces and components: a letter, then letters, digits, '_' or '-', at most 63. Endpoints: a Python"
+        " identifier. Deployments: lower-case letters, digits and '-', at most 63.",
+    ),
+    "bad_setting": Problem(
+        422, 3, 1, "A setting has a value it cannot take.", "`bema config show --origin` tells where it comes from."
+    ),
+    "usage": Problem(
+        422, 3, 1, "The command line cannot be read.", "`bema COMMAND --help` shows what the command takes."
+    ),
+    "not_found": Problem(
+        404, 5, 1, "There is nothing of that name, or it is not yours.", "`bema ls` lists what there is."
+    ),
+    "name_taken": Problem(
+        409, 6, 1, "A deployment of that name exists.", "Remove it with `bema rm NAME`, or choose another name."
+    ),
+    "already_served": Problem(
+        409,
+        6,
+        1,
+        "This runtime already serves an endpoint of that name.",
+        "Serve it once, or give one of them another name.",
+    ),
+    "unauthenticated": Problem(
+        401,
+        16,
+        1,
+        "No valid credential came with the request.",
+        "Send `Authorization: Bearer TOKEN`; `bema status` prints the token's file.",
+    ),
+    "forbidden": Problem(403, 7, 1, "The credential does not allow this.", "Use a credential that does."),
+    "too_large": Problem(
+        413, 8, 1, "A message or body is larger than its limit.", "Send less, or raise the limit it names."
+    ),
+    "overloaded": Problem(
+        503, 8, 3, "Every slot and every place in the queue is taken.", "Try again after the time it names."
+    ),
+    "unavailable": Problem(
+        503,
+        14,
+        3,
+        "No instance can take the call; nothing was sent, so trying again is safe.",
+        "Start the service, or wait until it is ready.",
+    ),
+    "disconnected": Problem(
+        502,
+        14,
+        3,
+        "The connection was lost after the call was sent: its outcome is unknown.",
+        "Repeat it only if running twice does no harm.",
+    ),
+    "stream_cut": Problem(
+        502,
+        14,
+        3,
+        "A stream ended before its producer finished it.",
+        "What came before is whole; ask again for the rest.",
+    ),
+    "deadline_exceeded": Problem(
+        504,
+        4,
+        4,
+        "The time given to the call ran out.",
+        "Give it more time, or find what was slow in the logs by trace id.",
+    ),
+    "cancelled": Problem(499, 1, 130, "The caller gave the call up.", "Nothing to do."),
+    "remote_error": Problem(
+        500,
+        2,
+        1,
+        "The service raised an error it had not declared.",
+        "The message names its type; the service's log has the traceback.",
+    ),
+    "protocol": Problem(
+        400,
+        13,
+        2,
+        "The peer spoke something that is not our protocol.",
+        "Check that both sides are bema and at most one minor version apart.",
+    ),
+    # the HTTP doors
+    "bad_request": Problem(
+        400,
+        3,
+        1,
+        "The request is not acceptable HTTP/1.1; nothing was forwarded and the connection was closed.",
+        "The message names what is wrong with it.",
+    ),
+    "head_too_large": Problem(
+        431, 8, 1, "The request's headers are too many or too long.", "Send fewer, or raise the limit it names."
+    ),
+    "request_timeout": Problem(
+        408, 4, 1, "The request did not arrive in time; the connection was closed.", "Send it in one go."
+    ),
+    "method_not_allowed": Problem(405, 12, 1, "That method is not served here.", "The message names those that are."),
+    "bad_upstream": Problem(
+        502, 13, 1, "The instance answered something that is not HTTP/1.1.", "Mend what the script's server sends."
+    ),
+    # deploying
+    "syntax_error": Problem(422, 3, 1, "The script is not valid Python.", "Mend the line it names."),
+    "script_too_large": Problem(413, 8, 1, "The script is larger than its limit.", "Move data out of the script."),
+    "pep723_malformed": Problem(
+        422,
+        3,
+        1,
+        "The script's `# /// script` block is not valid TOML, or a key has the wrong type.",
+        "Mend the line it names.",
+    ),
+    "pep723_unclosed": Problem(
+        422, 3, 1, "The script's `# /// script` block has no closing `# ///`.", "Add the closing line."
+    ),
+    "pep723_duplicated": Problem(422, 3, 1, "The script has more than one `# /// script` block.", "Keep one."),
+    "python_unavailable": Problem(
+        422,
+        9,
+        1,
+        "No Python on this machine satisfies `requires-python`.",
+        "Install one of that version, or widen the range.",
+    ),
+    "entry_not_found": Problem(
+        422,
+        3,
+        1,
+        "`[tool.bema] entry` names something the script does not have.",
+        "Name a class, an app or an MCP object of the script.",
+    ),
+    "entry_ambiguous": Problem(
+        422,
+        3,
+        1,
+        "The script has several services and nothing says which one to serve.",
+        'Name it: `[tool.bema]` with `entry = "Class"` in the script\'s block, or start it under `__main__`.',
+    ),
+    "key_reused": Problem(
+        409,
+        6,
+        1,
+        "The idempotency key was used for a request with another body.",
+        "Use a new key for a new request.",
+    ),
+    "build_failed": Problem(
+        424,
+        9,
+        1,
+        "The script's dependencies could not be locked or installed.",
+        "The resolver's text says which and why.",
+    ),
+    "start_failed": Problem(
+        503, 9, 4, "The script ended, or never listened.", "Its last log lines say why; `bema logs NAME` has the rest."
+    ),
+    "crash_loop": Problem(
+        503,
+        9,
+        4,
+        "The instance dies again and again.",
+        "Its last log lines say why; deploying a new version starts afresh.",
+    ),
+    "starting": Problem(
+        504, 4, 4, "The instance was not ready within the start limit.", "Wait and try again, or raise the limit."
+    ),
+    "building": Problem(
+        503, 14, 4, "The environment is still being built.", "Try again after the time in Retry-After."
+    ),
+    # parts and plugins
+    "no_implementation": Problem(
+        404,
+        5,
+        1,
+        "A factory has nothing of that name, or a selection matches no candidate.",
+        "`bema plugins ls` lists every candidate and who wins.",
+    ),
+    "implementation_failed": Problem(
+        500,
+        9,
+        1,
+        "The selected implementation cannot be loaded, or may not be.",
+        "`bema plugins doctor` says what is wrong; select another implementation, or mend or remove the plugin.",
+    ),
+    "construction_failed": Problem(
+        500, 9, 1, "The constructor of an implementation raised.", "The cause is chained; check the arguments."
+    ),
+    # the machine
+    "already_up": Problem(
+        409,
+        9,
+        1,
+        "Another `bema up` holds this state directory.",
+        "Use that one (`bema status`), or set BEMA_STATE_DIR.",
+    ),
+    "not_up": Problem(503, 14, 3, "No platform runs on this state directory.", "Start it with `bema up`."),
+    "port_in_use": Problem(
+        409, 9, 1, "A port that was asked for is taken.", "Stop what listens there, or ask for another port."
+    ),
+    "state_unwritable": Problem(
+        500, 9, 1, "The state directory cannot be written.", "Make it yours and writable, or set BEMA_STATE_DIR."
+    ),
+    "no_flock": Problem(
+        500,
+        9,
+        1,
+        "The file system of the state directory has no working flock.",
+        "Set BEMA_STATE_DIR to a local file system.",
+    ),
+    "store_newer": Problem(
+        500,
+        9,
+        1,
+        "The store was written by a newer bema.",
+        "Install that version or newer, or use another state directory.",
+    ),
+    "not_supported": Problem(
+        501, 12, 1, "This machine or this version cannot do that.", "The message says what would."
+    ),
+    # packages
+    "bad_document": Problem(
+        422, 3, 1, "A package document cannot be read.", "Mend the line it names; `bema package lint` names them all."
+    ),
+    "no_plan": Problem(
+        422,
+        9,
+        1,
+        "A package cannot be planned as asked.",
+        "Change what it names: the environments, or what is required.",
+    ),
+    "missing_extra": Problem(
+        501, 12, 1, "An optional dependency is not installed.", "Install the extra that the message names."
+    ),
+}
