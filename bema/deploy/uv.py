@@ -11,8 +11,9 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bema.core.errors import Failed, Refused
 
@@ -42,7 +43,12 @@ class Uv:
         return self._binary
 
     async def run(
-        self, *arguments: str, cwd: Path | None = None, timeout: float = 60.0, keep: Sequence[int] = ()
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        timeout: float = 60.0,
+        env: Mapping[str, str] = MappingProxyType({}),
+        keep: Sequence[int] = (),
     ) -> str:
         """What uv prints; `Failed` (build_failed) with its complaint as `detail`.
 
@@ -54,7 +60,7 @@ class Uv:
             "--no-progress",
             *arguments,
             cwd=cwd,
-            env=_environment(),
+            env=_environment() | dict(env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
