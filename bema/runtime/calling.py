@@ -1,0 +1,274 @@
+"""The caller's end of a connection: requests out, answers to whoever waits for them.
+
+Unary answers are set on their future by the reader; streams get their items as lists. A peer that was silent for a
+heartbeat gets no new calls, and is never held dead for it: running calls live to their deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable
+from typing import Any
+
+from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, ProtocolError, StreamCut, TooLarge, Unavailable
+from bema.runtime.flows import Inflow, Outflow
+from bema.runtime.tasks import Tasks
+from bema.runtime.transports import HEARTBEAT, NEVER, Connection
+from bema.wire import calls, failures, frames
+from bema.wire.codecs import Encode
+
+Pending = tuple["asyncio.Future[bytes]", float]
+
+
+class Answered(Exception):
+    """The callee answered with a failure; whoever knows the endpoint's declared errors rebuilds it."""
+
+    def __init__(self, failure: failures.Failure) -> None:
+        self.failure = failure
+
+
+class CallingConnection(Connection):
+    """Sends requests and gives out answers. `usable`: greeted, open, not going away, and heard within a heartbeat."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, token: str, name: str = "") -> None:
+        super().__init__(loop)
+        self.calls: dict[int, Pending | Inflow] = {}
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.usable = False
+        self.going = False
+        self.silent = False
+        self.changed: asyncio.Future[None] = loop.create_future()
+        self._quiet = 0
+        self._beat: asyncio.TimerHandle | None = None
+        self._hello = frames.pack_hello(frames.Hello(token=token, name=name))
+        self._inputs = Tasks("input streams")
+        self._sending: dict[int, Outflow] = {}
+
+    # greeting, heartbeat, end
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.write(self._hello)
+
+    def greeted(self, hello: frames.Hello) -> None:
+        self.usable = True
+        self._beat = self.loop.call_later(HEARTBEAT / 2, self._heartbeat)
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def _heartbeat(self) -> None:
+        self._beat = self.loop.call_later(HEARTBEAT / 2, self._heartbeat)
+        if self.heard:
+            self.heard = False
+            self._quiet = 0
+            return
+        self._quiet += 1
+        self.put(0, frames.PING, None)
+        if self._quiet >= 2 and not self.silent:
+            self.silent = True
+            self.usable = False
+
+    def hear(self) -> None:
+        self.heard = True
+        if self.silent:
+            self.silent = False
+            self.usable = not (self.going or self.closed)
+            self._tell()
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, self.loop.create_future()
+        if not changed.done():
+            changed.set_result(None)
+
+    def lost(self, error: BemaError) -> None:
+        self.usable = False
+        if self._beat is not None:
+            self._beat.cancel()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+        pending, self.calls = self.calls, {}
+        for ident, entry in pending.items():
+            self._settle(entry, self._loss(ident, entry, error))
+        for task in tuple(self._inputs._tasks):
+            task.cancel()
+        self._tell()
+
+    def _loss(self, ident: int, entry: Pending | Inflow, error: BemaError) -> BemaError:
+        if ident > self.written:
+            return Unavailable(f"the connection was lost before the call was sent: {error.message}")
+        if isinstance(entry, Inflow) and entry.began:
+            return StreamCut(f"the connection was lost before the stream ended: {error.message}")
+        return Disconnected(f"the connection was lost after the call was sent: {error.message}")
+
+    @staticmethod
+    def _settle(entry: Pending | Inflow, error: BaseException, *, at_once: bool = False) -> None:
+        if isinstance(entry, Inflow):
+            entry.finish(error, at_once=at_once)
+        elif not entry[0].done():
+            entry[0].set_exception(error)
+
+    # deadlines
+
+    def deadlines(self) -> Iterable[float]:
+        return (entry.deadline if isinstance(entry, Inflow) else entry[1] for entry in self.calls.values())
+
+    def expire(self, now: float) -> None:
+        for ident, entry in tuple(self.calls.items()):
+            if (entry.deadline if isinstance(entry, Inflow) else entry[1]) <= now:
+                self.cancel(ident)
+                self._settle(entry, DeadlineExceeded("the call ran out of its time"), at_once=True)
+
+    # requests
+
+    def ask(
+        self, kind: int, route: str, payload: bytes, deadline: float, metadata: dict[str, str] | None
+    ) -> tuple[int, asyncio.Future[bytes]]:
+        """Send a request for one answer; the future gets its payload, or `Answered` or a loss as exception."""
+        future: asyncio.Future[bytes] = self.loop.create_future()
+        ident = self._request(kind, route, payload, deadline, metadata)
+        self.calls[ident] = (future, deadline)
+        return ident, future
+
+    def open(
+        self, kind: int, route: str, payload: bytes, deadline: float, metadata: dict[str, str] | None
+    ) -> tuple[int, Inflow]:
+        """Send a request for a stream."""
+        ident = self._request(kind, route, payload, deadline, metadata)
+        inflow = self.calls[ident] = Inflow(self, ident, deadline)
+        return ident, inflow
+
+    def _request(self, kind: int, route: str, payload: bytes, deadline: float, metadata: dict[str, str] | None) -> int:
+        remaining = None
+        if deadline != NEVER:
+            remaining = deadline - self.loop.time()
+            if deadline < self.next_due:
+                self.watch(deadline)
+        size = len(payload)
+        if size >= frames.LARGE:
+            if size > self.largest:
+                raise _too_large(size, self.largest)
+            self.flush()
+            self.newest = ident = self.newest + 1
+            self.put_large(ident, kind, (route, remaining, metadata, b""), payload)
+            return ident
+        self.newest = ident = self.newest + 1
+        self.out += (ident, kind, (route, remaining, metadata, payload))
+        self.size += size + 128
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._turn)
+        if self.size >= frames.FRAME_FULL:
+            self.flush()
+        return ident
+
+    def send_input(self, ident: int, requests: AsyncIterable[Any], encode: Encode) -> None:
+        """Send a stream of requests beside the call, in a task this connection owns."""
+        outflow = self._sending[ident] = Outflow(self, ident, frames.INPUT)
+        self._inputs.start(self._pump(ident, outflow, requests, encode), name=f"input of call {ident}")
+
+    async def _pump(self, ident: int, outflow: Outflow, requests: AsyncIterable[Any], encode: Encode) -> None:
+        try:
+            async for request in requests:
+                if ident not in self.calls:
+                    return
+                if outflow.push(encode(request)):
+                    await outflow.turn()
+            if ident in self.calls:
+                self.put(ident, frames.INPUT_END, None)
+        except Exception as error:  # noqa: BLE001 - what the caller's own stream raises is the caller's
+            entry = self.calls.get(ident)
+            if entry is not None:
+                self.cancel(ident)
+                self._settle(entry, error)
+        finally:
+            self._sending.pop(ident, None)
+            close = getattr(requests, "aclose", None)
+            if close is not None:
+                await close()
+
+    def cancel(self, ident: int) -> None:
+        """Give a call up: its handler is cancelled, late messages are dropped."""
+        if self.calls.pop(ident, None) is not None and not self.closed:
+            self.put(ident, frames.CANCEL, None)
+
+    def stop(self, ident: int) -> None:
+        """Ask a stream's handler to end early."""
+        if ident in self.calls and not self.closed:
+            self.put(ident, frames.STOP, None)
+
+    # messages
+
+    def batch(self, messages: list[Any]) -> None:
+        pending = self.calls
+        for ident, kind, body in frames.messages(messages):
+            if kind == frames.ANSWER:
+                entry = pending.pop(ident, None)
+                if type(entry) is tuple:
+                    if not entry[0].done():
+                        entry[0].set_result(body)
+                elif entry is not None:
+                    calls.step(calls.State.MANY, kind, calls.Side.CALLEE)
+                else:
+                    self._late(ident, kind, body)
+            elif kind == frames.ITEM:
+                entry = pending.get(ident)
+                if type(entry) is Inflow:
+                    entry.take(body)
+                elif entry is not None:
+                    calls.step(calls.State.ONE, kind, calls.Side.CALLEE)
+                else:
+                    self._late(ident, kind, body)
+            else:
+                self._other(ident, kind, body)
+
+    def _other(self, ident: Any, kind: Any, body: Any) -> None:
+        if type(kind) is not int or type(ident) is not int:
+            raise ProtocolError(f"a message bears the id {ident!r} and the kind {kind!r}")
+        if ident == 0:
+            self._on_connection(kind, body)
+            return
+        entry = self.calls.get(ident)
+        if entry is None:
+            self._late(ident, kind, body)
+        elif kind == frames.END and isinstance(entry, Inflow):
+            del self.calls[ident]
+            entry.finish(StreamCut("the stream was stopped before its end") if body else None)
+        elif kind == frames.ERROR:
+            del self.calls[ident]
+            self._settle(entry, Answered(failures.read_failure(body)))
+        elif kind == frames.CREDIT:
+            size = self.credited(body)
+            if (outflow := self._sending.get(ident)) is not None:
+                outflow.credited(size)
+        else:
+            state = calls.State.MANY if isinstance(entry, Inflow) else calls.State.ONE
+            calls.step(state, kind, calls.Side.CALLEE)
+
+    def _late(self, ident: Any, kind: int, body: Any) -> None:
+        """A message for a call that has ended here already."""
+        if type(ident) is not int or not 0 < ident <= self.newest:
+            calls.step(calls.State.IDLE, kind, calls.Side.CALLEE)
+        calls.step(calls.State.CLOSED, kind, calls.Side.CALLEE)
+        if kind == frames.ITEM:
+            self.release(frames.payload_size(body))
+        elif kind == frames.CREDIT:
+            self.credited(body)
+
+    def _on_connection(self, kind: int, body: Any) -> None:
+        if kind == frames.GOAWAY:
+            self.going = True
+            self.usable = False
+            self._tell()
+        elif kind == frames.CREDIT:
+            self.credited(body)
+        elif kind == frames.PING:
+            self.put(0, frames.PONG, None)
+        elif kind != frames.PONG:
+            raise ProtocolError(f"a message of kind {kind} bears no call's id")
+
+
+def _too_large(size: int, largest: int) -> TooLarge:
+    return TooLarge(
+        f"a message of {size} bytes is larger than the limit of {largest} bytes (rpc_message)", limit=largest, size=size
+    )

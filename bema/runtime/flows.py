@@ -1,0 +1,177 @@
+"""Streams of payloads over a connection, either way: what may be sent, and what came and is not yet read.
+
+Law: a sender holds at most a window of unread bytes per stream, and what all streams of a connection have unread is
+bounded too; a floor per stream keeps a slow reader from stopping its neighbours. Bytes are given back when they are
+read, not when they arrive. No task switch per item: items of one turn travel and are queued as one list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from bema.core.errors import ProtocolError
+from bema.runtime.transports import Connection
+from bema.wire import frames
+from bema.wire.calls import FLOOR, GRANT, STREAM_WINDOW
+from bema.wire.codecs import Decode
+
+FAIR: Final = 128  # items after which the other calls of the loop get a turn
+
+
+class Outflow:
+    """The sending end of one stream."""
+
+    __slots__ = ("_conn", "_gate", "_ident", "_items", "_kind", "_left", "_out", "_since")
+
+    def __init__(self, conn: Connection, ident: int, kind: int) -> None:
+        self._conn = conn
+        self._ident = ident
+        self._kind = kind
+        self._left = STREAM_WINDOW
+        self._items: list[bytes] = []
+        self._out: list[Any] | None = None  # the connection's batch that `_items` went into
+        self._since = 0
+        self._gate: asyncio.Future[None] | None = None
+
+    def push(self, payload: bytes) -> bool:
+        """Send one item this turn. True: call `turn()` before the next one."""
+        conn = self._conn
+        size = len(payload)
+        if size >= frames.LARGE:
+            conn.put_large(self._ident, self._kind, [b""], payload)
+        elif self._out is conn.out:
+            self._items.append(payload)
+            conn.size += size
+        else:
+            self._items = [payload]
+            conn.put(self._ident, self._kind, self._items)
+            self._out = conn.out
+            conn.size += size
+        conn.window -= size
+        self._left -= size
+        self._since += 1
+        if conn.size >= frames.FRAME_FULL:
+            conn.flush()
+        return self._since >= FAIR or self._left <= 0 or conn.window <= 0 or conn.paused is not None
+
+    async def turn(self) -> None:
+        """Let the others run, and wait until the reader and the socket have room. Returns when the line is gone, too."""
+        self._since = 0
+        conn = self._conn
+        await asyncio.sleep(0)
+        while not conn.closed:
+            if conn.paused is not None:
+                await conn.writable()
+            elif self._left > 0 and (conn.window > 0 or self._left > STREAM_WINDOW - FLOOR):
+                return
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        conn = self._conn
+        self._gate = conn.loop.create_future()
+        conn.blocked.add(self)
+        try:
+            await self._gate
+        finally:
+            conn.blocked.discard(self)
+            self._gate = None
+
+    def credited(self, size: int) -> None:
+        self._left = min(self._left + size, STREAM_WINDOW)
+        self.wake()
+
+    def wake(self) -> None:
+        if self._gate is not None and not self._gate.done():
+            self._gate.set_result(None)
+
+
+class Inflow:
+    """The receiving end of one stream: a queue of batches and how it ended."""
+
+    __slots__ = (
+        "_batches",
+        "_conn",
+        "_eaten",
+        "_given",
+        "_held",
+        "_ident",
+        "_outcome",
+        "_waiter",
+        "began",
+        "deadline",
+        "ended",
+    )
+
+    def __init__(self, conn: Connection, ident: int, deadline: float = float("inf")) -> None:
+        self._conn = conn
+        self._ident = ident
+        self._batches: deque[tuple[list[bytes], int]] = deque()
+        self._held = 0  # bytes that came and were not given back
+        self._given = 0  # of these, bytes of the batch that is being read
+        self._eaten = 0  # of these, bytes that were read
+        self._waiter: asyncio.Future[None] | None = None
+        self._outcome: BaseException | None = None
+        self.began = False
+        self.ended = False
+        self.deadline = deadline
+
+    def take(self, payloads: Any) -> None:
+        """Items have come."""
+        size = frames.payload_size(payloads)
+        if self._held > STREAM_WINDOW + self._conn.largest:
+            raise ProtocolError(f"a stream sent {self._held} bytes beyond its window")
+        self._held += size
+        self.began = True
+        self._batches.append((payloads, size))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def finish(self, outcome: BaseException | None = None, *, at_once: bool = False) -> None:
+        """The stream ended, well or with an error; what came before is still read, unless it has to stop at once."""
+        if self.ended:
+            return
+        self.ended = True
+        self._outcome = outcome
+        if at_once:
+            self._batches.clear()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> list[bytes]:
+        """The next batch; empty at a good end, raises a bad one. What was given out before counts as read."""
+        if self._given:
+            self._eat()
+        while not self._batches:
+            if self.ended:
+                if self._outcome is not None:
+                    raise self._outcome
+                return []
+            self._waiter = self._conn.loop.create_future()
+            await self._waiter
+            self._waiter = None
+        payloads, self._given = self._batches.popleft()
+        return payloads
+
+    async def items(self, decode: Decode) -> AsyncIterator[Any]:
+        """The decoded items in order; raises how the stream ended, if not well."""
+        while payloads := await self.next():
+            for payload in payloads:
+                yield decode(payload)
+
+    def _eat(self) -> None:
+        self._eaten += self._given
+        self._given = 0
+        if self._eaten >= GRANT and not self.ended and not self._conn.closed:
+            self._conn.put(self._ident, frames.CREDIT, self._eaten)
+            self._held -= self._eaten
+            self._eaten = 0
+
+    def close(self) -> None:
+        """Nobody reads on: give back what is held."""
+        self._batches.clear()
+        self._conn.release(self._held)
+        self._held = self._given = self._eaten = 0

@@ -1,0 +1,295 @@
+"""The callee's end of a connection: one task per call, from request to answer.
+
+Law: a call ends in exactly one of answer, end or error, unless its caller has gone or given it up. Whatever a handler
+raises, or returns that cannot travel, is that one call's failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from bema.core.call import CURRENT, Call
+from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError, Unavailable
+from bema.runtime.flows import Inflow, Outflow
+from bema.runtime.transports import Connection
+from bema.wire import calls, codecs, failures, frames
+
+if TYPE_CHECKING:
+    from bema.runtime.server import Route, Server
+
+# from 3.12 on a call whose handler does not wait is answered without a turn of the loop
+_EAGER: dict[str, Any] = {"eager_start": True}
+_task: Callable[..., asyncio.Task[None]] = (
+    partial(asyncio.Task, **_EAGER) if sys.version_info >= (3, 12) else asyncio.Task
+)
+
+
+class Running(Call):
+    """A call while it is answered here."""
+
+    __slots__ = ("conn", "ident", "inflow", "outflow", "reason", "task")
+
+    def __init__(
+        self,
+        conn: ServingConnection,
+        ident: int,
+        route: str,
+        metadata: dict[str, str] | None,
+        deadline: float | None,
+    ) -> None:
+        self.conn = conn
+        self.ident = ident
+        self.route = route
+        self.metadata = {} if metadata is None else metadata
+        self.deadline = deadline
+        self.stopped = False
+        self.requests = None
+        self.task: asyncio.Task[None]
+        self.inflow: Inflow | None = None
+        self.outflow: Outflow | None = None
+        self.reason: BemaError | None = None  # why we end it, to be told to the caller; see `gone`
+        self.id = ""
+        self.peer = conn.peer
+
+
+GIVEN_UP: Final = Unavailable("the caller gave the call up")
+
+
+class ServingConnection(Connection):
+    """Reads requests, runs handlers, sends what they give."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+        super().__init__(loop)
+        self.server = server
+        self.routes = server.routes
+        self.calls: dict[int, Running] = {}
+        self.peer = ""
+
+    # greeting and end
+
+    def greeted(self, hello: frames.Hello) -> None:
+        if not hmac.compare_digest(hello.token.encode(), self.server.token.encode()):
+            self.put(0, frames.ERROR, failures.pack_failure(Denied("the token is not this instance's"), refused=True))
+            self.received = lambda messages: None
+            self.close()
+            return
+        self.peer = hello.name
+        self.server.connections.add(self)
+        if self.transport is not None:
+            self.transport.write(frames.pack_hello(frames.Hello(name=self.server.name)))
+        if self.server.draining:
+            self.put(0, frames.GOAWAY, None)
+
+    def lost(self, error: BemaError) -> None:
+        for call in tuple(self.calls.values()):
+            self.give_up(call)
+        self.server.connection_lost(self)
+
+    def pause_writing(self) -> None:
+        # a caller that asks and does not read is not read either
+        super().pause_writing()
+        if self.transport is not None and not self.closed:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.transport is not None and not self.closed:
+            self.transport.resume_reading()
+
+    # deadlines
+
+    def deadlines(self) -> Iterable[float]:
+        return (call.deadline for call in self.calls.values() if call.deadline is not None and call.reason is None)
+
+    def expire(self, now: float) -> None:
+        for call in tuple(self.calls.values()):
+            if call.deadline is not None and call.deadline <= now:
+                self.end(call, DeadlineExceeded(f"{call.route} ran out of its time"))
+
+    # messages
+
+    def batch(self, messages: list[Any]) -> None:
+        now = self.loop.time()
+        for ident, kind, body in frames.messages(messages):
+            if kind == frames.UNARY or kind == frames.STREAM:
+                self._request(ident, kind, body, now)
+            else:
+                self._other(ident, kind, body, now)
+
+    def _request(self, ident: Any, kind: int, body: Any, now: float) -> None:
+        if type(ident) is not int or ident <= self.newest:
+            raise ProtocolError(f"a request bears the id {ident!r} after {self.newest}")
+        self.newest = ident
+        name, remaining, metadata, payload = frames.read_request(body)
+        route = self.routes.get(name)
+        if route is None or self.server.busy(self):
+            self._refuse(ident, self.server.refusal(self, name))
+            return
+        if remaining is None:
+            call = Running(self, ident, name, metadata, None)
+        else:
+            deadline = now + remaining
+            call = Running(self, ident, name, metadata, deadline)
+            self.watch(deadline)
+        self.calls[ident] = call
+        if route.streams_in or kind not in (frames.UNARY, frames.STREAM):
+            self._open_input(call, route, kind)
+        if kind in (frames.UNARY, frames.COLLECT):
+            work = self._unary(call, route, payload)
+        else:
+            work = self._stream(call, route, payload)
+        call.task = _task(work, loop=self.loop)
+
+    def _refuse(self, ident: int, error: BemaError) -> None:
+        self.put(ident, frames.ERROR, failures.pack_failure(error, refused=True))
+
+    def _open_input(self, call: Running, route: Route, kind: int) -> None:
+        call.inflow = inflow = Inflow(self, call.ident)
+        if kind in (frames.UNARY, frames.STREAM):
+            inflow.finish()
+        call.requests = inflow.items(route.decode_request)
+
+    def _other(self, ident: Any, kind: Any, body: Any, now: float) -> None:
+        if type(kind) is not int or type(ident) is not int:
+            raise ProtocolError(f"a message bears the id {ident!r} and the kind {kind!r}")
+        if ident == 0:
+            self._on_connection(kind, body)
+        elif kind in frames.REQUESTS:
+            self._request(ident, kind, body, now)
+        elif (call := self.calls.get(ident)) is not None and call.reason is None:
+            self._on_call(call, kind, body)
+        else:
+            state = calls.State.CLOSED if ident <= self.newest else calls.State.IDLE
+            calls.step(state, kind, calls.Side.CALLER)
+            if kind == frames.INPUT:
+                self.release(frames.payload_size(body))
+            elif kind == frames.CREDIT:
+                self.credited(body)
+
+    def _on_connection(self, kind: int, body: Any) -> None:
+        if kind == frames.PING:
+            self.put(0, frames.PONG, None)
+        elif kind == frames.CREDIT:
+            self.credited(body)
+        elif kind not in (frames.PONG, frames.GOAWAY):
+            raise ProtocolError(f"a message of kind {kind} bears no call's id")
+
+    def _on_call(self, call: Running, kind: int, body: Any) -> None:
+        if kind == frames.CREDIT:
+            size = self.credited(body)
+            if call.outflow is not None:
+                call.outflow.credited(size)
+        elif kind == frames.CANCEL:
+            self.give_up(call)
+        elif kind == frames.STOP:
+            call.stopped = True
+        elif kind == frames.INPUT and call.inflow is not None and not call.inflow.ended:
+            call.inflow.take(body)
+        elif kind == frames.INPUT_END and call.inflow is not None and not call.inflow.ended:
+            call.inflow.finish()
+        else:
+            calls.step(calls.State.ONE if call.outflow is None else calls.State.MANY, kind, calls.Side.CALLER)
+
+    # ending
+
+    def give_up(self, call: Running) -> None:
+        """The caller has gone or wants no answer."""
+        self.end(call, GIVEN_UP)
+
+    def end(self, call: Running, reason: BemaError) -> None:
+        """Cancel the one task that drives a call; `reason` goes to the caller unless it gave the call up."""
+        if call.reason is None:
+            call.reason = reason
+            if inspect.getcoroutinestate(call.task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+                call.task.add_done_callback(lambda task: self._never_ran(call))
+            call.task.cancel()
+
+    def _never_ran(self, call: Running) -> None:
+        # a task that is cancelled before its first step runs none of its code, its `finally` not either
+        if call.ident in self.calls:
+            self._cancelled(call)
+            self._done(call)
+
+    def _failed(self, call: Running, error: BaseException) -> None:
+        if call.reason is not GIVEN_UP and not self.closed:
+            try:
+                self.put_payload(call.ident, frames.ERROR, failures.pack_failure(error))
+            except BemaError as too_large:
+                self.put(call.ident, frames.ERROR, failures.pack_failure(too_large))
+
+    def _cancelled(self, call: Running) -> None:
+        reason = call.reason
+        if reason is None:
+            self._failed(call, asyncio.CancelledError("the handler cancelled itself"))
+        elif reason is not GIVEN_UP:
+            self._failed(call, reason)
+
+    def _done(self, call: Running) -> None:
+        del self.calls[call.ident]
+        if call.inflow is not None:
+            call.inflow.close()
+        self.server.call_ended(self)
+
+    # the two drivers
+
+    async def _unary(self, call: Running, route: Route, payload: bytes) -> None:
+        CURRENT.set(call)
+        try:
+            try:
+                call.arguments = route.decode(payload)
+            except codecs.UNFIT as error:
+                raise codecs.refusal(error, f"the arguments of {call.route}") from None
+            answer = await route.unary(call)
+            try:
+                answer = route.encode(answer)
+            except (Invalid, *codecs.UNFIT) as error:
+                raise codecs.refusal(error, f"the answer of {call.route}", answer) from error
+            if call.reason is None:
+                self.put_payload(call.ident, frames.ANSWER, answer)
+        except asyncio.CancelledError:
+            self._cancelled(call)
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything; it is its caller's
+            self._failed(call, error)
+        finally:
+            self._done(call)
+
+    async def _stream(self, call: Running, route: Route, payload: bytes) -> None:
+        CURRENT.set(call)
+        try:
+            try:
+                call.arguments = route.decode(payload)
+            except codecs.UNFIT as error:
+                raise codecs.refusal(error, f"the arguments of {call.route}") from None
+            call.outflow = Outflow(self, call.ident, frames.ITEM)
+            answers = route.stream(call)
+            try:
+                await self._pump(answers, call, route)
+            finally:
+                close = getattr(answers, "aclose", None)
+                if close is not None:
+                    await close()
+            if call.reason is None:
+                self.put(call.ident, frames.END, call.stopped)
+        except asyncio.CancelledError:
+            self._cancelled(call)
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything; it is its caller's
+            self._failed(call, error)
+        finally:
+            self._done(call)
+
+    async def _pump(self, answers: AsyncIterator[Any], call: Running, route: Route) -> None:
+        assert call.outflow is not None
+        push, turn, encode = call.outflow.push, call.outflow.turn, route.encode
+        async for answer in answers:
+            try:
+                payload = encode(answer)
+            except (Invalid, *codecs.UNFIT) as error:
+                raise codecs.refusal(error, f"an item of {call.route}", answer) from error
+            if push(payload):
+                await turn()

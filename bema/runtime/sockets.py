@@ -1,0 +1,102 @@
+"""Addresses as sockets, and what happens to them in forked children.
+
+A socket that a forked child keeps would keep a dead parent's connections open. So each descriptor of ours is known here,
+and in a child it is replaced by /dev/null: closing it would tell the event loop's poller, which the child shares with
+its parent, to forget it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+from bema.core.errors import Invalid, Refused
+
+_descriptors: set[int] = set()
+
+
+def own(descriptor: int) -> None:
+    _descriptors.add(descriptor)
+
+
+def disown(descriptor: int) -> None:
+    _descriptors.discard(descriptor)
+
+
+def _let_go() -> None:
+    if not _descriptors:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in _descriptors:
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+    _descriptors.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def split(address: str) -> tuple[str, str]:
+    """`unix:/path`, `tcp:host:port` or `memory:name` as protocol and rest."""
+    protocol, colon, rest = address.partition(":")
+    if not colon or not rest or protocol not in ("unix", "tcp", "memory"):
+        raise Invalid(f"address {address!r} is not unix:PATH, tcp:HOST:PORT or memory:NAME")
+    return protocol, rest
+
+
+def host_port(rest: str) -> tuple[str, int]:
+    host, colon, port = rest.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise Invalid(f"address 'tcp:{rest}' is not tcp:HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket of an address; a stale socket file is replaced, one that answers is not."""
+    protocol, rest = split(address)
+    if protocol == "unix":
+        return _bind_unix(rest)
+    host, port = host_port(rest)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        code = "port_in_use" if error.errno == errno.EADDRINUSE else "not_supported"
+        raise Refused(f"cannot listen on {address}: {error.strerror}", code=code) from error
+
+
+def _bind_unix(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).exists() and not _answers(path):
+            Path(path).unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise Refused(f"cannot listen on unix:{path}: {error.strerror or error}") from error
+    return listener
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def address_of(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    host, port = name[:2]
+    return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"

@@ -1,0 +1,55 @@
+"""Owned tasks: every task belongs to a scope, and a scope that ends stops what it owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """A scope of tasks. A task that fails is logged with its name; nobody has to await it."""
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, T], name: str = "") -> asyncio.Task[T]:
+        """Run `work` until it ends or the scope does; `RuntimeError` once the scope has ended."""
+        if self._closed:
+            work.close()
+            raise RuntimeError(f"the scope {self._name!r} has ended and starts no {name or work}")
+        task = asyncio.get_running_loop().create_task(work, name=name or None)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s: task %s failed", self._name or "tasks", task.get_name(), exc_info=error)
+
+    async def stop(self) -> None:
+        """Cancel everything and wait until it has ended. Safe to call twice."""
+        self._closed = True
+        own = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not own]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def __aenter__(self) -> Tasks:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()

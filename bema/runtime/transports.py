@@ -1,0 +1,377 @@
+"""One end of an RPC connection: the only module that opens RPC sockets.
+
+Law: all messages of one loop turn leave in one write. What is put is collected and written when the turn ends, or when
+a frame is full. Nothing here knows what a call is; `server` and `client` subclass `Connection` with what they do with a
+batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, cast
+
+from bema.core.errors import BemaError, Disconnected, Invalid, ProtocolError, TooLarge, Unavailable
+from bema.core.limits import limit
+from bema.runtime import sockets
+from bema.wire import calls, failures, frames
+
+HEARTBEAT: Final = float(limit("rpc_heartbeat"))
+CONNECT: Final = float(limit("rpc_connect"))
+HIGH_WATER: Final = 1024 * 1024
+NEVER: Final = float("inf")
+
+
+class Connection(asyncio.Protocol):
+    """Collects, writes, reads, and keeps the connection's window, deadlines and end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.out: list[Any] = []
+        self.size = 0  # payload bytes in `out`
+        self.scheduled = False
+        self.reader = frames.Reader()
+        self.transport: asyncio.Transport | None = None
+        self.paused: asyncio.Future[None] | None = None
+        self.window = calls.CONNECTION_WINDOW  # stream bytes we may still send
+        self.owed = 0  # stream bytes we consumed and have not given back
+        self.largest = frames.MESSAGE_LIMIT
+        self.blocked: set[Any] = set()  # outflows that wait for credit
+        self.heard = True
+        self.next_due = NEVER
+        self.timer: asyncio.TimerHandle | None = None
+        self.greeting: asyncio.TimerHandle | None = None
+        self.error: BemaError | None = None
+        self.closed = False
+        self.newest = 0  # the newest call's id
+        self.written = 0  # the newest call's id that was given to the transport
+        self.received: Callable[[list[Any]], None] = self._first
+        self._descriptor = -1
+
+    # what the two roles fill in
+
+    def greeted(self, hello: frames.Hello) -> None:
+        """The peer's first message has come."""
+        raise TypeError("a role says what a greeting means")
+
+    def batch(self, messages: list[Any]) -> None:
+        """The messages of one read; the hot path."""
+        raise TypeError("a role says what a batch means")
+
+    def lost(self, error: BemaError) -> None:
+        """The connection is gone."""
+
+    def deadlines(self) -> Iterable[float]:
+        return ()
+
+    def expire(self, now: float) -> None:
+        """End the calls whose time ran out."""
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self._descriptor = sock.fileno()
+            sockets.own(self._descriptor)
+        self.greeting = self.loop.call_later(CONNECT, self._never_greeted)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.heard:
+            self.hear()
+        try:
+            messages = self.reader.feed(data)
+            if messages:
+                self.received(messages)
+        except ProtocolError as error:
+            self.abort(error)
+
+    def pause_writing(self) -> None:
+        self.paused = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        paused, self.paused = self.paused, None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        sockets.disown(self._descriptor)
+        for timer in (self.timer, self.greeting):
+            if timer is not None:
+                timer.cancel()
+        self.resume_writing()
+        error = self.error or Disconnected("the connection was lost")
+        for outflow in tuple(self.blocked):
+            outflow.wake()
+        self.lost(error)
+
+    # sending
+
+    def put(self, ident: int, kind: int, body: Any) -> None:
+        """Send a message at the end of this turn."""
+        self.out += (ident, kind, body)
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._turn)
+
+    def put_payload(self, ident: int, kind: int, payload: bytes) -> None:
+        """Send a message whose body is a payload; `TooLarge` is raised here, and the connection lives on."""
+        size = len(payload)
+        if size >= frames.LARGE:
+            self.put_large(ident, kind, b"", payload)
+            return
+        self.out += (ident, kind, payload)
+        self.size += size
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._turn)
+        if self.size >= frames.FRAME_FULL:
+            self.flush()
+
+    def put_large(self, ident: int, kind: int, body: Any, payload: bytes) -> None:
+        """Send a message with a large payload in a frame of its own, after what was put before it."""
+        if len(payload) > self.largest:
+            raise TooLarge(
+                f"a message of {len(payload)} bytes is larger than the limit of {self.largest} bytes (rpc_message)",
+                limit=self.largest,
+                size=len(payload),
+            )
+        self.flush()
+        self.written = self.newest
+        if self.transport is not None and not self.closed:
+            self.transport.writelines(frames.pack_large(ident, kind, body, payload))
+
+    def _turn(self) -> None:
+        self.scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        out = self.out
+        if out:
+            self.out = []
+            self.size = 0
+            self.written = self.newest
+            if not self.closed and self.transport is not None:
+                self.transport.write(frames.pack(out))
+
+    async def writable(self) -> None:
+        """Wait while the peer's side is full."""
+        while self.paused is not None and not self.closed:
+            await asyncio.shield(self.paused)
+
+    # the window
+
+    def release(self, size: int) -> None:
+        """Give back stream bytes that nobody will read."""
+        self.owed += size
+        if self.owed >= calls.GRANT and not self.closed:
+            self.put(0, frames.CREDIT, self.owed)
+            self.owed = 0
+
+    def credited(self, size: Any) -> int:
+        """The peer consumed `size` bytes of ours."""
+        if type(size) is not int or size < 0:
+            raise ProtocolError(f"a credit of {size!r}")
+        self.window = min(self.window + size, calls.CONNECTION_WINDOW)
+        if self.blocked:
+            for outflow in tuple(self.blocked):
+                outflow.wake()
+        return size
+
+    # deadlines: one timer for the connection, armed for the nearest
+
+    def watch(self, deadline: float) -> None:
+        if deadline < self.next_due:
+            self.next_due = deadline
+            if self.timer is not None:
+                self.timer.cancel()
+            self.timer = self.loop.call_at(deadline, self._due)
+
+    def _due(self) -> None:
+        self.timer = None
+        self.next_due = NEVER
+        self.expire(self.loop.time() + 0.001)
+        nearest = min(self.deadlines(), default=NEVER)
+        if nearest < NEVER:
+            self.watch(nearest)
+
+    # greeting and end
+
+    def _first(self, messages: list[Any]) -> None:
+        ident, kind, body = messages[:3]
+        if ident == 0 and kind == frames.ERROR:
+            failure = failures.read_failure(body)
+            raise _as_protocol_error(failures.rebuild(failure, {}), self)
+        if ident != 0 or kind != frames.HELLO:
+            raise ProtocolError("the first message is no hello")
+        hello = frames.read_hello(body)
+        frames.agree(hello)
+        if self.greeting is not None:
+            self.greeting.cancel()
+        self.largest = min(self.largest, hello.largest)
+        self.reader.limit = frames.MESSAGE_LIMIT + frames.HEADERS_LIMIT + frames.HELLO_LIMIT
+        self.received = self.batch
+        self.greeted(hello)
+        if len(messages) > 3 and not self.closed:
+            self.batch(messages[3:])
+
+    def _never_greeted(self) -> None:
+        self.abort(ProtocolError(f"the peer did not greet within {CONNECT:g} s"))
+
+    def hear(self) -> None:
+        self.heard = True
+
+    def abort(self, error: BemaError) -> None:
+        """Drop the connection at once, with a reason for whoever waits on it."""
+        self.error = self.error or error
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Write what was put, then close."""
+        self.flush()
+        if self.transport is not None:
+            self.transport.close()
+
+
+def _as_protocol_error(error: BaseException, connection: Connection) -> ProtocolError:
+    """The peer refused us: its reason becomes the connection's, then the connection ends as after any bad frame."""
+    if isinstance(error, BemaError):
+        connection.error = error
+    return ProtocolError(str(error))
+
+
+class MemoryTransport(asyncio.Transport):
+    """One end of an in-process pair: what is written arrives at the other end in a later turn."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self._loop = loop
+        self._protocol = protocol
+        self.peer: MemoryTransport | None = None
+        self._closing = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered here: the windows of the streams bound what is on its way."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        peer = self.peer
+        if not self._closing and peer is not None:
+            self._loop.call_soon(peer.deliver, bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def deliver(self, data: bytes) -> None:
+        if not self._closing:
+            self._protocol.data_received(data)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon(self._protocol.connection_lost, None)
+            if self.peer is not None:
+                self._loop.call_soon(self.peer.close)
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        """Writers in this process are bounded by credits; see `set_write_buffer_limits`."""
+
+    def resume_reading(self) -> None: ...
+
+
+Accept = Callable[[], Connection]
+
+_memory: dict[str, tuple[asyncio.AbstractEventLoop, Accept]] = {}
+
+
+class Listener:
+    """Something that accepts connections at an address until closed."""
+
+    def __init__(
+        self, address: str, server: asyncio.Server | None = None, descriptor: int = -1, path: str | None = None
+    ) -> None:
+        self.address = address
+        self._server = server
+        self._descriptor = descriptor
+        self._path = path
+
+    def close(self) -> None:
+        """Stop accepting; accepted connections live on. The file of a Unix socket that we bound goes with it."""
+        if self._server is None:
+            _memory.pop(self.address, None)
+            return
+        sockets.disown(self._descriptor)
+        self._server.close()
+        if self._path is not None:
+            Path(self._path).unlink(missing_ok=True)
+
+
+async def listen(where: str | socket.socket, accept: Accept) -> Listener:
+    """Accept connections at an address, or on a socket that listens already."""
+    loop = asyncio.get_running_loop()
+    if isinstance(where, str) and where.startswith("memory:"):
+        if where in _memory:
+            raise Invalid(f"address {where!r} is taken", code="already_served")
+        _memory[where] = (loop, accept)
+        return Listener(where)
+    listener = sockets.bind(where) if isinstance(where, str) else where
+    listener.setblocking(False)
+    start = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+    server = await start(accept, sock=listener, backlog=1024)
+    sockets.own(listener.fileno())
+    path = where[5:] if isinstance(where, str) and where.startswith("unix:") else None
+    return Listener(sockets.address_of(listener), server, listener.fileno(), path)
+
+
+def reachable(address: str, *, same_host: bool) -> bool:
+    """Whether connecting can work from this loop at all."""
+    protocol, _ = sockets.split(address)
+    if protocol == "memory":
+        found = _memory.get(address)
+        return found is not None and found[0] is asyncio.get_running_loop()
+    return protocol == "tcp" or same_host
+
+
+async def connect(address: str, make: Callable[[], Connection]) -> Connection:
+    """Open a connection and wait for its transport; `Unavailable` when nobody listens there."""
+    loop = asyncio.get_running_loop()
+    protocol, rest = sockets.split(address)
+    if protocol == "memory":
+        return _connect_memory(loop, address, make())
+    try:
+        async with asyncio.timeout(CONNECT):
+            if protocol == "unix":
+                _, made = await loop.create_unix_connection(make, rest)
+            else:
+                host, port = sockets.host_port(rest)
+                transport, made = await loop.create_connection(make, host, port)
+                with contextlib.suppress(OSError):
+                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except OSError as error:
+        raise Unavailable(f"nobody answers at {address}: {error.strerror or error or 'timeout'}") from error
+    return made
+
+
+def _connect_memory(loop: asyncio.AbstractEventLoop, address: str, client: Connection) -> Connection:
+    found = _memory.get(address)
+    if found is None or found[0] is not loop:
+        raise Unavailable(f"nobody answers at {address} in this event loop")
+    server = found[1]()
+    ends = MemoryTransport(loop, client), MemoryTransport(loop, server)
+    ends[0].peer, ends[1].peer = ends[1], ends[0]
+    server.connection_made(ends[1])
+    client.connection_made(ends[0])
+    return client

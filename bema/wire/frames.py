@@ -1,0 +1,244 @@
+"""Bytes to batches of messages and back.
+
+A frame is a little-endian u32 length and one msgpack array: the messages of one turn, flattened as `id, kind, body, id,
+kind, body, ...`. Payloads inside a body are opaque msgpack `bin`: encoded before they come here and decoded after, so a
+frame can be read, counted and forwarded without knowing any user's type. Everything is known from the first version on:
+the table `KINDS` holds every kind of message, and a kind or shape outside of it is a `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, NoReturn
+
+import msgspec
+
+from bema.core.errors import ProtocolError
+from bema.core.limits import limit
+
+VERSION: Final = 1
+OLDEST: Final = 1
+
+HELLO: Final = 0
+UNARY: Final = 1
+STREAM: Final = 2
+COLLECT: Final = 3
+BOTH: Final = 4
+INPUT: Final = 5
+INPUT_END: Final = 6
+CANCEL: Final = 7
+STOP: Final = 8
+CREDIT: Final = 9
+ANSWER: Final = 10
+ITEM: Final = 11
+END: Final = 12
+ERROR: Final = 13
+PING: Final = 14
+PONG: Final = 15
+GOAWAY: Final = 16
+
+
+class KindInfo(NamedTuple):
+    name: str
+    body: str
+
+
+KINDS: Final[dict[int, KindInfo]] = {
+    HELLO: KindInfo("hello", "map: versions, token, features, largest message"),
+    UNARY: KindInfo("unary", "request: one payload in, one answer out"),
+    STREAM: KindInfo("stream", "request: one payload in, items out"),
+    COLLECT: KindInfo("collect", "request: items in, one answer out"),
+    BOTH: KindInfo("both", "request: items in, items out"),
+    INPUT: KindInfo("input", "payloads of the caller's stream"),
+    INPUT_END: KindInfo("input end", "nil: the caller's stream is complete"),
+    CANCEL: KindInfo("cancel", "nil: the caller gives the call up"),
+    STOP: KindInfo("stop", "nil: the caller asks the handler to end early"),
+    CREDIT: KindInfo("credit", "bytes consumed, which may be sent anew; id 0 for the connection alone"),
+    ANSWER: KindInfo("answer", "the one payload of a unary call"),
+    ITEM: KindInfo("item", "payloads of the callee's stream"),
+    END: KindInfo("end", "bool: whether the stream was cut short by a stop"),
+    ERROR: KindInfo("error", "payload: the failure"),
+    PING: KindInfo("ping", "nil"),
+    PONG: KindInfo("pong", "nil"),
+    GOAWAY: KindInfo("goaway", "nil: no new calls on this connection"),
+}
+
+REQUESTS: Final = frozenset({UNARY, STREAM, COLLECT, BOTH})
+
+FRAME_LIMIT: Final = int(limit("rpc_frame"))
+FRAME_FULL: Final = FRAME_LIMIT // 2  # a batch is closed here, so that the message that fills it still fits
+MESSAGE_LIMIT: Final = int(limit("rpc_message"))
+HEADERS_LIMIT: Final = int(limit("rpc_headers"))
+LARGE: Final = 64 * 1024  # a payload from here on travels in a frame of its own, uncopied
+HELLO_LIMIT: Final = 4096  # nobody unknown makes us hold more than this
+
+_LENGTH = struct.Struct("<I")
+_BIN32 = struct.Struct(">BI")
+
+
+def _no_extensions(code: int, data: memoryview) -> NoReturn:
+    raise ProtocolError(f"a frame holds a msgpack extension of type {code}")
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ext_hook=_no_extensions).decode
+
+
+def pack(messages: list[Any]) -> bytes:
+    """One frame of a flat batch."""
+    body = _encode(messages)
+    return _LENGTH.pack(len(body)) + body
+
+
+def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes, bytes]:
+    """A frame for one message with a large payload, as two buffers: `payload` itself is not copied.
+
+    `body` is the message's body with `b""` in the payload's place, which is always its last element.
+    """
+    head = _encode([ident, kind, body])[:-2]
+    length = len(head) + _BIN32.size + len(payload)
+    return _LENGTH.pack(length) + head + _BIN32.pack(0xC6, len(payload)), payload
+
+
+class Reader:
+    """Collects frames from chunks of any size. A frame larger than one chunk is copied once, whatever its size."""
+
+    __slots__ = ("_big", "_have", "_rest", "limit")
+
+    def __init__(self, limit: int = HELLO_LIMIT) -> None:
+        self.limit = limit
+        self._rest = b""
+        self._big: bytearray | None = None
+        self._have = 0
+
+    def feed(self, data: bytes) -> list[Any]:
+        """The messages that `data` completes, as one flat list; empty while a frame is unfinished."""
+        if self._big is not None:
+            return self._fill(self._big, data)
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        return self._split(data)
+
+    def _fill(self, big: bytearray, data: bytes) -> list[Any]:
+        taken = min(len(data), len(big) - self._have)
+        big[self._have : self._have + taken] = data if taken == len(data) else memoryview(data)[:taken]
+        self._have += taken
+        if self._have < len(big):
+            return []
+        self._big = None
+        batch = unpack(memoryview(big)[4:])
+        return batch if taken == len(data) else batch + self._split(data[taken:])
+
+    def _split(self, data: bytes) -> list[Any]:
+        messages: list[Any] = []
+        view = memoryview(data)
+        start, size = 0, len(data)
+        while size - start >= 4:
+            (length,) = _LENGTH.unpack_from(data, start)
+            if length > self.limit:
+                raise ProtocolError(f"a frame of {length} bytes is larger than the limit of {self.limit} bytes")
+            end = start + 4 + length
+            if end > size:
+                self._big = bytearray(4 + length)
+                self._have = size - start
+                self._big[: self._have] = view[start:]
+                return messages
+            batch = unpack(view[start + 4 : end])
+            messages = messages + batch if messages else batch
+            start = end
+        self._rest = bytes(view[start:])
+        return messages
+
+
+def unpack(frame: memoryview | bytes) -> list[Any]:
+    """The flat messages of one frame's body."""
+    try:
+        batch = _decode(frame)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, TypeError) as error:
+        raise ProtocolError(f"a frame is not the msgpack we speak: {error}") from error
+    if type(batch) is not list or len(batch) % 3:
+        raise ProtocolError("a frame is not a flat array of id, kind and body")
+    return batch
+
+
+def messages(batch: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """The batch, three by three."""
+    parts = iter(batch)
+    return zip(parts, parts, parts, strict=False)
+
+
+class Request(NamedTuple):
+    """The body of the four request kinds. `remaining` is in seconds: clocks of two hosts are never compared."""
+
+    route: str
+    remaining: float | None
+    metadata: dict[str, str] | None
+    payload: bytes
+
+
+def read_request(body: Any) -> tuple[str, float | None, dict[str, str] | None, bytes]:
+    """The four fields of a request, each of its type."""
+    if type(body) is not list or len(body) != 4:
+        raise ProtocolError("a request is not route, remaining time, metadata and payload")
+    route, remaining, metadata, payload = body
+    if type(route) is not str or type(payload) is not bytes:
+        raise ProtocolError("a request's route is not text or its payload not binary")
+    if remaining is not None and type(remaining) not in (float, int):
+        raise ProtocolError("a request's remaining time is not a number")
+    if metadata is not None:
+        check_metadata(metadata)
+    return route, remaining, metadata, payload
+
+
+def check_metadata(metadata: Any) -> None:
+    if type(metadata) is not dict:
+        raise ProtocolError("metadata is not a map")
+    size = 0
+    for key, value in metadata.items():
+        if type(key) is not str or type(value) is not str:
+            raise ProtocolError("metadata is not text to text")
+        size += len(key) + len(value)
+    if size > HEADERS_LIMIT:
+        raise ProtocolError(f"metadata of {size} characters is larger than the limit of {HEADERS_LIMIT}")
+
+
+def payload_size(payloads: Any) -> int:
+    """The bytes in a list of payloads; `ProtocolError` unless it is one."""
+    try:
+        return sum(map(bytes.__len__, payloads))
+    except TypeError as error:
+        raise ProtocolError("a stream's items are not a list of binaries") from error
+
+
+class Hello(msgspec.Struct, omit_defaults=True):
+    """The first message of each side. The newest version both speak is spoken."""
+
+    oldest: int = OLDEST
+    newest: int = VERSION
+    token: str = ""
+    features: list[str] = []
+    largest: int = MESSAGE_LIMIT  # of one message that this side accepts
+    name: str = ""
+
+
+def pack_hello(hello: Hello) -> bytes:
+    return pack([0, HELLO, msgspec.to_builtins(hello)])
+
+
+def read_hello(body: Any) -> Hello:
+    try:
+        return msgspec.convert(body, Hello)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"a hello is malformed: {error}") from error
+
+
+def agree(theirs: Hello) -> int:
+    """The version to speak, or `ProtocolError` when there is none in common."""
+    version = min(VERSION, theirs.newest)
+    if version < max(OLDEST, theirs.oldest):
+        raise ProtocolError(
+            f"the peer speaks versions {theirs.oldest} to {theirs.newest} of our protocol, we {OLDEST} to {VERSION}"
+        )
+    return version
