@@ -1,0 +1,168 @@
+"""The shape of the tree, held to what ARCHITECTURE.md and the decision records say of it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "bema"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# started by path, with nothing of ours on their sys.path
+ALONE = (PACKAGE / "runner", PACKAGE / "deploy" / "keeper")
+# where names are imported on first use, by design
+LAZY = {PACKAGE / "__init__.py", PACKAGE / "__main__.py", PACKAGE / "cli" / "__init__.py"}
+BROAD = {"Exception", "BaseException"}
+MARK = re.compile(r"# noqa: BLE001 - \w")
+
+
+def short(path):
+    return str(path.relative_to(ROOT))
+
+
+TREES = {module: ast.parse(module.read_text(), str(module)) for module in MODULES}
+
+
+def nodes(module, *kinds):
+    return [node for node in ast.walk(TREES[module]) if isinstance(node, kinds)]
+
+
+def functions(module):
+    return nodes(module, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def imports(node):
+    """(line, name) of each import in a tree; a relative name starts with its dots."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            yield from ((inner.lineno, alias.name) for alias in inner.names)
+        if isinstance(inner, ast.ImportFrom):
+            yield inner.lineno, "." * inner.level + (inner.module or "")
+
+
+def records():
+    return "\n".join(path.read_text() for path in (ROOT / "docs" / "adr").glob("*.md"))
+
+
+def test_a_module_is_at_most_300_lines_or_a_decision_record_names_it():
+    recorded = records()
+    long = {short(module): module.read_text().count("\n") for module in MODULES}
+    assert {name: lines for name, lines in long.items() if lines > 300 and name not in recorded} == {}
+
+
+def test_a_function_is_at_most_70_lines():
+    lengths = {(short(m), f.name): (f.end_lineno or 0) - f.lineno + 1 for m in MODULES for f in functions(m)}
+    assert {name: lines for name, lines in lengths.items() if lines > 70} == {}
+
+
+def test_the_head_of_a_module_says_why_it_is_there():
+    assert [short(module) for module in MODULES if not ast.get_docstring(TREES[module])] == []
+
+
+def test_a_broad_except_is_marked_with_its_reason_unless_it_raises_again():
+    assert [place for module in MODULES for place in unmarked(module)] == []
+
+
+def unmarked(module):
+    lines = module.read_text().splitlines()
+    for handler in nodes(module, ast.ExceptHandler):
+        again = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(handler))
+        if not again and caught(handler) & BROAD and not MARK.search(lines[handler.lineno - 1]):
+            yield f"{short(module)}:{handler.lineno}"
+
+
+def caught(handler):
+    if handler.type is None:
+        return BROAD
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return {kind.id for kind in kinds if isinstance(kind, ast.Name)}
+
+
+def test_nothing_of_ours_is_imported_inside_a_function():
+    found = [
+        f"{short(module)}:{line}"
+        for module in set(MODULES) - LAZY
+        for function in functions(module)
+        for line, name in imports(function)
+        if name.split(".")[0] in ("bema", "")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("room", ALONE, ids=short)
+def test_what_is_started_by_path_needs_the_standard_library_and_itself(room):
+    for module in (module for module in MODULES if module.is_relative_to(room)):
+        for line, name in imports(TREES[module]):
+            up = len(name) - len(name.lstrip("."))
+            own = 0 < up <= len(module.relative_to(room).parts)
+            assert own or name.split(".")[0] in sys.stdlib_module_names, f"{short(module)}:{line} imports {name}"
+
+
+def test_the_nouns_start_no_thread():
+    nouns = [module for module in MODULES if module.is_relative_to(PACKAGE / "core")]
+    assert [short(module) for module in nouns if re.search(r"\bThread(PoolExecutor)?\(", module.read_text())] == []
+
+
+def test_there_is_nothing_unfinished():
+    unfinished = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
+    assert [short(module) for module in MODULES if unfinished.search(module.read_text())] == []
+
+
+def contract_rooms():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / ".importlinter")
+    return parser["importlinter:contract:rooms"]["layers"].split()
+
+
+def drawn():
+    """The lines of the map in ARCHITECTURE.md: what stands at the left of each caption."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    found = re.search(r"```\nbema/\n(.*?)```", text, re.DOTALL)
+    assert found, "ARCHITECTURE.md draws no tree of bema/"
+    return [line.split()[0].rstrip("/") for line in found[1].splitlines() if re.match(r"  \S", line)]
+
+
+def rooms_there():
+    """Every folder and module directly in bema/ that holds code."""
+    return {
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path.is_dir() and list(path.glob("*.py")))
+    }
+
+
+def test_the_map_shows_every_room_and_no_other():
+    assert {name.removesuffix(".py") for name in drawn()} == rooms_there()
+
+
+def test_the_rooms_of_the_map_stand_in_the_order_of_the_contract():
+    placed = [name.strip("()") for name in contract_rooms()]
+    order = [name for name in drawn() if name in placed]
+    assert order == [name for name in placed if name in order]
+
+
+def test_every_folder_of_the_tree_has_its_caption():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    # compat/ repeats the folders of others
+    folders = {m.parent for m in MODULES if m.name == "__init__.py" and "compat" not in m.parts[:-2]} - {PACKAGE}
+    missing = [short(folder) for folder in folders if f"{folder.relative_to(PACKAGE)}/" not in text]
+    assert missing == []
+
+
+def test_every_contract_that_names_rooms_names_those_that_exist():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / ".importlinter")
+    for alone in ("runner-alone", "keeper-alone"):
+        named = {name for name in parser[f"importlinter:contract:{alone}"]["forbidden_modules"].split() if "." in name}
+        rooms = {f"bema.{name}" for name in rooms_there() - {"__init__", "__main__", "runner"}}
+        assert rooms - {"bema.deploy"} <= named, alone
+
+
+def test_tests_mirror_the_source():
+    """Each folder of the source has its folder of tests."""
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))}
+    without = {room for room in rooms if not list((ROOT / "tests" / room).rglob("test_*.py"))}
+    assert without == set()
