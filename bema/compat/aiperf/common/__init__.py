@@ -1,0 +1,1 @@
+"""Where AIPerf keeps its factories."""

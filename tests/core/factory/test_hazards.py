@@ -1,0 +1,316 @@
+"""What plugins, and other people's packages, do to a program; and that it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.core.factory.conftest import Machine
+
+CREATE = "F.create_instance('chat').format('x')"
+
+
+def rows(machine: Machine) -> list[dict[str, object]]:
+    """The candidates after the default was asked for."""
+    code = "F.discover_plugins()\nF.create_instance('chat')\nprint(json.dumps(F.list_implementations('chat', detail=True)))"
+    found: list[dict[str, object]] = json.loads(machine.run(code).stdout)
+    return found
+
+
+@pytest.mark.parametrize("content", [b"[console_scripts]\nno equals sign\n", b"[x]\na = \xff:b\n", b"a = b:c\n"])
+def test_a_foreign_package_with_broken_entry_points_hides_nobody(machine: Machine, content: bytes) -> None:
+    machine.add("foreign", {}, {"entry_points.raw": content, "foreign.py": ""})
+    machine.add("optimized")
+    assert machine.ask(CREATE) == "Optimized x"
+    assert machine.ask("[b.dist for b in F.discover_plugins().broken]") == ["foreign"]
+
+
+def test_a_plugin_that_cannot_be_imported_is_passed_over_with_one_warning(machine: Machine) -> None:
+    machine.add("broken", files={"broken.py": "import no_such_module"}, version="1.7")
+    done = machine.run("F.discover_plugins()\nfor _ in range(3): print(F.create_instance('chat').format('x'))")
+    assert done.stdout.split("\n")[:3] == ["chat x"] * 3
+    assert done.stderr.count("no_such_module") == 1
+    assert "broken 1.7" in done.stderr
+    failed, builtin = rows(machine)
+    assert (failed["state"], failed["is_selected"], builtin["is_selected"]) == ("failed", False, True)
+    assert "No module named 'no_such_module'" in str(failed["error"])
+
+
+def test_a_plugin_that_was_asked_for_and_fails_is_an_error(machine: Machine) -> None:
+    machine.add("broken", files={"broken.py": "import no_such_module"}, version="1.7")
+    done = machine.run(
+        """
+        from bema.core.factory import LoadFailed
+        F.discover_plugins()
+        F.use_implementation("chat", "broken:chat")
+        try:
+            F.create_instance("chat")
+        except LoadFailed as error:
+            assert isinstance(error.__cause__, ModuleNotFoundError)
+            print(error)
+        """
+    )
+    assert "broken 1.7" in done.stdout and "no_such_module" in done.stdout, done.stderr
+
+
+def test_raise_instead_of_falling_back_is_a_setting(machine: Machine) -> None:
+    machine.add("broken", files={"broken.py": "import no_such_module"})
+    done = machine.run("F.discover_plugins()\nF.create_instance('chat')", BEMA_PLUGINS_ON_FAILURE="raise")
+    assert done.returncode == 1
+    assert "LoadFailed" in done.stderr
+
+
+def test_a_plugin_that_exits_does_not_end_the_program(machine: Machine) -> None:
+    machine.add("quitter", files={"quitter.py": "import sys; sys.exit(3)"})
+    done = machine.run(f"F.discover_plugins()\nprint({CREATE})")
+    assert (done.returncode, done.stdout.strip()) == (0, "chat x")
+
+
+def test_what_is_not_an_endpoint_is_refused_with_the_part_that_is_missing(machine: Machine) -> None:
+    values = {
+        "number": ("VALUE = 42", "not a class"),
+        "function": ("def VALUE(): ...", "function VALUE"),
+        "module": ("import json as VALUE", "module json"),
+        "stranger": ("class VALUE: ...", "not a subclass of app.parts.BaseEndpoint"),
+        "half": ("import app.parts\nclass VALUE(app.parts.BaseEndpoint): ...", "does not implement format"),
+    }
+    for name, (code, _) in values.items():
+        machine.add(name, {"chat": f"{name}:VALUE"}, {f"{name}.py": code})
+    found = {row["dist"]: row for row in rows(machine)}
+    whys = {name: str(found[name]["why"]) for name in values}
+    for name, (_, part) in values.items():
+        assert part in whys[name]
+        assert (found[name]["state"], found[name]["is_selected"]) == ("wrong_type", False)
+    assert len(set(whys.values())) == 5
+    assert found[""]["is_selected"]
+
+
+@pytest.mark.parametrize("value", ["no colon or module!", "a..b:C", ":C", "a:b:c"])
+def test_a_malformed_reference_is_invalid_and_alone_so(machine: Machine, value: str) -> None:
+    raw = f"[app.endpoints.plugins]\nchat = {value}\nother = odd:Odd\n".encode()
+    module = "from app.endpoints import ChatEndpoint as Odd"
+    machine.add("odd", {}, {"entry_points.raw": raw, "odd.py": module})
+    row = machine.ask("F.list_implementations('chat', detail=True)")[0]
+    assert (row["state"], row["is_plugin"]) == ("invalid", True)
+    assert machine.ask("F.create_instance('other').format('x')") == "chat x"
+
+
+def test_two_plugins_of_one_name_are_a_conflict_told_once(machine: Machine) -> None:
+    machine.add("beta")
+    machine.add("alpha")
+    done = machine.run(f"for _ in range(3): F.discover_plugins(refresh=True)\nprint({CREATE})")
+    assert done.stdout.strip() == "Alpha x"
+    assert done.stderr.count("is claimed by") == 1
+    strict = machine.run(f"F.discover_plugins()\n{CREATE}", BEMA_PLUGINS_ON_CONFLICT="error")
+    assert "2 plugins and none is chosen" in strict.stderr
+
+
+def test_names_that_differ_in_case_or_dashes_are_one_name_and_a_conflict(machine: Machine) -> None:
+    machine.add("one", {"My-Chat": "one:One"})
+    machine.add("two", {"my_chat": "two:Two"})
+    assert machine.ask("F.create_instance('MY-CHAT').format('x')") == "One x"
+    assert machine.ask("list(F.discover_plugins().conflicts)") == ["my_chat"]
+
+
+def test_the_first_copy_of_a_distribution_hides_the_second_and_the_report_says_so(machine: Machine) -> None:
+    machine.add("optimized", version="2.0")
+    newer = machine.folder / "newer"
+    package = machine.package("optimized", version="3.0")
+    machine.uv("pip", "install", "-q", "--target", str(newer), "--no-index", "--no-cache", str(package))
+    first, second, _ = machine.ask("F.list_implementations('chat', detail=True)", first=str(newer))
+    assert (first["version"], first["state"], first["is_selected"]) == ("3.0", "discovered", True)
+    assert (second["version"], second["state"]) == ("2.0", "shadowed")
+    assert str(newer) in second["why"]
+
+
+def test_a_leftover_of_pip_and_a_folder_without_metadata_are_not_plugins(machine: Machine) -> None:
+    machine.add("optimized")
+    (machine.site / "optimized-1.0.dist-info").rename(machine.site / "~ptimized-1.0.dist-info")
+    assert machine.ask("[F.discover_plugins().found, len(F.discover_plugins().leftovers)]") == [0, 1]
+    (machine.site / "~ptimized-1.0.dist-info").rename(machine.site / "optimized-1.0.dist-info")
+    (machine.site / "optimized-1.0.dist-info" / "METADATA").unlink()
+    row = machine.ask("F.list_implementations('chat', detail=True)")[0]
+    assert (row["state"], row["dist"]) == ("not_allowed", "")
+    assert machine.ask(CREATE) == "chat x"
+
+
+def test_sixteen_threads_discover_and_load_once(machine: Machine) -> None:
+    code = "import os\nopen('count', 'a').write('x')\n" + "from app.endpoints import ChatEndpoint as Once"
+    machine.add("once", {"chat": "once:Once"}, {"once.py": code})
+    machine.add("other")
+    done = machine.run(
+        """
+        import concurrent.futures as cf, threading
+        gate = threading.Barrier(16)
+
+        def work(_):
+            gate.wait()
+            F.discover_plugins()
+            F.create_instance("chat")
+            return str(F.list_implementations("chat"))
+
+        with cf.ThreadPoolExecutor(16) as pool:
+            print(len(set(pool.map(work, range(16)))))
+        """
+    )
+    assert done.stdout.strip() == "1", done.stderr
+    assert (machine.home / "count").read_text() == "x"
+    assert done.stderr.count("is claimed by") == 1
+
+
+def test_a_failing_plugin_is_tried_once_by_sixteen_threads(machine: Machine) -> None:
+    machine.add("broken", files={"broken.py": "open('count', 'a').write('x')\nraise ValueError('no')"})
+    done = machine.run(
+        """
+        import concurrent.futures as cf, threading
+        gate = threading.Barrier(16)
+        F.discover_plugins()
+
+        def work(_):
+            gate.wait()
+            return F.create_instance("chat").format("x")
+
+        with cf.ThreadPoolExecutor(16) as pool:
+            print(set(pool.map(work, range(16))))
+        """
+    )
+    assert done.stdout.strip() == "{'chat x'}"
+    assert (machine.home / "count").read_text() == "x"
+    assert done.stderr.count("ValueError") == 1
+
+
+def test_importing_a_plugin_while_others_create_it_does_not_lock_up(machine: Machine) -> None:
+    code = """
+        import app.probe
+        from app.parts import BaseEndpoint, EndpointFactory
+
+        app.probe.importing.set()
+        app.probe.wait_until_others_load()
+
+        @EndpointFactory.register("inner")
+        class Slow(BaseEndpoint):
+            def format(self, text):
+                return f"slow {text}"
+
+        EndpointFactory.create_instance("inner")
+        """
+    machine.write(
+        machine.source,
+        {
+            "app/probe.py": """
+                import threading, time
+                importing = threading.Event()
+                entered = threading.Semaphore(0)
+
+                def wait_until_others_load():
+                    for _ in range(8):
+                        entered.acquire(timeout=2)
+                """
+        },
+    )
+    machine.add("slow", {"chat": "slow:Slow"}, {"slow.py": code})
+    done = machine.run(
+        """
+        import importlib, threading
+        import app.probe as probe
+        F.discover_plugins()
+        answers = []
+
+        def create():
+            probe.importing.wait()
+            probe.entered.release()
+            answers.append(F.create_instance("chat").format("x"))
+
+        threads = [threading.Thread(target=create, daemon=True) for _ in range(8)]
+        threads.append(threading.Thread(target=importlib.import_module, args=("slow",), daemon=True))
+        for thread in threads: thread.start()
+        for thread in threads: thread.join(5)
+        print(answers == ["slow x"] * 8, any(t.is_alive() for t in threads))
+        """
+    )
+    assert done.stdout.strip() == "True False", done.stderr
+
+
+def test_a_plugin_that_asks_for_itself_while_it_is_imported_is_told_so(machine: Machine) -> None:
+    code = """
+        from app.parts import BaseEndpoint, EndpointFactory
+        try:
+            EndpointFactory.create_instance("chat")
+        except Exception as error:
+            print(error)
+
+        class Early(BaseEndpoint):
+            def format(self, text):
+                return f"early {text}"
+        """
+    machine.add("early", {"chat": "early:Early"}, {"early.py": code})
+    done = machine.run(f"F.discover_plugins()\nprint({CREATE})")
+    told, answer = done.stdout.splitlines()
+    assert "while its module is being imported" in told
+    assert answer == "early x"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_workers_choose_as_their_parent(machine: Machine, method: str) -> None:
+    machine.add("alpha")
+    machine.add("beta")
+    done = (
+        machine.run(
+            f"""
+        import warnings, multiprocessing as mp, concurrent.futures as cf
+        from app.work import chosen
+
+        if __name__ == "__main__":
+            F.discover_plugins()
+            F.use_implementation("chat", "beta:chat")
+            F.register_lazy("late", "app.endpoints:ChatEndpoint")
+            with cf.ProcessPoolExecutor(
+                1, mp.get_context({method!r}), initializer=F.restore, initargs=(F.snapshot(),)
+            ) as pool:
+                print(pool.submit(chosen).result())
+        """,
+            prelude="from app.parts import EndpointFactory as F\nimport app.endpoints\n",
+        )
+        if machine.write(
+            machine.source,
+            {
+                "app/work.py": """
+                from app.parts import EndpointFactory as F
+
+                def chosen():
+                    return F.create_instance("chat").format("x"), F.create_instance("late").format("y")
+                """
+            },
+        )
+        is None
+        else None
+    )
+    assert done is not None
+    assert done.stdout.strip() == "('Beta x', 'chat y')", done.stderr
+
+
+def test_the_same_rows_as_importlib_metadata(machine: Machine) -> None:
+    for name in ("one", "two", "three"):
+        machine.add(name, {"chat": f"{name}:{name.title()}", f"my.{name}": f"{name} : {name.title()} [gpu]"})
+    done = machine.run(
+        """
+        import importlib.metadata as m
+        from bema.core.factory.scan import installed
+        snapshot = installed()
+        for group in {p.group for p in m.entry_points()} | {"app.endpoints.plugins"}:
+            theirs = sorted((p.name, p.value, m.distribution(p.dist.name).version) for p in m.entry_points(group=group))
+            ours = sorted((p.name, p.value, p.dist.version) for p in snapshot.points(group))
+            assert ours == theirs, (ours, theirs)
+        print(len(snapshot.points("app.endpoints.plugins")))
+        """
+    )
+    assert done.stdout.strip() == "6", done.stderr
+
+
+def test_distributions_in_a_zip_file_are_found_too(machine: Machine) -> None:
+    package = machine.package("zipped")
+    machine.uv("build", "-q", "--wheel", "--no-index", "-o", str(machine.folder), str(package))
+    wheel = next(machine.folder.glob("zipped-*.whl"))
+    assert machine.ask(CREATE, first=os.fspath(wheel)) == "Zipped x"
