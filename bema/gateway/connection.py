@@ -10,13 +10,13 @@ import asyncio
 from math import inf
 from typing import Protocol, cast
 
-from bema.core.call import traceparent
 from bema.core.errors import BemaError, Overloaded, TooLarge
 from bema.gateway.activity import Activities
 from bema.gateway.answers import error_answer
 from bema.gateway.bodies import Body, of_request
 from bema.gateway.decision import Policy, decide
 from bema.gateway.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, Way
+from bema.gateway.forwarding import trace
 from bema.gateway.heads import END, RequestHead, hopeless, read_request
 from bema.gateway.limits import Limits
 
@@ -242,8 +242,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, error: BemaError, head: RequestHead, keep: bool) -> None:
         keep = keep and not head.closes and not self._front.draining
         self._front.activities.refused += 1
-        trace = traceparent(head.ours.get(b"traceparent", b"").decode("latin-1"))
-        self.write(error_answer(error, trace[3:35], close=not keep, head=head.method == b"HEAD"))
+        self.write(error_answer(error, trace(head)[3:35], close=not keep, head=head.method == b"HEAD"))
         if keep:
             self.deadline = self._front.now + self._front.limits.idle
         else:
@@ -260,7 +259,7 @@ class Connection(asyncio.Protocol):
                 return
         else:
             self._front.activities.refused += 1
-        trace_id = exchange.trace_id if exchange is not None else traceparent()[3:35]
+        trace_id = exchange.trace_id if exchange is not None else trace(None)[3:35]
         self.write(error_answer(error, trace_id, close=True))
         self._close()
 

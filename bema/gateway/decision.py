@@ -7,6 +7,7 @@ passes byte for byte.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def decide(method: bytes, target: bytes, host: bytes, origin: bytes | None, poli
     return Forward(found[1].decode(), found[0], rest if rest[:1] == b"/" else b"/" + rest)
 
 
+@functools.lru_cache(maxsize=256)
 def _known(host: bytes, policy: Policy) -> bool:
     return (
         _LOOPBACK.match(host) is not None

@@ -10,13 +10,12 @@ import asyncio
 import time
 from typing import Protocol
 
-from bema.core.call import traceparent
 from bema.core.errors import BemaError
 from bema.gateway.activity import Activity
 from bema.gateway.answers import error_answer
 from bema.gateway.bodies import Body, Chunked, Sized, chunk
 from bema.gateway.decision import Forward
-from bema.gateway.forwarding import request_head, response_head, status_line
+from bema.gateway.forwarding import request_head, response_head, status_line, trace
 from bema.gateway.heads import RequestHead, ResponseHead, tokens
 from bema.gateway.instances import Route
 from bema.gateway.upstream import Upstream
@@ -83,7 +82,7 @@ class Exchange:
         self.tunnel = False
         self.answered = False
         self.keep = False
-        self.trace = traceparent(head.ours.get(b"traceparent", b"").decode("latin-1"))
+        self.trace = trace(head)
         self.upstream: Upstream | None = None
         self.body_done: asyncio.Event | None = None
         self._way = way

@@ -7,13 +7,15 @@ Law: `Host`, `X-Forwarded-*`, `Forwarded`, `traceparent` and the request id are 
 from __future__ import annotations
 
 import re
+from random import getrandbits
 
 from bema.gateway.decision import Forward
 from bema.gateway.heads import RequestHead, ResponseHead, tokens
 
-__all__ = ["request_head", "response_head", "status_line"]
+__all__ = ["request_head", "response_head", "status_line", "trace"]
 
 _ABSOLUTE = re.compile(rb"(?i)https?://([^/?#]*)")
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _COOKIE_PATH = re.compile(rb"(?i)(;[ \t]*path=)(/[^;]*)")
 
 
@@ -50,6 +52,17 @@ def response_head(
         parts += (name, b": ", value, b"\r\n")
     parts += (framing, b"x-request-id: ", request_id, b"\r\n\r\n")
     return b"".join(parts)
+
+
+def trace(head: RequestHead | None) -> str:
+    """The traceparent of this hop: the client's trace with a new span, or a new trace.
+
+    Random enough to tell traces apart, and no secret: not worth a system call per request.
+    """
+    given = head.ours.get(b"traceparent") if head is not None else None
+    if given is not None and _TRACEPARENT.fullmatch(given):
+        return f"00-{given[3:35].decode()}-{getrandbits(64):016x}-{given[53:].decode()}"
+    return f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-01"
 
 
 def status_line(head: ResponseHead) -> bytes:

@@ -8,6 +8,7 @@ came, for the upstream to read.
 
 from __future__ import annotations
 
+import functools
 import re
 
 import httptools
@@ -84,7 +85,7 @@ class RequestHead:
 
     @property
     def closes(self) -> bool:
-        return self.http10 or b"close" in tokens(self.ours.get(b"connection", b""))
+        return self.http10 or (b"connection" in self.ours and b"close" in tokens(self.ours[b"connection"]))
 
     @property
     def expects_continue(self) -> bool:
@@ -123,7 +124,7 @@ class ResponseHead:
 
     @property
     def closes(self) -> bool:
-        return self.http10 or b"close" in tokens(self.ours.get(b"connection", b""))
+        return self.http10 or (b"connection" in self.ours and b"close" in tokens(self.ours[b"connection"]))
 
 
 def read_request(raw: bytes, most_headers: int) -> RequestHead:
@@ -215,9 +216,14 @@ def _check_host(head: RequestHead) -> None:
     host = head.ours.get(b"host")
     if host is None:
         raise _bad("no Host header")
-    if _HOST.fullmatch(host) is None:
+    if not _is_host(host):
         raise _bad("the Host header is not a host")
     head.host = host
+
+
+@functools.lru_cache(maxsize=256)
+def _is_host(host: bytes) -> bool:
+    return _HOST.fullmatch(host) is not None
 
 
 def _frame(head: RequestHead | ResponseHead) -> None:

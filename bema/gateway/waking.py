@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from bema.core.errors import PROBLEMS, BemaError, NotFound, Overloaded, Unavailable, of_code
+from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable, of_code
+from bema.core.problems import PROBLEMS
 from bema.deploy.deployment import Activation
 from bema.gateway.instances import Route, Table
 from bema.gateway.limits import Limits

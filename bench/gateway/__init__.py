@@ -1,0 +1,1 @@
+"""The data listener beside nginx and an ASGI proxy, under wrk."""
