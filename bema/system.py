@@ -1,0 +1,295 @@
+"""The composition root: what `bema up` checks, makes and hands over before it becomes the keeper.
+
+Law: everything that can be refused is refused here, in one sentence, with nothing started and nothing left behind; from
+the exec on, the keeper holds what was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from bema.core import paths
+from bema.core.errors import Refused
+from bema.core.settings import Settings
+from bema.core.version import VERSION
+from bema.deploy.keeper import roster
+from bema.runtime import records
+
+KEEPER = Path(roster.__file__).with_name("__main__.py")
+_NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
+_BACKLOG = 4096
+
+
+class Listener(NamedTuple):
+    socket: socket.socket
+    url: str
+
+
+def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
+    """Check, make, hand over. Does not return: this process becomes the keeper."""
+    check_machine()
+    state = prepare_state(Path(settings.text("state_dir")))
+    try:
+        lock = take_lock(state)
+        roster.clear(state / "keeper.json")
+        (state / "up.json").unlink(missing_ok=True)
+        token = make_token(state)
+        kept = kept_ports(state)
+        data, control = (bind(settings, name, kept.get(name)) for name in ("gateway", "control"))
+        keep_ports(state, {"gateway": port_of(data), "control": port_of(control)})
+    except OSError as error:
+        raise Refused(f"{error.filename or state}: {error.strerror}", code="state_unwritable") from error
+    config = hand_over(settings, seeds, state=state, lock=lock, token=token, data=data, control=control)
+    descriptor = os.memfd_create("bema-config", 0)
+    os.write(descriptor, json.dumps(config).encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    for held in (lock, data.socket.fileno(), control.socket.fileno(), descriptor):
+        os.set_inheritable(held, True)
+    os.execv(sys.executable, [sys.executable, "-I", str(KEEPER), str(descriptor)])
+
+
+def check_machine() -> None:
+    if not sys.platform.startswith("linux"):
+        raise Refused(
+            f"`bema up` needs Linux, and this is {sys.platform}",
+            fix="Services started by hand work here: `bema run FILE`.",
+        )
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Refused(
+            f"`bema up` needs {', '.join(missing)}",
+            code="missing_extra",
+            fix="Install them: pip install 'bema[platform]'",
+        )
+
+
+def prepare_state(state: Path) -> Path:
+    """The state, discovery and socket folders, for their user alone."""
+    for folder in (state, paths.discovery_dir(), paths.socket_dir()):
+        records.prepare(folder)
+    probe = state / f".probe.{os.getpid()}"
+    try:
+        probe.touch(mode=0o600)
+        probe.unlink()
+    except OSError as error:
+        raise Refused(f"{state} cannot be written: {error.strerror}", code="state_unwritable") from error
+    return state
+
+
+def take_lock(state: Path) -> int:
+    """The lock that makes us the only platform on this state; held by being open."""
+    path = state / "lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _locks(lock, path):
+            running = read_up(state)
+            who = f" (process {running['pid']}, {running['gateway']})" if running else ""
+            raise Refused(f"another `bema up`{who} holds {state}", code="already_up")
+        _prove_flock(path)
+    except Refused:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _prove_flock(path: Path) -> None:
+    """Some file systems let everybody lock."""
+    other = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if _locks(other, path):
+            raise Refused(f"{path} can be locked twice: its file system has no working flock", code="no_flock")
+    finally:
+        os.close(other)
+
+
+def _locks(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise Refused(f"{path} cannot be locked: {error.strerror}", code="no_flock") from error
+    return True
+
+
+def is_up(state: Path) -> bool:
+    """Whether somebody holds the state; looking takes nothing."""
+    try:
+        descriptor = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read_up(state: Path) -> dict[str, Any]:
+    """What the running platform says of itself; empty when it says nothing yet."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((state / "up.json").read_text())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def make_token(state: Path) -> Path:
+    """The admin's token, made once: whoever reads the file sees all of it, and nobody else may read it."""
+    path = state / "token"
+    if not path.exists():
+        draft = state / f".token.{secrets.token_hex(8)}"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        draft.rename(path)
+    path.chmod(0o600)
+    return path
+
+
+def bind(settings: Settings, name: str, kept: int | None) -> Listener:
+    """A public listener. A port that was asked for must be free; the default one gives way to a kept or a free one."""
+    host, port = settings.text(f"{name}.host"), settings.number(f"{name}.port")
+    _refuse_public(host, name)
+    asked = settings.asked_for(f"{name}.port")
+    for wish in (port,) if asked else (port, kept or 0, 0):
+        try:
+            made = socket.create_server(
+                (host, wish), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+            )
+        except OSError as error:
+            refusal = error
+            continue
+        shown = f"[{host}]" if ":" in host else host
+        return Listener(made, f"http://{shown}:{made.getsockname()[1]}")
+    raise Refused(
+        f"{host}:{port} ({name}.port, {settings.origin(f'{name}.port')}) cannot be used: {refusal.strerror}",
+        code="port_in_use",
+    ) from refusal
+
+
+def _refuse_public(host: str, name: str) -> None:
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    raise Refused(
+        f"{name}.host is {host}: an address other than loopback needs keys, which this version does not have",
+        code="not_supported",
+        fix="Leave it at 127.0.0.1 and put a proxy of yours in front.",
+    )
+
+
+def port_of(listener: Listener) -> int:
+    return int(listener.socket.getsockname()[1])
+
+
+def kept_ports(state: Path) -> dict[str, int]:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        kept = json.loads((state / "ports.json").read_text())
+        return {name: port for name, port in kept.items() if isinstance(port, int)}
+    return {}
+
+
+def keep_ports(state: Path, ports: dict[str, int]) -> None:
+    """So that URLs stay the same from one `bema up` to the next."""
+    roster.write_atomically(state / "ports.json", json.dumps(ports))
+
+
+def hand_over(
+    settings: Settings,
+    seeds: tuple[Path, ...],
+    *,
+    state: Path,
+    lock: int,
+    token: Path,
+    data: Listener,
+    control: Listener,
+) -> dict[str, Any]:
+    """The keeper's configuration: plain data, all of it."""
+    told = {
+        **{name: value.value for name, value in settings.all().items()},
+        "gateway_url": data.url,
+        "api_url": control.url,
+        "token_file": str(token),
+        "seeds": [str(seed.absolute()) for seed in seeds],
+    }
+    socket_path = paths.socket_dir() / "orchestrator.sock"
+    return {
+        "state": str(state),
+        "lock": lock,
+        "children": [
+            _child("orchestrator", "bema.deploy", state, told, listen=f"unix:{socket_path}", link=True),
+            _child(
+                "gateway",
+                "bema.gateway",
+                state,
+                told,
+                listen_fds={"data": data.socket.fileno(), "control": control.socket.fileno()},
+            ),
+        ],
+        "up": {
+            "gateway": data.url,
+            "api": control.url,
+            "token_file": str(token),
+            "version": VERSION,
+            "state": str(state),
+        },
+        "banner": banner(state, token, data.url, control.url),
+        "log": {name: int(settings.limit(f"log_{name}")) for name in ("line", "file", "files")},
+        "line": int(settings.limit("channel_line")),
+        "start": settings.limit("start"),
+        "drain": settings.limit("drain"),
+        "stop": settings.limit("stop"),
+    }
+
+
+def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any) -> dict[str, Any]:
+    listen = how.get("listen")
+    return {
+        "name": name,
+        "argv": [sys.executable, "-P", "-m", module],
+        "env": {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")},
+        "cwd": str(state),
+        "init": {
+            "orchestrator_api": told["api_url"],
+            "module_id": name,
+            "env": {},
+            "listen": listen.partition(":")[2] if listen else "",
+            "name": name,
+            "namespace": "bema",
+            "drain_ms": int(told["limits.drain"] * 1000),
+            "settings": told,
+        },
+        "listen": listen,
+        "listen_fds": how.get("listen_fds", {}),
+        "link": how.get("link", False),
+    }
+
+
+def banner(state: Path, token: Path, gateway: str, api: str) -> str:
+    program = "bema" if shutil.which("bema") else str(Path(sys.executable).with_name("bema"))
+    if "BEMA_STATE_DIR" in os.environ:
+        program = f"BEMA_STATE_DIR={state} {program}"
+    return f"""bema {VERSION} is up; Ctrl-C stops it
+
+  gateway  {gateway}
+  api      {api}
+  token    {token}
+
+try
+  {program} ls
+  {program} deploy FILE
+  curl -H "Authorization: Bearer $(cat {token})" {api}/faas/python
+"""
