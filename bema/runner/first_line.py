@@ -1,0 +1,44 @@
+"""Init: the first line on the module channel, and not a byte more of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+_LONGEST = 1024 * 1024
+_AT_ONCE = 64 * 1024
+
+
+class NoInit(Exception):
+    """There is no channel, or what came on it is no Init."""
+
+
+def channel() -> socket.socket:
+    """The channel that the launcher named; what this process starts does not inherit it."""
+    named = os.environ.pop("BEMA_CHANNEL", "")
+    if not named.isdecimal():
+        raise NoInit("BEMA_CHANNEL names no module channel: this program is started by bema, not by hand")
+    os.set_inheritable(int(named), False)
+    return socket.socket(fileno=int(named))
+
+
+def read(end: socket.socket) -> dict[str, Any]:
+    """Read Init. What follows it is left for whoever serves, so it is looked at before it is taken."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        seen = end.recv(_AT_ONCE, socket.MSG_PEEK)
+        newline = seen.find(b"\n")
+        line += end.recv(len(seen) if newline < 0 else newline + 1)
+        if not seen:
+            raise NoInit("the module channel ended before Init")
+        if len(line) > _LONGEST:
+            raise NoInit(f"Init is longer than {_LONGEST} bytes")
+    try:
+        init = json.loads(line)
+    except ValueError as error:
+        raise NoInit(f"Init is not JSON: {error}") from error
+    if not isinstance(init, dict) or not isinstance(init.get("script"), str):
+        raise NoInit("Init names no script")
+    return init

@@ -1,0 +1,18 @@
+"""One form for everything that answers HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Literal, NamedTuple
+
+from bema.wire.handshake import EndpointAnnounce
+
+Scope = MutableMapping[str, Any]
+ASGIApp = Callable[[Scope, Callable[..., Any], Callable[..., Any]], Awaitable[None]]
+
+
+class Adapted(NamedTuple):
+    kind: Literal["asgi", "wsgi", "mcp"]
+    app: ASGIApp
+    endpoints: list[EndpointAnnounce]
+    lifespan: Literal["auto", "on", "off"] = "auto"

@@ -1,0 +1,101 @@
+"""ASGI apps, served by uvicorn on the socket that the launcher passed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bema.core.errors import Failed, Refused
+from bema.sdk.servers.adapted import Adapted, ASGIApp, Scope
+from bema.wire.handshake import EndpointAnnounce
+
+_PREFIX = b"x-forwarded-prefix"
+
+
+def adapt(target: Any) -> Adapted | None:
+    if isinstance(target, type) or not callable(target):
+        return None
+    call = target if inspect.isroutine(target) else type(target).__call__
+    if not inspect.iscoroutinefunction(call) and _positional(target) != 3:
+        return None
+    return Adapted("asgi", target, list(_routes(target)))
+
+
+def _positional(target: Any) -> int:
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return -1
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _routes(app: Any) -> Iterator[EndpointAnnounce]:
+    """What a Starlette or FastAPI app says it answers; any app at least answers somewhere."""
+    found = [route for route in getattr(app, "routes", ()) if hasattr(route, "path")]
+    for route in found:
+        yield EndpointAnnounce(route.path, sorted(getattr(route, "methods", None) or ["*"]))
+    if not found:
+        yield EndpointAnnounce("/", ["*"])
+
+
+def behind_prefix(app: ASGIApp) -> ASGIApp:
+    """Tell the app under which path the gateway shows it (`root_path`), so that the links it makes hold.
+
+    The ASGI specification has `path` include `root_path`.
+    """
+
+    async def prefixed(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] in ("http", "websocket"):
+            prefix = next((value for name, value in scope["headers"] if name == _PREFIX), b"").rstrip(b"/")
+            if prefix:
+                scope["root_path"] = text = prefix.decode("latin-1")
+                scope["path"] = text + scope["path"]
+                scope["raw_path"] = prefix + (scope.get("raw_path") or b"")
+        await app(scope, receive, send)
+
+    return prefixed
+
+
+async def serve(
+    adapted: Adapted, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Future[float]
+) -> None:
+    """Serve until `stop` gives the seconds that running requests have; what runs on after them is cut."""
+    try:
+        import uvicorn  # noqa: PLC0415 - extra
+    except ImportError as error:
+        raise Refused("serving an app needs uvicorn", code="missing_extra", fix="Install bema[http].") from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            if self.started:
+                ready()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # the host has them
+
+    server = Server(
+        uvicorn.Config(
+            behind_prefix(adapted.app),
+            lifespan=adapted.lifespan,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips="*",  # nobody but the gateway reaches this socket
+            ws="auto",
+        )
+    )
+
+    def ask(asked: asyncio.Future[float]) -> None:
+        server.config.timeout_graceful_shutdown = asked.result()  # type: ignore[assignment]
+        server.should_exit = True
+
+    stop.add_done_callback(ask)
+    await server.serve(sockets=[listener])
+    if not server.started:
+        raise Failed("the app's start-up failed: its log says why")

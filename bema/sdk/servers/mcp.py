@@ -1,0 +1,30 @@
+"""MCP objects: `MCPServer` and `FastMCP` of the `mcp` package, `FastMCP` of `fastmcp`; spoken over streamable HTTP.
+
+They are told by the method that gives their app, so neither package is imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bema.sdk.servers.adapted import Adapted
+from bema.wire.handshake import EndpointAnnounce
+
+PATH = "/mcp"
+_METHODS = ["GET", "POST", "DELETE"]
+
+
+def adapt(target: Any) -> Adapted | None:
+    if isinstance(target, type) or not type(target).__module__.startswith(("mcp.", "fastmcp.")):
+        return None
+    if hasattr(target, "streamable_http_app"):
+        path = getattr(getattr(target, "settings", None), "streamable_http_path", PATH)
+        return _adapted(target.streamable_http_app(), path)
+    if hasattr(target, "http_app"):
+        return _adapted(target.http_app(path=PATH), PATH)
+    return None
+
+
+def _adapted(app: Any, path: str) -> Adapted:
+    # its sessions live in the app's lifespan
+    return Adapted("mcp", app, [EndpointAnnounce(path, _METHODS)], lifespan="on")
