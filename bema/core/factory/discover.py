@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import time
 from typing import Any
@@ -16,7 +15,7 @@ from bema.core.factory.load import log
 from bema.core.factory.provenance import requirement_on, source_of
 from bema.core.factory.registry import Registry
 from bema.core.factory.report import Report
-from bema.core.factory.resolve import Candidate
+from bema.core.factory.resolve import Candidate, nearest
 from bema.core.factory.scan import Point, Snapshot, installed
 
 SUFFIX = ".plugins"
@@ -157,6 +156,4 @@ def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, 
 def unknown(registry: Registry, name: Any) -> str:
     """One sentence on a name that nothing has."""
     names = sorted({found[0].name for found in registry.table().values()})
-    close = difflib.get_close_matches(key_of(name), names, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{hint}"
+    return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{nearest(key_of(name), names)}"

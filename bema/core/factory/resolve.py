@@ -196,5 +196,10 @@ def listed(candidates: Iterable[Any]) -> str:
 
 def near(selector: str, candidates: Sequence[Candidate]) -> str:
     names = [n for c in candidates for n in (c.entry.id, c.entry.class_name, c.entry.reference)]
-    close = difflib.get_close_matches(selector, names, 1)
+    return nearest(selector, names)
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """`; did you mean ...?`, or nothing."""
+    close = difflib.get_close_matches(wrong, list(right), 1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -173,8 +173,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.fixture(autouse=True)
-def policy() -> Iterator[Callable[[Policy], None]]:
+def policy() -> Iterator[Callable[[Policy], object]]:
     """Every test starts from the default policy, and may place another."""
     before = configured.place(Policy())
-    yield lambda policy: configured.place(policy) and None
+    yield configured.place
     configured.place(before)
