@@ -73,7 +73,8 @@ def _shown(step: Callable[[], Any]) -> Any:
     try:
         return step()
     except Exception as error:  # noqa: BLE001 - the process edge
-        sys.excepthook(type(error), error, _of_the_script(error))
+        trace = _of_the_script(error)
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
         sys.stderr.flush()
         raise SystemExit(1) from None
 
