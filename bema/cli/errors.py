@@ -1,7 +1,7 @@
 """The edge of the command line: here, and only here, a failure becomes lines on stderr and an exit code.
 
 Exit codes: 0 done (a server after a full drain too), 1 your fault, 2 ours, 3 not reachable, 4 not ready in time,
-130 interrupted. `core/errors.PROBLEMS` gives each error code its exit code.
+130 interrupted. `core/problems.py` gives each error code its exit code.
 """
 
 from __future__ import annotations

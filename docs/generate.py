@@ -1,0 +1,138 @@
+"""Makes the reference pages from the tables and docstrings: `python3 dev.py docs`. A test finds a page that is out of date."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import bema
+from bema.cli import COMMANDS, cli
+from bema.core.limits import LIMITS
+from bema.core.problems import PROBLEMS
+from bema.core.settings import SETTINGS
+
+FOLDER = Path(__file__).parent / "reference"
+MADE = "<!-- made by docs/generate.py; do not edit -->\n\n"
+
+
+def errors() -> str:
+    rows = (
+        f"| `{code}` | {row.says} | {row.fix} | {row.http} | {row.grpc} | {row.exit} |"
+        for code, row in PROBLEMS.items()
+    )
+    return page(
+        "Errors",
+        "Every failure has a code. It decides the status that leaves each door; `bema explain CODE` prints its row.",
+        "| code | meaning | remedy | HTTP | gRPC | exit |\n|---|---|---|---|---|---|",
+        *rows,
+    )
+
+
+def limits() -> str:
+    rows = (
+        f"| `{row.name}` | {row.default:,} | {row.unit} | {row.enforced_by} | {row.says} |" for row in LIMITS.values()
+    )
+    return page(
+        "Limits",
+        "Every bound, and the room that keeps it. Each is a setting too: `limits.NAME`, `BEMA_LIMITS__NAME`.",
+        "| name | default | unit | kept by | what it bounds |\n|---|---|---|---|---|",
+        *rows,
+    )
+
+
+def settings() -> str:
+    rows = (
+        f"| `{row.name}` | `{row.variable}` | {f'`{row.default}`' if row.default != '' else '*see paths*'} | {row.says} |"
+        for row in SETTINGS.values()
+    )
+    return page(
+        "Settings",
+        "The nearest origin wins: flag, `BEMA_*`, `.env`, `bema.toml`, `[tool.bema]` of `pyproject.toml`, default. The three files are those of"
+        " the working directory. `bema config show --origin` tells what holds and who said so.",
+        "| setting | variable | default | meaning |\n|---|---|---|---|",
+        *rows,
+        "",
+        "`state_dir` is `$BEMA_STATE_DIR`, else `$XDG_STATE_HOME/bema`, else `~/.local/state/bema`. It cannot be set in a file: every"
+        " process of a user must find the same one.",
+    )
+
+
+def commands() -> str:
+    parts = []
+    for name in COMMANDS:
+        found = cli.get_command(click.Context(cli), name)
+        assert found is not None
+        parts += [part for path, command in leaves(found, f"bema {name}") for part in command_page(path, command)]
+    return page("Commands", "Every command and option, as `--help` prints them.", *parts)
+
+
+def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from leaves(inner, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def command_page(path: str, command: click.Command) -> list[str]:
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    return [f"## {path}", "", "```text", command.get_help(context), "```", ""]
+
+
+def api() -> str:
+    parts = [part for name in sorted(bema.__all__) for part in described(f"bema.{name}", getattr(bema, name))]
+    return page("Python", "The public names of `import bema`.", *parts)
+
+
+def described(name: str, found: Any) -> Iterator[str]:
+    yield f"## {name}\n"
+    if inspect.isclass(found):
+        yield from documented(f"class {found.__name__}", found)
+        for attribute, member in vars(found).items():
+            if not attribute.startswith("_") and callable(member) and inspect.getdoc(member):
+                yield from documented(f"{found.__name__}.{attribute}", member)
+    elif callable(found):
+        yield from documented(found.__name__, found)
+
+
+def documented(name: str, found: Callable[..., Any]) -> Iterator[str]:
+    kind = "async " if inspect.iscoroutinefunction(found) else ""
+    yield f"```text\n{kind}{name}{signature(found)}\n```\n"
+    yield (inspect.getdoc(found) or "") + "\n"
+
+
+def signature(found: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(found))
+    except (TypeError, ValueError):
+        return ""
+
+
+def page(title: str, says: str, *lines: str) -> str:
+    return f"{MADE}# {title}\n\n{says}\n\n" + "\n".join(lines).rstrip() + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "errors": errors,
+    "limits": limits,
+    "settings": settings,
+    "commands": commands,
+    "python": api,
+}
+
+
+def main() -> int:
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        (FOLDER / f"{name}.md").write_text(make(), encoding="utf-8")
+    sys.stdout.write(f"made {len(PAGES)} pages in {FOLDER}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
