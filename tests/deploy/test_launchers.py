@@ -1,0 +1,57 @@
+"""The twin keeps the Protocol's promises."""
+
+import asyncio
+
+import pytest
+
+from bema.core.errors import Conflict
+from bema.core.instance import State
+from bema.deploy.launchers import Announced, Exited, MemoryLauncher, Start, crashes, hangs
+from bema.runtime.discovery import MemoryDiscovery
+
+
+def start(name: str = "api", instance: int = 1) -> Start:
+    return Start(instance=instance, deployment="d1", name=name, version="v1", argv=["python"], cwd="/")
+
+
+def test_a_start_announces_and_is_shown():
+    async def story():
+        discovery = MemoryDiscovery()
+        view = await discovery.view()
+        launcher = MemoryLauncher(discovery)
+        running = await launcher.start(start())
+        assert running.state is State.STARTING
+        assert isinstance(await launcher.next_event(), Announced)
+        assert [i.deployment for i in view.instances()] == ["d1"]
+        assert [r.state for r in await launcher.running()] == [State.SERVING]
+
+        await launcher.stop(1, 5.0, "test")
+        assert await launcher.next_event() == Exited(1, code=0, cause="stopped")
+        assert view.instances() == ()
+        assert await launcher.running() == []
+
+    asyncio.run(story())
+
+
+def test_outcomes_are_scripted_by_name():
+    async def story():
+        launcher = MemoryLauncher()
+        launcher.outcomes |= {"bad": crashes(3, "no table"), "slow": hangs}
+        await launcher.start(start("bad"))
+        await launcher.start(start("slow", 2))
+        end = await launcher.next_event()
+        assert isinstance(end, Exited)
+        assert (end.code, end.cause, end.tail[0]["event"]) == (3, "exited", "no table")
+        assert [r.name for r in await launcher.running()] == ["slow"]
+
+    asyncio.run(story())
+
+
+def test_an_instance_is_started_once():
+    async def story():
+        launcher = MemoryLauncher()
+        await launcher.start(start())
+        with pytest.raises(Conflict):
+            await launcher.start(start())
+
+    asyncio.run(story())

@@ -1,0 +1,84 @@
+"""Where a program listens is found by its sockets, whatever it was asked to use."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from bema.deploy import listening
+
+PROGRAM = """
+import os, socket, sys, subprocess
+kind, *rest = sys.argv[1:]
+if kind == "child":
+    sys.exit(subprocess.call([sys.executable, __file__, *rest]))
+if kind == "unix":
+    s = socket.socket(socket.AF_UNIX); s.bind(rest[0])
+elif kind == "six":
+    s = socket.socket(socket.AF_INET6); s.bind(("::1", 0))
+else:
+    s = socket.socket(); s.bind((kind, int(rest[0])))
+s.listen()
+print(s.getsockname()[1] if kind != "unix" else "", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, str(file), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.communicate(timeout=10)
+
+
+def found(process, port=None):
+    return asyncio.run(asyncio.wait_for(listening.listener_of(process.pid, port), 10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        (("127.0.0.1", 0), "tcp:127.0.0.1:{}"),
+        (("0.0.0.0", 0), "tcp:127.0.0.1:{}"),
+        (("child", "127.0.0.1", 0), "tcp:127.0.0.1:{}"),
+        (("six",), "tcp:[::1]:{}"),
+    ],
+)
+def test_a_tcp_listener_is_found(program, arguments, address):
+    process = program(*arguments)
+    assert found(process) == address.format(process.stdout.readline().strip())
+
+
+def test_the_port_it_was_asked_to_use_is_taken(program):
+    port = listening.free_port()
+    assert found(program("127.0.0.1", port), port) == f"tcp:127.0.0.1:{port}"
+
+
+def test_a_unix_listener_is_found(program, tmp_path):
+    assert found(program("unix", tmp_path / "s.sock")) == f"unix:{tmp_path}/s.sock"
+
+
+def test_the_socket_of_a_deployment_is_short():
+    path = listening.socket_of("5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11")
+    assert path.name == "5f0c2a447d0e4.sock"
+    assert len(str(path)) <= 100
+
+
+def test_the_port_of_an_address():
+    assert [listening.port_of(a) for a in ("127.0.0.1:4100", "/run/s.sock", "")] == [4100, None, None]
