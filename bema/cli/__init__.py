@@ -44,6 +44,7 @@ class Row(NamedTuple):
 COMMANDS: dict[str, Row] = {
     "up": Row("bema.cli.up:command", "Start the platform: keeper, orchestrator and gateway."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
+    "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),
     "plugins": Row("bema.cli.plugins:command", "Plugins: list, check, lock, enable or disable them."),
     "config": Row("bema.cli.config:command", "Settings: every value and where it comes from."),
     "completion": Row("bema.cli.completion:command", "Print the completion script of a shell."),

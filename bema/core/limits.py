@@ -30,6 +30,8 @@ _TABLE = (
     Limit("start", 30.0, "seconds", "deploy", "time from spawn to announce"),
     Limit("build", 600.0, "seconds", "deploy", "time to lock and install"),
     Limit("stop", 10.0, "seconds", "deploy", "grace between stop and kill"),
+    Limit("builds", 2, "builds", "deploy", "environments built at once"),
+    Limit("starts", 8, "starts", "deploy", "instances started at once"),
     Limit("restarts", 5, "starts", "deploy", "starts within `restart_window` before crash_loop"),
     Limit("restart_window", 10.0, "seconds", "deploy", "window in which starts are counted"),
     Limit("log_line", 64 * 1024, "bytes", "keeper", "longest log line kept; the rest is cut and marked"),

@@ -1,0 +1,80 @@
+"""What a rule may look at: one document, the packages around it, and the places where an edit would go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from bema.packages import nodes
+from bema.packages.findings import Edit
+from bema.packages.nodes import Node, Path
+from bema.packages.opackage import OFunction, OPackage, ProvisionConfig
+from bema.packages.reading import Document
+
+
+class Hit(NamedTuple):
+    """One breach of a rule: where, what, and how it is mended."""
+
+    path: Path
+    message: str
+    fix: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
+class Provision(NamedTuple):
+    """A provision_config, whose function it is for, and whether it stands in a deployment."""
+
+    path: Path
+    config: ProvisionConfig
+    function: OFunction | None
+    override: bool
+
+
+class Context:
+    def __init__(self, document: Document, packages: Mapping[str, OPackage], known: frozenset[str]) -> None:
+        assert document.package is not None
+        self.document = document
+        self.package = document.package
+        self.packages = packages  # every package given in this run, by name
+        self.known = known  # packages that are said to be stored where this one goes
+        self.functions = {function.key: function for function in self.package.functions}
+
+    def node(self, path: Path) -> Node | None:
+        return nodes.find(self.document.root, path)
+
+    def says(self, path: Path, key: str) -> bool:
+        """Whether the mapping at `path` has the key at all."""
+        node = self.node(path)
+        return isinstance(node, nodes.Mapping) and any(
+            isinstance(name, nodes.Scalar) and name.value == key for name, _ in node.pairs
+        )
+
+    def insert(self, path: Path, key: str, value: str | bool) -> tuple[Edit, ...]:
+        """The edit that puts a field at the head of the mapping at `path`."""
+        node = self.node(path)
+        if not isinstance(node, nodes.Mapping):
+            return ()
+        source = self.document.source
+        text = f"{json.dumps(key)}: {json.dumps(value)}" if source.is_json else f"{key}: {_plain(value)}"
+        if not node.pairs:
+            return (Edit(node.start + 1, node.start + 1, text),) if node.flow else ()
+        first = node.pairs[0][0].start
+        _, column = source.place(first)
+        after = ", " if node.flow else "\n" + " " * (column - 1)
+        return (Edit(first, first, text + after),)
+
+    def provisions(self) -> Iterator[Provision]:
+        for index, function in enumerate(self.package.functions):
+            if function.provision_config is not None:
+                path: Path = ("functions", index, "provision_config")
+                yield Provision(path, function.provision_config, function, override=False)
+        for number, deployment in enumerate(self.package.deployments):
+            for index, spec in enumerate(deployment.functions):
+                if spec.provision_config is not None:
+                    path = ("deployments", number, "functions", index, "provision_config")
+                    yield Provision(path, spec.provision_config, self.functions.get(spec.function_key), override=True)
+
+
+def _plain(value: str | bool) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

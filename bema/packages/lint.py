@@ -1,0 +1,140 @@
+"""Lint: rules as a table.
+
+Law: what can be wrong with a document is a row here. Rows without a check are found while reading: the model itself
+refuses those that are errors and is silent about those that are warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from bema.packages.context import Context, Hit
+from bema.packages.findings import Finding, Severity, at
+from bema.packages.opackage import OPackage
+from bema.packages.reading import Document
+from bema.packages.rules import depending, naming, placing, provisioning
+
+Check = Callable[[Context], Iterator[Hit]]
+E, W = Severity.ERROR, Severity.WARNING
+
+
+class Rule(NamedTuple):
+    id: str
+    severity: Severity
+    says: str
+    check: Check | None = None
+    fixes: bool = False  # whether `--fix` can mend it, at least sometimes
+
+
+RULES: tuple[Rule, ...] = (
+    # found while reading
+    Rule("encoding", E, "The file is not UTF-8."),
+    Rule("too-large", E, "The document is larger than the limit."),
+    Rule("too-deep", E, "The document is nested deeper than the limit."),
+    Rule("too-many-nodes", E, "The document has more values than the limit, aliases written out."),
+    Rule("alias-cycle", E, "An alias contains itself."),
+    Rule("yaml-syntax", E, "The text is not YAML."),
+    Rule("yaml-tag", E, "A tag asks for something other than plain data."),
+    Rule("json-syntax", E, "The text is not JSON."),
+    Rule("several-documents", E, "A file holds more than one document."),
+    Rule("trailing-marker", E, "A closing `---` opens an empty second document.", fixes=True),
+    Rule("missing-field", E, "A required field is absent."),
+    Rule("duplicate-field", E, "A field is written twice."),
+    Rule("wrong-type", E, "A value is of another kind than its field.", fixes=True),
+    Rule("out-of-range", E, "A number does not fit its field."),
+    Rule("unknown-variant", E, "A word is none of those its field takes.", fixes=True),
+    Rule("bad-instant", E, "A time is not an RFC 3339 instant."),
+    Rule("dropped-key", W, "The model has no such field and drops it."),
+    Rule("legacy-key", W, "The field belongs to an earlier dialect; the model drops it.", fixes=True),
+    Rule("merge-key", W, "The model drops YAML merge keys."),
+    Rule("duplicate-config-key", W, "A key of a map is written twice; the last one counts."),
+    # names
+    Rule("empty-name", E, "A name or key is empty.", naming.empty_name),
+    Rule("name-with-space", E, "A package name has a space.", naming.name_with_space),
+    Rule("odd-name", W, "A name has characters that routes cannot carry.", naming.odd_name),
+    Rule("class-label", E, "A class key leaves nothing for a deployment id.", naming.class_label),
+    Rule("odd-version", W, "A version does not look like one.", naming.odd_version),
+    Rule("duplicate-class", E, "Two classes have one key.", naming.duplicate_class),
+    Rule("duplicate-function", E, "Two functions have one key.", naming.duplicate_function),
+    Rule("duplicate-binding", W, "A class binds one name twice.", naming.duplicate_binding),
+    Rule("duplicate-parameter", W, "A binding names a parameter twice.", naming.duplicate_parameter),
+    Rule("duplicate-state-key", W, "A state declares a key twice.", naming.duplicate_state_key),
+    Rule("duplicate-deployment", W, "Two deployments have one key.", naming.duplicate_deployment),
+    # functions and state
+    Rule("missing-image", W, "A CUSTOM function has no container image.", provisioning.missing_image),
+    Rule("missing-module", W, "A WASM function has no module.", provisioning.missing_module),
+    Rule("http2-absent", W, "need_http2 is absent, which counts as false.", provisioning.http2_absent, fixes=True),
+    Rule("http2-false", E, "need_http2 is false.", provisioning.http2_false),
+    Rule("bad-quantity", E, "A resource is not a quantity.", provisioning.bad_quantity),
+    Rule("milli-memory", W, "Memory is given in thousandths of a byte.", provisioning.milli_memory),
+    Rule("request-over-limit", W, "A request is above its limit.", provisioning.request_over_limit),
+    Rule("port-zero", E, "A port is 0.", provisioning.port_zero),
+    Rule("scale-order", W, "min_scale is above max_scale.", provisioning.scale_order),
+    Rule("max-scale-zero", W, "max_scale is 0.", provisioning.max_scale_zero),
+    Rule("idle-provision", W, "A function that runs no container is provisioned.", provisioning.idle_provision),
+    Rule(
+        "state-default-absent",
+        W,
+        "A state leaves out its provider or format, which then is the empty text.",
+        provisioning.state_default_absent,
+        fixes=True,
+    ),
+    # dependencies
+    Rule("empty-dependency", E, "A dependency is empty.", depending.empty_dependency),
+    Rule("duplicate-dependency", W, "A dependency is listed twice.", depending.duplicate_dependency),
+    Rule("self-dependency", E, "A package depends on itself.", depending.self_dependency),
+    Rule("missing-dependency", E, "A dependency is not at hand.", depending.missing_dependency),
+    Rule("dependency-cycle", E, "Dependencies go in a circle.", depending.dependency_cycle),
+    Rule("missing-function", E, "A binding names a function that is not there.", depending.missing_function),
+    # deployments
+    Rule("throughput-zero", E, "The throughput required is 0.", placing.throughput_zero),
+    Rule("availability-range", E, "An availability is not between 0 and 1.", placing.availability_range),
+    Rule("cpu-target-range", E, "A CPU target is not between 0 and 1.", placing.cpu_target_range),
+    Rule("sampling-range", W, "A sampling rate is not between 0 and 1.", placing.sampling_range),
+    Rule("odgm-count", E, "A number of partitions or replicas is 0.", placing.odgm_count),
+    Rule("shard-type", W, "A shard type is none that the data plane knows.", placing.shard_type),
+    Rule("strong-without-raft", W, "A STRONG class is deployed without raft.", placing.strong_without_raft),
+    Rule("deployment-package", W, "A deployment is of another package.", placing.deployment_package),
+    Rule("deployment-class", E, "A deployment is of a class that is not there.", placing.deployment_class),
+    Rule(
+        "deployment-function", W, "A deployment places a function its class does not bind.", placing.deployment_function
+    ),
+)
+
+
+class Report(NamedTuple):
+    document: Document
+    findings: tuple[Finding, ...]
+
+    def count(self, severity: Severity) -> int:
+        return sum(finding.severity is severity for finding in self.findings)
+
+
+def lint(documents: Sequence[Document], *, known: Iterable[str] = (), strict: bool = False) -> list[Report]:
+    """One report per document; they are looked at together, so that dependencies are found among them."""
+    packages = {document.package.name: document.package for document in documents if document.package is not None}
+    stored = frozenset(known)
+    return [Report(d, _ordered(_findings(d, packages, stored), strict)) for d in documents]
+
+
+def _findings(document: Document, packages: dict[str, OPackage], known: frozenset[str]) -> Iterator[Finding]:
+    yield from document.problems
+    yield from document.notes
+    if document.package is None:
+        return
+    context = Context(document, packages, known)
+    for rule in RULES:
+        for hit in rule.check(context) if rule.check else ():
+            node = context.node(hit.path)
+            start = node.start if node else 0
+            yield at(document.source, rule.id, rule.severity, hit.path, start, hit.message, hit.fix, hit.edits)
+
+
+def _ordered(findings: Iterable[Finding], strict: bool) -> tuple[Finding, ...]:
+    in_order = sorted(findings, key=lambda finding: (finding.line, finding.column, finding.rule))
+    if not strict:
+        return tuple(in_order)
+    return tuple(msgspec.structs.replace(finding, severity=Severity.ERROR) for finding in in_order)

@@ -1,0 +1,92 @@
+"""What a document is before it means anything: scalars, sequences and mappings that know where they stand.
+
+Law: a node keeps offsets only; lines and columns are worked out for the few places that somebody asks about.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from functools import cached_property
+
+_BREAK = re.compile(r"\r\n|\n|\r")
+
+
+class Scalar:
+    """`style` is the opening mark: '' for a plain scalar (in JSON: a number or a word), else the quote or '|' or '>'."""
+
+    __slots__ = ("end", "start", "style", "tag", "value")
+
+    def __init__(self, value: str, style: str, start: int, end: int, tag: str | None = None) -> None:
+        self.value = value
+        self.style = style
+        self.start = start
+        self.end = end
+        self.tag = tag
+
+
+class Sequence:
+    __slots__ = ("end", "items", "start")
+
+    def __init__(self, start: int) -> None:
+        self.items: list[Node] = []
+        self.start = start
+        self.end = start
+
+
+class Mapping:
+    __slots__ = ("end", "flow", "pairs", "start")
+
+    def __init__(self, start: int, flow: bool) -> None:
+        self.pairs: list[tuple[Node, Node]] = []
+        self.flow = flow
+        self.start = start
+        self.end = start
+
+
+Node = Scalar | Sequence | Mapping
+Path = tuple[str | int, ...]
+
+
+class Source:
+    """The text of a document and where its lines begin."""
+
+    def __init__(self, text: str, name: str = "", is_json: bool = False) -> None:
+        self.text = text
+        self.name = name
+        self.is_json = is_json
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(found.end() for found in _BREAK.finditer(self.text))]
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset, both from 1."""
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+
+def path_text(path: Path) -> str:
+    """A path as the Rust model writes it: `classes[0].function_bindings[1].name`; "." is the whole document."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".") or "."
+
+
+def find(node: Node | None, path: Path) -> Node | None:
+    """The node at a path, or the nearest one above it that exists."""
+    for step in path:
+        below = _step(node, step)
+        if below is None:
+            return node
+        node = below
+    return node
+
+
+def _step(node: Node | None, step: str | int) -> Node | None:
+    if isinstance(node, Sequence) and isinstance(step, int):
+        return node.items[step] if step < len(node.items) else None
+    if isinstance(node, Mapping):
+        return next(
+            (value for key, value in reversed(node.pairs) if isinstance(key, Scalar) and key.value == step), None
+        )
+    return None

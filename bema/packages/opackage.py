@@ -1,0 +1,244 @@
+"""The document: the `OPackage` model, field for field as the Rust structs declare it.
+
+Law: the types below are the only description of the document. Reading, printing, JSON Schema and planning follow from
+them; a field that is not here does not exist for the platform.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from functools import cache
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+U64 = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": 2**64 - 1})]  # more than msgspec can compare
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class FunctionType(enum.StrEnum):
+    BUILTIN = "BUILTIN"
+    CUSTOM = "CUSTOM"
+    MACRO = "MACRO"
+    LOGICAL = "LOGICAL"
+    WASM = "WASM"
+
+
+class AccessModifier(enum.StrEnum):
+    PUBLIC = "PUBLIC"
+    INTERNAL = "INTERNAL"
+    PRIVATE = "PRIVATE"
+
+
+class ConsistencyModel(enum.StrEnum):
+    NONE = "NONE"
+    READ_YOUR_WRITE = "READ_YOUR_WRITE"
+    BOUNDED_STALENESS = "BOUNDED_STALENESS"
+    STRONG = "STRONG"
+
+
+class Condition(enum.StrEnum):
+    PENDING = "PENDING"
+    DEPLOYING = "DEPLOYING"
+    RUNNING = "RUNNING"
+    DOWN = "DOWN"
+    DELETED = "DELETED"
+
+
+class Part(Struct):
+    """A struct of the model. `quiet` names the fields that are left out of a print while they hold their default."""
+
+    quiet: ClassVar[frozenset[str]] = frozenset()
+
+
+class PackageMetadata(Part):
+    author: str | None = None
+    description: str | None = None
+    tags: list[str] = field(default_factory=list)
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
+    quiet: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
+
+
+class KeySpecification(Part):
+    name: str
+    key_type: str
+
+
+class StateSpecification(Part):
+    key_specs: list[KeySpecification] = field(default_factory=list)
+    default_provider: str = ""
+    consistency_model: ConsistencyModel = ConsistencyModel.NONE
+    persistent: bool = False
+    serialization_format: str = ""
+    quiet: ClassVar[frozenset[str]] = frozenset({"key_specs", "default_provider"})
+
+
+class FunctionBinding(Part):
+    name: str
+    function_key: str
+    access_modifier: AccessModifier
+    stateless: bool = False
+    parameters: list[str] = field(default_factory=list)
+
+
+class OClass(Part):
+    key: str
+    description: str | None = None
+    state_spec: StateSpecification | None = None
+    function_bindings: list[FunctionBinding] = field(default_factory=list)
+
+
+class ProvisionConfig(Part):
+    container_image: str | None = None
+    wasm_module_url: str | None = None
+    port: U16 | None = None
+    max_concurrency: U32 = 0
+    need_http2: bool = False
+    cpu_request: str | None = None
+    memory_request: str | None = None
+    cpu_limit: str | None = None
+    memory_limit: str | None = None
+    min_scale: U32 | None = None
+    max_scale: U32 | None = None
+    quiet: ClassVar[frozenset[str]] = frozenset({"container_image", "wasm_module_url"})
+
+
+class OFunction(Part):
+    key: str
+    function_type: FunctionType = FunctionType.CUSTOM
+    description: str | None = None
+    provision_config: ProvisionConfig | None = None
+    config: dict[str, str] = field(default_factory=dict)
+
+
+class NfrRequirements(Part):
+    min_throughput_rps: U32 | None = None
+    availability: float | None = None
+    cpu_utilization_target: float | None = None
+
+
+class QosRequirement(Part):
+    availability: float
+    throughput: U32 = 0
+
+
+class FunctionDeploymentSpec(Part):
+    function_key: str
+    description: str | None = None
+    available_location: str | None = None
+    qos_requirement: QosRequirement | None = None
+    provision_config: ProvisionConfig | None = None
+    config: dict[str, str] = field(default_factory=dict)
+    quiet: ClassVar[frozenset[str]] = frozenset(
+        {"description", "available_location", "qos_requirement", "provision_config", "config"}
+    )
+
+
+class OdgmDataSpec(Part):
+    collections: list[str] = field(default_factory=list)
+    partition_count: U32 | None = None
+    replica_count: U32 | None = None
+    shard_type: str | None = None
+    env_node_ids: dict[str, list[U64]] = field(default_factory=dict)
+    log: str | None = None
+    quiet: ClassVar[frozenset[str]] = frozenset(
+        {"collections", "partition_count", "replica_count", "shard_type", "env_node_ids", "log"}
+    )
+
+
+class TelemetryConfig(Part):
+    enabled: bool | None = None
+    traces: bool | None = None
+    metrics: bool | None = None
+    logs: bool | None = None
+    sampling_rate: float | None = None
+    service_name: str | None = None
+    resource_attributes: dict[str, str] = field(default_factory=dict)
+    quiet: ClassVar[frozenset[str]] = frozenset(
+        {"enabled", "traces", "metrics", "logs", "sampling_rate", "service_name", "resource_attributes"}
+    )
+
+
+class DeploymentStatusSummary(Part):
+    replication_factor: U32
+    selected_envs: list[str] = field(default_factory=list)
+    achieved_quorum_availability: float | None = None
+    last_error: str | None = None
+    quiet: ClassVar[frozenset[str]] = frozenset({"selected_envs", "achieved_quorum_availability", "last_error"})
+
+
+class OClassDeployment(Part):
+    key: str
+    package_name: str
+    class_key: str
+    target_envs: list[str] = field(default_factory=list)
+    available_envs: list[str] = field(default_factory=list)
+    nfr_requirements: NfrRequirements = field(default_factory=NfrRequirements)
+    env_templates: dict[str, str] = field(default_factory=dict)
+    functions: list[FunctionDeploymentSpec] = field(default_factory=list)
+    condition: Condition = Condition.PENDING
+    odgm: OdgmDataSpec | None = None
+    telemetry: TelemetryConfig | None = None
+    status: DeploymentStatusSummary | None = None
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
+    quiet: ClassVar[frozenset[str]] = frozenset(
+        {
+            "target_envs",
+            "available_envs",
+            "env_templates",
+            "odgm",
+            "telemetry",
+            "status",
+            "created_at",
+            "updated_at",
+        }
+    )
+
+
+class OPackage(Part):
+    name: str
+    version: str | None = None
+    metadata: PackageMetadata = field(default_factory=PackageMetadata)
+    classes: list[OClass] = field(default_factory=list)
+    functions: list[OFunction] = field(default_factory=list)
+    dependencies: list[str] = field(default_factory=list)
+    deployments: list[OClassDeployment] = field(default_factory=list)
+
+
+@cache
+def _print_order(kind: type[Part]) -> tuple[tuple[str, bool], ...]:
+    return tuple((name, name in kind.quiet) for name in kind.__struct_fields__)
+
+
+def to_data(value: Any) -> Any:
+    """Plain data as the Rust model prints it: every loud field, null where unset, quiet fields only when they say more."""
+    if isinstance(value, Part):
+        kind = type(value)
+        printed: dict[str, Any] = {}
+        for name, quiet in _print_order(kind):
+            item = getattr(value, name)
+            if quiet and (item is None or item == _quiet_default(kind, name)):
+                continue
+            printed[name] = to_data(item)
+        return printed
+    if isinstance(value, list):
+        return [to_data(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_data(item) for key, item in value.items()}
+    if isinstance(value, enum.StrEnum):
+        return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no such number: serde_json prints null
+    return value
+
+
+@cache
+def _quiet_default(kind: type[Part], name: str) -> Any:
+    found = next(f for f in msgspec.structs.fields(kind) if f.name == name)
+    return found.default if found.default is not msgspec.NODEFAULT else found.default_factory()

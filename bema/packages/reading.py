@@ -1,0 +1,264 @@
+"""A document read as the Rust model reads it: the same text accepted, the same refused, each refusal with its place.
+
+A refusal does not end the reading, so one run reports them all; without one, what the model would drop is noted.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path as File
+from typing import Any, NamedTuple
+
+from bema.core.errors import Refused
+from bema.core.limits import limit
+from bema.packages.findings import Edit, Finding, Severity, Unreadable, at
+from bema.packages.json_tree import parse_json
+from bema.packages.nodes import Mapping, Node, Path, Scalar, Sequence, Source
+from bema.packages.opackage import OPackage
+from bema.packages.scalars import JsonScalars, Scalars, YamlScalars
+from bema.packages.shapes import Shape, shape_of
+from bema.packages.yaml_tree import parse_yaml
+
+
+class Document(NamedTuple):
+    """What became of a file. `package` is there unless `problems` says why not; `notes` are losses that are no errors."""
+
+    source: Source
+    package: OPackage | None
+    root: Node | None = None
+    problems: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
+
+
+def read(file: File) -> OPackage:
+    """The package in a YAML or JSON file; raises `Unreadable` with the first reason against it."""
+    return _package(examine(file))
+
+
+def read_text(text: str, name: str = "", *, is_json: bool = False) -> OPackage:
+    return _package(examine_text(Source(text, name, is_json)))
+
+
+def _package(document: Document) -> OPackage:
+    if document.package is None:
+        raise Unreadable(document.problems[0], document.source.name)
+    return document.package
+
+
+def examine(file: File) -> Document:
+    """Everything there is to say about a file's shape; raises only where the file cannot be opened."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(int(limit("package_document")) + 1)
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
+    is_json = file.suffix == ".json"
+    if len(data) > limit("package_document"):
+        source = Source("", str(file), is_json)
+        return _unreadable(source, "too-large", 0, f"larger than {limit('package_document')} bytes")
+    try:
+        return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), str(file), is_json))
+    except UnicodeDecodeError as error:
+        source = Source(data[: error.start].decode(), str(file), is_json)
+        return _unreadable(source, "encoding", len(source.text), f"not UTF-8: byte {data[error.start]:#04x}")
+
+
+def _unreadable(source: Source, rule: str, start: int, message: str) -> Document:
+    return Document(source, None, None, (at(source, rule, Severity.ERROR, (), start, message),))
+
+
+def examine_text(source: Source) -> Document:
+    if len(source.text) > limit("package_document"):
+        return _unreadable(source, "too-large", 0, f"larger than {limit('package_document')} bytes")
+    with _no_collection():
+        try:
+            root = parse_json(source) if source.is_json else parse_yaml(source)
+        except Unreadable as error:
+            return Document(source, None, None, (error.finding,))
+        reader = Reader(source, JsonScalars() if source.is_json else YamlScalars())
+        package = reader.read(shape_of(OPackage), root or Mapping(0, flow=False))
+    problems = tuple(reader.problems)
+    return Document(source, None if problems else package, root, problems, tuple(reader.notes))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A large tree grows and nothing of it is garbage: collecting meanwhile would take longer than the reading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Reader:
+    """Walks nodes with the shapes of the model; what it returns means something only while `problems` is empty."""
+
+    def __init__(self, source: Source, scalars: Scalars) -> None:
+        self.source = source
+        self.scalars = scalars
+        self.path: list[str | int] = []
+        self.problems: list[Finding] = []
+        self.notes: list[Finding] = []
+
+    def refuse(self, rule: str, node: Node, message: str, fix: str = "", edits: tuple[Edit, ...] = ()) -> None:
+        found = at(self.source, rule, Severity.ERROR, tuple(self.path), node.start, message, fix, edits)
+        self.problems.append(found)
+
+    def note(
+        self, rule: str, node: Node, path: Path, message: str, fix: str = "", edits: tuple[Edit, ...] = ()
+    ) -> None:
+        self.notes.append(at(self.source, rule, Severity.WARNING, path, node.start, message, fix, edits))
+
+    def mismatch(self, node: Node, shape: Shape) -> None:
+        """The scalar or collection is not of the wanted kind: `invalid type`, in the model's words."""
+        kind = "sequence" if isinstance(node, Sequence) else "map" if isinstance(node, Mapping) else None
+        seen = kind or self.scalars.describe(node)  # type: ignore[arg-type]
+        fix, edits = shape.mend(node, self.source)
+        self.refuse("wrong-type", node, f"invalid type: {seen}, expected {shape.expected}", fix, edits)
+
+    def read(self, shape: Shape, node: Node) -> Any:
+        return _READERS[shape.kind](self, shape, node)
+
+    def below(self, step: str | int, shape: Shape, node: Node) -> Any:
+        self.path.append(step)
+        value = _READERS[shape.kind](self, shape, node)
+        self.path.pop()
+        return value
+
+    def _option(self, shape: Shape, node: Node) -> Any:
+        if type(node) is Scalar and self.scalars.null(node):
+            return None
+        assert shape.inner is not None
+        return _READERS[shape.inner.kind](self, shape.inner, node)
+
+    def _text(self, shape: Shape, node: Node) -> Any:
+        value = self.scalars.text(node) if type(node) is Scalar else None
+        if value is None:
+            self.mismatch(node, shape)
+        return value
+
+    def _boolean(self, shape: Shape, node: Node) -> Any:
+        value = self.scalars.boolean(node) if type(node) is Scalar else None
+        if value is None:
+            self.mismatch(node, shape)
+        return value
+
+    def _integer(self, shape: Shape, node: Node) -> Any:
+        value = self.scalars.integer(node) if type(node) is Scalar else None
+        if value is None:
+            self.mismatch(node, shape)
+        elif value > shape.most:
+            self.refuse("out-of-range", node, f"invalid value: integer `{value}`, expected {shape.expected}")
+        return value
+
+    def _number(self, shape: Shape, node: Node) -> Any:
+        value = self.scalars.number(node) if type(node) is Scalar else None
+        if value is None:
+            self.mismatch(node, shape)
+        return value
+
+    def _instant(self, shape: Shape, node: Node) -> Any:
+        text = self._text(shape, node)
+        value = shape.convert(text) if text is not None else None
+        if text is not None and value is None:
+            self.refuse(
+                "bad-instant", node, f"not an RFC 3339 instant: {text!r}", "Write it like 2026-03-01T10:00:00Z."
+            )
+        return value
+
+    def _variant(self, shape: Shape, node: Node) -> Any:
+        text = self.scalars.text(node) if type(node) is Scalar else None
+        if text is None:
+            self.mismatch(node, shape)
+            return None
+        value = shape.variants.get(text)
+        if value is None:
+            wanted = ", ".join(f"`{name}`" for name in shape.variants)
+            fix, edits = shape.mend(node, self.source)
+            self.refuse("unknown-variant", node, f"unknown variant `{text}`, expected one of {wanted}", fix, edits)
+        return value
+
+    def _list(self, shape: Shape, node: Node) -> Any:
+        assert shape.inner is not None
+        if type(node) is not Sequence:
+            if not (type(node) is Scalar and self.scalars.blank(node)):
+                self.mismatch(node, shape)
+            return []
+        return [self.below(index, shape.inner, item) for index, item in enumerate(node.items)]
+
+    def _map(self, shape: Shape, node: Node) -> Any:
+        assert shape.inner is not None
+        if type(node) is not Mapping:
+            if not (type(node) is Scalar and self.scalars.blank(node)):
+                self.mismatch(node, shape)
+            return {}
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.pairs:
+            key = self._key(key_node)
+            if key is None:
+                continue
+            if key in values:
+                where = (*self.path, key)
+                self.note("duplicate-config-key", key_node, where, f"`{key}` is written twice; the last one counts")
+            values[key] = self.below(key, shape.inner, value_node)
+        return values
+
+    def _key(self, node: Node) -> str | None:
+        key = self.scalars.text(node) if type(node) is Scalar else None
+        if key is None:
+            self.refuse("wrong-type", node, "invalid type: a key must be a string")
+        return key
+
+    def _struct(self, shape: Shape, node: Node) -> Any:
+        if type(node) is not Mapping:
+            if not (type(node) is Scalar and self.scalars.blank(node)):
+                self.mismatch(node, shape)
+                return None
+            pairs = []
+        else:
+            pairs = node.pairs
+        values = self._fields(shape, pairs)
+        for name in shape.required:
+            if name not in values:
+                self.refuse("missing-field", node, f"missing field `{name}`", f"Add `{name}`.")
+        return None if self.problems else shape.build(**values)
+
+    def _fields(self, shape: Shape, pairs: list[tuple[Node, Node]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in pairs:
+            key = self._key(key_node)
+            if key is None:
+                continue
+            field = shape.fields.get(key)
+            if field is None:
+                self._dropped(shape, key, key_node, pairs)
+            elif key in values:
+                self.path.append(key)
+                self.refuse("duplicate-field", key_node, f"duplicate field `{key}`", "Keep one.")
+                self.path.pop()
+            else:
+                values[key] = self.below(key, field, value_node)
+        return values
+
+    def _dropped(self, shape: Shape, key: str, node: Node, pairs: list[tuple[Node, Node]]) -> None:
+        rule, message, fix, edits = shape.dropped(key, node, {k.value for k, _ in pairs if isinstance(k, Scalar)})
+        self.note(rule, node, (*self.path, key), message, fix, edits)
+
+
+_READERS: dict[str, Callable[[Reader, Shape, Node], Any]] = {
+    "option": Reader._option,
+    "text": Reader._text,
+    "boolean": Reader._boolean,
+    "integer": Reader._integer,
+    "number": Reader._number,
+    "instant": Reader._instant,
+    "variant": Reader._variant,
+    "list": Reader._list,
+    "map": Reader._map,
+    "struct": Reader._struct,
+}

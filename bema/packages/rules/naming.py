@@ -1,0 +1,113 @@
+"""Names: present, single, and of characters that the platform and its routes can carry."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from bema.packages.context import Context, Hit
+from bema.packages.nodes import Path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_VERSION = re.compile(r"v?\d+(\.\d+)*([-+.]?[A-Za-z0-9]+)*", re.ASCII)
+
+
+def named(context: Context) -> Iterator[tuple[Path, str, str]]:
+    """Every name a document gives: where it stands, what it names, and the name."""
+    package = context.package
+    yield ("name",), "Package name", package.name
+    for c, cls in enumerate(package.classes):
+        yield ("classes", c, "key"), "Class key", cls.key
+        for b, binding in enumerate(cls.function_bindings):
+            yield ("classes", c, "function_bindings", b, "name"), "Binding name", binding.name
+            yield ("classes", c, "function_bindings", b, "function_key"), "Function key", binding.function_key
+        for k, spec in enumerate(cls.state_spec.key_specs if cls.state_spec else ()):
+            yield ("classes", c, "state_spec", "key_specs", k, "name"), "Key name", spec.name
+    for f, function in enumerate(package.functions):
+        yield ("functions", f, "key"), "Function key", function.key
+    for d, deployment in enumerate(package.deployments):
+        yield ("deployments", d, "key"), "Deployment key", deployment.key
+        yield ("deployments", d, "package_name"), "Package name", deployment.package_name
+        yield ("deployments", d, "class_key"), "Class key", deployment.class_key
+        for f, placed in enumerate(deployment.functions):
+            yield ("deployments", d, "functions", f, "function_key"), "Function key", placed.function_key
+
+
+def empty_name(context: Context) -> Iterator[Hit]:
+    for path, what, name in named(context):
+        if not name:
+            yield Hit(path, f"{what} cannot be empty")
+
+
+def name_with_space(context: Context) -> Iterator[Hit]:
+    name = context.package.name
+    if " " in name:
+        yield Hit(("name",), f"package name {name!r} has a space: the package manager refuses it", "Use dots.")
+
+
+def odd_name(context: Context) -> Iterator[Hit]:
+    for path, what, name in named(context):
+        if name and path != ("name",) and not _NAME.fullmatch(name):
+            yield Hit(path, f"{what} {name!r} has characters that routes cannot carry", "Use A-Z a-z 0-9 . _ -")
+    name = context.package.name
+    if name and " " not in name and not _NAME.fullmatch(name):
+        yield Hit(("name",), f"Package name {name!r} has characters that routes cannot carry", "Use A-Z a-z 0-9 . _ -")
+
+
+def class_label(context: Context) -> Iterator[Hit]:
+    for c, cls in enumerate(context.package.classes):
+        if cls.key and not re.search(r"[A-Za-z0-9]", cls.key, re.ASCII):
+            yield Hit(("classes", c, "key"), f"class key {cls.key!r} leaves nothing for the id of a deployment unit")
+
+
+def odd_version(context: Context) -> Iterator[Hit]:
+    version = context.package.version
+    if version is not None and not _VERSION.fullmatch(version):
+        yield Hit(("version",), f"version {version!r} does not look like one", "Write it like 1.2.3.")
+
+
+def duplicate_class(context: Context) -> Iterator[Hit]:
+    for index, key in _repeated(cls.key for cls in context.package.classes):
+        yield Hit(("classes", index, "key"), f"Duplicate class key: {key}", "Rename one of them.")
+
+
+def duplicate_function(context: Context) -> Iterator[Hit]:
+    for index, key in _repeated(function.key for function in context.package.functions):
+        yield Hit(("functions", index, "key"), f"Duplicate function key: {key}", "Keep one of them.")
+
+
+def duplicate_binding(context: Context) -> Iterator[Hit]:
+    for c, cls in enumerate(context.package.classes):
+        for index, name in _repeated(binding.name for binding in cls.function_bindings):
+            message = f"class {cls.key} binds {name!r} twice; the last one takes the route"
+            yield Hit(("classes", c, "function_bindings", index, "name"), message, "Rename one of them.")
+
+
+def duplicate_parameter(context: Context) -> Iterator[Hit]:
+    for c, cls in enumerate(context.package.classes):
+        for b, binding in enumerate(cls.function_bindings):
+            for index, name in _repeated(binding.parameters):
+                path: Path = ("classes", c, "function_bindings", b, "parameters", index)
+                yield Hit(path, f"parameter {name!r} is named twice", "Name each once.")
+
+
+def duplicate_state_key(context: Context) -> Iterator[Hit]:
+    for c, cls in enumerate(context.package.classes):
+        for index, name in _repeated(spec.name for spec in (cls.state_spec.key_specs if cls.state_spec else ())):
+            yield Hit(("classes", c, "state_spec", "key_specs", index, "name"), f"key {name!r} is declared twice")
+
+
+def duplicate_deployment(context: Context) -> Iterator[Hit]:
+    for index, key in _repeated(deployment.key for deployment in context.package.deployments):
+        message = f"two deployments are called {key!r}; the later one replaces the earlier"
+        yield Hit(("deployments", index, "key"), message, "Rename one of them.")
+
+
+def _repeated(names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The second and later occurrences; empty names are another rule's business."""
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        if name and seen[name] > 1:
+            yield index, name

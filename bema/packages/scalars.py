@@ -1,0 +1,137 @@
+"""What a scalar counts as: one set of rules for YAML (serde_yaml 0.9) and one for JSON (serde_json).
+
+Law: the target decides. `80` into a string is the text "80" in YAML and an error in JSON; `yes` is never a boolean;
+`070` is never a number. A method returns None where the scalar is not of the wanted kind.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Protocol
+
+from bema.packages.nodes import Scalar
+
+_FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_PADDED = re.compile(r"[-+]?0\d+", re.ASCII)
+_TRUE = frozenset(("true", "True", "TRUE"))
+_FALSE = frozenset(("false", "False", "FALSE"))
+_NULL = frozenset(("null", "Null", "NULL", "~"))
+_RADIX = {"0x": (16, re.compile("[0-9a-fA-F]+")), "0o": (8, re.compile("[0-7]+")), "0b": (2, re.compile("[01]+"))}
+_TAG = "tag:yaml.org,2002:"
+_U64 = 2**64
+
+
+class Scalars(Protocol):
+    """How scalars are read; `blank` is what counts as an empty collection, `null` what counts as an absent option."""
+
+    def text(self, scalar: Scalar) -> str | None: ...
+    def boolean(self, scalar: Scalar) -> bool | None: ...
+    def integer(self, scalar: Scalar) -> int | None: ...
+    def number(self, scalar: Scalar) -> float | None: ...
+    def null(self, scalar: Scalar) -> bool: ...
+    def blank(self, scalar: Scalar) -> bool: ...
+    def describe(self, scalar: Scalar) -> str: ...
+
+
+class YamlScalars:
+    def text(self, scalar: Scalar) -> str | None:
+        return scalar.value
+
+    def boolean(self, scalar: Scalar) -> bool | None:
+        if not _reads_as(scalar, "bool"):
+            return None
+        return True if scalar.value in _TRUE else False if scalar.value in _FALSE else None
+
+    def integer(self, scalar: Scalar) -> int | None:
+        return _unsigned(scalar.value) if _reads_as(scalar, "int") else None
+
+    def number(self, scalar: Scalar) -> float | None:
+        return _floating(scalar.value) if _reads_as(scalar, "float") else None
+
+    def null(self, scalar: Scalar) -> bool:
+        if scalar.style:
+            return False
+        if scalar.tag is not None:
+            return scalar.tag == _TAG + "null" and scalar.value in _NULL
+        return not scalar.value or scalar.value in _NULL
+
+    def blank(self, scalar: Scalar) -> bool:
+        return not scalar.value and not scalar.style
+
+    def describe(self, scalar: Scalar) -> str:
+        value = scalar.value
+        if scalar.style:
+            return f'string "{value}"'
+        if not value or value in _NULL:
+            return "unit value"
+        if value in _TRUE or value in _FALSE:
+            return f"boolean `{value.lower()}`"
+        sign = "-" if value.startswith("-") else ""
+        whole = _unsigned(value.removeprefix("-"))
+        if whole is not None:
+            return f"integer `{sign}{whole}`"
+        floating = None if _PADDED.fullmatch(value) else _floating(value)
+        return f'string "{value}"' if floating is None else f"floating point `{floating:g}`"
+
+
+class JsonScalars:
+    def text(self, scalar: Scalar) -> str | None:
+        return scalar.value if scalar.style else None
+
+    def boolean(self, scalar: Scalar) -> bool | None:
+        return None if scalar.style else {"true": True, "false": False}.get(scalar.value)
+
+    def integer(self, scalar: Scalar) -> int | None:
+        whole = not scalar.style and scalar.value.isdigit() and len(scalar.value) <= 20
+        value = int(scalar.value) if whole else _U64
+        return value if value < _U64 else None
+
+    def number(self, scalar: Scalar) -> float | None:
+        if scalar.style or not _FLOAT.fullmatch(scalar.value):
+            return None
+        value = float(scalar.value)
+        return value if math.isfinite(value) else None
+
+    def null(self, scalar: Scalar) -> bool:
+        return not scalar.style and scalar.value == "null"
+
+    def blank(self, scalar: Scalar) -> bool:
+        return False
+
+    def describe(self, scalar: Scalar) -> str:
+        if scalar.style:
+            return f'string "{scalar.value}"'
+        if scalar.value == "null":
+            return "null"
+        if scalar.value in ("true", "false"):
+            return f"boolean `{scalar.value}`"
+        whole = scalar.value.removeprefix("-").isdigit()
+        return f"integer `{scalar.value}`" if whole else f"floating point `{float(scalar.value):g}`"
+
+
+def _reads_as(scalar: Scalar, tag: str) -> bool:
+    """Plain text is read whatever its tag says; a literal block only under the tag of the wanted kind."""
+    return not scalar.style or (scalar.style == "|" and scalar.tag == _TAG + tag)
+
+
+def _unsigned(text: str) -> int | None:
+    digits = text.removeprefix("+")
+    radix, form = _RADIX.get(digits[:2], (10, None))
+    if form is not None:
+        value = int(digits[2:], radix) if form.fullmatch(digits, 2) and len(digits) <= 70 else None
+    elif _PADDED.fullmatch(text) or not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
+        return None
+    else:
+        value = int(digits)
+    return value if value is not None and value < _U64 else None
+
+
+def _floating(text: str) -> float | None:
+    unsigned = text[1:] if text[:1] in ("+", "-") else text
+    if unsigned in (".inf", ".Inf", ".INF"):
+        return -math.inf if text.startswith("-") else math.inf
+    if text in (".nan", ".NaN", ".NAN"):
+        return math.nan
+    value = float(text) if _FLOAT.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else None

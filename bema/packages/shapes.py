@@ -1,0 +1,174 @@
+"""The model's types turned into what a reader needs: what each place expects, and how the usual slips are mended."""
+
+from __future__ import annotations
+
+import enum
+import re
+import types
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from bema.packages.findings import Edit
+from bema.packages.instants import to_utc
+from bema.packages.nodes import Node, Scalar, Sequence, Source
+from bema.packages.opackage import Instant, Part
+
+_YES = frozenset(("yes", "on", "true"))
+_NO = frozenset(("no", "off", "false"))
+# names from other platforms and earlier dialects that mean exactly one variant
+_SYNONYMS = {"TASK": "CUSTOM"}
+# field -> what became of it; these were part of the document once
+_LEGACY: dict[str, dict[str, str]] = {
+    "OPackage": {"disabled": "left the model in September 2025"},
+    "OClass": {"disabled": "left the model in September 2025", "immutable": "left the model in August 2025"},
+    "OFunction": {"disabled": "left the model in September 2025", "immutable": "left the model in August 2025"},
+    "KeySpecification": {"nullable": "left the model in September 2025"},
+    "FunctionBinding": {"immutable": "is called `stateless` now"},
+    "ProvisionConfig": {"knative": "left the model in August 2025"},
+    "FunctionDeploymentSpec": {"container_image": "moved into provision_config"},
+}
+
+
+Dropped = tuple[str, str, str, tuple[Edit, ...]]
+NOTHING: tuple[str, tuple[Edit, ...]] = ("", ())
+
+
+class Shape:
+    """One place of the document: its kind, what the model says it expects, and what is inside."""
+
+    __slots__ = ("build", "expected", "fields", "inner", "kind", "most", "name", "required", "variants")
+
+    def __init__(self, kind: str, expected: str, inner: Shape | None = None) -> None:
+        self.kind = kind
+        self.expected = expected
+        self.inner = inner
+        self.most = 0
+        self.variants: dict[str, Any] = {}
+        self.fields: dict[str, Shape] = {}
+        self.required: tuple[str, ...] = ()
+        self.build: Callable[..., Any] = dict
+        self.name = ""
+
+    def convert(self, text: str) -> str | None:
+        return to_utc(text)
+
+    def mend(self, node: Node, source: Source) -> tuple[str, tuple[Edit, ...]]:
+        """How a value of the wrong kind becomes one of this kind, where only one thing can have been meant."""
+        if self.name == "KeySpecification" and isinstance(node, Sequence):
+            return _mend_key_spec(node, source)
+        if not isinstance(node, Scalar) or node.style in ("|", ">"):
+            return NOTHING
+        if self.kind == "boolean":
+            return _mend_word(
+                node, "true" if node.value.lower() in _YES else "false" if node.value.lower() in _NO else ""
+            )
+        if self.kind == "variant":
+            return _mend_variant(node, self.variants)
+        if self.kind == "text" and source.is_json and node.value != "null":
+            return f'Write "{node.value}".', (Edit(node.start, node.end, f'"{node.value}"'),)
+        return NOTHING
+
+    def dropped(self, key: str, node: Node, siblings: set[str]) -> Dropped:
+        """What the model does with a key it does not know: nothing. Rule, message, fix and edits."""
+        if key == "<<":
+            return "merge-key", "the model drops merge keys and all they would bring", "Write the fields out.", ()
+        story = _LEGACY.get(self.name, {}).get(key)
+        if story is None:
+            return "dropped-key", f"the model has no field `{key}` here and drops it", _nearest(key, self.fields), ()
+        message = f"`{key}` {story}; the model drops it"
+        if (self.name, key) == ("FunctionBinding", "immutable") and "stateless" not in siblings:
+            quote = node.style if isinstance(node, Scalar) else ""
+            return (
+                "legacy-key",
+                message,
+                "Write `stateless`.",
+                (Edit(node.start, node.end, f"{quote}stateless{quote}"),),
+            )
+        return "legacy-key", message, f"Remove `{key}`.", ()
+
+
+def _mend_word(node: Scalar, word: str) -> tuple[str, tuple[Edit, ...]]:
+    return (f"Write {word}.", (Edit(node.start, node.end, word),)) if word else NOTHING
+
+
+def _mend_variant(node: Scalar, variants: dict[str, Any]) -> tuple[str, tuple[Edit, ...]]:
+    wanted = re.sub(r"(?<=[a-z])(?=[A-Z])|[- ]", "_", node.value.strip()).upper()
+    wanted = _SYNONYMS.get(wanted, wanted)
+    if wanted not in variants:
+        return NOTHING
+    return f"Write {wanted}.", (Edit(node.start, node.end, f"{node.style}{wanted}{node.style}"),)
+
+
+def _mend_key_spec(node: Sequence, source: Source) -> tuple[str, tuple[Edit, ...]]:
+    """The decorator's tuple (name, type, nullable) written into the document."""
+    parts = node.items[:2]
+    if len(parts) < 2 or len(node.items) > 3 or not all(isinstance(part, Scalar) for part in node.items):
+        return NOTHING
+    name, kind = (source.text[part.start : part.end] for part in parts)
+    pair = f'{{"name": {name}, "key_type": {kind}}}' if source.is_json else f"{{name: {name}, key_type: {kind}}}"
+    return f"Write {pair}.", (Edit(node.start, node.end, pair),)
+
+
+def _nearest(key: str, fields: dict[str, Shape]) -> str:
+    plain = _bare(key)
+    found = next((name for name in fields if _bare(name) == plain), None)
+    return f"Write `{found}`." if found else f"Remove `{key}`."
+
+
+def _bare(key: str) -> str:
+    return key.replace("_", "").replace("-", "").lower()
+
+
+@cache
+def shape_of(declared: Any) -> Shape:
+    """The shape of an annotation of the model; each is made once."""
+    origin, arguments = get_origin(declared), get_args(declared)
+    if declared is Instant:
+        return Shape("instant", "an RFC 3339 formatted date and time string")
+    if origin is Annotated:
+        return _whole(arguments)
+    if origin in (Union, types.UnionType):
+        return Shape("option", "", shape_of(next(a for a in arguments if a is not type(None))))
+    if origin is list:
+        return Shape("list", "a sequence", shape_of(arguments[0]))
+    if origin is dict:
+        return Shape("map", "a map", shape_of(arguments[1]))
+    if declared in _PLAIN:
+        return Shape(*_PLAIN[declared])
+    if issubclass(declared, enum.Enum):
+        return _variants(declared)
+    return _struct(declared)
+
+
+_PLAIN: dict[Any, tuple[str, str]] = {
+    str: ("text", "a string"),
+    bool: ("boolean", "a boolean"),
+    float: ("number", "f64"),
+}
+
+
+def _whole(arguments: tuple[Any, ...]) -> Shape:
+    meta = arguments[1]
+    most = (meta.extra_json_schema or {}).get("maximum", meta.le)
+    shape = Shape("integer", f"u{most.bit_length()}")
+    shape.most = most
+    return shape
+
+
+def _variants(declared: type[enum.Enum]) -> Shape:
+    shape = Shape("variant", f"variant of enum `{declared.__name__}`")
+    shape.variants = {member.value: member for member in declared}
+    return shape
+
+
+def _struct(declared: type[Part]) -> Shape:
+    shape = Shape("struct", f"struct {declared.__name__}")
+    shape.name = declared.__name__
+    shape.build = declared
+    hints = get_type_hints(declared, include_extras=True)
+    shape.fields = {name: shape_of(hints[name]) for name in declared.__struct_fields__}
+    shape.required = tuple(field.name for field in msgspec.structs.fields(declared) if field.required)
+    return shape

@@ -1,0 +1,189 @@
+"""YAML text to nodes, from the parser's events.
+
+The nodes are put together here and not by PyYAML's own composer because only so are depth, size and aliases bounded while
+the document is read: the C composer recurses, and a few thousand brackets overflow its stack.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+from bema.core.errors import Refused
+from bema.core.limits import limit
+from bema.packages.findings import Edit, Finding, Severity, Unreadable, at
+from bema.packages.nodes import Mapping, Node, Scalar, Sequence, Source
+
+# what YAML calls printable; a reader that meets another character gives up
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CORE = "tag:yaml.org,2002:"
+_CORE_TAGS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))
+
+
+def yaml_module(needed_for: str = "YAML documents") -> Any:
+    try:
+        return importlib.import_module("yaml")
+    except ModuleNotFoundError as missing:
+        raise Refused(
+            f"{needed_for} need PyYAML, which is not installed",
+            code="missing_extra",
+            fix="Install the extra: `pip install 'bema[packages]'`. JSON documents need nothing.",
+            extra="packages",
+        ) from missing
+
+
+def parse_yaml(source: Source) -> Node | None:
+    """The root node of the only document; None where there is none."""
+    bad = _UNPRINTABLE.search(source.text)
+    if bad:
+        raise _stop(source, "yaml-syntax", bad.start(), f"control characters are not allowed: {bad.group()!r}")
+    yaml = yaml_module()
+    parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(source.text)
+    try:
+        return _Composer(source, yaml.events).compose(parser)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        context = f", {error.context}" if error.context else ""
+        raise _stop(source, "yaml-syntax", mark.index if mark else 0, f"{error.problem}{context}") from error
+    finally:
+        parser.dispose()
+
+
+def _stop(
+    source: Source, rule: str, start: int, message: str, fix: str = "", edits: tuple[Edit, ...] = ()
+) -> Unreadable:
+    found: Finding = at(source, rule, Severity.ERROR, (), start, message, fix, edits)
+    return Unreadable(found, source.name)
+
+
+class _Open:
+    """A collection that is not closed yet: `key` waits for its value, `size` counts nodes with aliases written out."""
+
+    __slots__ = ("anchor", "key", "node", "size")
+
+    def __init__(self, node: Sequence | Mapping, anchor: str | None) -> None:
+        self.node = node
+        self.anchor = anchor
+        self.key: Node | None = None
+        self.size = 1
+
+
+class _Composer:
+    def __init__(self, source: Source, events: Any) -> None:
+        self.source = source
+        self.events = events
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Node, int | None]] = {}  # with the size; None while it is still open
+        self.root: Node | None = None
+        self.documents = 0
+        self.nodes = 0
+        self.most_nodes = int(limit("package_nodes"))
+        self.most_depth = int(limit("package_depth"))
+
+    def compose(self, parser: Any) -> Node | None:
+        scalar, alias = self.events.ScalarEvent, self.events.AliasEvent
+        starts = (self.events.SequenceStartEvent, self.events.MappingStartEvent)
+        ends = (self.events.SequenceEndEvent, self.events.MappingEndEvent)
+        get_event = parser.get_event
+        while True:
+            event = get_event()
+            kind = type(event)
+            if kind is scalar:
+                self._scalar(event)
+            elif kind in starts:
+                self._open(event, kind is starts[1])
+            elif kind in ends:
+                self._close(event)
+            elif kind is alias:
+                self._alias(event)
+            elif kind is self.events.DocumentStartEvent:
+                self._document(event, get_event)
+            elif kind is self.events.StreamEndEvent:
+                return self.root
+
+    def _document(self, event: Any, get_event: Any) -> None:
+        self.documents += 1
+        if self.documents == 1:
+            return
+        start = event.start_mark.index
+        rest = self.source.text[event.end_mark.index :]
+        if rest.strip():
+            raise _stop(
+                self.source,
+                "several-documents",
+                start,
+                "more than one document in one file",
+                "Write one document per file.",
+            )
+        edits = (Edit(start, len(self.source.text), ""),)
+        raise _stop(
+            self.source, "trailing-marker", start, "a trailing `---` opens a second document", "Remove it.", edits
+        )
+
+    def _count(self, event: Any, tag: str | None) -> None:
+        self.nodes += 1
+        if self.nodes > self.most_nodes:
+            self._too_many(event)
+        if tag is not None and tag not in _CORE_TAGS:
+            raise _stop(
+                self.source, "yaml-tag", event.start_mark.index, f"the tag {tag!r} is not allowed", "Remove the tag."
+            )
+
+    def _too_many(self, event: Any) -> None:
+        raise _stop(
+            self.source,
+            "too-many-nodes",
+            event.start_mark.index,
+            f"more than {self.most_nodes} values, aliases written out",
+            "Split the package.",
+        )
+
+    def _scalar(self, event: Any) -> None:
+        tag = event.tag
+        self._count(event, tag)
+        node = Scalar(event.value, event.style or "", event.start_mark.index, event.end_mark.index, tag)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (node, 1)
+        self._place(node, 1)
+
+    def _open(self, event: Any, mapping: bool) -> None:
+        self._count(event, event.tag)
+        start = event.start_mark.index
+        if len(self.stack) >= self.most_depth:
+            raise _stop(self.source, "too-deep", start, f"more than {self.most_depth} levels deep")
+        node: Sequence | Mapping = Mapping(start, bool(event.flow_style)) if mapping else Sequence(start)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (node, None)
+        self.stack.append(_Open(node, event.anchor))
+
+    def _close(self, event: Any) -> None:
+        closed = self.stack.pop()
+        closed.node.end = event.end_mark.index
+        if closed.anchor is not None:
+            self.anchors[closed.anchor] = (closed.node, closed.size)
+        self._place(closed.node, closed.size)
+
+    def _alias(self, event: Any) -> None:
+        if event.anchor not in self.anchors:
+            raise _stop(self.source, "yaml-syntax", event.start_mark.index, f"unknown anchor {event.anchor!r}")
+        node, size = self.anchors[event.anchor]
+        if size is None:
+            raise _stop(self.source, "alias-cycle", event.start_mark.index, f"*{event.anchor} contains itself")
+        self._place(node, size)
+        if self.stack and self.stack[-1].size > self.most_nodes:
+            self._too_many(event)
+
+    def _place(self, node: Node, size: int) -> None:
+        if not self.stack:
+            self.root = node
+            return
+        top = self.stack[-1]
+        top.size += size
+        if isinstance(top.node, Sequence):
+            top.node.items.append(node)
+        elif top.key is None:
+            top.key = node
+        else:
+            top.node.pairs.append((top.key, node))
+            top.key = None
