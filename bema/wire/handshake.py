@@ -100,6 +100,8 @@ class Announce(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="op",
     protocol: int | None = None
     features: list[str] | None = None
     kind: Kind | None = None
+    namespace: str | None = None  # the address of a service, where it differs from what the launcher assumed
+    name: str | None = None
     addresses: dict[str, list[str]] | None = None
     operations: list[EndpointInfo] | None = None
     phases: dict[str, int] | None = None

@@ -1,0 +1,241 @@
+"""DistributedRuntime: a process's hold on discovery and transports, and the names things are reached by.
+
+One per event loop; any number per process. `namespace().component().endpoint()` and `endpoint("ns.comp.ep")` are the same
+place. Nothing is opened before it is used, and `close()` releases all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from bema.core.errors import BadDeclaration, Refused
+from bema.core.limits import limit
+from bema.core.naming import Address, check_endpoint, check_name
+from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.runtime import signatures
+from bema.runtime.adapt import handler_of
+from bema.runtime.bridge import Bridge
+from bema.runtime.discovery import Discovery, View
+from bema.runtime.flock import FlockDiscovery
+from bema.runtime.handles import EndpointClient, Options, ServiceHandle
+from bema.runtime.hosting import Hosted, Hosting, Standing
+from bema.runtime.pool import Pool
+
+T = TypeVar("T")
+
+
+class DistributedRuntime:
+    """Serves endpoints and calls them. `discovery` is where instances meet; the default is the user's folder."""
+
+    def __init__(
+        self,
+        discovery: Discovery | None = None,
+        *,
+        standing: Standing | None = None,
+        twin_of: DistributedRuntime | None = None,
+    ) -> None:
+        self.discovery: Discovery = FlockDiscovery() if discovery is None else discovery
+        self.hosting = Hosting(self.discovery, standing or Standing())
+        self.stopping = asyncio.Event()
+        self._pool: Pool | None = None
+        self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
+        self._handles: dict[tuple[type, Options], Any] = {}
+        self._bridge: Bridge | None = None
+        self._twin_of = twin_of
+
+    def namespace(self, name: str) -> Namespace:
+        return Namespace(self, check_name(name, "namespace"))
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The endpoint at `namespace.component.endpoint`."""
+        found = Address.parse(address)
+        return self.namespace(found.namespace).component(found.component).endpoint(found.endpoint)
+
+    def client(self, service: Callable[..., T], **options: Any) -> T:
+        """A typed handle of a service: its endpoints are called like its methods, one handle per set of options.
+
+        An `async def` is awaited, a generator is iterated with `async for`. Options: timeout, metadata, instance, pick,
+        wait.
+        """
+        key = (cast("type", service), Options(**options))
+        try:
+            return cast("T", self._handles[key])
+        except (KeyError, TypeError):  # a dict of metadata makes no key
+            handle = ServiceHandle(self, spec_of(service), key[1])
+        if key[1].metadata is None:
+            self._handles[key] = handle
+        return cast("T", handle)
+
+    async def view(self, namespace: str, component: str) -> View:
+        """The instances of a component, kept current until the runtime is closed."""
+        key = (namespace, component)
+        if key not in self._views:
+            opening = asyncio.ensure_future(self.discovery.view(namespace, component))
+            self._views[key] = opening
+            opening.add_done_callback(lambda done: self._viewed(key, done))
+        return await asyncio.shield(self._views[key])
+
+    def _viewed(self, key: tuple[str, str], done: asyncio.Task[View]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._views.pop(key, None)
+
+    @property
+    def pool(self) -> Pool:
+        if self._pool is None:
+            self._pool = Pool()
+        return self._pool
+
+    def own_instance(self, namespace: str, component: str) -> int | None:
+        """The id that this process has as an instance of the component, if it serves that: its clients skip it."""
+        if self._twin_of is not None:
+            return self._twin_of.own_instance(namespace, component)
+        hosted = self.hosting.find(namespace, component)
+        return None if hosted is None else hosted.instance_id
+
+    def stop(self) -> None:
+        """Ask whatever serves here to drain and end."""
+        self.stopping.set()
+
+    async def drain(self, grace: float | None = None) -> bool:
+        """Leave discovery, refuse new calls, finish running ones within `grace` seconds."""
+        return await self.hosting.drain(float(limit("drain")) if grace is None else grace)
+
+    async def close(self) -> None:
+        """Release what is held: records, listeners, connections, views. Safe to call twice."""
+        self.stopping.set()
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None:
+            await asyncio.to_thread(bridge.close)
+        await self.hosting.close()
+        if self._pool is not None:
+            await self._pool.close()
+        views, self._views = self._views, {}
+        for view in await asyncio.gather(*views.values(), return_exceptions=True):
+            if not isinstance(view, BaseException):
+                await view.close()
+        self._handles.clear()
+
+    async def __aenter__(self) -> DistributedRuntime:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def bridge(self) -> Bridge:
+        """The way in for code that cannot await; made when first needed."""
+        if self._bridge is None:
+            self._bridge = Bridge(self)
+        return self._bridge
+
+    def twin(self) -> DistributedRuntime:
+        """A runtime for another event loop that meets the same instances, and skips the same of its own."""
+        reopened = getattr(self.discovery, "reopened", None)
+        if reopened is None:
+            raise Refused(
+                f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
+                fix="Use `async for` or `await`.",
+            )
+        return DistributedRuntime(reopened(), twin_of=self)
+
+
+class Namespace:
+    def __init__(self, runtime: DistributedRuntime, name: str) -> None:
+        self.runtime = runtime
+        self.name = name
+
+    def component(self, name: str) -> Component:
+        return Component(self, check_name(name, "component"))
+
+    def __repr__(self) -> str:
+        return f"<namespace {self.name}>"
+
+
+class Component:
+    """Where a service's instances are found."""
+
+    def __init__(self, namespace: Namespace, name: str) -> None:
+        self.runtime = namespace.runtime
+        self.namespace = namespace
+        self.name = name
+
+    @property
+    def address(self) -> str:
+        return f"{self.namespace.name}.{self.name}"
+
+    @property
+    def hosted(self) -> Hosted:
+        return self.runtime.hosting.component(self.namespace.name, self.name)
+
+    async def create_service(self) -> None:
+        """Take the component as ours to serve. It is listed once an endpoint is served."""
+        self.hosted  # noqa: B018 - the instance id is taken here
+
+    def endpoint(self, name: str) -> Endpoint:
+        return Endpoint(self, check_endpoint(name))
+
+    async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
+        """Answer calls to one more endpoint; `show` tells of it."""
+        await self.runtime.hosting.add(self.hosted, spec, handler_of(function, spec))
+
+    async def show(self) -> None:
+        """Tell discovery what is served here."""
+        await self.runtime.hosting.show(self.hosted)
+
+    def __repr__(self) -> str:
+        return f"<component {self.address}>"
+
+
+class Endpoint:
+    def __init__(self, component: Component, name: str) -> None:
+        self.runtime = component.runtime
+        self.component = component
+        self.name = name
+
+    @property
+    def address(self) -> Address:
+        return Address(self.component.namespace.name, self.component.name, self.name)
+
+    def client(self, **options: Any) -> EndpointClient:
+        """The client of this endpoint; it may be awaited until an instance is there. Options as of `runtime.client`."""
+        return EndpointClient(self.runtime, self.address, options=Options(**options))
+
+    async def serve_endpoint(
+        self, handler: Callable[..., Any], *, graceful_shutdown: bool = True, idempotent: bool = False
+    ) -> None:
+        """Serve `handler` here until the runtime is asked to stop, then drain.
+
+        `handler` is any function or bound method; its signature says what it takes and whether it streams.
+        """
+        signatures.check(handler, self.name, method=False)
+        spec = signatures.read(handler, self.name, method=False, idempotent=idempotent)
+        await self.component.add(spec, handler)
+        try:
+            await self.component.show()
+            await self.runtime.stopping.wait()
+            await self.runtime.drain(None if graceful_shutdown else 0.0)
+        except asyncio.CancelledError:
+            await self.runtime.hosting.remove(self.component.hosted, self.name)
+            raise
+
+    def __repr__(self) -> str:
+        return f"<endpoint {self.address}>"
+
+
+def spec_of(service: Callable[..., Any]) -> ServiceSpec:
+    """The spec of a decorated class, or `BadDeclaration`."""
+    read = getattr(service, "__bema_spec__", None)
+    if read is None:
+        raise BadDeclaration(
+            f"{getattr(service, '__qualname__', service)} is not a service: decorate it with @service(...)"
+        )
+    return cast("ServiceSpec", read())
+
+
+def connect(discovery: Discovery | None = None) -> DistributedRuntime:
+    """A runtime for calling: `async with bema.connect() as runtime: ...`."""
+    return DistributedRuntime(discovery)

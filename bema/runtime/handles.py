@@ -1,0 +1,217 @@
+"""What a caller holds: the client of one endpoint, the typed handle of a service, and the answer to a call.
+
+Law: calling gives an `Answer` and sends nothing; what is then done with it decides how it is asked for. Awaited, it is
+one value; iterated with `async for`, a stream; iterated with `for`, the same stream by way of another thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bema.core.errors import Invalid, Unavailable
+from bema.core.instance import EndpointInfo, Instance
+from bema.core.naming import Address
+from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.runtime import bridge
+from bema.runtime.client import Client
+
+if TYPE_CHECKING:
+    from bema.runtime.distributed import DistributedRuntime
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How calls are made. `instance` names the one to call, `wait` is how long to wait for one to appear."""
+
+    timeout: float | None = None
+    metadata: Mapping[str, str] | None = None
+    instance: int | None = None
+    pick: str = "round_robin"
+    wait: float = 0.0
+
+
+class Answer:
+    """What a call gives: await it for one value, iterate it for a stream."""
+
+    __slots__ = ("_arguments", "_client", "_keywords")
+
+    def __init__(self, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self._client = client
+        self._arguments = arguments
+        self._keywords = keywords
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._client.ask(self._arguments, self._keywords).__await__()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._client.follow(self._arguments, self._keywords)
+
+    def __iter__(self) -> Iterator[Any]:
+        return bridge.iterate(self._client, self._arguments, self._keywords)
+
+    def result(self) -> Any:
+        """The one value, for code that does not run in an event loop."""
+        return bridge.result(self._client, self._arguments, self._keywords)
+
+
+class EndpointClient:
+    """Calls one endpoint, wherever its instances are.
+
+    It is called itself, or by its endpoint's name: `client(request)` and `client.generate(request)` are the same.
+    Awaiting it waits until an instance is there.
+    """
+
+    def __init__(
+        self,
+        runtime: DistributedRuntime,
+        address: Address,
+        spec: EndpointSpec | None = None,
+        options: Options = Options(),  # noqa: B008 - frozen
+    ) -> None:
+        self.runtime = runtime
+        self.address = address
+        self.options = options
+        self._spec = spec
+        self._names = None if spec is None else tuple(parameter.name for parameter in spec.parameters)
+        self._calls = Client(
+            runtime.pool,
+            lambda: runtime.view(address.namespace, address.component),
+            address.route,
+            spec,
+            pick=options.pick,
+            skip=runtime.own_instance(address.namespace, address.component),
+            wait=options.wait,
+        )
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Answer:
+        return Answer(self, arguments, keywords)
+
+    def __getattr__(self, name: str) -> EndpointClient:
+        if "address" in self.__dict__ and name == self.address.endpoint:
+            return self
+        raise AttributeError(f"the client of {self.address} answers to {self.address.endpoint!r}, not to {name!r}")
+
+    def __await__(self) -> Generator[Any, None, EndpointClient]:
+        yield from self._calls.ready().__await__()
+        return self
+
+    def __repr__(self) -> str:
+        return f"<client of {self.address}>"
+
+    def using(self, **options: Any) -> EndpointClient:
+        """The same client with other options: timeout, metadata, instance, pick, wait."""
+        return self.again(self.runtime, msgspec.structs.replace(self.options, **options))
+
+    def again(self, runtime: DistributedRuntime, options: Options) -> EndpointClient:
+        return EndpointClient(runtime, self.address, self._spec, options)
+
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances that a call could go to now."""
+        return self._calls.instances()
+
+    def instance_ids(self) -> list[int]:
+        return [instance.id for instance in self.instances()]
+
+    async def wait_for_instances(self, count: int = 1, timeout: float | None = None) -> list[int]:
+        """Wait until at least `count` instances are there; `Unavailable` when the time runs out first."""
+        await self._calls.ready(timeout, count=count)
+        return self.instance_ids()
+
+    async def ask(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """One answer."""
+        bound, requests = await self._bind(arguments, keywords)
+        options = self.options
+        return await self._calls.unary(
+            bound,
+            timeout=options.timeout,
+            metadata=None if options.metadata is None else dict(options.metadata),
+            instance=options.instance,
+            requests=requests,
+        )
+
+    async def follow(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> AsyncIterator[Any]:
+        """A stream of answers."""
+        bound, requests = await self._bind(arguments, keywords)
+        options = self.options
+        stream = self._calls.stream(
+            bound,
+            timeout=options.timeout,
+            metadata=None if options.metadata is None else dict(options.metadata),
+            instance=options.instance,
+            requests=requests,
+        )
+        async with stream:
+            async for answer in stream:
+                yield answer
+
+    async def _bind(
+        self, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[dict[str, Any], AsyncIterable[Any] | None]:
+        """Arguments by name, and the outgoing stream apart."""
+        spec = self._spec
+        requests = None
+        if spec is None or spec.incoming is not None:
+            arguments, keywords, requests = _take_stream(arguments, keywords)
+        if not arguments:
+            return keywords, requests
+        names = self._names if self._names is not None else await self._told_names()
+        if len(arguments) > len(names):
+            raise Invalid(f"{self.address} takes {len(names)} arguments ({', '.join(names)}), not {len(arguments)}")
+        bound = dict(zip(names, arguments, strict=False))
+        if twice := bound.keys() & keywords.keys():
+            raise Invalid(f"{self.address} was given {', '.join(sorted(twice))} twice")
+        return {**bound, **keywords}, requests
+
+    async def _told_names(self) -> tuple[str, ...]:
+        """The parameter names as the instances tell them."""
+        told = (await self.told()).parameters
+        if told is None:
+            raise Invalid(f"{self.address} does not tell its parameters: pass arguments by name")
+        return told
+
+    async def told(self) -> EndpointInfo:
+        """What the instances say of this endpoint; `Unavailable` where none is there."""
+        view = await self.runtime.view(self.address.namespace, self.address.component)
+        if not self._calls.instances() and self.options.wait > 0:
+            await self._calls.ready(self.options.wait)
+        for instance in (*self._calls.instances(), *view.instances()):
+            for info in instance.endpoints:
+                if info.name == self.address.endpoint:
+                    return info
+        raise Unavailable(f"no instance of {self.address.route} is there")
+
+
+class ServiceHandle:
+    """A service as its callers see it: every endpoint is a client under its method's name."""
+
+    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, options: Options) -> None:
+        self.__dict__["_about"] = (runtime, spec, options)
+
+    def __getattr__(self, name: str) -> EndpointClient:
+        runtime, spec, options = self.__dict__["_about"]
+        for endpoint in spec.endpoints:
+            if name == (endpoint.attribute or endpoint.name):
+                client = EndpointClient(runtime, Address(spec.namespace, spec.name, endpoint.name), endpoint, options)
+                self.__dict__[name] = client
+                return client
+        raise AttributeError(f"{spec.address} has no endpoint {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return [endpoint.attribute or endpoint.name for endpoint in self.__dict__["_about"][1].endpoints]
+
+    def __repr__(self) -> str:
+        return f"<handle of {self.__dict__['_about'][1].address}>"
+
+
+def _take_stream(
+    arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], AsyncIterable[Any] | None]:
+    streams = [value for value in (*arguments, *keywords.values()) if hasattr(value, "__aiter__")]
+    if not streams:
+        return arguments, keywords, None
+    if len(streams) > 1:
+        raise Invalid("one stream can travel with a call, not two")
+    left = {name: value for name, value in keywords.items() if value is not streams[0]}
+    return tuple(value for value in arguments if value is not streams[0]), left, streams[0]

@@ -1,0 +1,197 @@
+"""What this process serves: its components, their records and leases, and the addresses they are reached at.
+
+Law: listen, then serve, then show; at the end refuse, finish, take away. A record is never shown for what cannot be
+called yet, and one process has one server however many components it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from bema.core.call import Handler
+from bema.core.clock import Clock, SystemClock
+from bema.core.errors import Conflict
+from bema.core.instance import EndpointInfo, Instance, State
+from bema.core.limits import limit
+from bema.core.naming import new_instance_id, show_instance_id
+from bema.core.paths import socket_dir
+from bema.core.spec import EndpointSpec
+from bema.runtime import records
+from bema.runtime.discovery import Discovery, Lease
+from bema.runtime.processes import process_start
+from bema.runtime.server import Server
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a launcher told this process about itself; nothing of it when it was started by hand."""
+
+    instance: int | None = None
+    deployment: str = ""
+    version: str = ""
+    token: str = ""
+    listen_fd: int | None = None
+    listen: str = ""
+    registers: bool = True  # False: the launcher writes the record
+
+
+class Hosted:
+    """One component as this process serves it: one instance, whose endpoints may grow."""
+
+    def __init__(self, namespace: str, component: str, instance_id: int) -> None:
+        self.namespace = namespace
+        self.component = component
+        self.instance_id = instance_id
+        self.endpoints: dict[str, EndpointInfo] = {}
+        self.lease: Lease | None = None
+        self.since = 0
+        self.data: dict[str, Any] = {}
+
+    def route(self, endpoint: str) -> str:
+        return f"{self.namespace}.{self.component}.{endpoint}"
+
+
+class Hosting:
+    """The serving half of a runtime."""
+
+    def __init__(self, discovery: Discovery, standing: Standing, clock: Clock | None = None) -> None:
+        self.standing = standing
+        self.addresses: tuple[str, ...] = ()
+        self.state = State.STARTING
+        self.shown: list[Callable[[Hosted], None]] = []  # called when a component is shown, and when it changed
+        self._draining: asyncio.Task[bool] | None = None
+        self._discovery = discovery
+        self._clock = clock or SystemClock()
+        self._hosted: dict[tuple[str, str], Hosted] = {}
+        self._server: Server | None = None
+        self._token = standing.token or secrets.token_hex(16)
+
+    def component(self, namespace: str, component: str) -> Hosted:
+        """The component as it is or will be served here, claimed now: its instance id is known before it serves."""
+        key = (namespace, component)
+        if key not in self._hosted:
+            given = self.standing.instance if not self._hosted else None
+            self._hosted[key] = Hosted(namespace, component, new_instance_id() if given is None else given)
+        return self._hosted[key]
+
+    def find(self, namespace: str, component: str) -> Hosted | None:
+        return self._hosted.get((namespace, component))
+
+    async def add(self, hosted: Hosted, spec: EndpointSpec, handler: Handler) -> None:
+        """Answer calls to one more endpoint; the record does not tell of it before `show`."""
+        if spec.name in hosted.endpoints:
+            raise Conflict(f"{hosted.route(spec.name)} is served already", code="already_served")
+        server = await self._listening(hosted)
+        server.add(hosted.route(spec.name), handler, spec)
+        hosted.endpoints[spec.name] = info_of(spec)
+
+    async def remove(self, hosted: Hosted, endpoint: str) -> None:
+        """Tell nobody of it any more, then stop answering."""
+        if hosted.endpoints.pop(endpoint, None) is not None:
+            await self.show(hosted)
+            if self._server is not None:
+                self._server.remove(hosted.route(endpoint))
+
+    async def show(self, hosted: Hosted) -> None:
+        """Write the component's record as it is now."""
+        if self.state is State.STARTING:
+            self.state = State.SERVING
+        hosted.since = hosted.since or self._clock.now()
+        if self.standing.registers:
+            if hosted.lease is not None:
+                await hosted.lease.update(self.record(hosted))
+            elif hosted.endpoints:
+                hosted.lease = await self._discovery.register(self.record(hosted))
+        for shown in tuple(self.shown):
+            shown(hosted)
+
+    def record(self, hosted: Hosted) -> Instance:
+        return Instance(
+            id=hosted.instance_id,
+            namespace=hosted.namespace,
+            component=hosted.component,
+            endpoints=tuple(hosted.endpoints.values()),
+            addresses={"rpc": self.addresses},
+            state=self.state,
+            deployment=self.standing.deployment,
+            version=self.standing.version,
+            pid=os.getpid(),
+            process_start=process_start(os.getpid()) or 0,
+            host=socket.gethostname(),
+            token=self._token,
+            since=hosted.since,
+            data=hosted.data,
+        )
+
+    async def drain(self, grace: float = float(limit("drain"))) -> bool:
+        """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain(grace))
+        return await asyncio.shield(self._draining)
+
+    async def _drain(self, grace: float) -> bool:
+        if self.state is State.SERVING:
+            self.state = State.DRAINING
+            for hosted in self._hosted.values():
+                if hosted.lease is not None:
+                    await hosted.lease.update(self.record(hosted))
+        finished = True if self._server is None else await self._server.drain(grace)
+        await self._release()
+        return finished
+
+    async def close(self) -> None:
+        """Let go of everything at once. Safe to call twice."""
+        self.state = State.GONE
+        await self._release()
+        if self._server is not None:
+            await self._server.close()
+
+    async def _release(self) -> None:
+        for hosted in self._hosted.values():
+            lease, hosted.lease = hosted.lease, None
+            if lease is not None:
+                await lease.release()
+
+    async def _listening(self, hosted: Hosted) -> Server:
+        if self._server is None:
+            server = Server(self._token, name=f"{hosted.namespace}.{hosted.component}")
+            self.addresses = tuple([await server.listen(where) for where in self._places(hosted)])
+            self._server = server
+        return self._server
+
+    def _places(self, hosted: Hosted) -> list[str | socket.socket]:
+        if self.standing.listen_fd is not None:
+            return [socket.socket(fileno=self.standing.listen_fd)]
+        if self.standing.listen:
+            return [self.standing.listen]
+        if not hasattr(socket, "AF_UNIX"):
+            return ["tcp:127.0.0.1:0"]
+        folder = socket_dir()
+        records.prepare(folder)
+        return [f"unix:{folder / show_instance_id(hosted.instance_id)}.sock", "tcp:127.0.0.1:0"]
+
+
+def info_of(spec: EndpointSpec) -> EndpointInfo:
+    """What a caller without the class must know, kept small."""
+    only = spec.parameters[0].type if len(spec.parameters) == 1 else None
+    return EndpointInfo(
+        name=spec.name,
+        shape=spec.shape,
+        idempotent=spec.idempotent,
+        parameters=tuple(parameter.name for parameter in spec.parameters),
+        fields=_fields(only),
+    )
+
+
+def _fields(kind: Any) -> tuple[str, ...] | None:
+    """The field names of a struct, dataclass or model, as they travel; None for everything else."""
+    for attribute in ("__struct_encode_fields__", "__dataclass_fields__", "model_fields"):
+        if isinstance(kind, type) and (fields := getattr(kind, attribute, None)) is not None:
+            return tuple(fields)
+    return None

@@ -1,0 +1,85 @@
+"""Context: what a constructor may ask for, and the asking: by name or by type, never by a global."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from typing import Any, TypeVar
+
+from bema.core.errors import BadDeclaration
+from bema.core.spec import ServiceSpec
+from bema.runtime.distributed import Component, DistributedRuntime, Endpoint
+from bema.sdk.depends import Depends, bind, constructing
+from bema.wire.handshake import Init
+
+T = TypeVar("T")
+
+# names under which the context is passed where a parameter has no annotation
+_NAMES = ("context", "dynamo_context")
+
+
+class Context:
+    """The process as its service sees it: the runtime, the place it is served at, what the launcher said."""
+
+    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, init: Init) -> None:
+        self.runtime = runtime
+        self.spec = spec
+        self.init = init
+        self.namespace = spec.namespace
+        self.name = spec.name
+        self.component: Component = runtime.namespace(spec.namespace).component(spec.name)
+        self.endpoints: list[Endpoint] = [self.component.endpoint(endpoint.name) for endpoint in spec.endpoints]
+
+    @property
+    def instance_id(self) -> int:
+        return self.component.hosted.instance_id
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the launcher configured for this process."""
+        return self.init.settings or {}
+
+    def construct(self, cls: type[T]) -> T:
+        """Make the service; `BadDeclaration` names a parameter that nothing can be passed for."""
+        with constructing(self.runtime):
+            service = cls(**self.arguments(cls, skip=1))
+        bind(service, self.runtime)
+        return service
+
+    def arguments(self, function: Any, *, skip: int = 0) -> dict[str, Any]:
+        """What `function` asks for, by name or by type."""
+        target = inspect.getattr_static(function, "__init__") if isinstance(function, type) else function
+        if target is object.__init__:
+            return {}
+        hints = _hints(target)
+        found: dict[str, Any] = {}
+        for parameter in list(inspect.signature(target).parameters.values())[skip:]:
+            if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                continue
+            if isinstance(parameter.default, Depends):
+                found[parameter.name] = parameter.default.of(self.runtime)
+            elif (given := self._offered(parameter, hints.get(parameter.name))) is not None:
+                found[parameter.name] = given
+            elif parameter.default is inspect.Parameter.empty:
+                raise BadDeclaration(
+                    f"{target.__qualname__} asks for {parameter.name!r}, which nothing can be passed for: it can ask for"
+                    " Context, DistributedRuntime, Component, Init (by type), context or runtime (by name), and for"
+                    " other services with depends()"
+                )
+        return found
+
+    def _offered(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        by_type = {Context: self, DistributedRuntime: self.runtime, Component: self.component, Init: self.init}
+        for arm in (annotation, *typing.get_args(annotation)):
+            if isinstance(arm, type) and arm in by_type:
+                return by_type[arm]
+        if annotation is None and parameter.name in _NAMES:
+            return self
+        return self.runtime if annotation is None and parameter.name == "runtime" else None
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise BadDeclaration(f"{function.__qualname__}: an annotation cannot be resolved: {error}") from error

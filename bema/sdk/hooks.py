@@ -1,0 +1,164 @@
+"""What a class says with its marks, read once into a `ServiceSpec`.
+
+Law: a mark belongs to the attribute's name. Base classes are read first, each in order of definition; a subclass that
+overrides a marked method without marking it again keeps the mark, and one that sets the name to None takes it away.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from bema.core.errors import BadDeclaration
+from bema.core.spec import EndpointSpec, Hooks, ServiceSpec
+from bema.runtime import signatures
+
+Kind = Literal["endpoint", "init", "shutdown", "entrypoint", "liveness", "readiness"]
+MARK = "__bema_mark__"
+SERVICE = "__bema_service__"
+_SPEC = "__bema_spec_read__"
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What a decorator leaves on a method."""
+
+    kind: Kind
+    name: str = ""
+    idempotent: bool = False
+    facts: dict[str, Any] = {}
+
+
+class ServiceMark(msgspec.Struct, frozen=True):
+    """What `@service` leaves on a class."""
+
+    name: str
+    namespace: str
+    abstract: bool = False
+    facts: dict[str, Any] = {}
+
+
+def mark(function: Any, what: Mark) -> None:
+    if getattr(function, MARK, None) is not None:
+        raise BadDeclaration(f"{_show(function)} is marked twice: @{function.__bema_mark__.kind} and @{what.kind}")
+    setattr(function, MARK, what)
+
+
+def mark_of(cls: type) -> ServiceMark:
+    """What the nearest `@service` said, or `BadDeclaration`."""
+    found = getattr(cls, SERVICE, None)
+    if not isinstance(found, ServiceMark):
+        raise BadDeclaration(f"{_show(cls)} is not a service: decorate the class with @service(...)")
+    return found
+
+
+def marks_of(cls: type) -> dict[str, Mark]:
+    """Attribute name to mark, in the order of the law above; duplicates of an endpoint's name are refused."""
+    found: dict[str, Mark] = {}
+    for base in reversed(cls.__mro__):
+        for attribute, value in vars(base).items():
+            said = getattr(value, MARK, None)
+            if isinstance(said, Mark):
+                found[attribute] = said
+            elif value is None:
+                found.pop(attribute, None)
+    _refuse_duplicates(cls, found)
+    return found
+
+
+def check(cls: type) -> None:
+    """Refuse what is wrong without looking at annotations; runs when the class is decorated."""
+    marks = marks_of(cls)
+    for attribute, said in marks.items():
+        function = inspect.getattr_static(cls, attribute)
+        if not inspect.isfunction(inspect.unwrap(function)):
+            raise BadDeclaration(f"{_show(cls)}.{attribute} is marked @{said.kind} but is not a method")
+        if said.kind == "endpoint":
+            signatures.check(function, said.name or attribute, method=True)
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing and not mark_of(cls).abstract:
+        raise BadDeclaration(
+            f"{_show(cls)} does not define {', '.join(missing)}",
+            fix="Define what is missing, or declare it with @service(abstract=True).",
+        )
+
+
+def spec_of(cls: type) -> ServiceSpec:
+    """The spec of a decorated class; its annotations are resolved at the first look."""
+    known = vars(cls).get(_SPEC)
+    if isinstance(known, ServiceSpec):
+        return known
+    said = mark_of(cls)
+    marks = marks_of(cls)
+    spec = ServiceSpec(
+        name=said.name,
+        namespace=said.namespace,
+        doc=inspect.getdoc(cls) or "",
+        endpoints=tuple(_endpoints(cls, marks)),
+        hooks=_hooks(cls, marks),
+        abstract=said.abstract,
+        facts=said.facts,
+    )
+    setattr(cls, _SPEC, spec)
+    return spec
+
+
+def _endpoints(cls: type, marks: dict[str, Mark]) -> Iterator[EndpointSpec]:
+    for attribute, said in marks.items():
+        if said.kind != "endpoint":
+            continue
+        function = inspect.getattr_static(cls, attribute)
+        spec = signatures.read(
+            function,
+            said.name or attribute,
+            method=True,
+            declared=getattr(function, "__isabstractmethod__", False) or mark_of(cls).abstract,
+            idempotent=said.idempotent,
+        )
+        promised = _promised(cls, attribute)
+        if promised is not None and promised.shape is not spec.shape:
+            raise BadDeclaration(
+                f"{_show(cls)}.{attribute} is {spec.shape.value}, but the service it implements declares it"
+                f" {promised.shape.value}"
+            )
+        yield msgspec.structs.replace(spec, attribute=attribute, facts={**spec.facts, **said.facts})
+
+
+def _promised(cls: type, attribute: str) -> EndpointSpec | None:
+    """The endpoint as the nearest decorated base class declares it."""
+    for base in cls.__mro__[1:]:
+        if SERVICE in vars(base):
+            return next((e for e in spec_of(base).endpoints if e.attribute == attribute), None)
+    return None
+
+
+def _hooks(cls: type, marks: dict[str, Mark]) -> Hooks:
+    def of(kind: Kind) -> tuple[str, ...]:
+        return tuple(attribute for attribute, said in marks.items() if said.kind == kind)
+
+    return Hooks(
+        init=of("init"),
+        shutdown=of("shutdown"),
+        entrypoint=next(iter(reversed(of("entrypoint"))), None),
+        liveness=of("liveness"),
+        readiness=of("readiness"),
+    )
+
+
+def _refuse_duplicates(cls: type, marks: dict[str, Mark]) -> None:
+    names: dict[str, str] = {}
+    for attribute, said in marks.items():
+        if said.kind == "endpoint":
+            name = said.name or attribute
+            if name in names:
+                raise BadDeclaration(f"{_show(cls)} has two endpoints {name!r}: {names[name]} and {attribute}")
+            names[name] = attribute
+    own = [a for a, said in marks.items() if said.kind == "entrypoint" and a in vars(cls)]
+    if len(own) > 1:
+        raise BadDeclaration(f"{_show(cls)} has two entrypoints: {own[0]} and {own[1]}")
+
+
+def _show(thing: Callable[..., Any] | type) -> str:
+    return getattr(thing, "__qualname__", None) or repr(thing)

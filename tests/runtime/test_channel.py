@@ -1,0 +1,156 @@
+"""The inside end of the module channel, spoken to over a real socket pair."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from bema.core.errors import ProtocolError, Refused
+from bema.core.instance import State
+from bema.runtime import channel as channels
+from bema.runtime.channel import Channel
+from bema.wire.handshake import Announce, Init, Stop, encode
+from bema.wire.messages import Heartbeat, Secret
+
+INIT = Init(orchestrator_api="", module_id="m-1", env={}, listen="unix:/x.sock")
+ANNOUNCE = Announce(listen="unix:/x.sock", endpoints=[])
+
+
+@contextlib.asynccontextmanager
+async def a_channel(init: Init | None = None):
+    outside, inside = socket.socketpair()
+    channel = await Channel.open(inside.detach(), init)
+    reader, writer = await asyncio.open_connection(sock=outside)
+    try:
+        yield channel, reader, writer
+    finally:
+        channel.close()
+        writer.close()
+        await asyncio.sleep(0)
+
+
+def test_a_process_is_told_serves_and_is_stopped():
+    async def story():
+        async with a_channel() as (channel, reader, writer):
+            writer.write(encode(INIT))
+            assert await channel.init() == INIT
+            channel.announce(ANNOUNCE)
+            assert msgspec.json.decode(await reader.readline(), type=Announce) == ANNOUNCE
+            writer.write(encode(Stop(deadline_ms=500, reason="deploy")))
+            assert (await channel.stop).deadline_ms == 500
+            assert channel.handshake.state is State.DRAINING
+
+    asyncio.run(story())
+
+
+def test_the_end_of_the_channel_is_a_stop():
+    async def story():
+        async with a_channel(INIT) as (channel, _, writer):
+            assert await channel.init() is INIT
+            writer.close()
+            assert (await channel.stop).reason == "the launcher is gone"
+
+    asyncio.run(story())
+
+
+def test_messages_reach_whoever_asked_for_them(caplog):
+    async def story():
+        async with a_channel(INIT) as (channel, reader, writer):
+            heard: asyncio.Queue[Secret] = asyncio.Queue()
+            channel.on(Secret, heard.put_nowait)
+            writer.write(b'{"op":"dance"}\n' + encode(Secret(name="A", value="1")) + encode(Heartbeat()))
+            assert (await heard.get()).value == "1"
+            assert json.loads(await reader.readline()) == {"op": "heartbeat_ack"}
+
+    with caplog.at_level(logging.WARNING, "bema.channel"):
+        asyncio.run(story())
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("said", [b'{"op":"shutdown"}\n', b"hello\n", b"x" * 2_000_000 + b"\n"])
+def test_something_else_than_an_init_ends_the_handshake(said):
+    async def story():
+        async with a_channel() as (channel, _, writer):
+            writer.write(said)
+            with pytest.raises(ProtocolError):
+                await channel.init()
+
+    asyncio.run(story())
+
+
+def test_a_launcher_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
+    async def story():
+        async with a_channel() as (channel, _, _):
+            with pytest.raises(ProtocolError, match="no Init came"):
+                await channel.init()
+
+    monkeypatch.setattr(channels, "limit", lambda name: 0.01)
+    asyncio.run(story())
+
+
+def test_a_launcher_that_hangs_up_is_a_failed_handshake():
+    async def story():
+        async with a_channel() as (channel, _, writer):
+            writer.close()
+            with pytest.raises(ProtocolError, match="hung up"):
+                await channel.init()
+
+    asyncio.run(story())
+
+
+def test_a_process_takes_its_channel_once_and_children_do_not_get_it(monkeypatch):
+    outside, inside = socket.socketpair()
+    inside.set_inheritable(True)
+    monkeypatch.setenv(channels.VARIABLE, str(inside.fileno()))
+
+    async def story():
+        outside.sendall(encode(INIT))
+        channel = await channels.inherited()
+        assert channel is not None
+        assert (await channel.init()).module_id == "m-1"
+        assert channels.VARIABLE not in os.environ
+        assert await channels.inherited() is None
+        seen = subprocess.run(
+            [sys.executable, "-c", f"import os; os.fstat({inside.fileno()})"], close_fds=False, capture_output=True
+        )
+        assert seen.returncode != 0
+        channel.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
+    outside.close()
+    inside.detach()
+
+
+def test_what_the_runner_read_already_is_not_read_again():
+    async def story():
+        outside, inside = socket.socketpair()
+        channels.adopt(inside.detach(), msgspec.to_builtins(INIT))
+        channel = await channels.inherited()
+        assert channel is not None
+        assert await channel.init() == INIT
+        outside.sendall(encode(Stop()))
+        assert await channel.stop == Stop()
+        channel.close()
+        outside.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
+def test_a_channel_that_is_none_is_refused(monkeypatch, tmp_path):
+    async def story(value):
+        monkeypatch.setenv(channels.VARIABLE, value)
+        with pytest.raises(Refused):
+            await channels.inherited()
+
+    with open(tmp_path / "file", "w") as file:
+        asyncio.run(story(str(os.dup(file.fileno()))))
+    asyncio.run(story("first"))
