@@ -187,7 +187,8 @@ def environment_works() -> bool:
 
 
 def make_environment() -> None:
-    if importlib.util.find_spec("ensurepip") is None:
+    found = importlib.util.find_spec("ensurepip")
+    if found is None or found.origin is None:  # an empty folder of that name is a namespace package
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         stop("this Python cannot make environments: ensurepip is missing", f"sudo apt install python{version}-venv")
     say(f"making .venv with Python {sys.version.split()[0]}")

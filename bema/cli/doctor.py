@@ -76,7 +76,8 @@ def python(settings: Settings) -> Finding:
 
 
 def environments(settings: Settings) -> Finding:
-    if importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv"):
+    found = importlib.util.find_spec("ensurepip")
+    if found and found.origin:
         return Finding("venv", "ok", "this Python can make environments")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Finding("venv", "note", "ensurepip is missing", f"sudo apt install python{version}-venv")
