@@ -7,6 +7,7 @@ is not read any further), and whichever side is slow stops the other from being 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from bema.gateway.instances import Route
 from bema.gateway.upstream import Upstream
 
 __all__ = ["Exchange", "Way"]
+
+_log = logging.getLogger("bema.gateway")
 
 _PENDING = 64 * 1024
 
@@ -57,6 +60,7 @@ class Exchange:
         "_encode",
         "_pending",
         "_pending_size",
+        "_roomy",
         "_started",
         "_task",
         "_way",
@@ -92,6 +96,7 @@ class Exchange:
         self._pending_size = 0
         self._started = time.perf_counter()
         self._task: asyncio.Task[None] | None = None
+        self._roomy: asyncio.Event | None = None
 
     @property
     def trace_id(self) -> str:
@@ -133,6 +138,8 @@ class Exchange:
     def client_full(self, full: bool) -> None:
         if self.upstream is not None:
             self.upstream.pause(full)
+        elif not full and self._roomy is not None:
+            self._roomy.set()
 
     async def _reach(self) -> None:
         try:
@@ -140,13 +147,18 @@ class Exchange:
             if isinstance(reached, Upstream):
                 self._attach(reached, activity)
                 return
-            self._enter(activity)
+            self._activity = activity
+            activity.begin()
             await self._way.serve_door(self, reached)
         except BemaError as error:
             self.fail(error)
+        except Exception:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
+            _log.exception("a request to %s failed", self.to.deployment, extra={"trace_id": self.trace_id})
+            self.fail(BemaError())
 
     def _attach(self, upstream: Upstream, activity: Activity) -> None:
-        self._enter(activity)
+        self._activity = activity
+        activity.begin()
         self._task = None
         self.upstream = upstream
         raw = request_head(self.head, self.to, self.client.peer, self._way.authority, self.trace)
@@ -176,16 +188,16 @@ class Exchange:
         self.answered = self.tunnel = True
         self._count(head.status)
         framing = b"upgrade: %b\r\nconnection: upgrade\r\n" % head.ours.get(b"upgrade", self.head.upgrade)
-        self.client.write(self._head_of(head, framing) + rest)
+        self.client.write(self._shown(head, framing) + rest)
 
     def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None:
         self.answered = True
         self._count(head.status)
-        self.keep = self.complete and not self.head.closes and not self._way.draining
+        self.keeps()
         framing = self._framing(head, body)
         if not self.keep:
             framing += b"connection: close\r\n"
-        raw = self._head_of(head, framing)
+        raw = self._shown(head, framing)
         if body is not None:
             raw += self._passed(payload, body)
         self.client.write(raw)
@@ -193,9 +205,6 @@ class Exchange:
     def more(self, payload: bytes, body: Body) -> None:
         if passed := self._passed(payload, body):
             self.client.write(passed)
-
-    def tunnelled(self, data: bytes) -> None:
-        self.client.write(data)
 
     def ended(self) -> None:
         """The answer is complete; until the connection closed, where nothing else delimited it."""
@@ -225,20 +234,33 @@ class Exchange:
             self._leave()
             self.client.cut()
             return
-        self.answered = True
-        self._count(error.problem.http)
-        keep = self.complete and not self.head.closes and not self._way.draining
-        self.client.write(error_answer(error, self.trace_id, close=not keep, head=self.method == b"HEAD"))
-        self._leave()
-        self.client.done(keep)
+        close = not self.keeps()
+        self.begin_answer(
+            error_answer(error, self.trace_id, close=close, head=self.method == b"HEAD"), error.problem.http
+        )
+        self.finish()
 
-    def count(self, status: int) -> None:
+    def keeps(self) -> bool:
+        """Whether the client's connection goes on after the answer that is about to be written."""
+        self.keep = self.complete and not self.head.closes and not self._way.draining
+        return self.keep
+
+    def begin_answer(self, raw: bytes, status: int) -> None:
+        """Write the start of an answer of ours."""
+        self.answered = True
         self._count(status)
+        self.client.write(raw)
 
     def finish(self) -> None:
-        """A door has written its answer to the end."""
+        """An answer of ours is written to its end."""
         self._leave()
         self.client.done(self.keep)
+
+    async def room(self) -> None:
+        """Wait while the client does not read."""
+        while self.client.full():
+            self._roomy = asyncio.Event()
+            await self._roomy.wait()
 
     async def whole_body(self) -> bytes:
         """The request's body; the listener bounds it."""
@@ -268,12 +290,8 @@ class Exchange:
         wanted = isinstance(body, Chunked) and b"trailers" in tokens(self.head.ours.get(b"te", b""))
         return b"%b0\r\n%b\r\n" % (chunk(payload), body.trailers if wanted else b"")
 
-    def _head_of(self, head: ResponseHead, framing: bytes) -> bytes:
+    def _shown(self, head: ResponseHead, framing: bytes) -> bytes:
         return response_head(head, self.head, self.to, self._way.authority, framing, self.trace_id.encode())
-
-    def _enter(self, activity: Activity) -> None:
-        self._activity = activity
-        activity.begin()
 
     def _count(self, status: int) -> None:
         if self._activity is not None:

@@ -17,8 +17,15 @@ from bema.gateway.limits import Limits
 __all__ = ["Answering", "Pool", "Upstream"]
 
 
+class Sink(Protocol):
+    def write(self, data: bytes) -> None: ...
+
+
 class Answering(Protocol):
     """Who waits for the answer on a connection."""
+
+    @property
+    def client(self) -> Sink: ...
 
     method: bytes
     complete: bool  # the request was sent to its end
@@ -28,7 +35,6 @@ class Answering(Protocol):
     def switched(self, head: ResponseHead, rest: bytes) -> None: ...
     def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None: ...
     def more(self, payload: bytes, body: Body) -> None: ...
-    def tunnelled(self, data: bytes) -> None: ...
     def ended(self) -> None: ...
     def broken(self, error: BemaError) -> None: ...
     def upstream_full(self, full: bool) -> None: ...
@@ -74,7 +80,7 @@ class Upstream(asyncio.Protocol):
         if exchange is None:
             self.transport.abort()  # an answer nobody asked for: the next one could not be told apart
         elif exchange.tunnel:
-            exchange.tunnelled(data)
+            exchange.client.write(data)
         else:
             try:
                 self._read(exchange, data)

@@ -1,0 +1,241 @@
+"""The control listener's app: the platform's own API over HTTP.
+
+Law: everything but the two probes needs the token, compared in constant time; who asks is told by the credential. Every
+failure leaves as the table's status with the same JSON as everywhere else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bema.core.access import LOCAL_ADMIN
+from bema.core.call import CURRENT, Call, traceparent
+from bema.core.errors import BemaError, Denied, Invalid, NotFound, TooLarge, Unavailable, as_json
+from bema.core.limits import limit
+from bema.core.naming import UUID
+from bema.core.version import VERSION
+from bema.deploy.deployment import CreateRequest, DeploymentInfo
+from bema.gateway import metrics
+from bema.gateway.activity import Activities
+from bema.gateway.operations import OPERATIONS, CreateBody, Function, Functions, openapi, page
+from bema.gateway.orchestrating import Orchestrator
+
+__all__ = ["Control"]
+
+_DECODE = msgspec.json.Decoder(CreateBody)
+_MOST_LISTED = 1000
+
+
+class Control:
+    """Handlers of the operations by their names in the table."""
+
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        *,
+        following: Orchestrator,
+        token: str,
+        gateway: str,
+        api: str,
+        activities: Activities,
+        reachable: Callable[[], bool],
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._following = following  # its calls have no deadline
+        self._gateway = gateway
+        self._api = api
+        self._activities = activities
+        self._reachable = reachable
+        routes = [Route(row.path, getattr(self, row.name), methods=[row.method], name=row.name) for row in OPERATIONS]
+        handlers: Any = {BemaError: _failed, HTTPException: _failed, Exception: _failed}
+        self.app: ASGIApp = _Door(Starlette(routes=routes, exception_handlers=handlers), token)
+
+    async def create(self, request: Request) -> Response:
+        body = await _body(request)
+        try:
+            asked = _DECODE.decode(body)
+        except msgspec.ValidationError as error:
+            raise Invalid(f"the body does not fit: {error}") from error
+        except msgspec.DecodeError as error:
+            raise Invalid(f"the body is not JSON: {error}", code="bad_request", fix="Send a JSON object.") from error
+        if (asked.source is None) == (asked.code is None):
+            raise Invalid(
+                "the body has neither `source` nor `code`" if asked.code is None else "it has both `source` and `code`"
+            )
+        code = asked.source.code if asked.source is not None else asked.code or ""
+        wanted = CreateRequest(name=asked.name, code=code, env=asked.env, owner=LOCAL_ADMIN.name)
+        made = await self._orchestrator.create(wanted, key=request.headers.get("idempotency-key", ""))
+        return _json(self._shown(made), 202, location=f"/faas/python/{made.id}")
+
+    async def list(self, request: Request) -> Response:
+        count = _number(request, "count", 100)
+        if not 1 <= count <= _MOST_LISTED:
+            raise Invalid(f"count is {count}, not between 1 and {_MOST_LISTED}")
+        found = await self._orchestrator.list(
+            LOCAL_ADMIN.name, after=request.query_params.get("after", ""), count=count
+        )
+        return _json(Functions([self._shown(info) for info in found.items], found.next))
+
+    async def read(self, request: Request) -> Response:
+        return _json(self._shown(await self._orchestrator.read(_id(request), LOCAL_ADMIN.name)))
+
+    async def delete(self, request: Request) -> Response:
+        await self._orchestrator.delete(_id(request), LOCAL_ADMIN.name)
+        return Response(status_code=204)
+
+    async def logs(self, request: Request) -> Response:
+        found = await self._orchestrator.read(_id(request), LOCAL_ADMIN.name)
+        lines = self._following.logs(
+            found.id,
+            LOCAL_ADMIN.name,
+            tail=_number(request, "tail", 100),
+            follow=_flag(request, "follow"),
+            since=_number(request, "since", 0),
+        )
+        return StreamingResponse(_ndjson(aiter(lines), request), media_type="application/x-ndjson")
+
+    async def status(self, request: Request) -> Response:
+        every = self._activities.all()
+        gateway = {
+            "pid": os.getpid(),
+            "connections": self._activities.connections,
+            "in_flight": sum(activity.in_flight for activity in every),
+        }
+        told: dict[str, Any] | None = None
+        if self._reachable():
+            told = await self._orchestrator.status()
+        body = {"version": VERSION, "gateway": self._gateway, "api": self._api, "data": gateway, "orchestrator": told}
+        return _json(body)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(metrics.exposition(self._activities), media_type=metrics.CONTENT_TYPE)
+
+    async def document(self, request: Request) -> Response:
+        return _json(openapi(self._api))
+
+    async def docs(self, request: Request) -> Response:
+        return Response(page(), media_type="text/html")
+
+    async def health(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        if not self._reachable():
+            raise Unavailable("the orchestrator is away", fix="Try again in a moment.")
+        return _json({"status": "ready"})
+
+    def _shown(self, info: DeploymentInfo) -> Function:
+        url = f"{self._gateway}/gateway/{info.id}"
+        return Function(**{name: getattr(info, name) for name in info.__struct_fields__}, url=url)
+
+
+class _Door:
+    """Lets in who holds the token, and gives the request its trace."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._open = {row.path for row in OPERATIONS if row.open}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = dict(scope["headers"])
+        trace = traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
+        scope.setdefault("state", {})["trace_id"] = trace[3:35]
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", trace[3:35].encode())]
+            await send(message)
+
+        CURRENT.set(Call(scope["path"], metadata={"traceparent": trace}))
+        if scope["path"] in self._open or self._admits(headers.get(b"authorization", b"")):
+            await self._app(scope, receive, told)
+        else:
+            await _answer(Denied(), trace[3:35])(scope, receive, told)
+
+    def _admits(self, credential: bytes) -> bool:
+        kind, _, token = credential.partition(b" ")
+        return hmac.compare_digest(token.strip(), self._token) and kind.lower() == b"bearer"
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _answer(_known(error), request.state.trace_id)
+
+
+def _known(error: Exception) -> BemaError:
+    if isinstance(error, BemaError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return NotFound("there is no such path", fix="GET /openapi.json lists them.")
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return Invalid(f"this path takes {allowed}", code="method_not_allowed")
+    return BemaError()
+
+
+def _answer(error: BemaError, trace_id: str) -> Response:
+    headers = {"www-authenticate": "Bearer"} if error.problem.http == 401 else {}
+    if error.retry_after is not None:
+        headers["retry-after"] = f"{error.retry_after:.0f}"
+    return Response(
+        msgspec.json.encode(as_json(error, trace_id)) + b"\n", error.problem.http, headers, "application/json"
+    )
+
+
+def _json(value: Any, status: int = 200, **headers: str) -> Response:
+    return Response(msgspec.json.encode(value) + b"\n", status, headers, "application/json")
+
+
+def _id(request: Request) -> str:
+    given = str(request.path_params["id"])
+    if not UUID.match(given):
+        raise NotFound(f"{given!r} is not the id of a deployment")
+    return given
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    given = request.query_params.get(name, "")
+    if not given:
+        return default
+    if not given.isdecimal() or len(given) > 18:
+        raise Invalid(f"{name} is {given!r}, not a number")
+    return int(given)
+
+
+def _flag(request: Request, name: str) -> bool:
+    given = request.query_params.get(name, "false").lower()
+    if given not in ("", "1", "true", "yes", "0", "false", "no"):
+        raise Invalid(f"{name} is {given!r}, not true or false")
+    return given in ("", "1", "true", "yes")
+
+
+async def _body(request: Request) -> bytes:
+    most = int(limit("http_body"))
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise TooLarge(f"the request body is larger than {most} bytes")
+    return body
+
+
+async def _ndjson(lines: AsyncIterator[Any], request: Request) -> AsyncIterator[bytes]:
+    """A line for each; when the source fails after the start, the last line says so."""
+    try:
+        async for line in lines:
+            yield msgspec.json.encode(line) + b"\n"
+    except BemaError as error:
+        yield msgspec.json.encode(as_json(error, request.state.trace_id)) + b"\n"

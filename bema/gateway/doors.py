@@ -1,0 +1,150 @@
+"""An endpoint of a deployed service as HTTP: `POST /gateway/ID/ENDPOINT` with a JSON body, JSON or events back.
+
+Law: values pass from one encoding to the other without being understood here; what fits a parameter the instance decides.
+Tracebacks stop at this door: a client learns the code, the message and the trace id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from bema.core.errors import BemaError, Invalid, NotFound
+from bema.core.instance import EndpointInfo
+from bema.core.spec import Shape
+from bema.gateway.answers import answer, content
+from bema.gateway.bodies import chunk
+from bema.gateway.exchange import Exchange
+from bema.gateway.instances import Route
+from bema.runtime.client import Client
+from bema.runtime.discovery import View
+from bema.runtime.pool import Pool
+
+__all__ = ["Doors", "arguments_of"]
+
+_JSON = (b"content-type", b"application/json")
+_EVENTS = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+    b"x-request-id: %b\r\n%b\r\n"
+)
+
+
+class Doors:
+    """Calls instances over RPC on behalf of HTTP clients; one connection per instance for all of them."""
+
+    def __init__(self, pool: Pool, view: View) -> None:
+        self._pool = pool
+        self._view = view
+
+    async def serve(self, exchange: Exchange, route: Route) -> None:
+        """Answer one request to an instance that speaks RPC."""
+        name = unquote(exchange.to.target.partition(b"?")[0].decode().strip("/"))
+        if not name:
+            _only(exchange, b"GET", b"HEAD")
+            await exchange.whole_body()
+            _answer(exchange, {"endpoints": [_described(info) for info in route.instance.endpoints]})
+            return
+        info = next((info for info in route.instance.endpoints if info.name == name), None)
+        if info is None:
+            raise NotFound(f"the service has no endpoint {name!r}", fix="GET its URL lists the endpoints.")
+        _only(exchange, b"POST")
+        if info.shape.streams_in:
+            raise Invalid(f"{name} takes a stream of requests, which HTTP cannot carry here", code="not_supported")
+        if exchange.head.expects_continue and not exchange.complete:
+            exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        arguments = arguments_of(await exchange.whole_body(), info)
+        instance = route.instance
+        client = Client(self._pool, self._view, f"{instance.component_address}.{name}")
+        options: dict[str, Any] = {
+            "timeout": _timeout(exchange),
+            "metadata": {"traceparent": exchange.trace},
+            "instance": instance.id,
+        }
+        if info.shape is Shape.STREAM:
+            async with client.stream(arguments, **options) as stream:
+                await _stream(exchange, aiter(stream))
+        else:
+            _answer(exchange, await client.unary(arguments, **options))
+
+
+def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:
+    """Arguments by parameter name: a JSON object of them, or of the only parameter's fields; nothing for no body."""
+    if not body.strip():
+        return {}
+    try:
+        given = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the body is not JSON: {error}", code="bad_request") from error
+    only = info.parameters[0] if info.parameters is not None and len(info.parameters) == 1 else None
+    if not isinstance(given, dict):
+        raise Invalid(f"the body of {info.name} is {type(given).__name__}, not an object of parameters by name")
+    if only is not None and info.fields is not None and not (only in given and only not in info.fields):
+        return {only: given}
+    return given
+
+
+def _only(exchange: Exchange, *methods: bytes) -> None:
+    if exchange.method not in methods:
+        names = b", ".join(methods).decode()
+        raise Invalid(f"{exchange.method.decode()} is not served here, {names} is", code="method_not_allowed")
+
+
+def _timeout(exchange: Exchange) -> float | None:
+    given = exchange.head.header(b"x-timeout-ms")
+    if given is None:
+        return None
+    if not given.isdigit() or len(given) > 12 or not int(given):
+        raise Invalid("x-timeout-ms is not a number of milliseconds", code="bad_request")
+    return int(given) / 1000
+
+
+def _described(info: EndpointInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "shape": str(info.shape),
+        "idempotent": info.idempotent,
+        "parameters": list(info.parameters) if info.parameters is not None else None,
+        "fields": list(info.fields) if info.fields is not None else None,
+    }
+
+
+def _answer(exchange: Exchange, value: Any) -> None:
+    try:
+        body = msgspec.json.encode(value) + b"\n"
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BemaError(f"the answer has no JSON form: {error}", code="remote_error") from error
+    head_only = exchange.method == b"HEAD"
+    raw = answer(200, [_JSON], body, exchange.trace_id, close=not exchange.keeps(), head=head_only)
+    exchange.begin_answer(raw, 200)
+    exchange.finish()
+
+
+async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
+    """Server-sent events: one per value, `error` with the error's JSON when it fails, `end` when it is whole."""
+    try:
+        first = [msgspec.json.encode(await anext(values))]
+    except StopAsyncIteration:
+        first = []
+    keep = exchange.keeps()
+    framing = b"" if exchange.head.http10 else b"transfer-encoding: chunked\r\n"
+    head = _EVENTS % (exchange.trace_id.encode(), framing + (b"" if keep else b"connection: close\r\n"))
+    exchange.begin_answer(head, 200)
+    for payload in first:
+        await _event(exchange, b"data: %b\n\n" % payload)
+    try:
+        async for value in values:
+            await _event(exchange, b"data: %b\n\n" % msgspec.json.encode(value))
+        await _event(exchange, b"event: end\ndata: {}\n\n")
+    except BemaError as error:
+        await _event(exchange, b"event: error\ndata: %b\n\n" % content(error, exchange.trace_id).rstrip())
+    if framing:
+        exchange.client.write(b"0\r\n\r\n")
+    exchange.finish()
+
+
+async def _event(exchange: Exchange, event: bytes) -> None:
+    exchange.client.write(event if exchange.head.http10 else chunk(event))
+    await exchange.room()

@@ -1,0 +1,25 @@
+"""What the gateway asks of the orchestrator, as its typed handle answers it.
+
+Law: the gateway keeps no copy of what is deployed; every answer of the control API is the orchestrator's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Protocol
+
+from bema.deploy.deployment import Activation, CreateRequest, DeploymentInfo, Page
+
+__all__ = ["Orchestrator"]
+
+
+class Orchestrator(Protocol):
+    def create(self, request: CreateRequest, key: str = "") -> Awaitable[DeploymentInfo]: ...
+    def list(self, owner: str, after: str = "", count: int = 100) -> Awaitable[Page]: ...
+    def read(self, id: str, owner: str) -> Awaitable[DeploymentInfo]: ...
+    def delete(self, id: str, owner: str) -> Awaitable[None]: ...
+    def activate(self, id: str, wait: float) -> Awaitable[Activation]: ...
+    def status(self) -> Awaitable[dict[str, Any]]: ...
+    def logs(
+        self, id: str, owner: str, tail: int = 100, follow: bool = False, since: int = 0
+    ) -> AsyncIterator[dict[str, Any]]: ...

@@ -1,0 +1,113 @@
+"""Both listeners in one process, from the moment they accept to the moment nothing runs any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from bema.gateway.control import Control
+from bema.gateway.decision import Policy
+from bema.gateway.doors import Doors
+from bema.gateway.instances import Table
+from bema.gateway.limits import Limits
+from bema.gateway.orchestrating import Orchestrator
+from bema.gateway.proxy import DataListener
+from bema.runtime.distributed import DistributedRuntime
+
+__all__ = ["Gateway"]
+
+_PATIENCE = 2.0  # seconds in which an orchestrator that was restarted is there again
+
+
+class Gateway:
+    """The data listener and the control listener, over one runtime."""
+
+    def __init__(
+        self, runtime: DistributedRuntime, orchestrator: Callable[..., Orchestrator], settings: Mapping[str, Any]
+    ) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._limits = Limits.of(settings)
+        self._orchestrator = runtime.client(orchestrator, timeout=self._limits.start + _PATIENCE, wait=_PATIENCE)
+        self._following = runtime.client(orchestrator, wait=_PATIENCE)
+        self.data: DataListener | None = None
+        self._control: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def listen(self, data: socket.socket, control: socket.socket) -> None:
+        """Accept on both sockets; returns when both do."""
+        everything = await self._runtime.discovery.view()
+        platform = await self._runtime.view("bema", "orchestrator")
+        doors = Doors(self._runtime.pool, everything)
+        host = str(self._settings.get("gateway.host", "127.0.0.1"))
+        self.data = DataListener(
+            Table(everything),
+            self._orchestrator.activate,
+            doors.serve,
+            policy=Policy(loopback=_is_loopback(host)),
+            limits=self._limits,
+        )
+        api = Control(
+            self._orchestrator,
+            following=self._following,
+            token=Path(str(self._settings["token_file"])).read_text(encoding="utf-8").strip(),  # noqa: ASYNC240 - once, before anything is served
+            gateway=str(self._settings["gateway_url"]).rstrip("/"),
+            api=str(self._settings["api_url"]).rstrip("/"),
+            activities=self.data.activities,
+            reachable=lambda: any(instance.routable() for instance in platform.instances()),
+        )
+        await self.data.listen(data)
+        self._control = _Server(api.app, self._limits.drain)
+        self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
+        accepting = asyncio.create_task(self._control.accepting.wait())
+        await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        accepting.cancel()
+        if self._serving.done():
+            self._serving.result()
+
+    async def drain(self, grace: float) -> None:
+        """Stop accepting, finish what runs within `grace` seconds."""
+        if self._control is not None:
+            self._control.should_exit = True
+        if self.data is not None:
+            await self.data.drain(grace)
+        if self._serving is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._serving, grace)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: who launched this process says when it stops."""
+
+    def __init__(self, app: ASGIApp, drain: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=max(1, round(drain)),
+            )
+        )
+        self.accepting = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.accepting.set()
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
