@@ -91,7 +91,7 @@ def install(site: Path) -> None:
 def sample(program: str, site: Path) -> tuple[float, int]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "BEMA_"))}
     env["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(site)))
-    done = subprocess.run([sys.executable, "-c", PROGRAMS[program]], env=env, check=True, capture_output=True, cwd=site)
+    done = subprocess.run([sys.executable, "-c", PROGRAMS[program]], env=env, check=True, capture_output=True, cwd=ROOT)
     taken, found = json.loads(done.stdout)
     return taken * 1000, found
 

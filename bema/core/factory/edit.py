@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from bema.core.errors import Refused
 
@@ -38,7 +39,7 @@ def with_disabled(text: str, table: Sequence[str], disabled: Sequence[str]) -> s
 def _section(text: str, table: Sequence[str]) -> tuple[int, int] | None:
     """Where the body of a table starts (the end of its header's line) and ends."""
     headers = list(_HEADER.finditer(text))
-    for header, following in zip(headers, [*headers[1:], None], strict=True):
+    for header, following in zip_longest(headers, headers[1:]):
         if [part.strip().strip("\"'") for part in header.group(1).split(".")] == list(table):
             return header.end(), following.start() if following else len(text)
     return None

@@ -7,6 +7,7 @@ selecting and discovering never import an implementation; the first `lookup` or 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast, get_args, get_origin
@@ -19,6 +20,7 @@ from bema.core.factory.fits import misfit
 from bema.core.factory.load import loading
 from bema.core.factory.registry import Registry
 from bema.core.factory.report import Report
+from bema.core.factory.shared import Shared
 from bema.core.factory.switching import Change
 
 T = TypeVar("T")
@@ -35,11 +37,13 @@ class Factory(Generic[T]):
 
     group: ClassVar[str] = ""
     registry: ClassVar[Registry]
+    _shared: ClassVar[Shared]
 
     def __init_subclass__(cls, *, group: str = "", api: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.group = group or cls.group
         cls.registry = Registry(cls.__name__, cls.group, api, cls._base)
+        cls._shared = Shared()
 
     @classmethod
     def _base(cls) -> Any:
@@ -151,6 +155,12 @@ class Factory(Generic[T]):
                 name=str(name),
             ) from error
         return instance
+
+    @classmethod
+    def shared_instance(cls, name: Any, /, *args: Any, **kwargs: Any) -> T:
+        """The one instance of the winner in this process, made on first use; other arguments than then are an error."""
+        make = functools.partial(cls.create_instance, name, *args, **kwargs)
+        return cast("T", cls._shared.get(cls.lookup(name), (args, kwargs), make))
 
     @classmethod
     def generation(cls) -> int:

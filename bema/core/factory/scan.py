@@ -97,7 +97,7 @@ class _Pass:
     def folder(self, directory: str) -> None:
         """All metadata folders of one directory of the path."""
         try:
-            names = os.listdir(directory or ".")  # noqa: PTH208 - this loop is the cost of every start
+            names = sorted(os.listdir(directory or "."))  # noqa: PTH208 - this loop is the cost of every start
         except NotADirectoryError:
             self.foreign(lambda: _import_metadata().distributions(path=[directory]))
             return
@@ -141,7 +141,7 @@ class _Pass:
             self.nameless.append(found)
             return
         first = self.first.setdefault(found.name, found)
-        if first is not found and Path(first.path).resolve() != Path(found.path).resolve():
+        if first is not found:
             self.shadowed.append(found._replace(shadowed_by=first.path))
 
     def foreign(self, distributions: Callable[[], Iterable[Any]]) -> None:
@@ -213,7 +213,10 @@ def scan() -> Snapshot:
     """One pass, uncached."""
     began = time.perf_counter()
     current = _Pass()
-    for directory in dict.fromkeys(sys.path):
+    places: dict[str, str] = {}
+    for place in sys.path:
+        places.setdefault(os.path.realpath(place), place)
+    for directory in places.values():
         current.folder(directory)
     for finder in sys.meta_path:
         name = getattr(finder, "__name__", type(finder).__name__)
