@@ -48,7 +48,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
     state: str = "pending"  # pending, done, failed
     key: str = ""  # of the environment; empty when the script needs none
-    python: str = ""
+    python: str = ""  # what to start
+    release: tuple[int, ...] = ()
     lock: str = ""
     fault: Fault | None = None
     phases: dict[str, int] = {}  # milliseconds
@@ -148,6 +149,7 @@ class Seen(msgspec.Struct, frozen=True):
     pid: int
     state: State
     since: int
+    phases: dict[str, int] = {}
 
 
 def outward(deployment: Deployment, instance: Seen | None, policy: Policy) -> Outward:
@@ -209,7 +211,7 @@ def describe(deployment: Deployment, instance: Seen | None, policy: Policy) -> D
         error=fault(deployment, state),
         instance=InstanceInfo(instance.label, instance.pid, str(instance.state), instance.since) if instance else None,
         restarts=deployment.restarts,
-        phases=version.build.phases,
+        phases=version.build.phases | (instance.phases if instance else {}),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +28,7 @@ async def read(
     since: int = 0,
     alive: Callable[[], bool] = lambda: True,
     pause: float = 0.1,
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record, None]:
     """The last `tail` records not older than `since`; with `follow` all later ones too, while the deployment is `alive`."""
     with contextlib.ExitStack() as files:
         readers: dict[Path, _Reader] = {}

@@ -1,0 +1,81 @@
+"""The orchestrator's process: booted like any service, with the literal Init that the keeper gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bema.core.access import LOCAL_ADMIN
+from bema.core.limits import LIMITS
+from bema.deploy.environments import UvEnvironments
+from bema.deploy.keeping import Keeping
+from bema.deploy.launching import ProcessLauncher
+from bema.deploy.layers import Layers
+from bema.deploy.orchestrator import Orchestrator
+from bema.deploy.parts import Parts
+from bema.deploy.pythons import FoundPythons
+from bema.deploy.restarts import SECOND, Policy
+from bema.deploy.seeds import sow
+from bema.deploy.store import SqliteStore
+from bema.deploy.uv import Uv
+from bema.runtime.tasks import Tasks
+from bema.sdk.context import Context
+from bema.sdk.decorators import async_init, on_shutdown, service
+from bema.sdk.lifecycle import serve
+
+
+@service(name="orchestrator", namespace="bema")
+class PlatformOrchestrator(Orchestrator):
+    """The orchestrator with the parts of this machine."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._settings = context.settings
+        self._tasks = Tasks("orchestrator")
+
+    @async_init
+    async def open(self) -> None:
+        parts = await parts_of(self._settings)
+        # the keeper starts it again, and nothing that runs notices
+        await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        seeds = [Path(seed) for seed in self._settings.get("seeds", ())]
+        self._tasks.start(sow(seeds, self, parts.store, LOCAL_ADMIN.name), "seeds")
+
+    @on_shutdown
+    async def close(self) -> None:
+        await self._tasks.stop()
+        await self.end()
+
+
+async def parts_of(settings: Mapping[str, Any]) -> Parts:
+    """The parts that work with processes, uv and the disk, as `settings` say."""
+    state = Path(settings["state_dir"])
+    limits = {name: settings.get(f"limits.{name}", row.default) for name, row in LIMITS.items()}
+    uv = Uv()
+    return Parts(
+        state=state,
+        store=await SqliteStore.open(state / "store.sqlite"),
+        launcher=ProcessLauncher(await Keeping.open(), start_limit=limits["start"]),
+        environments=UvEnvironments(state / "environments", uv, limits["build"]),
+        layers=Layers(state / "layers", uv),
+        pythons=FoundPythons(uv),
+        policy=Policy(
+            starts=int(limits["restarts"]),
+            window=round(limits["restart_window"] * SECOND),
+            start_limit=round(limits["start"] * SECOND),
+        ),
+        grace=limits["stop"],
+        drain=limits["drain"],
+        builds=int(limits["builds"]),
+        starts=int(limits["starts"]),
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(PlatformOrchestrator))  # type: ignore[arg-type]

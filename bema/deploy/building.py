@@ -1,0 +1,84 @@
+"""The two steps between a stored version and a process: build it once, then say how to start it.
+
+Law: building may take minutes and use the network; what leads to a start uses neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from bema.core.errors import BemaError, Failed
+from bema.deploy.deployment import Build, Deployment, fault_of
+from bema.deploy.environments import Wanted
+from bema.deploy.launchers import Start
+from bema.deploy.parts import Parts
+from bema.deploy.pythons import Python
+
+HOST = "bema.sdk.host:run"
+RUNNER = Path("bema", "runner", "__main__.py")
+
+
+async def build(deployment: Deployment, parts: Parts) -> Build:
+    """The build of the current version, done or failed."""
+    version = deployment.version
+    try:
+        code = await parts.store.code(version.digest)
+        python = await parts.pythons.choose(version.requires_python)
+        made = await parts.environments.make(Wanted(code, version.dependencies, python, version.build.lock))
+        begun = time.monotonic()
+        await parts.layers.layer(python)
+    except BemaError as error:
+        return Build(state="failed", lock=version.build.lock, fault=fault_of(error))
+    except OSError as error:
+        failed = Failed(f"the environment cannot be made: {error}", code="build_failed")
+        return Build(state="failed", lock=version.build.lock, fault=fault_of(failed))
+    return Build(
+        state="done",
+        key=made.key,
+        python=made.python,
+        release=python.release,
+        lock=made.lock,
+        phases={**made.phases, "layer": round((time.monotonic() - begun) * 1000)},
+    )
+
+
+async def is_there(deployment: Deployment) -> bool:
+    """Whether what was built is still where it was; it can be made again from its lock."""
+    return await asyncio.to_thread(os.access, deployment.version.build.python, os.X_OK)
+
+
+async def start_of(deployment: Deployment, instance: int, parts: Parts) -> Start:
+    """How to start the current version."""
+    version = deployment.version
+    layer = await parts.layers.layer(Python(version.build.python, version.build.release))
+    script = parts.state / "versions" / version.digest / "script.py"
+    if not await asyncio.to_thread(script.exists):
+        await asyncio.to_thread(_place, script, await parts.store.code(version.digest))
+    return Start(
+        instance=instance,
+        deployment=deployment.id,
+        name=deployment.name,
+        version=version.label,
+        argv=[version.build.python, "-I", str(layer / RUNNER)],
+        cwd=str(parts.home(deployment.id) / "home"),
+        kind=version.entry.kind,
+        env=version.env,
+        init={
+            "script": str(script),
+            "entry": {"kind": version.entry.kind, "name": version.entry.name},
+            "platform": str(layer),
+            "host": HOST,
+            "drain_ms": round(parts.drain * 1000),
+        },
+    )
+
+
+def _place(script: Path, code: bytes) -> None:
+    """The version's file, whole or not there; the store holds the truth."""
+    script.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = script.with_name(f".{script.name}.{os.getpid()}")
+    draft.write_bytes(code)
+    draft.rename(script)

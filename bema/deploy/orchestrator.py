@@ -1,0 +1,214 @@
+"""The orchestrator: the service that holds what is deployed and sees to it that it runs.
+
+Laws: a mutation is committed before its reply; who asks sees what is theirs, and "not yours" and "not there" look the same;
+whatever takes long goes on after the reply, and `read` tells how far it came. Warm traffic never comes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import time
+import uuid
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import Conflict, Invalid, NotFound
+from bema.core.naming import check_deployment
+from bema.core.version import VERSION
+from bema.deploy import logs
+from bema.deploy.deployment import (
+    Activation,
+    CreateRequest,
+    Deployment,
+    DeploymentInfo,
+    Outward,
+    Page,
+    Version,
+    describe,
+)
+from bema.deploy.parts import Parts
+from bema.deploy.reconciler import Reconciler
+from bema.deploy.restarts import SECOND, due
+from bema.deploy.sources import check
+from bema.deploy.store import Answer
+from bema.sdk.decorators import endpoint, service
+
+logger = logging.getLogger(__name__)
+
+_BUILDING_RETRY = 2.0
+_LARGEST_PAGE = 1000
+
+
+@service(name="orchestrator", namespace="bema")
+class Orchestrator:
+    """`begin` before the first call, `end` after the last one."""
+
+    _parts: Parts
+    _reconciler: Reconciler
+    _running: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self._creating: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def begin(self, parts: Parts, failed: Callable[[], None] = lambda: None) -> None:
+        """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
+        self._parts = parts
+        self._reconciler = Reconciler(parts)
+        self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                logger.error("the reconciler ended", exc_info=task.exception())
+                failed()
+
+        self._running.add_done_callback(ended)
+
+    async def end(self) -> None:
+        """Stop looking after instances; they run on."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self._parts.store.close()
+
+    @endpoint
+    async def create(self, request: CreateRequest, key: str = "") -> DeploymentInfo:
+        """Check and store a script; building and starting follow. The same `key` gives the same answer."""
+        if not key:
+            return await self._create(request, None)
+        owned = f"{request.owner}/{key}"
+        digest = hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()
+        async with self._creating.setdefault(owned, asyncio.Lock()):
+            given = self._parts.store.answer(owned, digest)
+            if given is not None:
+                return msgspec.json.decode(given, type=DeploymentInfo)
+            return await self._create(request, Answer(owned, digest, b""))
+
+    async def _create(self, request: CreateRequest, answer: Answer | None) -> DeploymentInfo:
+        check_deployment(request.name)
+        _check_env(request.env)
+        for other in self._parts.store.deployments().values():
+            if (other.owner, other.name) == (request.owner, request.name):
+                raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
+        checked = await check(request.code, self._parts.pythons)
+        now = self._parts.clock.now()
+        version = Version(
+            number=1,
+            digest=checked.digest,
+            entry=checked.entry,
+            env=request.env,
+            dependencies=checked.metadata.dependencies,
+            requires_python=checked.metadata.requires_python,
+            created=now,
+        )
+        deployment = Deployment(
+            id=str(uuid.uuid4()), name=request.name, owner=request.owner, versions=(version,), created=now, updated=now
+        )
+        info = self._info(deployment)
+        if answer is not None:
+            answer = msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
+        await self._parts.store.create(deployment, checked.code, answer)
+        self._reconciler.wake(deployment.id)
+        return info
+
+    @endpoint(idempotent=True)
+    async def read(self, id: str, owner: str) -> DeploymentInfo:
+        return self._info(self._owned(id, owner))
+
+    @endpoint(idempotent=True)
+    async def list(self, owner: str, after: str = "", count: int = 100) -> Page:
+        """Deployments by name; `after` is the `next` of the page before."""
+        count = max(1, min(count, _LARGEST_PAGE))
+        place = {f"{d.name}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
+        rest = sorted(cursor for cursor in place if cursor > after)
+        items = [self._info(place[cursor]) for cursor in rest[:count]]
+        return Page(items, rest[count - 1] if len(rest) > count else None)
+
+    @endpoint
+    async def delete(self, id: str, owner: str) -> None:
+        """Forget a deployment; its instance is stopped after the reply."""
+        self._owned(id, owner)
+        await self._parts.store.delete(id)
+        self._reconciler.leave(id)
+
+    @endpoint(idempotent=True)
+    async def activate(self, id: str, wait: float) -> Activation:
+        """Wait until the deployment is ready or will not be, at most `wait` seconds; start it if it sleeps."""
+        deadline = time.monotonic() + wait
+        while True:
+            changed = self._reconciler.changed
+            deployment = self._owned(id, "")
+            told = self._activation(deployment)
+            if told.state == Outward.IDLE:
+                self._reconciler.wake(id)
+            left = deadline - time.monotonic()
+            if told.state not in (Outward.IDLE, Outward.STARTING) or left <= 0:
+                return told
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), left)
+
+    @endpoint
+    async def logs(
+        self, id: str, owner: str, tail: int = 100, follow: bool = False, since: int = 0
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The last `tail` lines not older than `since`, then, with `follow`, each new one."""
+        self._owned(id, owner)
+        lines = logs.read(
+            self._parts.logs(id),
+            tail=tail,
+            follow=follow,
+            since=since,
+            alive=lambda: id in self._parts.store.deployments(),
+        )
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                yield line
+
+    @endpoint(idempotent=True)
+    async def status(self) -> dict[str, Any]:
+        states = Counter(self._info(d).state for d in self._parts.store.deployments().values())
+        return {
+            "pid": os.getpid(),
+            "version": VERSION,
+            "deployments": dict(sorted(states.items())),
+            "instances": self._reconciler.instances(),
+        }
+
+    def _owned(self, id: str, owner: str) -> Deployment:
+        found = self._parts.store.deployments().get(id)
+        if found is None or not _owns(owner, found):
+            raise NotFound(f"there is no deployment {id}")
+        return found
+
+    def _info(self, deployment: Deployment) -> DeploymentInfo:
+        return describe(deployment, self._instance(deployment), self._parts.policy)
+
+    def _instance(self, deployment: Deployment) -> Any:
+        return self._reconciler.instance_of(deployment.id)
+
+    def _activation(self, deployment: Deployment) -> Activation:
+        info = self._info(deployment)
+        match info.state:
+            case Outward.BUILDING:
+                return Activation(info.state, _BUILDING_RETRY, None)
+            case Outward.START_FAILED | Outward.CRASH_LOOP:
+                wait = due(deployment.attempts, self._parts.policy, self._parts.clock.now()) / SECOND
+                return Activation(info.state, max(1.0, wait), info.error)
+        return Activation(info.state, None, info.error)
+
+
+def _owns(owner: str, deployment: Deployment) -> bool:
+    """Callers without an owner are parts of the platform."""
+    return owner in ("", deployment.owner)
+
+
+def _check_env(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise Invalid(f"env {name!r} cannot be an environment variable", name=name)

@@ -1,0 +1,43 @@
+"""What an orchestrator is made of: every part has a twin in memory, and tests put them together as they like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bema.core.clock import Clock, SystemClock
+from bema.core.limits import limit
+from bema.deploy.environments import Environments
+from bema.deploy.launchers import Launcher
+from bema.deploy.pythons import Python, Pythons
+from bema.deploy.restarts import Policy
+from bema.deploy.store import Store
+
+
+class PlatformLayers(Protocol):
+    async def layer(self, python: Python) -> Path:
+        """The folder with bema's own part of a script that runs on `python`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    state: Path
+    store: Store
+    launcher: Launcher
+    environments: Environments
+    layers: PlatformLayers
+    pythons: Pythons
+    clock: Clock = field(default_factory=SystemClock)
+    policy: Policy = field(default_factory=Policy)
+    grace: float = limit("stop")
+    drain: float = limit("drain")
+    builds: int = int(limit("builds"))
+    starts: int = int(limit("starts"))
+
+    def logs(self, deployment: str) -> Path:
+        return self.state / "logs" / deployment
+
+    def home(self, deployment: str) -> Path:
+        return self.state / "homes" / deployment

@@ -1,0 +1,268 @@
+"""Making instances equal deployments: look, plan, apply, and look again whenever something happened.
+
+Laws: `plan` decides, here it is only applied; every start is in the restart history, durably, before the launcher is asked,
+and every end before the launcher is asked for its next event; all changes of a deployment go through `change`, one at a
+time; what takes long (building, starting) is an owned task and never holds up the look at others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from bema.core.errors import BemaError, Disconnected, NotFound, Refused
+from bema.core.instance import State
+from bema.core.naming import UUID, new_instance_id, show_instance_id
+from bema.deploy import plan as plans
+from bema.deploy.building import build, is_there, start_of
+from bema.deploy.deployment import Build, Deployment, Seen
+from bema.deploy.launchers import Announced, Event, Exited, Running
+from bema.deploy.parts import Parts
+from bema.deploy.restarts import SECOND, begun, ended, served
+from bema.runtime.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+Change = Callable[[Deployment], Deployment]
+_QUIET = SECOND // 2
+"""How long an instance must be missing, with no news of any, before its end counts as unseen."""
+_AGAIN = 1.0
+"""Seconds until something is tried again that the machine did not allow."""
+
+
+class Reconciler:
+    """`changed` is set, and replaced, whenever a state may have changed."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.changed = asyncio.Event()
+        self._parts = parts
+        self._tasks = Tasks("reconciler")
+        self._turn = asyncio.Event()
+        self._changing = asyncio.Lock()
+        self._running: dict[int, Running] = {}
+        self._starting: dict[str, plans.Actual] = {}
+        self._building: set[str] = set()
+        self._forgetting: set[str] = set()
+        self._leaving: set[str] = set()
+        self._woken: set[str] = set(parts.store.deployments())
+        self._missing: dict[int, int] = {}
+        self._builds = asyncio.Semaphore(parts.builds)
+        self._starts = asyncio.Semaphore(parts.starts)
+
+    async def run(self) -> None:
+        """Until cancelled; ends with the error when the launcher is gone."""
+        self._leaving |= await asyncio.to_thread(_left_over, self._parts)
+        async with self._tasks:
+            happenings = asyncio.ensure_future(self._listen())
+            turns = asyncio.ensure_future(self._turns())
+            try:
+                await asyncio.wait((happenings, turns), return_when=asyncio.FIRST_COMPLETED)
+                for ended_one in (happenings, turns):
+                    if ended_one.done():
+                        ended_one.result()
+            finally:
+                happenings.cancel()
+                turns.cancel()
+                await asyncio.gather(happenings, turns, return_exceptions=True)
+
+    # what others ask
+
+    def wake(self, deployment: str = "") -> None:
+        """Look again; with a deployment, somebody asks for it."""
+        if deployment:
+            self._woken.add(deployment)
+        self._turn.set()
+
+    def leave(self, deployment: str) -> None:
+        """A deployment was deleted: stop what runs of it, then forget it."""
+        self._leaving.add(deployment)
+        self._turn.set()
+
+    def instance_of(self, deployment: str) -> Seen | None:
+        found = [r for r in self._running.values() if r.deployment == deployment]
+        if not found:
+            return None
+        best = next((r for r in found if r.state is State.SERVING), found[0])
+        phases = (best.announce or {}).get("phases") or {}
+        return Seen(best.instance, show_instance_id(best.instance), best.pid, best.state, best.since, phases)
+
+    def instances(self) -> int:
+        return len(self._running)
+
+    async def change(self, deployment: str, how: Change) -> None:
+        """Replace a deployment by what `how` makes of it, durably; nothing if it is gone."""
+        while True:
+            try:
+                async with self._changing:
+                    now = self._parts.store.deployments().get(deployment)
+                    if now is not None and (then := how(now)) is not now:
+                        await self._parts.store.save(then)
+                break
+            except NotFound:
+                return
+            except Refused as error:
+                logger.error("%s; trying again", error.message)
+                await asyncio.sleep(_AGAIN)
+        self._notify()
+
+    # what happens
+
+    async def _listen(self) -> None:
+        while True:
+            await self._happened(await self._parts.launcher.next_event())
+
+    async def _happened(self, event: Event) -> None:
+        now, policy = self._parts.clock.now(), self._parts.policy
+        instance, owner = event.instance, self._owner(event.instance)
+        self._missing.clear()
+        if isinstance(event, Announced):
+            if (running := self._running.get(instance)) is not None:
+                self._running[instance] = msgspec.structs.replace(running, state=State.SERVING, announce=event.announce)
+            await self.change(owner, lambda d: d.tried(served(d.attempts, instance, now), now))
+        elif isinstance(event, Exited):
+            self._running.pop(instance, None)
+            how = {
+                "cause": event.cause,
+                "code": event.code,
+                "signal": event.signal,
+                "message": event.message,
+                "log": tuple(str(record.get("event", "")) for record in event.tail),
+            }
+            await self.change(owner, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+        self.wake()
+
+    def _owner(self, instance: int) -> str:
+        if (running := self._running.get(instance)) is not None:
+            return running.deployment
+        of = (d.id for d in self._parts.store.deployments().values() for a in d.attempts if a.instance == instance)
+        return next(of, "")
+
+    def _notify(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    # look, plan, apply
+
+    async def _turns(self) -> None:
+        while True:
+            self._turn.clear()
+            wait = await self._look()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._turn.wait(), wait)
+
+    async def _look(self) -> float | None:
+        """One turn; gives the seconds until the next is due by itself."""
+        self._running = {running.instance: running for running in await self._parts.launcher.running()}
+        self._woken -= {running.deployment for running in self._running.values()}
+        actions = plans.plan(
+            self._parts.store.deployments().values(),
+            self._actual(),
+            self._parts.clock.now(),
+            self._parts.policy,
+            woken=frozenset(self._woken),
+            leaving=frozenset(self._leaving - self._forgetting),
+        )
+        waits = [await self._apply(action) for action in actions]
+        self._notify()
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _actual(self) -> Iterator[plans.Actual]:
+        for r in self._running.values():
+            yield plans.Actual(r.instance, r.deployment, r.version, r.state, r.since)
+        yield from (new for new in self._starting.values() if new.instance not in self._running)
+
+    async def _apply(self, action: plans.Action) -> float | None:
+        """Carry an action out or set it going; gives when to look again, where that is known."""
+        match action:
+            case plans.Wait(_, after):
+                return after / SECOND
+            case plans.Build(id) if id not in self._building:
+                self._building.add(id)
+                self._tasks.start(self._build(id), f"build {id}")
+            case plans.Start(id):
+                self._woken.discard(id)
+                version = self._parts.store.deployments()[id].version.label
+                new = plans.Actual(new_instance_id(), id, version, State.NEW, self._parts.clock.now())
+                self._starting[id] = new
+                self._tasks.start(self._start(id, new.instance), f"start {id}")
+            case plans.Stop(instance, reason):
+                await self._parts.launcher.stop(instance, self._parts.grace, reason)
+            case plans.Lost(id, instance):
+                return await self._lost(id, instance)
+            case plans.Forget(id):
+                self._forgetting.add(id)
+                self._tasks.start(self._forget(id), f"forget {id}")
+        return None
+
+    async def _build(self, id: str) -> None:
+        try:
+            async with self._builds:
+                deployment = self._parts.store.deployments().get(id)
+                if deployment is not None:
+                    made = await build(deployment, self._parts)
+                    await self.change(id, lambda d: d.built(made, self._parts.clock.now()))
+        finally:
+            self._building.discard(id)
+            self.wake()
+
+    async def _start(self, id: str, instance: int) -> None:
+        try:
+            async with self._starts:
+                deployment = self._parts.store.deployments().get(id)
+                if deployment is None:
+                    return
+                if not await is_there(deployment):
+                    again = Build(lock=deployment.version.build.lock)
+                    await self.change(id, lambda d: d.built(again, self._parts.clock.now()))
+                    return
+                now = self._parts.clock.now()
+                await self.change(id, lambda d: d.tried(begun(d.attempts, instance, now), now))
+                await self._launch(deployment, instance)
+        finally:
+            del self._starting[id]
+            self.wake()
+
+    async def _launch(self, deployment: Deployment, instance: int) -> None:
+        try:
+            running = await self._parts.launcher.start(await start_of(deployment, instance, self._parts))
+        except Disconnected:
+            return  # with its keeper went whatever was started
+        except (BemaError, OSError) as error:
+            # a keeper that drains starts nothing more: that is no failure of the script
+            cause = "stopped" if isinstance(error, BemaError) and error.code == "unavailable" else "spawn"
+            now, policy = self._parts.clock.now(), self._parts.policy
+            how = {"cause": cause, "message": str(error)}
+            await self.change(deployment.id, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+        else:
+            self._running.setdefault(instance, running)
+
+    async def _lost(self, id: str, instance: int) -> float | None:
+        now, policy = self._parts.clock.now(), self._parts.policy
+        since = self._missing.setdefault(instance, now)
+        if 0 <= now - since < _QUIET:
+            return (since + _QUIET - now) / SECOND
+        del self._missing[instance]
+        await self.change(id, lambda d: d.tried(ended(d.attempts, instance, now, policy, cause="lost"), now))
+        self.wake()
+        return None
+
+    async def _forget(self, id: str) -> None:
+        try:
+            await self._parts.launcher.forget(id)
+            for folder in (self._parts.logs(id), self._parts.home(id)):
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            self._leaving.discard(id)
+        finally:
+            self._forgetting.discard(id)
+
+
+def _left_over(parts: Parts) -> set[str]:
+    """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
+    folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
+    return {folder.name for folder in folders if UUID.match(folder.name)} - set(parts.store.deployments())

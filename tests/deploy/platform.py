@@ -1,0 +1,72 @@
+"""An orchestrator with every part in memory, for the tests of this folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from bema.deploy.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.environments import MemoryEnvironments
+from bema.deploy.launchers import MemoryLauncher
+from bema.deploy.orchestrator import Orchestrator
+from bema.deploy.parts import Parts
+from bema.deploy.pythons import FoundPythons, Python
+from bema.deploy.restarts import Policy
+from bema.deploy.store import MemoryStore, Store
+from bema.deploy.uv import Uv
+
+
+class MemoryLayers:
+    async def layer(self, python: Python) -> Path:
+        return Path("/layer")
+
+
+class Platform:
+    """Parts that outlive an orchestrator: a store, a launcher, environments."""
+
+    def __init__(self, folder: Path, policy: Policy | None = None, store: Store | None = None) -> None:
+        self.launcher = MemoryLauncher()
+        self.environments = MemoryEnvironments()
+        self.store = store or MemoryStore()
+        self.failed: list[str] = []
+        self.parts = Parts(
+            state=folder,
+            store=self.store,
+            launcher=self.launcher,
+            environments=self.environments,
+            layers=MemoryLayers(),
+            pythons=FoundPythons(Uv()),
+            policy=policy or Policy(),
+        )
+
+    @contextlib.asynccontextmanager
+    async def orchestrator(self) -> AsyncIterator[Orchestrator]:
+        orchestrator = Orchestrator()
+        await orchestrator.begin(self.parts, failed=lambda: self.failed.append("ended"))
+        try:
+            yield orchestrator
+        finally:
+            await orchestrator.end()
+
+
+def script(name: str = "hello", code: str = "app = 1\n", owner: str = "ada", **env: str) -> CreateRequest:
+    return CreateRequest(name, code, env, owner)
+
+
+async def until(orchestrator: Orchestrator, id: str, state: str, owner: str = "") -> DeploymentInfo:
+    """The deployment once it is in `state`."""
+
+    async def look() -> DeploymentInfo:
+        while (info := await orchestrator.read(id, owner)).state != state:
+            await asyncio.wait_for(orchestrator._reconciler.changed.wait(), 10)
+        return info
+
+    return await asyncio.wait_for(look(), 10)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)

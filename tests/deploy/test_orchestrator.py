@@ -1,0 +1,420 @@
+"""The orchestrator, from a request to a serving instance and back, with its parts in memory."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
+from bema.deploy.deployment import Activation, DeploymentInfo
+from bema.deploy.launchers import MemoryLauncher, Start, crashes, hangs
+from bema.deploy.orchestrator import Orchestrator
+from bema.deploy.pythons import own_python
+from bema.deploy.restarts import SECOND, Policy
+from bema.deploy.seeds import sow
+from bema.sdk.hooks import spec_of
+from tests.deploy.platform import Platform, eventually, script, until
+
+
+def test_a_script_is_created_built_started_and_ready(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(GREETING="hi"))
+            assert (info.name, info.state, info.kind, info.version) == ("hello", "building", "app", "v1")
+            ready = await until(orchestrator, info.id, "ready")
+            assert ready.instance is not None
+            assert (ready.restarts, ready.error) == (0, None)
+            (start,) = platform.launcher.started
+            assert start.argv == [own_python().path, "-I", "/layer/bema/runner/__main__.py"]
+            assert start.env == {"GREETING": "hi"}
+            assert start.init["entry"] == {"kind": "app", "name": "app"}
+            assert Path(start.init["script"]).read_text() == "app = 1\n"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("def (", "syntax_error"),
+        ("# /// script\n", "pep723_unclosed"),
+        ('# /// script\n# requires-python = ">4"\n# ///', "python_unavailable"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(tmp_path: Path, code: str, error: str):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            with pytest.raises(BemaError) as caught:
+                await orchestrator.create(script(code=code))
+            assert caught.value.code == error
+            assert (await orchestrator.list("")).items == []
+        assert platform.launcher.started == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("request_", [script(name="Not a label"), script(**{"A=B": "x"}), script(A="\0")])
+def test_bad_names_are_refused(tmp_path: Path, request_: Any):
+    async def story() -> None:
+        async with Platform(tmp_path).orchestrator() as orchestrator:
+            with pytest.raises(Invalid):
+                await orchestrator.create(request_)
+
+    asyncio.run(story())
+
+
+def test_a_name_in_use_tells_whose_it_is(tmp_path: Path):
+    async def story() -> None:
+        async with Platform(tmp_path).orchestrator() as orchestrator:
+            first = await orchestrator.create(script())
+            with pytest.raises(Conflict) as caught:
+                await orchestrator.create(script())
+            assert (caught.value.code, caught.value.details["id"]) == ("name_taken", first.id)
+            await orchestrator.create(script(owner="bob"))
+
+    asyncio.run(story())
+
+
+def test_a_request_that_is_repeated_with_its_key_is_done_once(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            answers = await asyncio.gather(*(orchestrator.create(script(), key="k") for _ in range(3)))
+            assert answers[0] == answers[1] == answers[2]
+            with pytest.raises(Conflict) as caught:
+                await orchestrator.create(script(name="other"), key="k")
+            assert caught.value.code == "key_reused"
+            assert (await orchestrator.create(script(owner="bob"), key="k")).owner == "bob"
+
+    asyncio.run(story())
+
+
+def test_not_yours_looks_like_not_there(tmp_path: Path):
+    async def story() -> None:
+        async with Platform(tmp_path).orchestrator() as orchestrator:
+            mine = await orchestrator.create(script())
+            for ask in (orchestrator.read, orchestrator.delete):
+                with pytest.raises(NotFound, match=mine.id):
+                    await ask(mine.id, "bob")
+            assert (await orchestrator.list("bob")).items == []
+            with pytest.raises(NotFound):
+                await anext(orchestrator.logs(mine.id, "bob"))
+
+    asyncio.run(story())
+
+
+def test_a_list_comes_in_pages(tmp_path: Path):
+    async def story() -> None:
+        async with Platform(tmp_path).orchestrator() as orchestrator:
+            for n in range(5):
+                await orchestrator.create(script(f"s{n}"))
+            first = await orchestrator.list("ada", count=2)
+            second = await orchestrator.list("ada", after=first.next or "", count=2)
+            third = await orchestrator.list("ada", after=second.next or "", count=2)
+            assert [[i.name for i in page.items] for page in (first, second, third)] == [
+                ["s0", "s1"],
+                ["s2", "s3"],
+                ["s4"],
+            ]
+            assert third.next is None
+
+    asyncio.run(story())
+
+
+def test_a_build_that_fails_keeps_the_resolvers_text_and_starts_nothing(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.environments.failures["nope"] = "nope was not found"
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(code='# /// script\n# dependencies = ["nope"]\n# ///\n'))
+            failed = await until(orchestrator, info.id, "build_failed")
+            assert failed.error is not None
+            assert (failed.error.code, failed.error.detail) == ("build_failed", "nope was not found")
+            assert (await orchestrator.activate(info.id, 5)).error == failed.error
+        assert platform.launcher.started == []
+
+    asyncio.run(story())
+
+
+def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.launcher.outcomes["hello"] = crashes(3, "Traceback", "KeyError: 'X'")
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            failed = await until(orchestrator, info.id, "start_failed")
+            assert failed.error is not None
+            assert failed.error.message == "hello: exited with code 3 before it listened"
+            assert failed.error.log == ("Traceback", "KeyError: 'X'")
+            told = await orchestrator.activate(info.id, 5)
+            assert (told.state, told.error) == ("start_failed", failed.error)
+            assert told.retry_after is not None
+        assert len(platform.launcher.started) == 1
+
+    asyncio.run(story())
+
+
+def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path, Policy(start_limit=SECOND // 5))
+        platform.launcher.outcomes["hello"] = hangs
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            failed = await until(orchestrator, info.id, "start_failed")
+            assert failed.error is not None
+            assert "no listener after" in failed.error.message
+
+    asyncio.run(story())
+
+
+def test_what_cannot_be_spawned_has_failed_to_start(tmp_path: Path):
+    def refuse(launcher: MemoryLauncher, start: Start) -> None:
+        del launcher._running[start.instance]
+        raise BemaError("no such file: python", code="start_failed")
+
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.launcher.outcomes["hello"] = refuse
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            failed = await until(orchestrator, info.id, "start_failed")
+            assert failed.error is not None
+            assert failed.error.detail == "no such file: python"
+
+    asyncio.run(story())
+
+
+def test_a_killed_instance_is_replaced_at_once_and_again_and_again_is_a_crash_loop(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            for n in range(1, 6):
+                await eventually(lambda n=n: len(platform.launcher.started) == n)  # type: ignore[misc]
+                await until(orchestrator, info.id, "ready")
+                platform.launcher.end(platform.launcher.started[-1].instance, signal=9, tail=[{"event": "bye"}])
+            looping = await until(orchestrator, info.id, "crash_loop")
+            assert looping.restarts == 4
+            assert looping.error is not None
+            assert (looping.error.message, looping.error.log) == ("hello: killed by signal 9 after it served", ("bye",))
+
+    asyncio.run(story())
+
+
+def test_a_deleted_deployment_stops_is_forgotten_and_is_not_found(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            await until(orchestrator, info.id, "ready")
+            kept = tmp_path / "logs" / info.id
+            kept.mkdir(parents=True)
+            await orchestrator.delete(info.id, "ada")
+            with pytest.raises(NotFound):
+                await orchestrator.read(info.id, "ada")
+            await eventually(lambda: platform.launcher.forgotten == [info.id])
+            assert [reason for *_, reason in platform.launcher.stopped] == ["deleted"]
+            await eventually(lambda: not kept.exists())
+            again = await orchestrator.create(script())
+            assert again.id != info.id
+
+    asyncio.run(story())
+
+
+def test_a_new_orchestrator_adopts_what_runs_and_doubles_nothing(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as first:
+            infos = [await first.create(script(f"s{n}")) for n in range(3)]
+            before = [await until(first, info.id, "ready") for info in infos]
+        async with platform.orchestrator() as second:
+            after = [await until(second, info.id, "ready") for info in infos]
+            assert [i.instance for i in after] == [i.instance for i in before]
+        assert len(platform.launcher.started) == 3
+
+    asyncio.run(story())
+
+
+def test_what_ended_unseen_is_started_again(tmp_path: Path):
+    async def story() -> None:
+        old = Platform(tmp_path)
+        async with old.orchestrator() as first:
+            info = await first.create(script())
+            await until(first, info.id, "ready")
+        platform = Platform(tmp_path, store=old.store)  # the keeper died too: nothing runs
+        async with platform.orchestrator() as second:
+            ready = await until(second, info.id, "ready")
+            assert ready.restarts == 1
+
+    asyncio.run(story())
+
+
+def test_what_was_deleted_just_before_the_end_is_forgotten_by_the_next(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        gone = "11111111-2222-4333-8444-555555555555"
+        for folder in ("logs", "homes"):
+            (tmp_path / folder / gone).mkdir(parents=True)
+        (tmp_path / "logs" / "bema").mkdir()
+        async with platform.orchestrator():
+            await eventually(
+                lambda: not (tmp_path / "logs" / gone).exists() and not (tmp_path / "homes" / gone).exists()
+            )
+        assert platform.launcher.forgotten == [gone]
+        assert (tmp_path / "logs" / "bema").exists()
+
+    asyncio.run(story())
+
+
+def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            await until(orchestrator, info.id, "ready")
+            platform.launcher.end(platform.launcher.started[-1].instance, code=0, cause="stopped")
+            await until(orchestrator, info.id, "idle")
+            assert await orchestrator.activate(info.id, 5) == Activation("ready")
+        assert len(platform.launcher.started) == 2
+
+    asyncio.run(story())
+
+
+def test_a_platform_that_is_stopping_blames_no_script(tmp_path: Path):
+    def refuse(launcher: MemoryLauncher, start: Start) -> None:
+        del launcher._running[start.instance]
+        raise Unavailable("the platform is stopping")
+
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.launcher.outcomes["hello"] = refuse
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            assert (await until(orchestrator, info.id, "idle")).error is None
+
+    asyncio.run(story())
+
+
+def test_activating_waits_for_a_start_and_no_longer_than_told(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.launcher.outcomes["hello"] = hangs
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            await until(orchestrator, info.id, "starting")
+            assert (await orchestrator.activate(info.id, 0.05)).state == "starting"
+            waiting = asyncio.gather(*(orchestrator.activate(info.id, 10) for _ in range(50)))
+            await eventually(lambda: len(platform.launcher.started) == 1)
+            platform.launcher.announce(platform.launcher.started[0].instance)
+            assert {a.state for a in await waiting} == {"ready"}
+            with pytest.raises(NotFound):
+                await orchestrator.activate("nobody", 1)
+        assert len(platform.launcher.started) == 1
+
+    asyncio.run(story())
+
+
+def test_an_environment_that_went_missing_is_made_again_from_its_lock(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        python = tmp_path / "python"
+        python.touch(mode=0o755)
+        made = platform.environments.make
+
+        async def make(wanted: Any) -> Any:
+            await made(wanted)
+            python.touch(mode=0o755)
+            return type(await made(wanted))(str(python), "key", "the lock")
+
+        platform.environments.make = make  # type: ignore[method-assign]
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            await until(orchestrator, info.id, "ready")
+            python.unlink()
+            platform.launcher.end(platform.launcher.started[-1].instance, signal=9)
+            await eventually(lambda: len(platform.launcher.started) == 2)
+            await until(orchestrator, info.id, "ready")
+        assert [w.lock for w in platform.environments.made] == ["", "", "the lock", "the lock"]
+
+    asyncio.run(story())
+
+
+def test_logs_are_read_and_followed_until_the_deployment_goes(tmp_path: Path):
+    async def story() -> None:
+        async with Platform(tmp_path).orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            file = tmp_path / "logs" / info.id / "0000000000001.ndjson"
+            file.parent.mkdir(parents=True)
+            file.write_text("".join(json.dumps({"ts": n, "event": str(n)}) + "\n" for n in range(1, 5)))
+            assert [line["ts"] async for line in orchestrator.logs(info.id, "ada", tail=2)] == [3, 4]
+            lines = orchestrator.logs(info.id, "ada", tail=1, follow=True)
+            assert (await anext(lines))["ts"] == 4
+            await orchestrator.delete(info.id, "ada")
+            assert [line async for line in lines] == []
+
+    asyncio.run(story())
+
+
+def test_status_counts(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.launcher.outcomes["bad"] = crashes()
+        async with platform.orchestrator() as orchestrator:
+            good = await orchestrator.create(script("good"))
+            bad = await orchestrator.create(script("bad"))
+            await until(orchestrator, good.id, "ready")
+            await until(orchestrator, bad.id, "start_failed")
+            status = await orchestrator.status()
+            assert (status["deployments"], status["instances"]) == ({"ready": 1, "start_failed": 1}, 1)
+
+    asyncio.run(story())
+
+
+def test_when_the_launcher_is_gone_somebody_is_told(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+
+        async def gone() -> Any:
+            raise Unavailable("the keeper is gone")
+
+        platform.launcher.next_event = gone  # type: ignore[method-assign]
+        async with platform.orchestrator():
+            await eventually(lambda: platform.failed == ["ended"])
+
+    asyncio.run(story())
+
+
+def test_seeds_are_sown_once(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        good, bad = tmp_path / "My_Worker.py", tmp_path / "bad.py"
+        good.write_text("app = 1\n")
+        bad.write_text("def (")
+
+        async def sown(orchestrator: Orchestrator) -> list[DeploymentInfo]:
+            await sow([good, bad, tmp_path / "none.py"], orchestrator, platform.store, "ada")
+            return (await orchestrator.list("ada")).items
+
+        async with platform.orchestrator() as orchestrator:
+            (info,) = await sown(orchestrator)
+            assert info.name == "my-worker"
+            await orchestrator.delete(info.id, "ada")
+            assert await sown(orchestrator) == []
+            bad.write_text("app = 1\n")
+            assert [i.name for i in await sown(orchestrator)] == ["bad"]
+
+    asyncio.run(story())
+
+
+def test_it_is_a_service_that_can_be_called_from_elsewhere():
+    spec = spec_of(Orchestrator)
+    shapes = {e.name: e.shape.value for e in spec.endpoints}
+    assert spec.address == "bema.orchestrator"
+    assert shapes == {
+        **dict.fromkeys(("create", "read", "list", "delete", "activate", "status"), "unary"),
+        "logs": "stream",
+    }
