@@ -43,6 +43,9 @@ class Row(NamedTuple):
 # in story order; a row appears together with its module
 COMMANDS: dict[str, Row] = {
     "up": Row("bema.cli.up:command", "Start the platform: keeper, orchestrator and gateway."),
+    "run": Row("bema.cli.run:command", "Run the service of a file."),
+    "call": Row("bema.cli.call:command", "Call an endpoint of a running service."),
+    "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
     "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),
     "plugins": Row("bema.cli.plugins:command", "Plugins: list, check, lock, enable or disable them."),

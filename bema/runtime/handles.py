@@ -6,12 +6,12 @@ one value; iterated with `async for`, a stream; iterated with `for`, the same st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bema.core.errors import Invalid, Unavailable
+from bema.core.errors import Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.naming import Address
 from bema.core.spec import EndpointSpec, ServiceSpec
@@ -131,7 +131,7 @@ class EndpointClient:
             requests=requests,
         )
 
-    async def follow(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> AsyncIterator[Any]:
+    async def follow(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> AsyncGenerator[Any, None]:
         """A stream of answers."""
         bound, requests = await self._bind(arguments, keywords)
         options = self.options
@@ -180,6 +180,9 @@ class EndpointClient:
             for info in instance.endpoints:
                 if info.name == self.address.endpoint:
                     return info
+        if others := sorted({info.name for instance in view.instances() for info in instance.endpoints}):
+            where = f"{self.address.namespace}.{self.address.component}"
+            raise NotFound(f"{where} has no endpoint {self.address.endpoint!r}; it has {', '.join(others)}")
         raise Unavailable(f"no instance of {self.address.route} is there")
 
 

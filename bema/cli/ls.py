@@ -1,0 +1,84 @@
+"""`bema ls`: what there is: the instances of this user on this machine, and the deployments of the platform if it is up."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from bema import system
+from bema.cli import output
+from bema.core.errors import Unavailable
+from bema.core.instance import Instance
+from bema.core.naming import show_instance_id
+from bema.core.paths import state_dir
+from bema.runtime.distributed import connect
+
+
+@click.command()
+@output.json_option
+def command(as_json: bool) -> None:
+    """What there is: running instances and deployments."""
+    instances = asyncio.run(_instances())
+    deployments = _deployments()
+    if as_json:
+        output.print_json({"deployments": deployments, "instances": [shown(i) for i in instances]})
+        return
+    if deployments:
+        rows = [(d["name"], d["state"], d.get("url", "")) for d in deployments]
+        output.print_table(("DEPLOYMENT", "STATE", "URL"), rows)
+    if instances:
+        output.print_table(("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"), [_row(i) for i in instances])
+    if not deployments and not instances:
+        output.note("nothing runs; start a service with `python3 FILE`, or the platform with `bema up`")
+
+
+def _deployments() -> list[dict[str, Any]]:
+    """What the control API lists; nothing where no platform is up."""
+    if not system.is_up(state_dir()):
+        return []
+    up = system.read_up(state_dir())
+    api = urllib.parse.urlsplit(up.get("api", ""))
+    token = Path(up.get("token_file", "")).read_text().strip()
+    connection = http.client.HTTPConnection(api.hostname or "", api.port, timeout=10)
+    try:
+        connection.request("GET", "/faas/python", headers={"Authorization": f"Bearer {token}"})
+        answer = json.load(connection.getresponse())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Unavailable(f"the control API at {up.get('api')} does not answer: {error}") from error
+    finally:
+        connection.close()
+    return list(answer.get("items", ()))
+
+
+async def _instances() -> tuple[Instance, ...]:
+    async with connect() as runtime:
+        view = await runtime.discovery.view()
+        found = view.instances()
+        await view.close()
+        return tuple(sorted(found, key=lambda i: (i.component_address, i.since)))
+
+
+def shown(instance: Instance) -> dict[str, Any]:
+    """An instance as data, without its token."""
+    data: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(instance, token=""))
+    return {
+        **data,
+        "id": show_instance_id(instance.id),
+        "state": instance.state.value,
+        "address": instance.component_address,
+        "endpoints": [{"name": e.name, "shape": e.shape.value, "parameters": e.parameters} for e in instance.endpoints],
+        "pid": instance.pid,
+    }
+
+
+def _row(instance: Instance) -> tuple[str, ...]:
+    state = f"{instance.state.value}, stalled" if instance.stalled else instance.state.value
+    endpoints = " ".join(endpoint.name for endpoint in instance.endpoints)
+    return instance.component_address, instance.label, state, str(instance.pid), endpoints

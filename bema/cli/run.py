@@ -1,0 +1,117 @@
+"""`bema run`: a file's service, run by us; the same start() as `python3 FILE`, on uvloop where that is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from bema.core.errors import BemaError, Invalid
+from bema.sdk import hooks
+from bema.sdk.lifecycle import start
+
+MODULE = "__bema_script__"
+
+
+@click.command()
+@click.argument("target", metavar="FILE[:CLASS]")
+@click.argument("arguments", nargs=-1)
+def command(target: str, arguments: tuple[str, ...]) -> None:
+    """Run the service of a file.
+
+    CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv.
+    """
+    file, name = _split(target)
+    module = load(file, arguments)
+    service = service_of(module, name, file)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(start(service))
+    except BemaError:
+        raise
+    except Exception as error:
+        raise _theirs(f"{service.__qualname__} failed: {type(error).__name__}: {error}", error) from error
+
+
+def _split(target: str) -> tuple[Path, str]:
+    file, colon, name = target.rpartition(":")
+    if not colon or Path(target).is_file():
+        return Path(target), ""
+    return Path(file), name
+
+
+def load(file: Path, arguments: tuple[str, ...] = ()) -> ModuleType:
+    """The file as a module; `Invalid` shows why it cannot be one."""
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise Invalid(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
+    module = ModuleType(MODULE)
+    module.__file__ = str(file)
+    sys.modules[MODULE] = module
+    sys.path.insert(0, str(file.resolve().parent))
+    sys.argv = [str(file), *arguments]
+    try:
+        exec(compile(source, str(file), "exec"), module.__dict__)
+    except SyntaxError as error:
+        where = f"line {error.lineno}, column {error.offset}"
+        raise Invalid(f"{file}, {where}: {error.msg}", code="syntax_error", line=error.lineno) from error
+    except BemaError:
+        raise
+    except Exception as error:
+        raise _theirs(f"{file} failed when it was loaded: {type(error).__name__}: {error}", error) from error
+    return module
+
+
+def service_of(module: ModuleType, name: str, file: Path) -> type[Any]:
+    """The class to run: the one that is named, or the only one."""
+    if name:
+        found = getattr(module, name, None)
+        if not isinstance(found, type) or not hasattr(found, hooks.SERVICE):
+            raise Invalid(f"{file} has no service {name!r}", code="entry_not_found", fix=f"It has {_listed(module)}.")
+        return found
+    services = _services(module)
+    if len(services) != 1:
+        raise Invalid(
+            f"{file} has {len(services)} services",
+            code="entry_not_found",
+            fix=f"Name one as {file}:CLASS. It has {_listed(module)}."
+            if services
+            else "Decorate a class with @service(...).",
+        )
+    return services[0]
+
+
+def _services(module: ModuleType) -> list[type[Any]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and hooks.SERVICE in vars(value)
+        and not hooks.mark_of(value).abstract
+    ]
+
+
+def _listed(module: ModuleType) -> str:
+    return ", ".join(sorted(service.__qualname__ for service in _services(module))) or "none"
+
+
+def _theirs(message: str, error: Exception) -> Invalid:
+    """A failure of the user's code, shown with its own traceback."""
+    lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
+    return Invalid(message, fix="The traceback above is of your code.", log=lines)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    except ImportError:
+        return None
