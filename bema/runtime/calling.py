@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable
+from time import monotonic
 from typing import Any
 
 from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, ProtocolError, StreamCut, TooLarge, Unavailable
+from bema.runtime.connection import HEARTBEAT, NEVER, Connection
 from bema.runtime.flows import Inflow, Outflow
 from bema.runtime.tasks import Tasks
-from bema.runtime.transports import HEARTBEAT, NEVER, Connection
 from bema.wire import calls, failures, frames
 from bema.wire.codecs import Encode
 
@@ -122,26 +123,24 @@ class CallingConnection(Connection):
     # requests
 
     def ask(
-        self, kind: int, route: str, payload: bytes, deadline: float, metadata: dict[str, str] | None
+        self, kind: int, route: str, payload: bytes, deadline: float, headers: bytes
     ) -> tuple[int, asyncio.Future[bytes]]:
         """Send a request for one answer; the future gets its payload, or `Answered` or a loss as exception."""
         future: asyncio.Future[bytes] = self.loop.create_future()
-        ident = self._request(kind, route, payload, deadline, metadata)
+        ident = self._request(kind, route, payload, deadline, headers)
         self.calls[ident] = (future, deadline)
         return ident, future
 
-    def open(
-        self, kind: int, route: str, payload: bytes, deadline: float, metadata: dict[str, str] | None
-    ) -> tuple[int, Inflow]:
+    def open(self, kind: int, route: str, payload: bytes, deadline: float, headers: bytes) -> tuple[int, Inflow]:
         """Send a request for a stream."""
-        ident = self._request(kind, route, payload, deadline, metadata)
+        ident = self._request(kind, route, payload, deadline, headers)
         inflow = self.calls[ident] = Inflow(self, ident, deadline)
         return ident, inflow
 
-    def _request(self, kind: int, route: str, payload: bytes, deadline: float, metadata: dict[str, str] | None) -> int:
+    def _request(self, kind: int, route: str, payload: bytes, deadline: float, headers: bytes) -> int:
         remaining = None
         if deadline != NEVER:
-            remaining = deadline - self.loop.time()
+            remaining = deadline - monotonic()
             if deadline < self.next_due:
                 self.watch(deadline)
         size = len(payload)
@@ -150,11 +149,11 @@ class CallingConnection(Connection):
                 raise _too_large(size, self.largest)
             self.flush()
             self.newest = ident = self.newest + 1
-            self.put_large(ident, kind, (route, remaining, metadata, b""), payload)
+            self.put_large(ident, kind, (route, remaining, headers, b""), payload)
             return ident
         self.newest = ident = self.newest + 1
-        self.out += (ident, kind, (route, remaining, metadata, payload))
-        self.size += size + 128
+        self.out += (ident, kind, (route, remaining, headers, payload))
+        self.size += size + len(headers)
         if not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self._turn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
+from time import monotonic
 from typing import Any
 
 from bema.core.call import CURRENT, traceparent
@@ -15,11 +16,11 @@ from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, Invalid,
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.calling import Answered, CallingConnection
+from bema.runtime.connection import NEVER
 from bema.runtime.discovery import View, wait_for
 from bema.runtime.pick import picker
 from bema.runtime.pool import Pool
 from bema.runtime.stream import Stream
-from bema.runtime.transports import NEVER
 from bema.wire import codecs, failures, frames
 
 ATTEMPTS = 5
@@ -131,12 +132,12 @@ class Client:
     ) -> Any:
         """One answer. `requests` is the input of an endpoint that takes a stream."""
         payload = self._packed(arguments)
-        deadline, metadata = self._inherit(timeout, metadata)
+        deadline, headers = self._inherit(timeout, metadata)
         kind = frames.UNARY if requests is None else frames.COLLECT
         attempt = 0
         while True:
             conn = self._usable(instance) or await self._connected(instance, deadline)
-            ident, future = conn.ask(kind, self.route, payload, deadline, metadata)
+            ident, future = conn.ask(kind, self.route, payload, deadline, headers)
             if requests is not None:
                 conn.send_input(ident, requests, self._encode_request)
             try:
@@ -178,13 +179,13 @@ class Client:
         requests: AsyncIterable[Any] | None,
     ) -> AsyncGenerator[Any, None]:
         payload = self._packed(arguments)
-        deadline, metadata = self._inherit(timeout, metadata)
+        deadline, headers = self._inherit(timeout, metadata)
         kind = frames.STREAM if requests is None else frames.BOTH
         decode = self._decode
         attempt = 0
         while True:
             conn = self._usable(instance) or await self._connected(instance, deadline)
-            ident, inflow = conn.open(kind, self.route, payload, deadline, metadata)
+            ident, inflow = conn.open(kind, self.route, payload, deadline, headers)
             handle.opened(conn, ident)
             if requests is not None:
                 conn.send_input(ident, requests, self._encode_request)
@@ -209,9 +210,10 @@ class Client:
         except (Invalid, *codecs.UNFIT) as error:
             raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
 
-    def _inherit(self, timeout: float | None, metadata: dict[str, str] | None) -> tuple[float, dict[str, str] | None]:
-        """The call's deadline and metadata: its own, within those of the call that is being answered here."""
-        deadline = NEVER if timeout is None else asyncio.get_running_loop().time() + timeout
+    def _inherit(self, timeout: float | None, metadata: dict[str, str] | None) -> tuple[float, bytes]:
+        """The call's deadline and headers: its own, within those of the call that is being answered here."""
+        # not the loop's clock: asking for the running loop costs a system call
+        deadline = NEVER if timeout is None else monotonic() + timeout
         parent = CURRENT.get()
         if parent is not None:
             if "traceparent" not in parent.metadata:
@@ -219,9 +221,10 @@ class Client:
             metadata = parent.metadata if metadata is None else {**parent.metadata, **metadata}
             if parent.deadline is not None and parent.deadline < deadline:
                 deadline = parent.deadline
-        if deadline != NEVER and deadline <= asyncio.get_running_loop().time():
+                timeout = deadline - monotonic()
+        if timeout is not None and timeout <= 0:
             raise DeadlineExceeded(f"the time for {self.route} had run out before it was called")
-        return deadline, metadata
+        return deadline, frames.pack_metadata(metadata)
 
     def _again(self, error: BaseException, attempt: int) -> bool:
         """Whether a failed call may be sent once more."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from bema.core.errors import ProtocolError
-from bema.runtime.transports import Connection
+from bema.runtime.connection import Connection
 from bema.wire import frames
 from bema.wire.calls import FLOOR, GRANT, STREAM_WINDOW
 from bema.wire.codecs import Decode

@@ -50,7 +50,7 @@ class Server:
         self.routes: dict[str, Route] = {}
         self.connections: set[ServingConnection] = set()
         self.draining = False
-        self._calls = calls
+        self.most = calls  # in flight on one connection
         self._listeners: list[transports.Listener] = []
         self._idle: asyncio.Event | None = None
 
@@ -83,9 +83,6 @@ class Server:
         return sum(len(connection.calls) for connection in self.connections)
 
     # asked by connections
-
-    def busy(self, connection: ServingConnection) -> bool:
-        return self.draining or len(connection.calls) >= self._calls
 
     def refusal(self, connection: ServingConnection, route: str) -> BemaError:
         if self.draining:
@@ -129,8 +126,8 @@ class Server:
         running = [call for connection in self.connections for call in connection.calls.values()]
         for call in running:
             call.conn.end(call, StreamCut("the instance stopped before the call ended"))
-        if running:
-            await asyncio.wait([call.task for call in running], timeout=1.0)
+        if tasks := [call.task for call in running if call.task is not None]:
+            await asyncio.wait(tasks, timeout=1.0)
 
     async def close(self) -> None:
         """Stop listening, cut what runs, close every connection. Safe to call twice."""

@@ -11,13 +11,14 @@ import hmac
 import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from bema.core.call import CURRENT, Call
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError, Unavailable
+from bema.runtime.connection import Connection
 from bema.runtime.flows import Inflow, Outflow
-from bema.runtime.transports import Connection
 from bema.wire import calls, codecs, failures, frames
 
 if TYPE_CHECKING:
@@ -31,31 +32,33 @@ _task: Callable[..., asyncio.Task[None]] = (
 
 
 class Running(Call):
-    """A call while it is answered here."""
+    """A call while it is answered here. What most calls never change is kept by the class: these are made by the million."""
 
-    __slots__ = ("conn", "ident", "inflow", "outflow", "reason", "task")
+    stopped = False
+    requests: AsyncIterator[Any] | None = None
+    inflow: Inflow | None = None
+    outflow: Outflow | None = None
+    reason: BemaError | None = None  # why we end it: told to the caller, unless it is `GIVEN_UP`
+    task: asyncio.Task[None] | None = None
 
-    def __init__(
-        self,
-        conn: ServingConnection,
-        ident: int,
-        route: str,
-        metadata: dict[str, str] | None,
-        deadline: float | None,
-    ) -> None:
+    def __init__(self, conn: ServingConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
         self.conn = conn
         self.ident = ident
         self.route = route
-        self.metadata = {} if metadata is None else metadata
+        self.headers = headers
         self.deadline = deadline
-        self.stopped = False
-        self.requests = None
-        self.task: asyncio.Task[None]
-        self.inflow: Inflow | None = None
-        self.outflow: Outflow | None = None
-        self.reason: BemaError | None = None  # why we end it, to be told to the caller; see `gone`
-        self.id = ""
-        self.peer = conn.peer
+
+    @property
+    def id(self) -> str:  # type: ignore[override]
+        return f"{self.conn.peer}#{self.ident}"
+
+    @property
+    def peer(self) -> str:  # type: ignore[override]
+        return self.conn.peer
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:  # type: ignore[override]
+        return frames.read_metadata(self.headers)
 
 
 GIVEN_UP: Final = Unavailable("the caller gave the call up")
@@ -115,36 +118,35 @@ class ServingConnection(Connection):
     # messages
 
     def batch(self, messages: list[Any]) -> None:
-        now = self.loop.time()
         for ident, kind, body in frames.messages(messages):
             if kind == frames.UNARY or kind == frames.STREAM:
-                self._request(ident, kind, body, now)
+                self._request(ident, kind, body)
             else:
-                self._other(ident, kind, body, now)
+                self._other(ident, kind, body)
 
-    def _request(self, ident: Any, kind: int, body: Any, now: float) -> None:
+    def _request(self, ident: Any, kind: int, body: Any) -> None:
         if type(ident) is not int or ident <= self.newest:
             raise ProtocolError(f"a request bears the id {ident!r} after {self.newest}")
         self.newest = ident
-        name, remaining, metadata, payload = frames.read_request(body)
+        name, remaining, headers, payload = frames.read_request(body)
+        server = self.server
         route = self.routes.get(name)
-        if route is None or self.server.busy(self):
-            self._refuse(ident, self.server.refusal(self, name))
+        if route is None or server.draining or len(self.calls) >= server.most:
+            self._refuse(ident, server.refusal(self, name))
             return
-        if remaining is None:
-            call = Running(self, ident, name, metadata, None)
-        else:
-            deadline = now + remaining
-            call = Running(self, ident, name, metadata, deadline)
-            self.watch(deadline)
-        self.calls[ident] = call
+        deadline = None
+        if remaining is not None:
+            deadline = monotonic() + remaining
+            if deadline < self.next_due:
+                self.watch(deadline)
+        call = self.calls[ident] = Running(self, ident, name, headers, deadline)
+        if kind == frames.UNARY and not route.streams_in:
+            call.task = _task(self._unary(call, route, payload), loop=self.loop)
+            return
         if route.streams_in or kind not in (frames.UNARY, frames.STREAM):
             self._open_input(call, route, kind)
-        if kind in (frames.UNARY, frames.COLLECT):
-            work = self._unary(call, route, payload)
-        else:
-            work = self._stream(call, route, payload)
-        call.task = _task(work, loop=self.loop)
+        drive = self._unary if kind in (frames.UNARY, frames.COLLECT) else self._stream
+        call.task = _task(drive(call, route, payload), loop=self.loop)
 
     def _refuse(self, ident: int, error: BemaError) -> None:
         self.put(ident, frames.ERROR, failures.pack_failure(error, refused=True))
@@ -155,13 +157,13 @@ class ServingConnection(Connection):
             inflow.finish()
         call.requests = inflow.items(route.decode_request)
 
-    def _other(self, ident: Any, kind: Any, body: Any, now: float) -> None:
+    def _other(self, ident: Any, kind: Any, body: Any) -> None:
         if type(kind) is not int or type(ident) is not int:
             raise ProtocolError(f"a message bears the id {ident!r} and the kind {kind!r}")
         if ident == 0:
             self._on_connection(kind, body)
         elif kind in frames.REQUESTS:
-            self._request(ident, kind, body, now)
+            self._request(ident, kind, body)
         elif (call := self.calls.get(ident)) is not None and call.reason is None:
             self._on_call(call, kind, body)
         else:
@@ -206,6 +208,8 @@ class ServingConnection(Connection):
         """Cancel the one task that drives a call; `reason` goes to the caller unless it gave the call up."""
         if call.reason is None:
             call.reason = reason
+            if call.task is None:
+                return
             if inspect.getcoroutinestate(call.task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
                 call.task.add_done_callback(lambda task: self._never_ran(call))
             call.task.cancel()
@@ -232,9 +236,11 @@ class ServingConnection(Connection):
 
     def _done(self, call: Running) -> None:
         del self.calls[call.ident]
+        call.task = None  # the task's context holds the call: a cycle would wait for the collector
         if call.inflow is not None:
             call.inflow.close()
-        self.server.call_ended(self)
+        if self.closed or self.server.draining:
+            self.server.call_ended(self)
 
     # the two drivers
 

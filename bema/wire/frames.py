@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
-from bema.core.errors import ProtocolError
+from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.core.limits import limit
 
 VERSION: Final = 1
@@ -67,7 +67,7 @@ KINDS: Final[dict[int, KindInfo]] = {
 REQUESTS: Final = frozenset({UNARY, STREAM, COLLECT, BOTH})
 
 FRAME_LIMIT: Final = int(limit("rpc_frame"))
-FRAME_FULL: Final = FRAME_LIMIT // 2  # a batch is closed here, so that the message that fills it still fits
+FRAME_FULL: Final = 32 * 1024  # a batch is closed here, so that the message that fills it still fits
 MESSAGE_LIMIT: Final = int(limit("rpc_message"))
 HEADERS_LIMIT: Final = int(limit("rpc_headers"))
 LARGE: Final = 64 * 1024  # a payload from here on travels in a frame of its own, uncopied
@@ -83,6 +83,7 @@ def _no_extensions(code: int, data: memoryview) -> NoReturn:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ext_hook=_no_extensions).decode
+_decode_metadata = msgspec.msgpack.Decoder(dict[str, str]).decode
 
 
 def pack(messages: list[Any]) -> bytes:
@@ -169,39 +170,45 @@ def messages(batch: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
     return zip(parts, parts, parts, strict=False)
 
 
-class Request(NamedTuple):
-    """The body of the four request kinds. `remaining` is in seconds: clocks of two hosts are never compared."""
+def read_request(body: Any) -> tuple[str, float | None, bytes, bytes]:
+    """The body of the four request kinds: route, remaining time, headers, payload, each of its type.
 
-    route: str
-    remaining: float | None
-    metadata: dict[str, str] | None
-    payload: bytes
-
-
-def read_request(body: Any) -> tuple[str, float | None, dict[str, str] | None, bytes]:
-    """The four fields of a request, each of its type."""
+    The remaining time is in seconds or nil, for clocks of two hosts are never compared. Headers are opaque like the
+    payload: most calls never look at theirs.
+    """
     if type(body) is not list or len(body) != 4:
-        raise ProtocolError("a request is not route, remaining time, metadata and payload")
-    route, remaining, metadata, payload = body
-    if type(route) is not str or type(payload) is not bytes:
-        raise ProtocolError("a request's route is not text or its payload not binary")
-    if remaining is not None and type(remaining) not in (float, int):
+        raise ProtocolError("a request is not route, remaining time, headers and payload")
+    route, remaining, headers, payload = body
+    if type(route) is not str or type(headers) is not bytes or type(payload) is not bytes:
+        raise ProtocolError("a request's route is not text, or its headers or payload not binary")
+    if type(remaining) is not float and remaining is not None and type(remaining) is not int:
         raise ProtocolError("a request's remaining time is not a number")
-    if metadata is not None:
-        check_metadata(metadata)
-    return route, remaining, metadata, payload
+    if len(headers) > HEADERS_LIMIT:
+        raise ProtocolError(f"headers of {len(headers)} bytes are larger than the limit of {HEADERS_LIMIT} bytes")
+    return body  # type: ignore[return-value]
 
 
-def check_metadata(metadata: Any) -> None:
-    if type(metadata) is not dict:
-        raise ProtocolError("metadata is not a map")
-    size = 0
-    for key, value in metadata.items():
-        if type(key) is not str or type(value) is not str:
-            raise ProtocolError("metadata is not text to text")
-        size += len(key) + len(value)
-    if size > HEADERS_LIMIT:
-        raise ProtocolError(f"metadata of {size} characters is larger than the limit of {HEADERS_LIMIT}")
+def pack_metadata(metadata: dict[str, str] | None) -> bytes:
+    """Headers as they travel; `TooLarge` beyond their limit."""
+    if not metadata:
+        return b""
+    headers = _encode(metadata)
+    if len(headers) > HEADERS_LIMIT:
+        raise TooLarge(
+            f"metadata of {len(headers)} bytes is larger than the limit of {HEADERS_LIMIT} bytes (rpc_headers)",
+            limit=HEADERS_LIMIT,
+            size=len(headers),
+        )
+    return headers
+
+
+def read_metadata(headers: bytes) -> dict[str, str]:
+    if not headers:
+        return {}
+    try:
+        return _decode_metadata(headers)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the call's metadata is not text to text: {error}") from error
 
 
 def payload_size(payloads: Any) -> int:

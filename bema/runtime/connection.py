@@ -1,0 +1,246 @@
+"""One end of an RPC connection.
+
+Law: all messages of one loop turn leave in one write. What is put is collected and written when the turn ends, or when
+a frame is full. Nothing here knows what a call is; `server` and `client` subclass `Connection` with what they do with a
+batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+from bema.core.errors import BemaError, Disconnected, ProtocolError, TooLarge
+from bema.core.limits import limit
+from bema.runtime import sockets
+from bema.wire import calls, failures, frames
+
+HEARTBEAT: Final = float(limit("rpc_heartbeat"))
+CONNECT: Final = float(limit("rpc_connect"))
+HIGH_WATER: Final = 64 * 1024
+NEVER: Final = float("inf")
+
+
+class Connection(asyncio.Protocol):
+    """Collects, writes, reads, and keeps the connection's window, deadlines and end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.out: list[Any] = []
+        self.size = 0  # payload bytes in `out`
+        self.scheduled = False
+        self.reader = frames.Reader()
+        self.transport: asyncio.Transport | None = None
+        self.paused: asyncio.Future[None] | None = None
+        self.window = calls.CONNECTION_WINDOW  # stream bytes we may still send
+        self.owed = 0  # stream bytes we consumed and have not given back
+        self.largest = frames.MESSAGE_LIMIT
+        self.blocked: set[Any] = set()  # outflows that wait for credit
+        self.heard = True
+        self.next_due = NEVER
+        self.timer: asyncio.TimerHandle | None = None
+        self.greeting: asyncio.TimerHandle | None = None
+        self.error: BemaError | None = None
+        self.closed = False
+        self.newest = 0  # the newest call's id
+        self.written = 0  # the newest call's id that was given to the transport
+        self.received: Callable[[list[Any]], None] = self._first
+        self._descriptor = -1
+
+    # what the two roles fill in
+
+    def greeted(self, hello: frames.Hello) -> None:
+        """The peer's first message has come."""
+        raise TypeError("a role says what a greeting means")
+
+    def batch(self, messages: list[Any]) -> None:
+        """The messages of one read; the hot path."""
+        raise TypeError("a role says what a batch means")
+
+    def lost(self, error: BemaError) -> None:
+        """The connection is gone."""
+
+    def deadlines(self) -> Iterable[float]:
+        return ()
+
+    def expire(self, now: float) -> None:
+        """End the calls whose time ran out."""
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self._descriptor = sock.fileno()
+            sockets.own(self._descriptor)
+        self.greeting = self.loop.call_later(CONNECT, self._never_greeted)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.heard:
+            self.hear()
+        try:
+            messages = self.reader.feed(data)
+            if messages:
+                self.received(messages)
+        except ProtocolError as error:
+            self.abort(error)
+
+    def pause_writing(self) -> None:
+        self.paused = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        paused, self.paused = self.paused, None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        sockets.disown(self._descriptor)
+        for timer in (self.timer, self.greeting):
+            if timer is not None:
+                timer.cancel()
+        self.resume_writing()
+        error = self.error or Disconnected("the connection was lost")
+        for outflow in tuple(self.blocked):
+            outflow.wake()
+        self.lost(error)
+
+    # sending
+
+    def put(self, ident: int, kind: int, body: Any) -> None:
+        """Send a message at the end of this turn."""
+        self.out += (ident, kind, body)
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._turn)
+
+    def put_payload(self, ident: int, kind: int, payload: bytes) -> None:
+        """Send a message whose body is a payload; `TooLarge` is raised here, and the connection lives on."""
+        size = len(payload)
+        if size >= frames.LARGE:
+            self.put_large(ident, kind, b"", payload)
+            return
+        self.out += (ident, kind, payload)
+        self.size += size
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._turn)
+        if self.size >= frames.FRAME_FULL:
+            self.flush()
+
+    def put_large(self, ident: int, kind: int, body: Any, payload: bytes) -> None:
+        """Send a message with a large payload in a frame of its own, after what was put before it."""
+        if len(payload) > self.largest:
+            raise TooLarge(
+                f"a message of {len(payload)} bytes is larger than the limit of {self.largest} bytes (rpc_message)",
+                limit=self.largest,
+                size=len(payload),
+            )
+        self.flush()
+        self.written = self.newest
+        if self.transport is not None and not self.closed:
+            self.transport.writelines(frames.pack_large(ident, kind, body, payload))
+
+    def _turn(self) -> None:
+        self.scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        out = self.out
+        if out:
+            self.out = []
+            self.size = 0
+            self.written = self.newest
+            if not self.closed and self.transport is not None:
+                self.transport.write(frames.pack(out))
+
+    async def writable(self) -> None:
+        """Wait while the peer's side is full."""
+        while self.paused is not None and not self.closed:
+            await asyncio.shield(self.paused)
+
+    # the window
+
+    def release(self, size: int) -> None:
+        """Give back stream bytes that nobody will read."""
+        self.owed += size
+        if self.owed >= calls.GRANT and not self.closed:
+            self.put(0, frames.CREDIT, self.owed)
+            self.owed = 0
+
+    def credited(self, size: Any) -> int:
+        """The peer consumed `size` bytes of ours."""
+        if type(size) is not int or size < 0:
+            raise ProtocolError(f"a credit of {size!r}")
+        self.window = min(self.window + size, calls.CONNECTION_WINDOW)
+        if self.blocked:
+            for outflow in tuple(self.blocked):
+                outflow.wake()
+        return size
+
+    # deadlines: one timer for the connection, armed for the nearest
+
+    def watch(self, deadline: float) -> None:
+        if deadline < self.next_due:
+            self.next_due = deadline
+            if self.timer is not None:
+                self.timer.cancel()
+            self.timer = self.loop.call_at(deadline, self._due)
+
+    def _due(self) -> None:
+        self.timer = None
+        self.next_due = NEVER
+        self.expire(self.loop.time() + 0.001)
+        nearest = min(self.deadlines(), default=NEVER)
+        if nearest < NEVER:
+            self.watch(nearest)
+
+    # greeting and end
+
+    def _first(self, messages: list[Any]) -> None:
+        ident, kind, body = messages[:3]
+        if ident == 0 and kind == frames.ERROR:
+            failure = failures.read_failure(body)
+            raise _as_protocol_error(failures.rebuild(failure, {}), self)
+        if ident != 0 or kind != frames.HELLO:
+            raise ProtocolError("the first message is no hello")
+        hello = frames.read_hello(body)
+        frames.agree(hello)
+        if self.greeting is not None:
+            self.greeting.cancel()
+        self.largest = min(self.largest, hello.largest)
+        self.reader.limit = frames.MESSAGE_LIMIT + frames.HEADERS_LIMIT + frames.HELLO_LIMIT
+        self.received = self.batch
+        self.greeted(hello)
+        if len(messages) > 3 and not self.closed:
+            self.batch(messages[3:])
+
+    def _never_greeted(self) -> None:
+        self.abort(ProtocolError(f"the peer did not greet within {CONNECT:g} s"))
+
+    def hear(self) -> None:
+        self.heard = True
+
+    def abort(self, error: BemaError) -> None:
+        """Drop the connection at once, with a reason for whoever waits on it."""
+        self.error = self.error or error
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Write what was put, then close."""
+        self.flush()
+        if self.transport is not None:
+            self.transport.close()
+
+
+def _as_protocol_error(error: BaseException, connection: Connection) -> ProtocolError:
+    """The peer refused us: its reason becomes the connection's, then the connection ends as after any bad frame."""
+    if isinstance(error, BemaError):
+        connection.error = error
+    return ProtocolError(str(error))

@@ -1,0 +1,1 @@
+"""What is measured, one module per peer: each is a process at either end."""
