@@ -47,8 +47,8 @@ class Supervised:
         init = self.init
         self._record = Instance(
             id=self.instance,
-            namespace=init.get("namespace") or NAMESPACE,
-            component=init.get("name") or "script",
+            namespace=said.namespace or init.get("namespace") or NAMESPACE,
+            component=said.name or init.get("name") or "script",
             endpoints=tuple(said.operations or ()),
             addresses=self._addresses(said),
             deployment=init.get("deployment") or "",

@@ -8,41 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import msgspec
-
 from bema.core.errors import BadDeclaration, BemaError, ProtocolError
 from bema.core.limits import limit
-from bema.sdk import servers
+from bema.runtime import channel
+from bema.sdk import hooks, lifecycle, servers
 from bema.sdk.servers import asgi
-from bema.wire.handshake import Announce, Handshake, Init, Side, Stop, init_of
-from bema.wire.lines import LineReader
+from bema.sdk.signals import Signals
+from bema.wire.handshake import Announce, Init, agree
 
 _FAILED = 1
-_READ = 64 * 1024
 
 
-def run(init: dict[str, Any], channel: int, module: ModuleType, entry: dict[str, str]) -> None:
+def run(init: dict[str, Any], descriptor: int, module: ModuleType, entry: dict[str, str]) -> None:
     """Serve `entry` of `module` until Stop. A refusal is one sentence on stderr and exit code 1."""
     phases = init.pop("phases", {})
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        told = init_of(init)
+        channel.adopt(descriptor, init)
         target = _find(module, entry["name"])
-        began = time.monotonic()
-        adapted = servers.adapt(target, entry["name"])
-        phases["adapt"] = _since(began)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve_app(adapted, told, channel, phases))
+        if isinstance(target, type) and hasattr(target, hooks.SERVICE):
+            work = lifecycle.start(target)
+        else:
+            began = time.monotonic()
+            adapted = servers.adapt(target, entry["name"])
+            phases["adapt"] = _since(began)
+            work = _serve_app(adapted, phases)
+        asyncio.run(work)
     except BemaError as error:
         sys.stderr.write(f"{error.code}: {error.message}\n  fix: {error.fix}\n")
         raise SystemExit(_FAILED) from error
@@ -58,87 +56,41 @@ def _find(module: ModuleType, name: str) -> Any:
     return found
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop, where the platform layer or the script's environment has it."""
-    with contextlib.suppress(ImportError):
-        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-    return None
-
-
-async def _serve_app(adapted: servers.Adapted, init: Init, channel: int, phases: dict[str, int]) -> None:
+async def _serve_app(adapted: servers.Adapted, phases: dict[str, int]) -> None:
+    ends = await channel.inherited()
+    assert ends is not None
+    init = await ends.init()
     if init.listen_fd is None:
         raise ProtocolError("Init passes no listening socket")
-    listener = socket.socket(fileno=init.listen_fd)
-    ends = Ends(init, channel)
+    drain = limit("drain") if init.drain_ms is None else init.drain_ms / 1000
+    asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def stop(deadline_ms: int | None = None) -> None:
+        if not asked.done():
+            asked.set_result(drain if deadline_ms is None else deadline_ms / 1000)
+
     began = time.monotonic()
 
     def ready() -> None:
         phases["startup"] = _since(began)
-        ends.announce(adapted, phases)
+        with contextlib.suppress(ProtocolError):  # it was told to stop meanwhile
+            ends.announce(_announcement(adapted, init, phases))
 
-    await asgi.serve(adapted, listener, ready, ends.stopped)
-
-
-class Ends:
-    """The inner end of the handshake for an app: it announces, and it hears how long there is to finish."""
-
-    def __init__(self, init: Init, channel: int) -> None:
-        self._init = init
-        self._handshake = Handshake(Side.INSIDE)
-        self._handshake.hear(init)
-        self._socket = socket.socket(fileno=channel)
-        self._socket.setblocking(False)
-        self._lines = LineReader(_read_stop)
-        self._loop = asyncio.get_running_loop()
-        self._drain = limit("drain") if init.drain_ms is None else init.drain_ms / 1000
-        self.stopped: asyncio.Future[float] = self._loop.create_future()
-        self._loop.add_reader(self._socket, self._readable)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop, self._drain)
-
-    def announce(self, adapted: servers.Adapted, phases: dict[str, int]) -> None:
-        line = self._handshake.say(
-            Announce(
-                listen=self._init.listen,
-                endpoints=adapted.endpoints,
-                instance=self._init.instance,
-                kind=adapted.kind,
-                phases=phases,
-            )
-        )
-        with contextlib.suppress(OSError):  # the launcher has gone: the channel's end says so too
-            self._socket.setblocking(True)
-            self._socket.sendall(line)
-            self._socket.setblocking(False)
-
-    def _readable(self) -> None:
-        try:
-            data = self._socket.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._socket)
-            self._stop(self._drain)
-        for word in self._lines.feed(data):
-            if isinstance(word, Stop):
-                self._stop(self._drain if word.deadline_ms is None else word.deadline_ms / 1000)
-
-    def _stop(self, seconds: float) -> None:
-        if not self.stopped.done():
-            self.stopped.set_result(seconds)
+    ends.stop.add_done_callback(lambda said: stop(said.result().deadline_ms))
+    with Signals(stop):
+        await asgi.serve(adapted, socket.socket(fileno=init.listen_fd), ready, asked)
+    ends.close()
 
 
-def _read_stop(line: bytes) -> Stop | None:
-    """Stop is the only word an app obeys; every other is for processes that know more of the channel."""
-    try:
-        return _stop.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-_stop = msgspec.json.Decoder(Stop)
+def _announcement(adapted: servers.Adapted, init: Init, phases: dict[str, int]) -> Announce:
+    return Announce(
+        listen=init.listen,
+        endpoints=adapted.endpoints,
+        instance=init.instance,
+        protocol=agree(init.protocol),
+        kind=adapted.kind,
+        phases=phases,
+    )
 
 
 def _since(began: float) -> int:

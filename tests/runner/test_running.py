@@ -76,6 +76,28 @@ def test_an_mcp_script_is_spoken_to_by_the_mcp_client(launch):
     assert running.stop() == 0
 
 
+SERVICE = """
+from collections.abc import AsyncIterator
+from bema import endpoint, service
+
+@service(name="counter", namespace="demo")
+class Counter:
+    @endpoint()
+    async def count(self, to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+"""
+
+
+def test_a_service_class_is_announced_with_its_operations_and_called(launch):
+    running = launch(SERVICE, "service", "Counter", auth_token="secret")
+    said = running.start().hear()
+    assert (said["namespace"], said["name"], said["kind"]) == ("demo", "counter", "service")
+    assert said["operations"][0]["name"] == "count"
+    assert said["addresses"] == {"rpc": [f"unix:{running.path}"]}
+    assert running.stop() == 0
+
+
 def test_a_program_finds_what_a_program_finds(launch):
     running = launch(
         "import json, os, sys\n"
