@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from bema.core.errors import Refused
 from bema.deploy.orchestrator import Orchestrator
 from bema.gateway.serving import Gateway
-from bema.runtime import channel
-from bema.runtime.channel import Channel
+from bema.runtime.channel import VARIABLE, Channel
 from bema.runtime.distributed import DistributedRuntime
 from bema.wire.handshake import Announce, EndpointAnnounce, Init, Stop
 
 
 async def main() -> None:
-    inherited = await channel.inherited()
-    if inherited is None:
+    number = os.environ.pop(VARIABLE, "")
+    if not number.isdecimal():
         raise Refused("the gateway is started by `bema up`", fix="Run `bema up`.")
+    inherited = await _Channel.open(int(number))
     init = await inherited.init()
     settings = init.settings or {}
     logging.basicConfig(
@@ -40,12 +41,19 @@ async def main() -> None:
         gc.collect()
         gc.freeze()
         _announce(inherited, settings)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, inherited.stop)
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(ending, _stop, inherited.stop)
         stop = await inherited.stop
         grace = init.drain_ms if stop.deadline_ms is None else stop.deadline_ms
         await gateway.drain((30_000 if grace is None else grace) / 1000)
     inherited.close()
+
+
+class _Channel(Channel):
+    """The module channel on uvloop, whose transports are none of asyncio's classes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
 
 
 def _listener(init: Init, name: str) -> socket.socket:
