@@ -29,7 +29,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -229,7 +229,8 @@ def tools_environment() -> dict[str, str]:
 # running things
 
 
-Command = list["str | Path"]
+if TYPE_CHECKING:
+    Command = list[str | Path]
 
 
 class Result(NamedTuple):

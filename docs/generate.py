@@ -85,7 +85,8 @@ def command_page(path: str, command: click.Command) -> list[str]:
 
 
 def api() -> str:
-    parts = [part for name in sorted(bema.__all__) for part in described(f"bema.{name}", getattr(bema, name))]
+    names = [name for name in bema.__all__ if not name.startswith("__")]
+    parts = [part for name in names for part in described(f"bema.{name}", getattr(bema, name))]
     return page("Python", "The public names of `import bema`.", *parts)
 
 
@@ -103,14 +104,33 @@ def described(name: str, found: Any) -> Iterator[str]:
 def documented(name: str, found: Callable[..., Any]) -> Iterator[str]:
     kind = "async " if inspect.iscoroutinefunction(found) else ""
     yield f"```text\n{kind}{name}{signature(found)}\n```\n"
-    yield (inspect.getdoc(found) or "") + "\n"
+    # a class does not show the text of its base as its own
+    yield inspect.cleandoc(found.__doc__ or "") + "\n"
+
+
+class Plain:
+    """An annotation that was kept as text, shown without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def signature(found: Callable[..., Any]) -> str:
     try:
-        return str(inspect.signature(found))
+        read = inspect.signature(found)
     except (TypeError, ValueError):
         return ""
+    parameters = [
+        p.replace(annotation=plain(p.annotation)) for p in read.parameters.values() if p.name not in ("self", "cls")
+    ]
+    return str(read.replace(parameters=parameters, return_annotation=plain(read.return_annotation)))
+
+
+def plain(annotation: Any) -> Any:
+    return Plain(annotation) if isinstance(annotation, str) else annotation
 
 
 def page(title: str, says: str, *lines: str) -> str:
