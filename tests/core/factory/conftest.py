@@ -128,6 +128,13 @@ class Machine:
         shutil.copy(PACKAGES / "backend.py", folder)
         return folder
 
+    def copy(self, package: Path) -> Path:
+        """A package of this repository, in a folder where it may be built with the tests' backend."""
+        folder = self.folder / "packages" / package.name
+        shutil.copytree(package, folder)
+        shutil.copy(PACKAGES / "backend.py", folder)
+        return folder
+
     def install(self, *packages: Path, editable: bool = False) -> None:
         flags = [flag for p in packages for flag in (["-e", str(p)] if editable else [str(p)])]
         self.uv("pip", "install", "-q", "--python", str(self.python), "--no-index", "--no-deps", "--no-cache", *flags)
