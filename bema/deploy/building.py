@@ -62,7 +62,8 @@ async def start_of(deployment: Deployment, instance: int, parts: Parts) -> Start
         deployment=deployment.id,
         name=deployment.name,
         version=version.label,
-        argv=[version.build.python, "-I", str(layer / RUNNER)],
+        # -I ignores PYTHONUNBUFFERED: without -u a line waits in the process until it has thousands of others
+        argv=[version.build.python, "-I", "-u", str(layer / RUNNER)],
         cwd=str(parts.home(deployment.id) / "home"),
         kind=version.entry.kind,
         env=version.env,

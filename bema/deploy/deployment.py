@@ -179,20 +179,20 @@ def fault(deployment: Deployment, state: Outward) -> Fault | None:
         return None
     last = next(a for a in reversed(deployment.attempts) if a.ended)
     problem = BemaError(code=str(state))
-    return Fault(problem.code, f"{deployment.name}: {_end_of(last)}", problem.fix, detail=last.message, log=last.log)
+    return Fault(problem.code, _end_of(last, deployment.name), problem.fix, log=last.log)
 
 
-def _end_of(attempt: Attempt) -> str:
-    when = "after it served" if attempt.ready else "before it listened"
-    if attempt.cause == "start_timeout":
-        return f"no listener after {(attempt.ended - attempt.at) / 1e6:.0f} s"
-    if attempt.cause == "spawn":
-        return "its process could not be started"
-    if attempt.cause == "lost":
-        return "its end was not seen"
-    if attempt.signal:
-        return f"killed by signal {attempt.signal} {when}"
-    return f"exited with code {attempt.code} {when}"
+def _end_of(attempt: Attempt, name: str) -> str:
+    """The end of an attempt as a sentence."""
+    match attempt.cause:
+        case "start_timeout":
+            return f"{name}: no listener after {(attempt.ended - attempt.at) / 1e6:.0f} s"
+        case "spawn":
+            return f"{name} cannot be started: {attempt.message}"
+        case "lost":
+            return f"{name}: its end was not seen"
+    how = f"it was ended by signal {attempt.signal}" if attempt.signal else f"it ended with code {attempt.code}"
+    return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
 def describe(deployment: Deployment, instance: Seen | None, policy: Policy) -> DeploymentInfo:

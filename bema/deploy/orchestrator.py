@@ -123,9 +123,9 @@ class Orchestrator:
 
     @endpoint(idempotent=True)
     async def list(self, owner: str, after: str = "", count: int = 100) -> Page:
-        """Deployments by name; `after` is the `next` of the page before."""
+        """Deployments, oldest first; `after` is the `next` of the page before."""
         count = max(1, min(count, _LARGEST_PAGE))
-        place = {f"{d.name}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
+        place = {f"{d.created:020}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
         rest = sorted(cursor for cursor in place if cursor > after)
         items = [self._info(place[cursor]) for cursor in rest[:count]]
         return Page(items, rest[count - 1] if len(rest) > count else None)

@@ -132,7 +132,7 @@ class Reconciler:
                 "code": event.code,
                 "signal": event.signal,
                 "message": event.message,
-                "log": tuple(str(record.get("event", "")) for record in event.tail),
+                "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
             await self.change(owner, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
         self.wake()

@@ -64,22 +64,23 @@ def test_a_failed_start_says_how_it_ended_and_its_last_lines():
     info = describe(deployment(attempts=FAILED), None, POLICY)
     assert info.error is not None
     assert info.error.code == "start_failed"
-    assert info.error.message == "hello: exited with code 3 before it listened"
+    assert info.error.message == "hello never listened: it ended with code 3"
     assert info.error.log == ("Traceback", "KeyError: 'X'")
 
 
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"cause": "exited", "signal": 11}, "killed by signal 11 before it listened"),
-        ({"cause": "start_timeout"}, "no listener after 30 s"),
-        ({"cause": "spawn", "message": "no such file"}, "its process could not be started"),
+        ({"cause": "exited", "signal": 11}, "hello never listened: it was ended by signal 11"),
+        ({"cause": "exited", "message": "it was ended by SIGSEGV"}, "hello never listened: it was ended by SIGSEGV"),
+        ({"cause": "start_timeout"}, "hello: no listener after 30 s"),
+        ({"cause": "spawn", "message": "no such file"}, "hello cannot be started: no such file"),
     ],
 )
 def test_each_end_has_its_sentence(how: dict[str, object], says: str):
     info = describe(deployment(attempts=ended(RUNNING, 1, 30 * SECOND, POLICY, **how)), None, POLICY)
     assert info.error is not None
-    assert info.error.message == f"hello: {says}"
+    assert info.error.message == says
 
 
 def test_a_failed_build_keeps_the_resolvers_text():

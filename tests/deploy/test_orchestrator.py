@@ -28,7 +28,7 @@ def test_a_script_is_created_built_started_and_ready(tmp_path: Path):
             assert ready.instance is not None
             assert (ready.restarts, ready.error) == (0, None)
             (start,) = platform.launcher.started
-            assert start.argv == [own_python().path, "-I", "/layer/bema/runner/__main__.py"]
+            assert start.argv == [own_python().path, "-I", "-u", "/layer/bema/runner/__main__.py"]
             assert start.env == {"GREETING": "hi"}
             assert start.init["entry"] == {"kind": "app", "name": "app"}
             assert Path(start.init["script"]).read_text() == "app = 1\n"
@@ -148,7 +148,7 @@ def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path
             info = await orchestrator.create(script())
             failed = await until(orchestrator, info.id, "start_failed")
             assert failed.error is not None
-            assert failed.error.message == "hello: exited with code 3 before it listened"
+            assert failed.error.message == "hello never listened: it ended with code 3"
             assert failed.error.log == ("Traceback", "KeyError: 'X'")
             told = await orchestrator.activate(info.id, 5)
             assert (told.state, told.error) == ("start_failed", failed.error)
@@ -183,7 +183,7 @@ def test_what_cannot_be_spawned_has_failed_to_start(tmp_path: Path):
             info = await orchestrator.create(script())
             failed = await until(orchestrator, info.id, "start_failed")
             assert failed.error is not None
-            assert failed.error.detail == "no such file: python"
+            assert failed.error.message == "hello cannot be started: no such file: python"
 
     asyncio.run(story())
 
@@ -200,7 +200,7 @@ def test_a_killed_instance_is_replaced_at_once_and_again_and_again_is_a_crash_lo
             looping = await until(orchestrator, info.id, "crash_loop")
             assert looping.restarts == 4
             assert looping.error is not None
-            assert (looping.error.message, looping.error.log) == ("hello: killed by signal 9 after it served", ("bye",))
+            assert (looping.error.message, looping.error.log) == ("hello died: it was ended by signal 9", ("bye",))
 
     asyncio.run(story())
 

@@ -1,0 +1,145 @@
+"""The control API as the commands use it: HTTP to the listener that up.json names, with the token that only its user can read.
+
+Law: what the API refuses is raised here as the error it is, so that every command fails in the same words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bema import system
+from bema.core.errors import BemaError, NotFound, ProtocolError, Unavailable, of_code
+from bema.core.naming import UUID
+from bema.core.paths import state_dir
+
+Json = dict[str, Any]
+_PATIENCE = 60.0
+_PAGE = 500
+
+
+def deployments() -> list[Json]:
+    """Every deployment, as the API shows it; `Unavailable` (not_up) where no platform runs."""
+    found: list[Json] = []
+    after = ""
+    while True:
+        page = _call("GET", "/faas/python?" + urllib.parse.urlencode({"count": _PAGE, "after": after}))
+        found += page["items"]
+        if not page.get("next"):
+            return found
+        after = page["next"]
+
+
+def deployment(name: str) -> Json:
+    """One deployment, by name or id."""
+    if UUID.match(name):
+        return read(name)
+    for found in deployments():
+        if found["name"] == name:
+            return found
+    raise NotFound(f"there is no deployment named {name!r}")
+
+
+def read(id: str) -> Json:
+    return _call("GET", f"/faas/python/{id}")
+
+
+def create(name: str, code: str, env: dict[str, str], key: str = "") -> Json:
+    """Deploy a script. With a `key`, repeating the very request deploys nothing twice."""
+    body = {"name": name, "source": {"type": "inline", "code": code}, "env": env}
+    return _call("POST", "/faas/python", body, {"Idempotency-Key": key} if key else {})
+
+
+def delete(id: str) -> None:
+    _call("DELETE", f"/faas/python/{id}")
+
+
+def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
+    """Log records, oldest first; with `follow`, until the deployment goes."""
+    query = urllib.parse.urlencode({"tail": tail, "follow": int(follow)})
+    with _answer("GET", f"/faas/python/{id}/logs?{query}", timeout=None if follow else _PATIENCE) as answer:
+        while line := _line(answer):
+            record = _decoded(line)
+            if "error" in record:
+                raise _refusal(record)
+            yield record
+
+
+def _line(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.readline()
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable("the control API went away; the log goes on", fix="Ask again.") from error
+
+
+def _call(method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Json:
+    with _answer(method, path, body, headers) as answer:
+        return _decoded(answer.read() or b"{}")
+
+
+@contextlib.contextmanager
+def _answer(
+    method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float | None = _PATIENCE
+) -> Iterator[http.client.HTTPResponse]:
+    """A successful answer; what the API refused is raised."""
+    up = _up()
+    where = urllib.parse.urlsplit(up["api"])
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout)
+    try:
+        sent = None if body is None else json.dumps(body)
+        connection.request(
+            method, path, sent, {**_credential(up), "Content-Type": "application/json", **(headers or {})}
+        )
+        answer = connection.getresponse()
+        if answer.status >= 400:
+            raise _refusal(_decoded(answer.read()))
+        yield answer
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(
+            f"the control API at {up['api']} does not answer: {error}", fix="`bema status` tells what runs."
+        ) from error
+    finally:
+        connection.close()
+
+
+def _up() -> Json:
+    state = state_dir()
+    up = system.read_up(state) if system.is_up(state) else {}
+    if not up.get("api"):
+        raise Unavailable(f"nothing runs on {state}", code="not_up")
+    return up
+
+
+def _credential(up: Json) -> dict[str, str]:
+    try:
+        token = Path(up["token_file"]).read_text().strip()
+    except OSError as error:
+        raise Unavailable(f"the token {up['token_file']} cannot be read: {error.strerror}", code="not_up") from error
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _decoded(text: bytes) -> Json:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError(f"the control API answered something that is not JSON: {text[:80]!r}") from error
+    if not isinstance(found, dict):
+        raise ProtocolError(f"the control API answered {type(found).__name__} where an object was due")
+    return found
+
+
+def _refusal(body: Json) -> BemaError:
+    said = dict(body.get("error") or {})
+    code, message = str(said.pop("code", "internal")), str(said.pop("message", ""))
+    fix, trace = said.pop("fix", None), said.pop("trace_id", "")
+    error = of_code(
+        code, message, **{key: value for key, value in said.items() if key.isidentifier() and key != "code"}
+    )
+    error.fix = fix or error.fix
+    error.details.setdefault("request_id", trace)
+    return error

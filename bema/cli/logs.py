@@ -1,0 +1,37 @@
+"""`bema logs`: what the instances of a deployment wrote."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import click
+
+from bema.cli import api, output
+
+_COLOURS = {"stderr": "yellow", "bema": "blue"}
+
+
+@click.command()
+@click.argument("name")
+@click.option("--follow", "-f", is_flag=True, help="Stay and print new lines as they come.")
+@click.option("--tail", "-n", type=click.IntRange(min=0), default=100, show_default=True, help="How many past lines.")
+@output.json_option
+def command(name: str, follow: bool, tail: int, as_json: bool) -> None:
+    """Print the log of a deployment.
+
+    NAME is the name or the id that `bema ls` shows. Ctrl-C ends following; the service runs on.
+    """
+    for record in api.logs(api.deployment(name)["id"], tail=tail, follow=follow):
+        if as_json:
+            output.print_json_line(record)
+        else:
+            output.print_text(line_of(record))
+
+
+def line_of(record: dict[str, Any]) -> str:
+    """A record as a person reads it: when, which instance, what; what is not stdout is marked."""
+    stream = str(record.get("stream", ""))
+    when = dt.datetime.fromtimestamp(record.get("ts", 0) / 1_000_000, dt.UTC).astimezone()
+    mark = output.style(f"{stream:<6}", fg=_COLOURS[stream]) if stream in _COLOURS else f"{stream:<6}"
+    return f"{when:%H:%M:%S}.{when.microsecond // 1000:03} {str(record.get('instance', ''))[-4:]} {mark} {record.get('event', '')}"
