@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from bema.core.errors import BemaError, Invalid, NotFound
+from bema.core.errors import BemaError, Invalid, NotFound, RemoteError
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
 from bema.gateway.answers import answer, content
@@ -66,8 +66,12 @@ class Doors:
         if info.shape is Shape.STREAM:
             async with client.stream(arguments, **options) as stream:
                 await _stream(exchange, aiter(stream))
-        else:
-            _answer(exchange, await client.unary(arguments, **options))
+            return
+        try:
+            value = await client.unary(arguments, **options)
+        except Exception as error:  # noqa: BLE001 - the HTTP door: a service raises what it likes
+            raise _told(error) from None
+        _answer(exchange, value)
 
 
 def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:
@@ -84,6 +88,13 @@ def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:
     if only is not None and info.fields is not None and not (only in given and only not in info.fields):
         return {only: given}
     return given
+
+
+def _told(error: Exception) -> BemaError:
+    """What a client learns of a failed call: builtin exceptions of the service arrive here as themselves."""
+    if isinstance(error, BemaError):
+        return error
+    return RemoteError(f"{type(error).__qualname__}: {error}", type=type(error).__qualname__)
 
 
 def _only(exchange: Exchange, *methods: bytes) -> None:
@@ -128,6 +139,8 @@ async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
         first = [msgspec.json.encode(await anext(values))]
     except StopAsyncIteration:
         first = []
+    except Exception as error:  # noqa: BLE001 - the HTTP door
+        raise _told(error) from None
     keep = exchange.keeps()
     framing = b"" if exchange.head.http10 else b"transfer-encoding: chunked\r\n"
     head = _EVENTS % (exchange.trace_id.encode(), framing + (b"" if keep else b"connection: close\r\n"))
@@ -138,8 +151,9 @@ async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
         async for value in values:
             await _event(exchange, b"data: %b\n\n" % msgspec.json.encode(value))
         await _event(exchange, b"event: end\ndata: {}\n\n")
-    except BemaError as error:
-        await _event(exchange, b"event: error\ndata: %b\n\n" % content(error, exchange.trace_id).rstrip())
+    except Exception as error:  # noqa: BLE001 - the HTTP door
+        told = content(_told(error), exchange.trace_id).rstrip()
+        await _event(exchange, b"event: error\ndata: %b\n\n" % told)
     if framing:
         exchange.client.write(b"0\r\n\r\n")
     exchange.finish()

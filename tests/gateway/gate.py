@@ -99,7 +99,8 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        return json.loads(self.body)["error"]
+        error: dict[str, Any] = json.loads(self.body)["error"]
+        return error
 
 
 class Client:
@@ -169,6 +170,13 @@ async def says_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     while True:
         await read_request(reader)
         writer.write(OK)
+
+
+async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
+    """Poll what the other side of a socket brings about; fails when it does not come."""
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

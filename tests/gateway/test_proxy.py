@@ -9,6 +9,8 @@ import pytest
 from tests.gateway.gate import OK, gate, read_request, request, says_ok
 from tests.gateway.test_heads import SMUGGLING
 
+pytestmark = pytest.mark.usefixtures("every_loop")
+
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 

@@ -1,0 +1,260 @@
+"""A service's endpoints as HTTP: JSON in, JSON or events out, over the same RPC that everybody uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from bema.core.errors import BemaError, Invalid
+from bema.core.instance import EndpointInfo
+from bema.gateway.doors import Doors, arguments_of
+from bema.gateway.instances import Table
+from bema.gateway.proxy import DataListener
+from bema.runtime import signatures
+from bema.runtime.discovery import MemoryDiscovery
+from bema.runtime.distributed import DistributedRuntime
+from bema.runtime.hosting import Standing
+from tests.gateway.gate import Gate, request, unknown, until
+from tests.gateway.test_proxy import run
+
+pytestmark = pytest.mark.usefixtures("every_loop")
+
+ID = "0b9a7a3c-1111-4222-8333-123456789abc"
+PATH = f"/gateway/{ID}"
+
+
+class Order(msgspec.Struct):
+    what: str
+    many: int = 1
+
+
+class Shop:
+    """A service of plain methods."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+        self.traces: list[str] = []
+
+    async def buy(self, order: Order) -> str:
+        return f"{order.many} {order.what}"
+
+    async def add(self, a: int, b: int = 2) -> dict[str, int]:
+        return {"sum": a + b}
+
+    async def tick(self, count: int) -> AsyncIterator[dict[str, int]]:
+        for n in range(count):
+            yield {"n": n}
+
+    async def fail(self, after: int) -> AsyncIterator[int]:
+        for n in range(after):
+            yield n
+        raise ValueError("no more")
+
+    async def refuse(self) -> None:
+        raise Invalid("not today", day="monday")
+
+    async def crash(self) -> None:
+        raise ZeroDivisionError("by zero")
+
+    async def wait(self) -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return "late"
+
+
+@asynccontextmanager
+async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
+    """A listener, and the service behind it as a deployed instance."""
+    import socket
+
+    discovery = MemoryDiscovery()
+    service = Shop()
+    async with (
+        DistributedRuntime(discovery, standing=Standing(deployment=ID)) as serving,
+        DistributedRuntime(discovery) as calling,
+    ):
+        component = serving.namespace("demo").component("shop")
+        for name in ("buy", "add", "tick", "fail", "refuse", "crash", "wait"):
+            method = getattr(service, name)
+            await component.add(signatures.read(method, name, method=False), method)
+        await component.show()
+        view = await discovery.view()
+        listener = DataListener(Table(view), unknown, Doors(calling.pool, view).serve)
+        bound = socket.create_server(("127.0.0.1", 0))
+        await listener.listen(bound)
+        try:
+            yield Gate(listener, discovery, bound.getsockname()[1]), service
+        finally:
+            await listener.drain(0)
+
+
+async def post(g: Gate, endpoint: str, body: object = None, *headers: str):
+    raw = b"" if body is None else json.dumps(body).encode()
+    return await g.ask(request(f"{PATH}/{endpoint}", *headers, method="POST", body=raw))
+
+
+def test_parameters_by_name_and_the_fields_of_the_only_one():
+    async def story():
+        async with shop() as (g, _):
+            assert json.loads((await post(g, "add", {"a": 1})).body) == {"sum": 3}
+            assert json.loads((await post(g, "add", {"a": 1, "b": 5})).body) == {"sum": 6}
+            assert json.loads((await post(g, "buy", {"what": "tea", "many": 2})).body) == "2 tea"
+            assert json.loads((await post(g, "buy", {"order": {"what": "tea"}})).body) == "1 tea"
+
+    run(story())
+
+
+def test_one_connection_carries_many_calls():
+    async def story():
+        async with shop() as (g, _), await g.client() as client:
+            for n in range(3):
+                client.send(request(f"{PATH}/add", method="POST", body=b'{"a": %d}' % n))
+                answer = await client.answer()
+                assert (answer.headers["content-type"], json.loads(answer.body)) == ("application/json", {"sum": n + 2})
+
+    run(story())
+
+
+def test_a_stream_comes_as_events():
+    async def story():
+        async with shop() as (g, _):
+            answer = await post(g, "tick", {"count": 2})
+            assert answer.headers["content-type"] == "text/event-stream"
+            assert answer.body == b'data: {"n":0}\n\ndata: {"n":1}\n\nevent: end\ndata: {}\n\n'
+            assert (await post(g, "tick", {"count": 0})).body == b"event: end\ndata: {}\n\n"
+
+    run(story())
+
+
+def test_a_stream_that_fails_ends_with_the_error_and_without_its_traceback():
+    async def story():
+        async with shop() as (g, _):
+            answer = await post(g, "fail", {"after": 1})
+            first, error = answer.body.split(b"\n\n")[:2]
+            assert first == b"data: 0"
+            kind, data = error.split(b"\n")
+            assert kind == b"event: error"
+            told = json.loads(data.removeprefix(b"data: "))["error"]
+            assert "no more" in told["message"]
+            assert told["trace_id"] == answer.headers["x-request-id"]
+            assert b"Traceback" not in answer.body
+            assert b".py" not in answer.body
+
+    run(story())
+
+
+def test_a_stream_that_fails_before_its_first_value_has_the_status_of_its_error():
+    async def story():
+        async with shop() as (g, _):
+            assert (await post(g, "fail", {"after": 0})).status == 500
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "status", "code"),
+    [
+        ("nothing", None, 404, "not_found"),
+        ("refuse", None, 422, "invalid_argument"),
+        ("add", {"a": "one"}, 422, "invalid_argument"),
+        ("add", {}, 422, "invalid_argument"),
+        ("add", {"c": 1}, 422, "invalid_argument"),
+        ("add", [1, 2], 422, "invalid_argument"),
+        ("crash", None, 500, "remote_error"),
+    ],
+)
+def test_errors_leave_with_the_status_of_their_code(endpoint, body, status, code):
+    async def story():
+        async with shop() as (g, _):
+            answer = await post(g, endpoint, body)
+            assert (answer.status, answer.error["code"]) == (status, code)
+            assert b"Traceback" not in answer.body
+
+    run(story())
+
+
+def test_a_body_that_is_not_json_is_400():
+    async def story():
+        async with shop() as (g, _):
+            answer = await g.ask(request(f"{PATH}/add", method="POST", body=b"{a"))
+            assert (answer.status, answer.error["code"]) == (400, "bad_request")
+
+    run(story())
+
+
+def test_get_lists_the_endpoints_and_calls_none():
+    async def story():
+        async with shop() as (g, _):
+            listed = {e["name"]: e for e in json.loads((await g.get(PATH)).body)["endpoints"]}
+            assert listed["tick"]["shape"] == "stream"
+            assert listed["buy"]["fields"] == ["what", "many"]
+            answer = await g.get(f"{PATH}/add")
+            assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+
+    run(story())
+
+
+def test_a_deadline_ends_the_call():
+    async def story():
+        async with shop() as (g, service):
+            answer = await post(g, "wait", None, "x-timeout-ms: 100")
+            assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+            await asyncio.wait_for(service.cancelled.wait(), 5)
+            assert (await post(g, "wait", None, "x-timeout-ms: soon")).status == 400
+
+    run(story())
+
+
+def test_a_client_that_leaves_cancels_its_call():
+    async def story():
+        async with shop() as (g, service):
+            async with await g.client() as client:
+                client.send(request(f"{PATH}/wait", method="POST"))
+                await until(lambda: any(a.in_flight for a in g.listener.activities.all()))
+                await asyncio.sleep(0)
+            await asyncio.wait_for(service.cancelled.wait(), 5)
+            await until(lambda: not any(a.in_flight for a in g.listener.activities.all()))
+
+    run(story())
+
+
+def test_an_expectation_is_answered_here():
+    async def story():
+        async with shop() as (g, _), await g.client() as client:
+            client.send(request(f"{PATH}/add", "Expect: 100-continue", "Content-Length: 8", method="POST"))
+            assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.send(b'{"a": 3}')
+            assert json.loads((await client.answer()).body) == {"sum": 5}
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("body", "parameters", "fields", "arguments"),
+    [
+        (b"", ("a",), None, {}),
+        (b" \n", ("a",), None, {}),
+        (b'{"a": 1}', ("a",), None, {"a": 1}),
+        (b'{"x": 1}', ("a",), ("x",), {"a": {"x": 1}}),
+        (b'{"a": {"x": 1}}', ("a",), ("x",), {"a": {"x": 1}}),
+        (b'{"a": 1}', ("a",), ("a",), {"a": {"a": 1}}),
+        (b"{}", ("a",), ("x",), {"a": {}}),
+        (b'{"x": 1}', None, None, {"x": 1}),
+    ],
+)
+def test_what_a_body_means(body, parameters, fields, arguments):
+    assert arguments_of(body, EndpointInfo("e", parameters=parameters, fields=fields)) == arguments
+
+
+@pytest.mark.parametrize("body", [b"1", b"[]", b'"x"', b"null", b"{", b"{} {}"])
+def test_a_body_must_be_an_object(body):
+    with pytest.raises(BemaError):
+        arguments_of(body, EndpointInfo("e"))
