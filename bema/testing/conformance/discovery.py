@@ -1,0 +1,190 @@
+"""The laws of Discovery: a lease is the life of a record, and a view is never wrong for long.
+
+`shared`: two parts from `make` meet, as two processes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import Conflict
+from bema.core.instance import Instance, State
+from bema.core.naming import new_instance_id
+from bema.runtime.discovery import View, wait_for
+from bema.testing.conformance.frame import Make, Suite
+
+SUITE = Suite("discovery")
+
+
+def instance(**more: Any) -> Instance:
+    """An instance nobody else has."""
+    return Instance(**{"id": new_instance_id(), "namespace": "demo", "component": "worker", **more})
+
+
+async def until(view: View, *ids: int) -> None:
+    """Wait until the view shows exactly these ids."""
+    await wait_for(view, lambda found: [one.id for one in found] == sorted(ids))
+
+
+@SUITE.law()
+async def first_picture_is_complete(make: Make) -> None:
+    """A view shows everything that was registered before it, at once."""
+    discovery = await make()
+    one = instance()
+    await discovery.register(one)
+    view = await discovery.view()
+    assert [found.id for found in view.instances()] == [one.id]
+
+
+@SUITE.law()
+async def record_is_kept_whole(make: Make) -> None:
+    """What is shown is what was registered, but for the fence."""
+    discovery = await make()
+    one = instance(
+        addresses={"rpc": ("unix:/run/x.sock",)}, data={"a": [1]}, state=State.DRAINING, token="secret", version="v2"
+    )
+    lease = await discovery.register(one)
+    (found,) = (await discovery.view()).instances()
+    assert found == msgspec.structs.replace(one, fence=lease.fence)
+
+
+@SUITE.law()
+async def views_follow(make: Make) -> None:
+    """A view made before a registration shows it, and shows its end."""
+    discovery = await make()
+    view = await discovery.view()
+    assert view.instances() == ()
+    one, two = instance(), instance()
+    lease = await discovery.register(one)
+    await until(view, one.id)
+    await discovery.register(two)
+    await until(view, one.id, two.id)
+    await lease.release()
+    await until(view, two.id)
+
+
+@SUITE.law()
+async def views_are_filtered(make: Make) -> None:
+    """A view of a component shows that component only."""
+    discovery = await make()
+    views = [await discovery.view("demo", "worker"), await discovery.view("demo"), await discovery.view()]
+    found = [instance(), instance(component="other"), instance(namespace="else")]
+    for one in found:
+        await discovery.register(one)
+    for number, view in enumerate(views, 1):
+        await until(view, *(one.id for one in found[:number]))
+
+
+@SUITE.law()
+async def order_is_of_ids(make: Make) -> None:
+    """Instances come in order of id, and as the same tuple until something changes."""
+    discovery = await make()
+    for _ in range(5):
+        await discovery.register(instance())
+    view = await discovery.view()
+    ids = [one.id for one in view.instances()]
+    assert ids == sorted(ids)
+    assert view.instances() is view.instances()
+
+
+@SUITE.law()
+async def update_replaces(make: Make) -> None:
+    """An update replaces the record under the same lease."""
+    discovery = await make()
+    one = instance()
+    lease = await discovery.register(one)
+    view = await discovery.view()
+    await lease.update(msgspec.structs.replace(one, state=State.DRAINING))
+    (found,) = await wait_for(view, lambda seen: bool(seen) and seen[0].state is State.DRAINING)
+    assert (found.id, found.fence) == (one.id, lease.fence)
+
+
+@SUITE.law()
+async def release_twice(make: Make) -> None:
+    """Releasing twice is the same as once."""
+    discovery = await make()
+    lease = await discovery.register(instance())
+    await lease.release()
+    await lease.release()
+    assert (await discovery.view()).instances() == ()
+
+
+@SUITE.law()
+async def held_ids_conflict(make: Make) -> None:
+    """An id that is held is refused with a Conflict, and its record stays."""
+    discovery = await make()
+    one = instance()
+    await discovery.register(one)
+    try:
+        await discovery.register(one)
+    except Conflict:
+        assert [found.id for found in (await discovery.view()).instances()] == [one.id]
+    else:
+        raise AssertionError("the second registration was accepted")
+
+
+@SUITE.law()
+async def fences_grow(make: Make) -> None:
+    """Each lease has a greater fence than the one before it."""
+    discovery = await make()
+    fences = [(await discovery.register(instance())).fence for _ in range(4)]
+    assert fences == sorted(set(fences))
+    assert fences[0] > 0
+
+
+@SUITE.law()
+async def subscribers_hear(make: Make) -> None:
+    """A subscriber is called after each change until it has ended its subscription."""
+    discovery = await make()
+    view = await discovery.view()
+    heard = asyncio.Event()
+    stop = view.subscribe(heard.set)
+    lease = await discovery.register(instance())
+    await heard.wait()
+    stop()
+    stop()
+    heard.clear()
+    await lease.release()
+    await until(view)
+    assert not heard.is_set()
+
+
+@SUITE.law()
+async def closed_views_are_left_alone(make: Make) -> None:
+    """Closing a view ends it and no other."""
+    discovery = await make()
+    closed, kept = await discovery.view(), await discovery.view()
+    await closed.close()
+    one = instance()
+    await discovery.register(one)
+    await until(kept, one.id)
+
+
+@SUITE.law("shared")
+async def two_meet(make: Make) -> None:
+    """What one registers the other shows; when one closes, what it held is gone."""
+    one, other = await make(), await make()
+    view = await other.view()
+    first, second = instance(), instance()
+    await one.register(first)
+    await other.register(second)
+    await until(view, first.id, second.id)
+    await one.close()
+    await until(view, second.id)
+
+
+@SUITE.law("shared")
+async def ids_conflict_across(make: Make) -> None:
+    """An id that another holds is refused, and fences grow across both."""
+    one, other = await make(), await make()
+    first = instance()
+    lease = await one.register(first)
+    try:
+        await other.register(first)
+    except Conflict:
+        assert (await other.register(instance())).fence > lease.fence
+    else:
+        raise AssertionError("two hold one id")
