@@ -78,4 +78,4 @@ async def parts_of(settings: Mapping[str, Any]) -> Parts:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(PlatformOrchestrator))  # type: ignore[arg-type]
+    asyncio.run(serve(PlatformOrchestrator))

@@ -151,7 +151,8 @@ class Orchestrator:
             if told.state not in (Outward.IDLE, Outward.STARTING) or left <= 0:
                 return told
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left)
+                async with asyncio.timeout(left):
+                    await changed.wait()
 
     @endpoint
     async def logs(

@@ -24,6 +24,7 @@ from bema.deploy.building import build, is_there, start_of
 from bema.deploy.deployment import Build, Deployment, Seen
 from bema.deploy.launchers import Announced, Event, Exited, Running
 from bema.deploy.parts import Parts
+from bema.deploy.pythons import own_python
 from bema.deploy.restarts import SECOND, begun, ended, served
 from bema.runtime.tasks import Tasks
 
@@ -59,6 +60,7 @@ class Reconciler:
         """Until cancelled; ends with the error when the launcher is gone."""
         self._leaving |= await asyncio.to_thread(_left_over, self._parts)
         async with self._tasks:
+            self._tasks.start(self._parts.layers.layer(own_python()), "platform layer")
             happenings = asyncio.ensure_future(self._listen())
             turns = asyncio.ensure_future(self._turns())
             try:
@@ -153,8 +155,10 @@ class Reconciler:
         while True:
             self._turn.clear()
             wait = await self._look()
+            # not wait_for: before Python 3.12 it loses a cancellation that comes together with what it waits for
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._turn.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._turn.wait()
 
     async def _look(self) -> float | None:
         """One turn; gives the seconds until the next is due by itself."""

@@ -73,7 +73,8 @@ async def _inspected(content: bytes, wanted: str, python: Python) -> dict[str, A
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        said, _ = await asyncio.wait_for(child.communicate(content), _INSPECTION)
+        async with asyncio.timeout(_INSPECTION):
+            said, _ = await child.communicate(content)
     except TimeoutError:
         said = b""
     finally:

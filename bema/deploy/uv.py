@@ -68,7 +68,8 @@ class Uv:
             pass_fds=tuple(keep),
         )
         try:
-            out, complaint = await asyncio.wait_for(child.communicate(), timeout)
+            async with asyncio.timeout(timeout):
+                out, complaint = await child.communicate()
         except TimeoutError as error:
             raise Failed(f"`uv {arguments[0]}` took longer than {timeout:.0f} s", code="build_failed") from error
         finally:

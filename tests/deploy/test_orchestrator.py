@@ -359,6 +359,18 @@ def test_logs_are_read_and_followed_until_the_deployment_goes(tmp_path: Path):
     asyncio.run(story())
 
 
+def test_it_ends_when_told_whatever_happens_at_that_moment(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        for _ in range(20):
+            async with platform.orchestrator() as orchestrator:
+                await asyncio.sleep(0)
+                orchestrator._reconciler.wake()
+            assert orchestrator._running.cancelled()
+
+    asyncio.run(story())
+
+
 def test_status_counts(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
