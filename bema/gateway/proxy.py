@@ -21,12 +21,18 @@ from bema.gateway.limits import Limits
 from bema.gateway.upstream import Pool, Upstream
 from bema.gateway.waking import Activate, Waking
 
-__all__ = ["DataListener", "ServeDoor"]
+__all__ = ["DataListener", "ServeDoor", "without_delay"]
 
 ServeDoor = Callable[[Exchange, Route], Awaitable[None]]
 
 _SWEEP = 0.5
 _LEAVES = 0.25  # seconds in which the record of a dead instance leaves the table
+
+
+def without_delay(listener: socket.socket) -> None:
+    """Accepted connections inherit it; asyncio sets it only where it knows the protocol, uvloop always."""
+    if listener.family in (socket.AF_INET, socket.AF_INET6):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class DataListener:
@@ -59,6 +65,7 @@ class DataListener:
 
     async def listen(self, listener: socket.socket) -> None:
         """Accept on a bound socket."""
+        without_delay(listener)
         name = listener.getsockname()
         if isinstance(name, tuple):
             self.authority = b"127.0.0.1:%d" % name[1]

@@ -18,7 +18,7 @@ from bema.gateway.doors import Doors
 from bema.gateway.instances import Table
 from bema.gateway.limits import Limits
 from bema.gateway.orchestrating import Orchestrator
-from bema.gateway.proxy import DataListener
+from bema.gateway.proxy import DataListener, without_delay
 from bema.runtime.distributed import DistributedRuntime
 
 __all__ = ["Gateway"]
@@ -64,6 +64,7 @@ class Gateway:
             reachable=lambda: any(instance.routable() for instance in platform.instances()),
         )
         await self.data.listen(data)
+        without_delay(control)
         self._control = _Server(api.app, self._limits.drain)
         self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
         accepting = asyncio.create_task(self._control.accepting.wait())
