@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
+from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
 from bema.core.limits import limit
 from bema.core.naming import Address, check_endpoint, check_name
@@ -26,25 +28,21 @@ from bema.runtime.pool import Pool
 
 T = TypeVar("T")
 
+# the component whose code runs, set by start(); while a call is answered, the call knows better
+INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=None)
+
 
 class DistributedRuntime:
     """Serves endpoints and calls them. `discovery` is where instances meet; the default is the user's folder."""
 
-    def __init__(
-        self,
-        discovery: Discovery | None = None,
-        *,
-        standing: Standing | None = None,
-        twin_of: DistributedRuntime | None = None,
-    ) -> None:
+    def __init__(self, discovery: Discovery | None = None, *, standing: Standing | None = None) -> None:
         self.discovery: Discovery = FlockDiscovery() if discovery is None else discovery
         self.hosting = Hosting(self.discovery, standing or Standing())
         self.stopping = asyncio.Event()
         self._pool: Pool | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
-        self._handles: dict[tuple[type, Options], Any] = {}
+        self._handles: dict[tuple[Any, ...], Any] = {}
         self._bridge: Bridge | None = None
-        self._twin_of = twin_of
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))
@@ -60,14 +58,12 @@ class DistributedRuntime:
         An `async def` is awaited, a generator is iterated with `async for`. Options: timeout, metadata, instance, pick,
         wait.
         """
-        key = (cast("type", service), Options(**options))
-        try:
-            return cast("T", self._handles[key])
-        except (KeyError, TypeError):  # a dict of metadata makes no key
-            handle = ServiceHandle(self, spec_of(service), key[1])
-        if key[1].metadata is None:
-            self._handles[key] = handle
-        return cast("T", handle)
+        spec, chosen = spec_of(service), Options(**options)
+        skip = self.own_instance(spec.namespace, spec.name)
+        key = (service, skip, *((name, repr(value)) for name, value in sorted(options.items())))
+        if key not in self._handles:
+            self._handles[key] = ServiceHandle(self, spec, chosen, skip)
+        return cast("T", self._handles[key])
 
     async def view(self, namespace: str, component: str) -> View:
         """The instances of a component, kept current until the runtime is closed."""
@@ -89,11 +85,12 @@ class DistributedRuntime:
         return self._pool
 
     def own_instance(self, namespace: str, component: str) -> int | None:
-        """The id that this process has as an instance of the component, if it serves that: its clients skip it."""
-        if self._twin_of is not None:
-            return self._twin_of.own_instance(namespace, component)
-        hosted = self.hosting.find(namespace, component)
-        return None if hosted is None else hosted.instance_id
+        """The id of the instance that asks, if it is one of this component: its clients skip it."""
+        asks = _asking()
+        if asks is None and len(self.hosting.components) == 1:
+            asks = next(iter(self.hosting.components))
+        hosted = self.hosting.components.get((namespace, component))
+        return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
 
     def stop(self) -> None:
         """Ask whatever serves here to drain and end."""
@@ -133,14 +130,14 @@ class DistributedRuntime:
         return self._bridge
 
     def twin(self) -> DistributedRuntime:
-        """A runtime for another event loop that meets the same instances, and skips the same of its own."""
+        """A runtime for another event loop that meets the same instances."""
         reopened = getattr(self.discovery, "reopened", None)
         if reopened is None:
             raise Refused(
                 f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
                 fix="Use `async for` or `await`.",
             )
-        return DistributedRuntime(reopened(), twin_of=self)
+        return DistributedRuntime(reopened())
 
 
 class Namespace:
@@ -202,7 +199,8 @@ class Endpoint:
 
     def client(self, **options: Any) -> EndpointClient:
         """The client of this endpoint; it may be awaited until an instance is there. Options as of `runtime.client`."""
-        return EndpointClient(self.runtime, self.address, options=Options(**options))
+        skip = self.runtime.own_instance(self.component.namespace.name, self.component.name)
+        return EndpointClient(self.runtime, self.address, None, Options(**options), skip)
 
     async def serve_endpoint(
         self, handler: Callable[..., Any], *, graceful_shutdown: bool = True, idempotent: bool = False
@@ -224,6 +222,14 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"<endpoint {self.address}>"
+
+
+def _asking() -> tuple[str, str] | None:
+    call = CURRENT.get()
+    if call is None or call.route.count(".") != 2:
+        return INSIDE.get()
+    namespace, component, _ = call.route.split(".")
+    return namespace, component
 
 
 def spec_of(service: Callable[..., Any]) -> ServiceSpec:

@@ -69,11 +69,13 @@ class EndpointClient:
         address: Address,
         spec: EndpointSpec | None = None,
         options: Options = Options(),  # noqa: B008 - frozen
+        skip: int | None = None,
     ) -> None:
         self.runtime = runtime
         self.address = address
         self.options = options
         self._spec = spec
+        self._skip = skip
         self._names = None if spec is None else tuple(parameter.name for parameter in spec.parameters)
         self._calls = Client(
             runtime.pool,
@@ -81,7 +83,7 @@ class EndpointClient:
             address.route,
             spec,
             pick=options.pick,
-            skip=runtime.own_instance(address.namespace, address.component),
+            skip=skip,
             wait=options.wait,
         )
 
@@ -105,7 +107,7 @@ class EndpointClient:
         return self.again(self.runtime, msgspec.structs.replace(self.options, **options))
 
     def again(self, runtime: DistributedRuntime, options: Options) -> EndpointClient:
-        return EndpointClient(runtime, self.address, self._spec, options)
+        return EndpointClient(runtime, self.address, self._spec, options, self._skip)
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
@@ -189,14 +191,15 @@ class EndpointClient:
 class ServiceHandle:
     """A service as its callers see it: every endpoint is a client under its method's name."""
 
-    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, options: Options) -> None:
-        self.__dict__["_about"] = (runtime, spec, options)
+    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, options: Options, skip: int | None) -> None:
+        self.__dict__["_about"] = (runtime, spec, options, skip)
 
     def __getattr__(self, name: str) -> EndpointClient:
-        runtime, spec, options = self.__dict__["_about"]
+        runtime, spec, options, skip = self.__dict__["_about"]
         for endpoint in spec.endpoints:
             if name == (endpoint.attribute or endpoint.name):
-                client = EndpointClient(runtime, Address(spec.namespace, spec.name, endpoint.name), endpoint, options)
+                address = Address(spec.namespace, spec.name, endpoint.name)
+                client = EndpointClient(runtime, address, endpoint, options, skip)
                 self.__dict__[name] = client
                 return client
         raise AttributeError(f"{spec.address} has no endpoint {name!r}")

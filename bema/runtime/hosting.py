@@ -68,20 +68,18 @@ class Hosting:
         self._draining: asyncio.Task[bool] | None = None
         self._discovery = discovery
         self._clock = clock or SystemClock()
-        self._hosted: dict[tuple[str, str], Hosted] = {}
+        self.components: dict[tuple[str, str], Hosted] = {}
         self._server: Server | None = None
+        self._opening: asyncio.Task[Server] | None = None
         self._token = standing.token or secrets.token_hex(16)
 
     def component(self, namespace: str, component: str) -> Hosted:
         """The component as it is or will be served here, claimed now: its instance id is known before it serves."""
         key = (namespace, component)
-        if key not in self._hosted:
-            given = self.standing.instance if not self._hosted else None
-            self._hosted[key] = Hosted(namespace, component, new_instance_id() if given is None else given)
-        return self._hosted[key]
-
-    def find(self, namespace: str, component: str) -> Hosted | None:
-        return self._hosted.get((namespace, component))
+        if key not in self.components:
+            given = self.standing.instance if not self.components else None
+            self.components[key] = Hosted(namespace, component, new_instance_id() if given is None else given)
+        return self.components[key]
 
     async def add(self, hosted: Hosted, spec: EndpointSpec, handler: Handler) -> None:
         """Answer calls to one more endpoint; the record does not tell of it before `show`."""
@@ -138,7 +136,7 @@ class Hosting:
     async def _drain(self, grace: float) -> bool:
         if self.state is State.SERVING:
             self.state = State.DRAINING
-            for hosted in self._hosted.values():
+            for hosted in self.components.values():
                 if hosted.lease is not None:
                     await hosted.lease.update(self.record(hosted))
         finished = True if self._server is None else await self._server.drain(grace)
@@ -153,16 +151,19 @@ class Hosting:
             await self._server.close()
 
     async def _release(self) -> None:
-        for hosted in self._hosted.values():
+        for hosted in self.components.values():
             lease, hosted.lease = hosted.lease, None
             if lease is not None:
                 await lease.release()
 
     async def _listening(self, hosted: Hosted) -> Server:
-        if self._server is None:
-            server = Server(self._token, name=f"{hosted.namespace}.{hosted.component}")
-            self.addresses = tuple([await server.listen(where) for where in self._places(hosted)])
-            self._server = server
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._open(hosted))
+        return await asyncio.shield(self._opening)
+
+    async def _open(self, hosted: Hosted) -> Server:
+        self._server = Server(self._token, name=f"{hosted.namespace}.{hosted.component}")
+        self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server
 
     def _places(self, hosted: Hosted) -> list[str | socket.socket]:

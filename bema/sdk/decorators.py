@@ -18,9 +18,21 @@ C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@overload
+def service(cls: C, /) -> C: ...
+@overload
 def service(
     *, name: str | None = None, namespace: str = "default", abstract: bool = False, **facts: Any
-) -> Callable[[C], C]:
+) -> Callable[[C], C]: ...
+def service(
+    cls: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    namespace: str = "default",
+    abstract: bool = False,
+    **facts: Any,
+) -> Any:
     """A class whose marked methods can be called from elsewhere, at `namespace.name`.
 
     Without a `name` it is the class's. An `abstract` service declares endpoints that others implement; it cannot start,
@@ -30,25 +42,29 @@ def service(
     def decorate(cls: C) -> C:
         if not inspect.isclass(cls):
             raise BadDeclaration(f"@service decorates classes, not {cls!r}")
-        said = ServiceMark(
-            name=check_name(cls.__name__ if name is None else name, "service name"),
-            namespace=check_name(namespace, "namespace"),
-            abstract=abstract,
-            facts=facts,
+        _declare(
+            cls,
+            ServiceMark(
+                name=check_name(cls.__name__ if name is None else name, "service name"),
+                namespace=check_name(namespace, "namespace"),
+                abstract=abstract,
+                facts=facts,
+            ),
         )
-        setattr(cls, hooks.SERVICE, said)
-        hooks.check(cls)
-        for attribute, value in (("name", said.name), ("namespace", said.namespace)):
-            if isinstance(inspect.getattr_static(cls, attribute, ""), str) and attribute not in vars(cls):
-                setattr(cls, attribute, value)
-        for attribute, function in (("start", lifecycle.start), ("__bema_spec__", hooks.spec_of)):
-            if inspect.getattr_static(cls, attribute, None) is None:
-                setattr(cls, attribute, classmethod(function))
         return cls
 
-    if inspect.isclass(name):
-        raise BadDeclaration("@service is written with parentheses: @service() or @service(name=..., namespace=...)")
-    return decorate
+    return decorate if cls is None else decorate(cls)
+
+
+def _declare(cls: type, said: ServiceMark) -> None:
+    setattr(cls, hooks.SERVICE, said)
+    hooks.check(cls)
+    for attribute, value in (("name", said.name), ("namespace", said.namespace)):
+        if isinstance(inspect.getattr_static(cls, attribute, ""), str) and attribute not in vars(cls):
+            setattr(cls, attribute, value)
+    for attribute, function in (("start", lifecycle.start), ("__bema_spec__", hooks.spec_of)):
+        if inspect.getattr_static(cls, attribute, None) is None:
+            setattr(cls, attribute, classmethod(function))
 
 
 @overload
@@ -61,12 +77,12 @@ def endpoint(function: Any = None, /, *, name: str = "", idempotent: bool = Fals
     Its shape is its own: `async def` answers once, an async generator streams, a parameter annotated as AsyncIterator
     receives a stream, a plain `def` runs in a thread. `idempotent` says that running it twice does no harm.
     """
+    if name:
+        check_endpoint(name)
 
     def decorate(function: F) -> F:
-        if not inspect.isfunction(inspect.unwrap(function)):
+        if not inspect.isfunction(function):
             raise BadDeclaration(f"@endpoint decorates methods, not {function!r}")
-        if name:
-            check_endpoint(name)
         hooks.mark(function, Mark("endpoint", name, idempotent, facts))
         return function
 
@@ -103,7 +119,7 @@ def readiness(function: F) -> F:
 
 
 def _marked(function: F, kind: Kind) -> F:
-    if not inspect.isfunction(inspect.unwrap(function)):
+    if not inspect.isfunction(function):
         raise BadDeclaration(f"@{kind} decorates methods, not {function!r}")
     hooks.mark(function, Mark(kind))
     return function

@@ -73,7 +73,7 @@ def check(cls: type) -> None:
     marks = marks_of(cls)
     for attribute, said in marks.items():
         function = inspect.getattr_static(cls, attribute)
-        if not inspect.isfunction(inspect.unwrap(function)):
+        if not inspect.isfunction(function):
             raise BadDeclaration(f"{_show(cls)}.{attribute} is marked @{said.kind} but is not a method")
         if said.kind == "endpoint":
             signatures.check(function, said.name or attribute, method=True)

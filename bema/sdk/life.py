@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import Token
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,7 @@ from bema.core.naming import read_instance_id, show_instance_id
 from bema.core.spec import EndpointSpec
 from bema.runtime import channel, forks
 from bema.runtime.channel import Channel
-from bema.runtime.distributed import DistributedRuntime
+from bema.runtime.distributed import INSIDE, DistributedRuntime
 from bema.runtime.hosting import Hosted, Standing, info_of
 from bema.sdk import hooks
 from bema.sdk.context import Context
@@ -42,6 +43,7 @@ class Life:
         self._channel: Channel | None = None
         self._task = asyncio.current_task()
         self._lives = False
+        self._inside: Token[tuple[str, str] | None] | None = None
         self._asked_to_end = False
         self._drain = float(limit("drain"))
         self._signals = Signals(self._asked)
@@ -62,6 +64,8 @@ class Life:
             if self._channel is not None:
                 self._channel.close()
             self._signals.__exit__()
+            if self._inside is not None:
+                INSIDE.reset(self._inside)
         if isinstance(error, Refused) and self._given is None and self._channel is None:
             raise SystemExit(f"{error.code}: {error.message}\n  fix: {error.fix}") from error
         if isinstance(error, asyncio.CancelledError) and self._asked_to_end and self._task is not None:
@@ -95,6 +99,7 @@ class Life:
     def context(self, init: Init) -> Context:
         if self._runtime is None:
             self._runtime = DistributedRuntime(standing=_standing(init))
+        self._inside = INSIDE.set((self._spec.namespace, self._spec.name))
         context = Context(self._runtime, self._spec, init)
         mine, shown = context.component.hosted, self._runtime.hosting.shown
 

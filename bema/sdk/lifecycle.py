@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from bema.runtime.distributed import DistributedRuntime
@@ -34,7 +34,7 @@ async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> No
             await life.live(service, entrypoint_of(service, context))
 
 
-def serve(cls: type[Any], runtime: DistributedRuntime | None = None) -> Awaitable[None]:
+def serve(cls: type[Any], runtime: DistributedRuntime | None = None) -> Coroutine[Any, Any, None]:
     """`cls.start()`, as type checkers know it."""
     hooks.mark_of(cls)
     return start(cls, runtime)

@@ -1,0 +1,325 @@
+"""What a class says with its marks, and what is refused when it is declared."""
+
+import abc
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from bema import (
+    BadDeclaration,
+    Call,
+    async_init,
+    endpoint,
+    entrypoint,
+    liveness,
+    on_shutdown,
+    readiness,
+    service,
+    spec_of,
+)
+from bema.core.spec import Shape
+
+
+class Request(msgspec.Struct):
+    text: str
+
+
+@service(name="base", namespace="demo")
+class Base:
+    """A service of every shape."""
+
+    def __init__(self, size: int = 3) -> None:
+        self.size = size
+
+    @async_init
+    async def open(self) -> None: ...
+
+    @endpoint()
+    async def one(self, request: Request, times: int = 1) -> str:
+        """One answer."""
+        return request.text * times
+
+    @endpoint(idempotent=True)
+    async def many(self, request: Request) -> AsyncIterator[int]:
+        yield 1
+
+    @endpoint
+    async def collect(self, numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
+
+    @endpoint(name="renamed")
+    async def both(self, numbers: AsyncIterator[int], call: Call) -> AsyncIterator[str]:
+        async for number in numbers:
+            yield f"{call.route} {number}"
+
+    @endpoint()
+    def threaded(self, a, b=2):
+        return a + b
+
+    @endpoint()
+    def threaded_stream(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+    @endpoint()
+    def passed_on(self, request: Request) -> AsyncIterator[int]:
+        return self.many(request)
+
+    @on_shutdown
+    def shut(self) -> None: ...
+
+    @readiness
+    def ready(self) -> bool:
+        return True
+
+    @liveness
+    async def alive(self) -> bool:
+        return True
+
+
+def test_the_class_stays_a_class():
+    made = Base(size=4)
+    assert isinstance(made, Base)
+    assert made.size == 4
+    assert Base.__doc__ == "A service of every shape."
+    assert list(inspect.signature(Base).parameters) == ["size"]
+    assert inspect.signature(Base.one).return_annotation is str
+    assert (Base.namespace, Base.name) == ("demo", "base")  # type: ignore[attr-defined]
+    assert inspect.iscoroutinefunction(Base.start)  # type: ignore[attr-defined]
+
+
+def test_start_shows_its_five_steps():
+    source = inspect.getsource(Base.start)  # type: ignore[attr-defined]
+    steps = [line.split('"')[1] for line in source.splitlines() if "life.step(" in line]
+    assert steps == ["handshake", "context", "construct", "async_init", "entrypoint"]
+    assert len(source.splitlines()) < 20
+
+
+def test_the_spec_is_what_the_class_says():
+    spec = spec_of(Base)
+    assert (spec.address, spec.doc, spec.abstract) == ("demo.base", "A service of every shape.", False)
+    assert {e.name: (e.shape, e.threaded) for e in spec.endpoints} == {
+        "one": (Shape.UNARY, False),
+        "many": (Shape.STREAM, False),
+        "collect": (Shape.COLLECT, False),
+        "renamed": (Shape.BOTH, False),
+        "threaded": (Shape.UNARY, True),
+        "threaded_stream": (Shape.STREAM, True),
+        "passed_on": (Shape.STREAM, False),
+    }
+    one = spec.endpoint("one")
+    assert one is not None
+    assert [(p.name, p.type, p.required, p.default) for p in one.parameters] == [
+        ("request", Request, True, None),
+        ("times", int, False, 1),
+    ]
+    assert (one.returns, one.doc) == (str, "One answer.")
+    many, both, threaded = spec.endpoint("many"), spec.endpoint("renamed"), spec.endpoint("threaded")
+    assert many is not None and both is not None and threaded is not None
+    assert many.returns is int and many.idempotent
+    assert (both.incoming, both.facts["requests"], both.takes_call, both.attribute) == ("numbers", int, "call", "both")
+    assert both.parameters == ()
+    assert [p.type for p in threaded.parameters] == [Any, Any]
+    assert spec_of(Base) is spec
+
+
+def test_hooks_and_endpoints_are_inherited_base_first():
+    @service(namespace="demo")
+    class Derived(Base):
+        @async_init
+        def more(self) -> None: ...
+
+        async def open(self) -> None:  # the mark belongs to the name
+            ...
+
+        async def one(self, request: Request, times: int = 1) -> str:
+            return "other"
+
+        collect = None  # type: ignore[assignment]
+
+        @endpoint()
+        async def own(self) -> None: ...
+
+        @entrypoint
+        async def go(self) -> None: ...
+
+    spec = spec_of(Derived)
+    assert (spec.name, spec_of(Base).name) == ("Derived", "base")
+    assert spec.hooks.init == ("open", "more")
+    assert spec.hooks.shutdown == ("shut",)
+    assert (spec.hooks.readiness, spec.hooks.liveness) == (("ready",), ("alive",))
+    assert spec.hooks.entrypoint == "go"
+    names = [e.name for e in spec.endpoints]
+    assert names[0] == "one" and names[-1] == "own" and "collect" not in names
+    assert spec_of(Base).hooks.entrypoint is None
+
+
+def test_without_parentheses_everything_is_the_default():
+    @service
+    class Plain: ...
+
+    assert spec_of(Plain).address == "default.Plain"
+
+
+def test_names_of_the_class_s_own_are_left_alone():
+    @service(name="renamed", namespace="demo")
+    class Own:
+        name = "mine"
+
+        @endpoint()
+        async def start(self) -> str:
+            return "started"
+
+    assert Own.name == "mine"
+    assert spec_of(Own).name == "renamed"
+    assert [e.name for e in spec_of(Own).endpoints] == ["start"]
+
+
+@service(namespace="demo", abstract=True)
+class Speaks(abc.ABC):
+    @endpoint()
+    @abc.abstractmethod
+    def say(self, text: str) -> AsyncIterator[str]: ...
+
+    @endpoint()
+    @abc.abstractmethod
+    async def count(self) -> int: ...
+
+
+def test_an_abstract_service_declares_and_others_implement():
+    @service(namespace="demo")
+    class Parrot(Speaks):
+        async def say(self, text: str) -> AsyncIterator[str]:
+            yield text
+
+        async def count(self) -> int:
+            return 1
+
+    assert spec_of(Speaks).abstract
+    shapes = {e.name: e.shape for e in spec_of(Speaks).endpoints}
+    assert shapes == {e.name: e.shape for e in spec_of(Parrot).endpoints}
+    assert shapes == {"say": Shape.STREAM, "count": Shape.UNARY}
+
+
+def test_what_is_missing_of_an_abstract_service_is_named():
+    with pytest.raises(BadDeclaration, match="Half does not define count, say"):
+
+        @service()
+        class Half(Speaks): ...
+
+
+def test_an_implementation_of_another_shape_is_refused():
+    @service()
+    class Other(Speaks):
+        async def say(self, text: str) -> str:  # type: ignore[override]
+            return text
+
+        async def count(self) -> int:
+            return 1
+
+    with pytest.raises(BadDeclaration, match=r"Other.say is unary, .* declares it stream"):
+        spec_of(Other)
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a.b", "é", "x" * 64, "a b"])
+def test_names_that_are_no_names_are_refused(name):
+    with pytest.raises(BadDeclaration, match="is not a"):
+        service(name=name)(type("Anything", (), {}))
+    with pytest.raises(BadDeclaration, match="is not a"):
+        service(namespace=name)(type("Anything", (), {}))
+
+
+def declared(**methods):
+    return service(name="bad")(type("Bad", (), methods))
+
+
+async def star(self, *words): ...
+async def keywords(self, **words): ...
+async def positional(self, word, /): ...
+async def selfless(): ...
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (star, r"star: parameter \*words cannot travel"),
+        (keywords, r"parameter \*\*words cannot travel"),
+        (positional, "positional-only"),
+        (selfless, "takes no self"),
+    ],
+)
+def test_signatures_that_cannot_travel_are_refused(function, sentence):
+    with pytest.raises(BadDeclaration, match=sentence):
+        declared(method=endpoint(function))
+    del function.__bema_mark__
+
+
+async def unresolved(self, request: "Nowhere"): ...  # type: ignore[name-defined] # noqa: F821
+async def two_streams(self, a: AsyncIterator[int], b: AsyncIterator[int]): ...
+async def silent(self) -> AsyncIterator[int]:  # type: ignore[empty-body]
+    ...
+
+
+async def yields_a_number(self) -> int:  # type: ignore[misc]
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (unresolved, "unresolved: an annotation cannot be resolved: .*Nowhere"),
+        (two_streams, "'a' and 'b' are both streams"),
+        (silent, "yields nothing"),
+        (yields_a_number, "yields, but is declared to return int"),
+    ],
+)
+def test_shapes_that_cannot_be_told_are_refused_when_the_spec_is_read(function, sentence):
+    with pytest.raises(BadDeclaration, match=sentence):
+        spec_of(declared(method=endpoint(function)))
+    del function.__bema_mark__
+
+
+def test_what_is_no_method_or_no_class_is_refused():
+    with pytest.raises(BadDeclaration, match="decorates methods"):
+        endpoint()(42)  # type: ignore[type-var]
+    with pytest.raises(BadDeclaration, match="decorates methods"):
+        async_init(staticmethod(lambda: None))
+    with pytest.raises(BadDeclaration, match="decorates classes"):
+        service()(lambda: None)  # type: ignore[type-var]
+    with pytest.raises(BadDeclaration, match="is not a service"):
+        spec_of(int)
+    with pytest.raises(BadDeclaration, match="async def"):
+        entrypoint(lambda self: None)
+    with pytest.raises(BadDeclaration, match="identifier"):
+        endpoint(name="a-b")
+
+
+def test_doubles_are_refused():
+    async def method(self): ...
+
+    with pytest.raises(BadDeclaration, match="is marked twice: @endpoint and @init"):
+        async_init(endpoint()(method))
+
+    async def one(self): ...
+    async def two(self): ...
+
+    with pytest.raises(BadDeclaration, match="two endpoints 'same': one and two"):
+        declared(one=endpoint(name="same")(one), two=endpoint(name="same")(two))
+
+    async def first(self): ...
+    async def second(self): ...
+
+    with pytest.raises(BadDeclaration, match="two entrypoints: first and second"):
+        declared(first=entrypoint(first), second=entrypoint(second))
+
+
+def test_facts_are_kept_for_the_rooms_that_know_them():
+    @service(image="python:3.11")
+    class Stored:
+        @endpoint(route="/get")
+        async def get(self) -> None: ...
+
+    assert spec_of(Stored).facts == {"image": "python:3.11"}
+    assert spec_of(Stored).endpoints[0].facts == {"route": "/get"}

@@ -1,0 +1,496 @@
+"""start(): the five steps, what they pass on, and every way to end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from bema import (
+    BadDeclaration,
+    Context,
+    DistributedRuntime,
+    MemoryDiscovery,
+    async_init,
+    depends,
+    endpoint,
+    entrypoint,
+    on_shutdown,
+    readiness,
+    serve,
+    service,
+)
+from bema.core.instance import Instance, State
+from bema.core.paths import socket_dir
+from bema.runtime import channel
+from bema.runtime.discovery import wait_for
+from bema.wire.handshake import Announce, Init, Stop, encode
+
+events: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def fresh_events():
+    events.clear()
+
+
+@service(name="worker", namespace="demo")
+class Worker:
+    def __init__(self, context: Context) -> None:
+        events.append("construct")
+        self.context = context
+
+    @async_init
+    async def first(self) -> None:
+        events.append("first")
+
+    @async_init
+    def second(self) -> None:
+        events.append("second")
+
+    @endpoint()
+    async def generate(self, text: str) -> AsyncIterator[str]:
+        for word in text.split():
+            yield word
+
+    @endpoint()
+    async def slow(self) -> str:
+        events.append("slow began")
+        await asyncio.sleep(0.1)
+        events.append("slow ended")
+        return "whole"
+
+    @on_shutdown
+    def plainly(self) -> None:
+        events.append("plainly")
+
+    @on_shutdown
+    async def awaited(self) -> None:
+        events.append("awaited")
+
+
+class Meeting:
+    """One discovery, a runtime that serves and one that calls."""
+
+    def __init__(self) -> None:
+        self.discovery = MemoryDiscovery()
+        self.serving = DistributedRuntime(self.discovery)
+        self.calling = DistributedRuntime(self.discovery)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc):
+        await self.calling.close()
+        await self.serving.close()
+
+    async def listed(self, count: int = 1) -> tuple[Instance, ...]:
+        view = await self.discovery.view()
+        return await asyncio.wait_for(wait_for(view, lambda found: len(found) == count), 5)
+
+
+def test_steps_come_in_order_and_stop_drains():
+    async def story():
+        async with Meeting() as meeting:
+            running = asyncio.create_task(serve(Worker, meeting.serving))
+            (shown,) = await meeting.listed()
+            assert events == ["construct", "first", "second"]
+            assert (shown.component_address, shown.state, shown.pid) == ("demo.worker", State.SERVING, os.getpid())
+            worker = meeting.calling.client(Worker)
+            assert [word async for word in worker.generate("a b")] == ["a", "b"]
+            slow = asyncio.ensure_future(worker.slow())
+            while "slow began" not in events:
+                await asyncio.sleep(0)
+            meeting.serving.stop()
+            assert await slow == "whole"
+            await running
+            assert events[3:] == ["slow began", "slow ended", "plainly", "awaited"]
+            assert await meeting.listed(0) == ()
+
+    asyncio.run(story())
+
+
+def test_a_given_runtime_is_left_open_and_serves_several():
+    @service(name="other", namespace="demo")
+    class Other:
+        worker = depends(Worker)
+
+        @endpoint()
+        async def words(self, text: str) -> list[str]:
+            return [word async for word in self.worker.generate(text)]
+
+    async def story():
+        async with Meeting() as meeting:
+            both = asyncio.gather(Worker.start(runtime=meeting.serving), Other.start(meeting.serving))  # type: ignore[attr-defined]
+            one, two = await meeting.listed(2)
+            assert one.id != two.id and one.addresses == two.addresses
+            assert await meeting.calling.client(Other).words("a b c") == ["a", "b", "c"]
+            meeting.serving.stop()
+            await both
+
+    asyncio.run(story())
+
+
+def test_what_a_constructor_may_ask_for():
+    @service(namespace="demo")
+    class Asks:
+        def __init__(
+            self, dynamo_context, runtime: DistributedRuntime, maybe: Context | None, init: Init, size: int = 3,
+            worker: Worker = depends(Worker),  # noqa: B008
+        ):  # fmt: skip
+            self.given = (dynamo_context, runtime, maybe, init, size, worker)
+
+        @async_init
+        async def look(self) -> None:
+            context, runtime, maybe, init, size, worker = self.given
+            assert maybe is not None and context is maybe and context.runtime is runtime
+            assert (context.name, context.namespace, size) == ("Asks", "demo", 3)
+            assert context.component.address == "demo.Asks"
+            assert [e.name for e in context.endpoints] == ["look_at"]
+            assert init.module_id == "demo.Asks" and context.settings == {}
+            assert repr(worker) == "<handle of demo.worker>"
+            runtime.stop()
+
+        @endpoint()
+        async def look_at(self) -> None: ...
+
+    async def story():
+        async with Meeting() as meeting:
+            await serve(Asks, meeting.serving)
+
+    asyncio.run(story())
+
+
+def test_what_nothing_can_be_passed_for_is_named():
+    @service()
+    class Asks:
+        def __init__(self, database: str) -> None: ...
+
+    async def story():
+        async with Meeting() as meeting:
+            with pytest.raises(BadDeclaration, match="asks for 'database'") as failed:
+                await serve(Asks, meeting.serving)
+            assert failed.value.__notes__ == ["default.Asks: step 'construct' of start() failed"]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("step", ["construct", "async_init"])
+def test_a_failing_step_is_named_and_nothing_is_listed(step):
+    @service(name="breaks", namespace="demo")
+    class Breaks:
+        def __init__(self) -> None:
+            if step == "construct":
+                raise ValueError("broken")
+
+        @async_init
+        async def init(self) -> None:
+            raise ValueError("broken")
+
+        @endpoint()
+        async def never(self) -> None: ...
+
+        @on_shutdown
+        def shut(self) -> None:
+            events.append("shut")
+
+    async def story():
+        async with Meeting() as meeting:
+            with pytest.raises(ValueError, match="broken") as failed:
+                await serve(Breaks, meeting.serving)
+            assert failed.value.__notes__ == [f"demo.breaks: step '{step}' of start() failed"]
+            assert await meeting.listed(0) == ()
+            assert events == []
+
+    asyncio.run(story())
+
+
+def test_an_entrypoint_serves_what_it_serves_and_nothing_else():
+    @service(name="power", namespace="demo")
+    class Power:
+        def __init__(self, context: Context) -> None:
+            self.context = context
+
+        @endpoint()
+        async def unserved(self) -> None: ...
+
+        @entrypoint
+        async def go(self, runtime: DistributedRuntime) -> None:
+            assert runtime is self.context.runtime
+            await self.context.component.create_service()
+            await self.context.component.endpoint("generate").serve_endpoint(self.generate)
+
+        async def generate(self, text: str):
+            yield text
+
+    async def story():
+        async with Meeting() as meeting:
+            running = asyncio.create_task(serve(Power, meeting.serving))
+            (shown,) = await meeting.listed()
+            assert [(e.name, e.parameters) for e in shown.endpoints] == [("generate", ("text",))]
+            client = await meeting.calling.endpoint("demo.power.generate").client()
+            assert [x async for x in client.generate("a")] == ["a"]
+            meeting.serving.stop()
+            await running
+
+    asyncio.run(story())
+
+
+def test_an_entrypoint_that_serves_nothing_is_ended():
+    @service()
+    class Idle:
+        @entrypoint
+        async def go(self) -> None:
+            events.append("idle")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                events.append("ended")
+
+        @on_shutdown
+        def shut(self) -> None:
+            events.append("shut")
+
+    async def story():
+        async with Meeting() as meeting:
+            asyncio.get_running_loop().call_later(0.05, meeting.serving.stop)
+            await serve(Idle, meeting.serving)
+
+    asyncio.run(story())
+    assert events == ["idle", "ended", "shut"]
+
+
+def test_an_instance_is_listed_once_it_says_that_it_is_ready():
+    @service()
+    class Warms:
+        asked = 0
+
+        @readiness
+        async def warm(self) -> bool:
+            self.asked += 1
+            events.append(f"asked {self.asked}")
+            return self.asked == 2
+
+        @endpoint()
+        async def answer(self) -> int:
+            return self.asked
+
+    async def story():
+        async with Meeting() as meeting:
+            running = asyncio.create_task(serve(Warms, meeting.serving))
+            await meeting.listed()
+            assert events == ["asked 1", "asked 2"]
+            meeting.serving.stop()
+            await running
+
+    asyncio.run(story())
+
+
+def test_a_failing_shutdown_hook_stops_no_other(caplog):
+    @service()
+    class Untidy:
+        @on_shutdown
+        def breaks(self) -> None:
+            raise ValueError("broken")
+
+        @on_shutdown
+        async def goes_on(self) -> None:
+            events.append("goes on")
+
+    async def story():
+        async with Meeting() as meeting:
+            meeting.serving.stop()
+            await serve(Untidy, meeting.serving)
+
+    asyncio.run(story())
+    assert events == ["goes on"]
+    assert "the shutdown hook breaks failed" in caplog.text
+
+
+def test_an_abstract_service_does_not_start():
+    @service(abstract=True)
+    class Abstract: ...
+
+    with pytest.raises(BadDeclaration, match="is abstract"):
+        asyncio.run(serve(Abstract))
+
+
+def test_depends_needs_a_runtime_and_takes_a_stand_in():
+    @service()
+    class Uses:
+        worker = depends(Worker)
+
+    with pytest.raises(BadDeclaration, match=r"Uses.worker has no runtime"):
+        Uses().worker  # noqa: B018
+    with pytest.raises(BadDeclaration, match="is not a service class"):
+        depends(int)
+    uses = Uses()
+    stand_in: Any = "a stand-in"
+    uses.worker = stand_in
+    assert uses.worker is stand_in
+
+
+def test_a_dependency_is_one_handle_and_waits_until_it_is_there():
+    @service(name="waits", namespace="demo")
+    class Waits:
+        worker = depends(Worker)
+
+        def __init__(self) -> None:
+            self.seen = self.worker
+
+        @endpoint()
+        async def ask(self) -> str:
+            assert self.worker is self.seen
+            return await self.worker.slow()
+
+    async def story():
+        async with Meeting() as meeting, Meeting() as late:
+            late.serving = DistributedRuntime(meeting.discovery)
+            waits = asyncio.create_task(serve(Waits, meeting.serving))
+            await meeting.listed()
+            answer = asyncio.ensure_future(meeting.calling.client(Waits).ask())
+            await asyncio.sleep(0.05)
+            worker = asyncio.create_task(serve(Worker, late.serving))
+            assert await asyncio.wait_for(answer, 5) == "whole"
+            for runtime in (meeting.serving, late.serving):
+                runtime.stop()
+            await asyncio.gather(waits, worker)
+
+    asyncio.run(story())
+
+
+def test_a_launcher_is_answered_and_obeyed(tmp_path):
+    async def story():
+        outside, inside = socket.socketpair()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "x.sock"))
+        listener.listen()
+        lease = open(tmp_path / "lease", "w")  # noqa: SIM115
+        init = Init(
+            orchestrator_api="",
+            module_id="m",
+            env={"BEMA_TEST_ENV": "told"},
+            listen=f"unix:{tmp_path}/x.sock",
+            instance="464ej61pkfrcm",
+            auth_token="a-token",
+            listen_fd=listener.detach(),
+            lease_fd=lease.fileno(),
+            settings={"size": 4},
+        )
+        channel.adopt(inside.detach(), msgspec.to_builtins(init))
+        reader, writer = await asyncio.open_connection(sock=outside)
+        running = asyncio.create_task(serve(Worker))
+        announce = msgspec.json.decode(await asyncio.wait_for(reader.readline(), 5), type=Announce)
+        assert (announce.listen, announce.instance, announce.kind) == (init.listen, init.instance, "service")
+        assert (announce.namespace, announce.name) == ("demo", "worker")
+        assert announce.addresses == {"rpc": [init.listen]}
+        assert [(e.path, e.methods) for e in announce.endpoints] == [("/generate", ["POST"]), ("/slow", ["POST"])]
+        assert [e.name for e in announce.operations or ()] == ["generate", "slow"]
+        assert os.environ.pop("BEMA_TEST_ENV") == "told"
+        writer.write(encode(Stop(deadline_ms=100)))
+        await asyncio.wait_for(running, 5)
+        assert events[-1] == "awaited"
+        writer.close()
+        lease.close()
+
+    asyncio.run(story())
+
+
+PROGRAM = """
+import asyncio, sys, time
+from bema import service, endpoint, async_init, on_shutdown
+
+@service(name="program", namespace="demo")
+class Program:
+    @async_init
+    async def init(self):
+        if "slow" in sys.argv:
+            print("in init", flush=True)
+            await asyncio.sleep(60)
+        if "broken" in sys.argv:
+            raise ValueError("broken")
+
+    @endpoint()
+    async def hangs(self):
+        print("called", flush=True)
+        await asyncio.sleep(60)
+
+    @on_shutdown
+    def shut(self):
+        print("shut", flush=True)
+
+asyncio.run(Program.start())
+"""
+
+
+def a_program(tmp_path, *arguments, **env):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state"), **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_drains_and_the_exit_code_is_0(tmp_path, number):
+    process = a_program(tmp_path)
+    assert "demo.program is ready" in process.stderr.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "shut\n"), err
+    assert list((tmp_path / "state/run/d").glob("*.json")) == []
+    assert list(socket_dir({"BEMA_STATE_DIR": str(tmp_path / "state")}).iterdir()) == []
+
+
+def test_the_second_signal_ends_at_once(tmp_path):
+    process = a_program(tmp_path)
+    assert "ready" in process.stderr.readline()
+    call = subprocess.Popen(
+        [sys.executable, "-m", "bema", "call", "demo.program.hangs"],
+        env={**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state")},
+        stderr=subprocess.PIPE,
+    )
+    record = next((tmp_path / "state/run/d").glob("*.json"))
+    assert process.stdout.readline() == "called\n"
+    process.send_signal(signal.SIGTERM)
+    while json.loads(record.read_text()).get("state") != "draining":
+        pass
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == -signal.SIGTERM
+    assert call.wait(timeout=5) == 3
+    for stream in (process.stdout, process.stderr, call.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def test_a_signal_before_it_serves_ends_it_where_it_is(tmp_path):
+    process = a_program(tmp_path, "slow")
+    assert process.stdout.readline() == "in init\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_failing_step_ends_the_process_with_its_name(tmp_path):
+    process = a_program(tmp_path, "broken")
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "ValueError: broken" in err
+    assert "demo.program: step 'async_init' of start() failed" in err
+
+
+def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "state").touch()
+    process = a_program(tmp_path)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err.startswith("state_unwritable: ") and "Traceback" not in err
