@@ -29,6 +29,7 @@ from bema.runtime import records
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
 _BACKLOG = 4096
+_OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 
 
 class Listener(NamedTuple):
@@ -56,7 +57,7 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     os.lseek(descriptor, 0, os.SEEK_SET)
     for held in (lock, data.socket.fileno(), control.socket.fileno(), descriptor):
         os.set_inheritable(held, True)
-    os.execv(sys.executable, [sys.executable, "-I", str(KEEPER), str(descriptor)])
+    os.execv(sys.executable, [sys.executable, "-I", "-S", str(KEEPER), str(descriptor)])
 
 
 def check_machine() -> None:
@@ -249,7 +250,7 @@ def hand_over(
         "banner": banner(state, token, data.url, control.url),
         "log": {name: int(settings.limit(f"log_{name}")) for name in ("line", "file", "files")},
         "line": int(settings.limit("channel_line")),
-        "start": settings.limit("start"),
+        "start": max(_OWN_START, settings.limit("start")),
         "drain": settings.limit("drain"),
         "stop": settings.limit("stop"),
     }

@@ -108,10 +108,15 @@ class ProcessLauncher:
 
     async def _end(self, seen: Supervised, cause: str, how: str) -> None:
         seen.fault = (cause, how)
-        await self._keeping.request("stop", instance=seen.instance, grace_ms=0, reason=how)
+        with contextlib.suppress(Disconnected):
+            await self._keeping.request("stop", instance=seen.instance, grace_ms=0, reason=how)
 
     def _show(self, seen: Supervised, announce: dict[str, Any]) -> None:
-        records.write_record(self._discovery, seen.announced(announce, self._clock.now()))
+        since = self._clock.now()
+        with contextlib.suppress(ValueError):  # it was shown before, by an orchestrator that is gone
+            if (shown := records.read_record(self._discovery, show_instance_id(seen.instance))) is not None:
+                since = shown.since
+        records.write_record(self._discovery, seen.announced(announce, since))
 
     def _hide(self, seen: Supervised) -> None:
         record = seen.draining()

@@ -165,26 +165,35 @@ class Child:
     def reaped(self, status: int) -> None:
         """The process has ended: end its group, take its last words, let go of everything."""
         self._process.returncode = code = os.waitstatus_to_exitcode(status)
-        kill_group(self.pid, signal.SIGKILL)
-        self._kill_strays()
+        try:
+            kill_group(self.pid, signal.SIGKILL)
+            self._kill_strays()
+            self._take_last_words()
+            expected = self.stopping and code in (0, -signal.SIGTERM)
+            self.log.note(_how(code), "info" if expected else "error")
+        finally:
+            self._release()
+            self._ended(self, code if code >= 0 else None, -code if code < 0 else None)
+
+    def _take_last_words(self) -> None:
         for reading in list(self._pipes):
             for _ in range(_LAST_READS):
                 if not self._read_log(reading):
                     break
-            if reading in self._pipes:
+            if reading in self._pipes:  # somebody outside its group still holds the other end
                 stream, lines = self._pipes[reading]
                 self.log.write(stream, lines.rest())
-                self._close_pipe(reading)
         while not self.channel.closed and self._receive():
             pass
+
+    def _release(self) -> None:
+        for reading in list(self._pipes):
+            self._close_pipe(reading)
         self._loop.forget(self.channel.socket)
         self.channel.close()
+        self.log.close()
         if self._killer is not None:
             self._killer.cancel()
-        expected = self.stopping and code in (0, -signal.SIGTERM)
-        self.log.note(_how(code), "info" if expected else "error")
-        self.log.close()
-        self._ended(self, code if code >= 0 else None, -code if code < 0 else None)
 
     def _kill_strays(self) -> None:
         """Offspring that made sessions of their own are ours now (subreaper): they end with their instance."""

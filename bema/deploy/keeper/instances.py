@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ class Instances:
                 instance=label,
                 version=request["version"],
             )
-            child = Child(self._loop, order, log, self._config.line, self._heard, self._ended)
+            heard, ended = functools.partial(self._heard, number), functools.partial(self._ended, number)
+            child = Child(self._loop, order, log, self._config.line, heard, ended)
             child.launch(self._descriptor_limit)
         self._children[number] = child
         self._requests[number] = {**request, "listen": listen, "init": order.init}
@@ -139,15 +141,13 @@ class Instances:
 
     # what happens to them
 
-    def _heard(self, child: Child, message: dict[str, Any]) -> None:
-        number = self._number(child)
+    def _heard(self, number: int, child: Child, message: dict[str, Any]) -> None:
         if message.get("op") == "announce":
             self._tell({"event": "announced", "instance": number, "announce": child.announce})
         else:
             self._tell({"event": "line", "instance": number, "line": message})
 
-    def _ended(self, child: Child, code: int | None, number: int | None) -> None:
-        instance = self._number(child)
+    def _ended(self, instance: int, child: Child, code: int | None, number: int | None) -> None:
         del self._children[instance], self._requests[instance]
         self._roster.drop(child.pid)
         self._tell(
@@ -163,9 +163,6 @@ class Instances:
         if not self._children:
             self.on_empty()
 
-    def _number(self, child: Child) -> int:
-        return next(number for number, known in self._children.items() if known is child)
-
     def child_of(self, pid: int) -> Child | None:
         return next((child for child in self if child.pid == pid), None)
 
@@ -176,10 +173,6 @@ class Instances:
             child.stop(grace, "the platform is stopping")
         if not self._children:
             self.on_empty()
-
-    def kill(self) -> None:
-        for child in self:
-            child.kill()
 
     def close(self) -> None:
         self._listeners.close_all()

@@ -15,7 +15,7 @@ from .instances import Instances
 from .link import Link
 from .loop import Loop
 from .processes import become_subreaper, raise_descriptor_limit, reap
-from .roster import Roster, write_atomically
+from .roster import Roster, clear, write_atomically
 from .standing import Stander
 from .warden import Warden
 
@@ -88,7 +88,6 @@ class Keeper:
 
     def _link_broken(self, why: str) -> None:
         """An orchestrator that cannot be talked to is as good as dead; the next one asks what runs."""
-        self._link.close()
         for stander in self._standers:
             if stander.plan.link and stander.child is not None and not self._draining:
                 stander.child.log.note(f"killed: its link is broken: {why}", "error")
@@ -127,10 +126,10 @@ class Keeper:
             stander.drain(grace, lambda stander=stander: gone(stander))  # type: ignore[misc]
 
     def _kill_all(self) -> None:
-        self.instances.kill()
-        for stander in self._standers:
-            if stander.child is not None:
-                stander.child.kill()
+        """Our children, then whatever else stands on the roster: what they started."""
+        for child in (*self.instances, *(s.child for s in self._standers if s.child is not None)):
+            child.kill()
+        clear(self._roster_file, keeper=os.getpid(), patience=0.0)
 
     def _finish(self, code: int) -> None:
         self.instances.close()
@@ -152,4 +151,6 @@ def main(descriptor: int) -> int:
     config = Config.read(descriptor)
     loop = Loop()
     Keeper(config, loop).start()
-    return loop.run()
+    code = loop.run()
+    loop.close()
+    return code

@@ -83,6 +83,7 @@ class Link:
             return
         if conduit.closed:
             self._loop.forget(conduit.socket)
+            self._loop.after(0.0, lambda: self._give_up(conduit, "it closed its link, or reads nothing from it"))
             return
         self._loop.watch(conduit.socket, READ | (WRITE if conduit.unsent else 0), self._turn)
         self._pause(conduit.unsent > _SLOW)
@@ -101,9 +102,12 @@ class Link:
             self._answer(message)
         self._watch()
         if heard.refused:
-            self._broken(heard.refused[0])
-        elif conduit.closed:
-            self._broken("it closed its link, or reads nothing from it")
+            self._give_up(conduit, heard.refused[0])
+
+    def _give_up(self, conduit: Conduit, why: str) -> None:
+        if conduit is self._conduit:
+            self.close()
+            self._broken(why)
 
     def _answer(self, message: dict[str, Any]) -> None:
         try:

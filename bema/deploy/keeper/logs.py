@@ -19,6 +19,7 @@ from .lines import Cut
 
 _TAIL_LINES = 50
 _TAIL_TEXT = 2048
+_OURS = ("event", "level", "trace_id")
 
 
 class Bounds(NamedTuple):
@@ -60,7 +61,7 @@ class Log:
             with contextlib.suppress(ValueError, RecursionError):
                 said = json.loads(line.text)
                 if isinstance(said.get("event"), str):
-                    record |= {key: said[key] for key in ("event", "level", "trace_id") if key in said}
+                    record |= {key: said[key] for key in _OURS if isinstance(said.get(key), str)}
         return record
 
     def _new(self, level: str, stream: str, event: str) -> dict[str, Any]:

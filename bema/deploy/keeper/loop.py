@@ -70,6 +70,13 @@ class Loop:
         self._on_signal[number] = callback
         signal.signal(number, lambda *_: None)
 
+    def close(self) -> None:
+        """Let go of what the loop itself holds."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._wake.close()
+        self._woken.close()
+
     def stop(self, code: int) -> None:
         self._stopped = code
 

@@ -106,8 +106,12 @@ def start_of(pid: int) -> int:
 
 
 def processes() -> Iterator[Process]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal() and (found := look(int(entry.name))) is not None:
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - many
+    except OSError:  # out of descriptors
+        return
+    for name in names:
+        if name.isdecimal() and (found := look(int(name))) is not None:
             yield found
 
 

@@ -26,7 +26,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         new.rename(path)
-    except OSError:
+    except (OSError, ValueError):
         with contextlib.suppress(OSError):
             new.unlink()
         raise
