@@ -80,7 +80,7 @@ class MemoryStore:
     def answer(self, key: str, request: str) -> bytes | None:
         given = self._answers.get(key)
         if given is not None and given.request != request:
-            raise Conflict(f"the idempotency key {key!r} was used for another request", code="key_reused")
+            raise Conflict("the idempotency key was used for another request", code="key_reused")
         return given.reply if given is not None else None
 
     def fact(self, name: str) -> str | None:
