@@ -1,0 +1,247 @@
+"""The launcher of processes with a real keeper, real runners and the real discovery folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+import bema
+from bema.core.errors import Failed, Unavailable
+from bema.core.instance import State
+from bema.core.naming import new_instance_id
+from bema.deploy.keeping import Keeping
+from bema.deploy.launchers import Announced, Exited, Start
+from bema.deploy.launching import ProcessLauncher
+from bema.runtime.flock import FlockDiscovery
+from tests.deploy.keeper.conftest import Platform, alive, platform, until
+
+__all__ = ["platform"]
+
+ROOT = Path(bema.__file__).parents[1]
+RUNNER = ROOT / "bema" / "runner" / "__main__.py"
+DEPLOYMENT = "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11"
+
+APP = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": os.environ["HOME"].encode()})
+"""
+PROGRAM = """
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+HTTPServer(("0.0.0.0", int(os.environ["PORT"]) if WISH is None else WISH), BaseHTTPRequestHandler).serve_forever()
+"""
+
+Story = Callable[["Stage"], Awaitable[None]]
+
+
+class Stage:
+    """A launcher on a keeper's link, and the scripts it starts."""
+
+    def __init__(self, platform: Platform, start_limit: float) -> None:
+        self.platform = platform
+        self.start_limit = start_limit
+        self.discovery = FlockDiscovery()
+
+    async def connect(self) -> ProcessLauncher:
+        self.platform.connect()
+        link = self.platform._link.dup()
+        self.launcher = ProcessLauncher(await Keeping.open(link.detach()), start_limit=self.start_limit)
+        return self.launcher
+
+    def start(self, code: str, kind: str = "app", name: str = "app", **changes: Any) -> Start:
+        script = self.platform.folder / f"script-{name}.py"
+        script.write_text(code)
+        given: dict[str, Any] = {
+            "instance": new_instance_id(),
+            "deployment": DEPLOYMENT,
+            "name": "one",
+            "version": "v1",
+            "argv": [sys.executable, "-I", str(RUNNER)],
+            "cwd": str(self.platform.folder),
+            "kind": kind,
+            "init": {
+                "script": str(script),
+                "entry": {"kind": kind, "name": name},
+                "platform": str(ROOT),
+                "host": "bema.sdk.host:run",
+            },
+        }
+        return Start(**{**given, **changes})
+
+    async def event(self) -> Any:
+        return await asyncio.wait_for(self.launcher.next_event(), 20)
+
+    async def shown(self) -> list[Any]:
+        return list((await self.discovery.view()).instances())
+
+
+def told(platform: Platform, story: Story, start_limit: float = 30.0) -> None:
+    async def run() -> None:
+        stage = Stage(platform, start_limit)
+        await stage.connect()
+        try:
+            await story(stage)
+        finally:
+            await stage.launcher.close()
+            await stage.discovery.close()
+
+    platform.ready()
+    asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch, tmp_path):
+    monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path / "state"))
+
+
+def get(address: str) -> str:
+    path = address.removeprefix("unix:")
+    with httpx2.Client(transport=httpx2.HTTPTransport(uds=path), trust_env=False) as http:
+        return http.get("http://127.0.0.1/").text
+
+
+def test_an_app_is_started_shown_drained_and_taken_away(platform):
+    async def story(stage):
+        running = await stage.launcher.start(start := stage.start(APP))
+        assert (running.state, running.instance) == (State.STARTING, start.instance)
+        assert await stage.shown() == []
+
+        event = await stage.event()
+        assert isinstance(event, Announced)
+        assert set(event.announce["phases"]) == {"interpreter", "init", "import", "adapt", "startup"}
+        [record] = await stage.shown()
+        assert (record.id, record.deployment, record.state) == (start.instance, DEPLOYMENT, State.SERVING)
+        [address] = record.addresses["http"]
+        assert await asyncio.to_thread(get, address) == str(platform.state / "homes" / DEPLOYMENT / "home")
+
+        await stage.launcher.stop(start.instance, 5.0, "test")
+        end = await stage.event()
+        assert (end.cause, end.code, end.message) == ("stopped", 0, "it ended with code 0")
+        assert await stage.shown() == []
+        assert list((platform.state / "run" / "d").glob("*.lock")) == []
+
+    told(platform, story)
+
+
+@pytest.mark.parametrize("wish", [None, 0])
+def test_a_program_is_found_wherever_it_listens(platform, wish):
+    async def story(stage):
+        await stage.launcher.start(stage.start(PROGRAM.replace("WISH", str(wish)), "main", ""))
+        event = await stage.event()
+        [record] = await stage.shown()
+        [address] = record.addresses["http"]
+        host, _, port = address.removeprefix("tcp:").rpartition(":")
+        socket.create_connection((host, int(port)), 5).close()
+        assert event.announce["kind"] == "main"
+        [running] = await stage.launcher.running()
+        assert running.announce == event.announce
+
+        await stage.launcher.stop(running.instance, 5.0, "test")
+        assert (await stage.event()).cause == "stopped"
+
+    told(platform, story)
+
+
+def test_a_crash_tells_why(platform):
+    async def story(stage):
+        await stage.launcher.start(stage.start("import os\nos.environ['NOT_THERE']\n"))
+        end = await stage.event()
+        assert (end.cause, end.code, end.message) == ("exited", 1, "it ended with code 1")
+        assert "KeyError: 'NOT_THERE'" in [line["event"] for line in end.tail]
+
+    told(platform, story)
+
+
+@pytest.mark.parametrize("kind", ["main", "app"])
+def test_what_never_listens_is_ended_at_the_start_limit(platform, kind):
+    async def story(stage):
+        await stage.launcher.start(stage.start("import time\nprint('waiting', flush=True)\ntime.sleep(600)\n", kind))
+        end = await stage.event()
+        assert (end.cause, end.message) == ("start_timeout", "it did not listen within 1 s")
+        assert "waiting" in [line["event"] for line in end.tail]
+
+    told(platform, story, start_limit=1.0)
+
+
+def test_a_killed_instance_is_an_end_and_its_record_goes(platform):
+    async def story(stage):
+        running = await stage.launcher.start(stage.start(APP))
+        await stage.event()
+        os.kill(running.pid, signal.SIGKILL)
+        end = await stage.event()
+        assert (end.cause, end.signal, end.message) == ("exited", signal.SIGKILL, "it was ended by SIGKILL")
+        assert await stage.shown() == []
+
+    told(platform, story)
+
+
+def test_the_next_orchestrator_takes_charge_of_what_runs(platform):
+    async def story(stage):
+        started = {}
+        for number, (code, kind, name) in enumerate([(APP, "app", "app"), (PROGRAM.replace("WISH", "0"), "main", "")]):
+            deployment = f"{number}{DEPLOYMENT[1:]}"
+            started[deployment] = await stage.launcher.start(stage.start(code, kind, name, deployment=deployment))
+        assert {type(await stage.event()) for _ in started} == {Announced}
+        before = {record.id: record for record in await stage.shown()}
+        await stage.launcher.close()
+        old = platform.pid_of("orchestrator")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: platform.pid_of("orchestrator") not in (None, old))
+
+        await stage.connect()
+        running = {r.deployment: r for r in await stage.launcher.running()}
+        assert {d: (r.pid, r.state) for d, r in running.items()} == {
+            d: (r.pid, State.SERVING) for d, r in started.items()
+        }
+        assert {record.id: record for record in await stage.shown()} == before
+        for each in running.values():
+            await stage.launcher.stop(each.instance, 5.0, "test")
+        assert {(await stage.event()).cause for _ in running} == {"stopped"}
+
+    told(platform, story)
+
+
+def test_what_cannot_be_started_fails_at_once(platform):
+    async def story(stage):
+        with pytest.raises(Failed, match="No such file or directory"):
+            await stage.launcher.start(stage.start(APP, argv=["/no/such/python"]))
+        assert await stage.launcher.running() == []
+
+    told(platform, story)
+
+
+def test_while_the_platform_stops_nothing_is_started_and_nobody_is_blamed(platform):
+    async def story(stage):
+        stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
+        running = await stage.launcher.start(stage.start(stubborn, "main"))
+        platform.signal()
+        assert platform.process.stderr.readline().startswith("bema: stopping")
+        with pytest.raises(Unavailable, match="stopping"):
+            await stage.launcher.start(stage.start(APP))
+        platform.signal()
+        until(lambda: not alive(running.pid))
+
+    told(platform, story)
+
+
+def test_the_end_is_told_once(platform):
+    async def story(stage):
+        await stage.launcher.start(stage.start("raise SystemExit(3)", "main"))
+        assert isinstance(await stage.event(), Exited)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stage.launcher.next_event(), 0.2)
+        assert platform is stage.platform
+
+    told(platform, story)
