@@ -6,7 +6,7 @@ one value; iterated with `async for`, a stream; iterated with `for`, the same st
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,28 +32,56 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     wait: float = 0.0
 
 
-class Answer:
-    """What a call gives: await it for one value, iterate it for a stream."""
+class Answer(Coroutine[Any, Any, Any]):
+    """What a call gives: await it for one value, iterate it for a stream. It is asked for once.
 
-    __slots__ = ("_arguments", "_client", "_keywords")
+    It is what the signature promises: a coroutine to `create_task`, an async iterator to `anext` and `aclosing`.
+    """
+
+    __slots__ = ("_asked", "_client", "_given", "_stream")
 
     def __init__(self, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self._client = client
-        self._arguments = arguments
-        self._keywords = keywords
+        self._given = (arguments, keywords)
+        self._asked: Coroutine[Any, Any, Any] | None = None
+        self._stream: AsyncGenerator[Any, None] | None = None
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._client.ask(self._arguments, self._keywords).__await__()
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._client.ask(*self._given).__await__()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self._client.follow(self._arguments, self._keywords)
+    def send(self, value: Any) -> Any:
+        return self._coroutine().send(value)
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
+        return self._coroutine().throw(kind if value is None else value)
+
+    def close(self) -> None:
+        if self._asked is not None:
+            self._asked.close()
+
+    def _coroutine(self) -> Coroutine[Any, Any, Any]:
+        if self._asked is None:
+            self._asked = self._client.ask(*self._given)
+        return self._asked
+
+    def __aiter__(self) -> AsyncGenerator[Any, None]:
+        if self._stream is None:
+            self._stream = self._client.follow(*self._given)
+        return self._stream
+
+    async def __anext__(self) -> Any:
+        return await anext(self.__aiter__())
+
+    async def aclose(self) -> None:
+        """Give the call up, unless it has ended."""
+        await self.__aiter__().aclose()
 
     def __iter__(self) -> Iterator[Any]:
-        return bridge.iterate(self._client, self._arguments, self._keywords)
+        return bridge.iterate(self._client, *self._given)
 
     def result(self) -> Any:
         """The one value, for code that does not run in an event loop."""
-        return bridge.result(self._client, self._arguments, self._keywords)
+        return bridge.result(self._client, *self._given)
 
 
 class EndpointClient:

@@ -1,0 +1,403 @@
+"""DistributedRuntime: places, clients and handles, over real sockets and the flock folder."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+import bema
+from bema import (
+    BadDeclaration,
+    Call,
+    Conflict,
+    DeadlineExceeded,
+    DistributedRuntime,
+    Invalid,
+    MemoryDiscovery,
+    NotFound,
+    Unavailable,
+    endpoint,
+    serve,
+    service,
+)
+from bema.core.errors import Refused
+from bema.core.instance import State
+from bema.runtime.flock import FlockDiscovery
+
+from .helpers import until
+
+
+class Point(msgspec.Struct):
+    x: int
+    y: int = 0
+
+
+@service(name="shapes", namespace="demo")
+class Shapes:
+    @endpoint()
+    async def add(self, a: int, b: int = 1) -> int:
+        return a + b
+
+    @endpoint()
+    async def move(self, point: Point) -> Point:
+        return Point(point.x + 1, point.y)
+
+    @endpoint()
+    async def count(self, n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+    @endpoint()
+    async def total(self, numbers: AsyncIterator[int], start: int = 0) -> int:
+        return start + sum([number async for number in numbers])
+
+    @endpoint()
+    async def echo(self, points: AsyncIterator[Point]) -> AsyncIterator[Point]:
+        async for point in points:
+            yield point
+
+    @endpoint()
+    def blocking(self, a: int) -> str:
+        return f"{a} in {threading.current_thread().name != 'MainThread'}"
+
+    @endpoint()
+    def blocking_count(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+    @endpoint()
+    async def told(self, call: Call | None = None) -> dict[str, str]:
+        assert call is not None
+        return {"route": call.route, **call.metadata}
+
+    @endpoint()
+    async def sleep(self) -> None:
+        await asyncio.sleep(30)
+
+
+@contextlib.asynccontextmanager
+async def serving(cls: type = Shapes, folder=None) -> AsyncIterator[tuple[DistributedRuntime, DistributedRuntime]]:
+    """A runtime that serves `cls`, and another that calls."""
+    async with DistributedRuntime(FlockDiscovery(folder)) as one, DistributedRuntime(FlockDiscovery(folder)) as other:
+        running = asyncio.create_task(serve(cls, one))
+        spec = bema.spec_of(cls)
+        view = await other.view(spec.namespace, spec.name)
+        await until(lambda: len(view.instances()) == 1)
+        yield one, other
+        one.stop()
+        await running
+
+
+async def numbers(*values: Any) -> AsyncIterator[Any]:
+    for value in values:
+        yield value
+
+
+def test_a_typed_handle_calls_every_shape():
+    async def story():
+        async with serving() as (_, runtime):
+            shapes = runtime.client(Shapes)
+            assert shapes is runtime.client(Shapes)
+            assert await shapes.add(2) == 3
+            assert await shapes.add(a=2, b=5) == 7
+            assert await shapes.move(Point(1, 2)) == Point(2, 2)
+            assert [i async for i in shapes.count(3)] == [0, 1, 2]
+            assert await shapes.total(numbers(1, 2, 3)) == 6
+            assert await shapes.total(numbers(1, 2), start=10) == 13
+            assert [p async for p in shapes.echo(numbers(Point(1), Point(2)))] == [Point(1), Point(2)]
+            blocking: Any = shapes.blocking(1)
+            assert await blocking == "1 in True"
+            blocking_count: Any = shapes.blocking_count(3)
+            assert [i async for i in blocking_count] == [0, 1, 2]
+            assert dir(shapes) == sorted(e.name for e in bema.spec_of(Shapes).endpoints)
+            with pytest.raises(AttributeError, match=r"demo.shapes has no endpoint 'nothing'"):
+                shapes.nothing  # type: ignore[attr-defined] # noqa: B018
+
+    asyncio.run(story())
+
+
+def test_an_answer_is_what_the_signature_promises():
+    async def story():
+        async with serving() as (_, runtime):
+            shapes = runtime.client(Shapes)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(shapes.add(i)) for i in range(3)]
+            assert [task.result() for task in tasks] == await asyncio.gather(*map(shapes.add, range(3))) == [1, 2, 3]
+            sleeping = asyncio.create_task(shapes.sleep())
+            await asyncio.sleep(0.02)
+            sleeping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sleeping
+            unasked: Any = shapes.sleep()
+            unasked.close()
+            counting: Any = shapes.count(100_000)
+            async with contextlib.aclosing(counting) as numbers:
+                assert await anext(numbers) == 0
+            with pytest.raises(StopAsyncIteration):
+                await anext(numbers)
+
+    asyncio.run(story())
+
+
+def test_a_client_by_address_learns_the_parameters_from_the_instances():
+    async def story():
+        async with serving() as (one, runtime):
+            client = await runtime.namespace("demo").component("shapes").endpoint("add").client()
+            assert repr(client) == "<client of demo.shapes.add>"
+            assert await client.add(2, 3) == await client(a=2, b=3) == await client.add(2, b=3) == 5
+            assert client.instance_ids() == [one.own_instance("demo", "shapes")]
+            assert await runtime.endpoint("demo.shapes.move").client()({"x": 1}) == {"x": 2, "y": 0}
+            stream = runtime.endpoint("dyn://demo.shapes.count").client()
+            assert [i async for i in stream.count(2)] == [0, 1]
+            assert await runtime.endpoint("demo.shapes.total").client()(numbers(1, 2)) == 3
+            with pytest.raises(Invalid, match=r"takes 2 arguments \(a, b\), not 3"):
+                await client(1, 2, 3)
+            with pytest.raises(Invalid, match="was given a twice"):
+                await client(1, a=1)
+            with pytest.raises(Invalid, match="one stream can travel"):
+                await client(numbers(), numbers())
+            with pytest.raises(AttributeError, match="answers to 'add', not to 'sub'"):
+                client.sub  # noqa: B018
+
+    asyncio.run(story())
+
+
+def test_options_bound_name_and_inform_a_call():
+    async def story():
+        async with serving() as (one, runtime):
+            told = runtime.client(Shapes, metadata={"user": "ada"})
+            assert (await told.told())["user"] == "ada"
+            mine = one.own_instance("demo", "shapes")
+            client = runtime.endpoint("demo.shapes.told").client(instance=mine)
+            assert (await client.using(timeout=5.0)())["route"] == "demo.shapes.told"
+            with pytest.raises(Unavailable):
+                await client.using(instance=1)()
+            with pytest.raises(DeadlineExceeded):
+                await runtime.client(Shapes, timeout=0.05).sleep()
+
+    asyncio.run(story())
+
+
+def test_what_is_not_there_is_said_apart():
+    async def story():
+        async with serving() as (_, runtime):
+            with pytest.raises(NotFound, match=r"has no endpoint 'sub'; it has add, blocking"):
+                await runtime.endpoint("demo.shapes.sub").client()(1)
+            with pytest.raises(Unavailable, match=r"no instance of demo.nobody.add"):
+                await runtime.endpoint("demo.nobody.add").client()(1)
+            with pytest.raises(Unavailable, match=r"within 0\.05 s"):
+                await runtime.endpoint("demo.nobody.add").client().wait_for_instances(timeout=0.05)
+            with pytest.raises(Unavailable):
+                await runtime.endpoint("demo.nobody.add").client(wait=0.05)(1)
+            for address in ("a.b", "a.b.c.d", "a..c", "1.b.c"):
+                with pytest.raises(Invalid):
+                    runtime.endpoint(address)
+            with pytest.raises(BadDeclaration, match="is not a service"):
+                runtime.client(int)
+
+    asyncio.run(story())
+
+
+def test_awaiting_a_client_waits_for_an_instance():
+    async def story():
+        async with DistributedRuntime() as one, bema.connect() as other:
+
+            async def late(n: int) -> AsyncIterator[int]:
+                yield n
+
+            client = other.endpoint("demo.late.generate").client()
+            arrived = asyncio.ensure_future(client.wait_for_instances())
+            await asyncio.sleep(0.02)
+            assert not arrived.done()
+            served = asyncio.create_task(one.endpoint("demo.late.generate").serve_endpoint(late))
+            assert await asyncio.wait_for(arrived, 5) == [one.own_instance("demo", "late")]
+            assert (await client) is client
+            assert [n async for n in client.generate(4)] == [4]
+            one.stop()
+            await served
+
+    asyncio.run(story())
+
+
+def test_serving_ends_with_its_task_and_twice_is_refused():
+    async def story():
+        async with DistributedRuntime() as one, bema.connect() as other:
+
+            async def answer() -> int:
+                return 42
+
+            component = one.namespace("demo").component("raw")
+            await component.create_service()
+            view = await other.view("demo", "raw")
+            assert view.instances() == ()
+            tasks = [
+                asyncio.create_task(component.endpoint(name).serve_endpoint(answer)) for name in ("first", "second")
+            ]
+            await until(lambda: [len(i.endpoints) for i in view.instances()] == [2])
+            with pytest.raises(Conflict, match=r"demo.raw.first is served already"):
+                await component.endpoint("first").serve_endpoint(answer)
+            tasks[0].cancel()
+            await until(lambda: [[e.name for e in i.endpoints] for i in view.instances()] == [["second"]])
+            assert await other.endpoint("demo.raw.second").client()() == 42
+            one.stop()
+            await tasks[1]
+            assert tasks[0].cancelled()
+
+    asyncio.run(story())
+
+
+def test_handlers_that_cannot_be_called_by_name_are_refused_when_served():
+    async def story():
+        async with DistributedRuntime(MemoryDiscovery()) as runtime:
+            place = runtime.endpoint("demo.raw.bad")
+            with pytest.raises(BadDeclaration, match="cannot travel"):
+                await place.serve_endpoint(lambda *words: None)
+            with pytest.raises(BadDeclaration, match="has no signature"):
+                await place.serve_endpoint(42)  # type: ignore[arg-type]
+            assert runtime.hosting.components == {}
+
+    asyncio.run(story())
+
+
+def test_draining_shows_and_finishes():
+    async def story():
+        async with serving() as (one, runtime):
+            view = await runtime.view("demo", "shapes")
+            stream = runtime.client(Shapes).count(3)
+            assert await anext(stream) == 0
+            draining = asyncio.ensure_future(one.drain())
+            await until(lambda: not view.instances() or view.instances()[0].state is State.DRAINING)
+            assert [i async for i in stream] == [1, 2]
+            assert await draining is True
+            await until(lambda: view.instances() == ())
+
+    asyncio.run(story())
+
+
+@service(name="shapes", namespace="demo")
+class Router:
+    """Bears the name of what it routes to, as people do."""
+
+    def __init__(self, context: bema.Context) -> None:
+        self.runtime = context.runtime
+        self.worker = self.runtime.endpoint("demo.shapes.add").client()
+
+    @endpoint()
+    async def add(self, a: int, b: int = 1) -> str:
+        return f"routed {await self.worker.add(a, b)}"
+
+
+def test_a_client_made_inside_an_instance_skips_that_instance(tmp_path):
+    async def story():
+        async with serving(Router, tmp_path) as (one, runtime):
+            router = runtime.endpoint("demo.shapes.add").client(instance=one.own_instance("demo", "shapes"))
+            with pytest.raises(Unavailable):
+                await router(1)
+            async with DistributedRuntime(FlockDiscovery(tmp_path)) as worker:
+                running = asyncio.create_task(serve(Shapes, worker))
+                view = await one.view("demo", "shapes")
+                await until(lambda: len(view.instances()) == 2)
+                assert await router(1) == "routed 2"
+                worker.stop()
+                await running
+
+    asyncio.run(story())
+
+
+SERVER = """
+import asyncio, sys
+from bema import service, endpoint
+
+@service(name="tokens", namespace="demo")
+class Tokens:
+    @endpoint()
+    async def generate(self, n: int):
+        for i in range(n):
+            yield f"token{i}"
+
+    @endpoint()
+    async def one(self) -> int:
+        return 1
+
+asyncio.run(Tokens.start())
+"""
+
+
+@pytest.fixture
+def tokens(tmp_path, monkeypatch) -> Iterator[None]:
+    """A service in another process."""
+    monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "ready" in process.stderr.readline()
+    yield
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+def test_a_plain_for_inside_a_coroutine_gives_the_tokens(tokens):
+    async def story():
+        async with bema.connect() as runtime:
+            client = runtime.endpoint("demo.tokens.generate").client()
+            assert list(client.generate(3)) == ["token0", "token1", "token2"]
+            for token in client.generate(100_000):
+                assert token == "token0"
+                break
+            assert runtime.endpoint("demo.tokens.one").client()().result() == 1
+
+    before = threading.active_count()
+    asyncio.run(story())
+    assert threading.active_count() == before
+
+
+def test_a_plain_for_over_its_own_process_is_refused():
+    async def story():
+        async with serving() as (_, runtime):
+            with pytest.raises(Invalid, match="would wait for its own process"):
+                list(runtime.endpoint("demo.shapes.count").client()(1))
+        async with DistributedRuntime(MemoryDiscovery()) as runtime:
+            with pytest.raises(Refused, match="serves one event loop"):
+                list(runtime.endpoint("demo.shapes.count").client()(1))
+
+    asyncio.run(story())
+
+
+def test_a_plain_for_from_another_thread_is_fine():
+    async def story():
+        async with serving() as (_, runtime):
+            client = runtime.endpoint("demo.shapes.count").client()
+            assert await asyncio.to_thread(lambda: list(client(3))) == [0, 1, 2]
+
+    asyncio.run(story())
+
+
+def test_two_event_loops_in_one_process_meet():
+    async def story():
+        async with serving() as (_, _):
+
+            async def elsewhere() -> int:
+                async with bema.connect() as runtime:
+                    return await runtime.client(Shapes).add(1)
+
+            assert await asyncio.to_thread(asyncio.run, elsewhere()) == 2
+
+    asyncio.run(story())
+
+
+def test_closing_releases_everything():
+    async def story():
+        async with serving() as (_, runtime):
+            await runtime.client(Shapes).add(1)
+            await runtime.close()
+            await runtime.close()
+
+    asyncio.run(story())
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(story())
+    assert len(os.listdir("/proc/self/fd")) == before
