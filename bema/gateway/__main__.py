@@ -29,6 +29,8 @@ async def main() -> None:
     if not number.isdecimal():
         raise Refused("the gateway is started by `bema up`", fix="Run `bema up`.")
     inherited = await _Channel.open(int(number))
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(ending, _stop, inherited.stop)
     init = await inherited.init()
     settings = init.settings or {}
     logging.basicConfig(
@@ -41,12 +43,9 @@ async def main() -> None:
         gc.collect()
         gc.freeze()
         _announce(inherited, settings)
-        for ending in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(ending, _stop, inherited.stop)
         stop = await inherited.stop
         grace = init.drain_ms if stop.deadline_ms is None else stop.deadline_ms
         await gateway.drain((30_000 if grace is None else grace) / 1000)
-    inherited.close()
 
 
 class _Channel(Channel):

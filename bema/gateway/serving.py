@@ -21,7 +21,7 @@ from bema.gateway.orchestrating import Orchestrator
 from bema.gateway.proxy import DataListener, without_delay
 from bema.runtime.distributed import DistributedRuntime
 
-__all__ = ["Gateway"]
+__all__ = ["Embedded", "Gateway"]
 
 _PATIENCE = 2.0  # seconds in which an orchestrator that was restarted is there again
 
@@ -38,7 +38,7 @@ class Gateway:
         self._orchestrator = runtime.client(orchestrator, timeout=self._limits.start + _PATIENCE, wait=_PATIENCE)
         self._following = runtime.client(orchestrator, wait=_PATIENCE)
         self.data: DataListener | None = None
-        self._control: _Server | None = None
+        self._control: Embedded | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def listen(self, data: socket.socket, control: socket.socket) -> None:
@@ -65,7 +65,7 @@ class Gateway:
         )
         await self.data.listen(data)
         without_delay(control)
-        self._control = _Server(api.app, self._limits.drain)
+        self._control = Embedded(api.app, self._limits.drain)
         self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
         accepting = asyncio.create_task(self._control.accepting.wait())
         await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +84,7 @@ class Gateway:
                 await asyncio.wait_for(self._serving, grace)
 
 
-class _Server(uvicorn.Server):
+class Embedded(uvicorn.Server):
     """uvicorn without its signal handlers: who launched this process says when it stops."""
 
     def __init__(self, app: ASGIApp, drain: float) -> None:
