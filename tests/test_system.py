@@ -1,0 +1,154 @@
+"""What `bema up` refuses before anything is started, and what it makes."""
+
+import fcntl
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from bema import system
+from bema.core import settings
+from bema.core.errors import Refused
+
+
+def given(**env: str) -> settings.Settings:
+    return settings.read(env, {})
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def opened():
+    found: list[int] = []
+    yield found.append
+    for descriptor in found:
+        os.close(descriptor)
+
+
+def test_the_state_is_for_its_user_alone(state):
+    system.prepare_state(state)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert (state / "run" / "d").is_dir()
+
+
+def test_a_state_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Refused) as refused:
+        system.prepare_state(tmp_path / "file" / "state")
+    assert refused.value.code == "state_unwritable"
+
+
+def test_only_one_holds_the_lock(state, opened):
+    system.prepare_state(state)
+    assert not system.is_up(state)
+    opened(system.take_lock(state))
+    assert system.is_up(state)
+    (state / "up.json").write_text(json.dumps({"pid": 42, "gateway": "http://127.0.0.1:8700"}))
+    with pytest.raises(Refused, match=r"another `bema up` \(process 42, http://127.0.0.1:8700\) holds") as refused:
+        system.take_lock(state)
+    assert refused.value.code == "already_up"
+
+
+@pytest.mark.parametrize(
+    "flock", [lambda *_: None, lambda *_: (_ for _ in ()).throw(OSError(95, "Operation not supported"))]
+)
+def test_a_file_system_whose_flock_does_not_work_is_refused(state, monkeypatch, flock):
+    system.prepare_state(state)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(Refused) as refused:
+        system.take_lock(state)
+    assert refused.value.code == "no_flock"
+
+
+def test_the_token_is_made_once_and_read_by_its_user_alone(state):
+    state.mkdir()
+    path = system.make_token(state)
+    token = path.read_text()
+    path.chmod(0o644)
+    assert system.make_token(state).read_text() == token
+    assert (len(token.strip()), stat.S_IMODE(path.stat().st_mode)) == (43, 0o600)
+    assert [file.name for file in state.iterdir()] == ["token"]
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Refused, match=f"127.0.0.1:{port} .gateway.port, variable BEMA_GATEWAY__PORT") as refused:
+            system.bind(given(BEMA_GATEWAY__PORT=str(port)), "gateway", None)
+        assert refused.value.code == "port_in_use"
+
+
+def test_a_default_port_that_is_taken_gives_way_to_the_kept_one(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        kept = free.getsockname()[1]
+        free.close()
+        default = settings.SETTINGS["gateway.port"]._replace(default=taken.getsockname()[1])
+        monkeypatch.setattr(
+            settings, "_TABLE", tuple(default if row.name == "gateway.port" else row for row in settings._TABLE)
+        )
+        with system.bind(given(), "gateway", kept).socket as listener:
+            assert listener.getsockname()[1] == kept
+            with system.bind(given(), "gateway", kept).socket as other:
+                assert other.getsockname()[1] not in (kept, taken.getsockname()[1])
+
+
+def test_ports_are_kept_from_one_time_to_the_next(state):
+    state.mkdir()
+    assert system.kept_ports(state) == {}
+    system.keep_ports(state, {"gateway": 1, "control": 2})
+    assert system.kept_ports(state) == {"gateway": 1, "control": 2}
+    (state / "ports.json").write_text("[]")
+    assert system.kept_ports(state) == {}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
+def test_an_address_other_than_loopback_is_refused(host):
+    with pytest.raises(Refused, match="needs keys"):
+        system.bind(given(BEMA_CONTROL__HOST=host), "control", None)
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_other_systems_are_refused_in_a_sentence(monkeypatch, platform):
+    monkeypatch.setattr("sys.platform", platform)
+    with pytest.raises(Refused, match=f"needs Linux, and this is {platform}"):
+        system.check_machine()
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(system, "_NEEDED", ("json", "not_there", "nor_there"))
+    with pytest.raises(Refused, match="needs not_there, nor_there") as refused:
+        system.check_machine()
+    assert "bema[platform]" in refused.value.fix
+
+
+def test_the_keeper_is_told_everything(state, monkeypatch):
+    state.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as data, socket.create_server(("127.0.0.1", 0)) as control:
+        config = system.hand_over(
+            given(BEMA_STATE_DIR=str(state), BEMA_LIMITS__START="2"),
+            (Path("seed.py"),),
+            state=state,
+            lock=3,
+            token=state / "token",
+            data=system.Listener(data, "http://127.0.0.1:1"),
+            control=system.Listener(control, "http://127.0.0.1:2"),
+        )
+        orchestrator, gateway = config["children"]
+        assert gateway["listen_fds"] == {"data": data.fileno(), "control": control.fileno()}
+    assert json.loads(json.dumps(config)) == config
+    assert (orchestrator["link"], gateway["link"]) == (True, False)
+    told = orchestrator["init"]["settings"]
+    assert (told["limits.start"], told["seeds"], told["gateway_url"]) == (
+        2,
+        [str(Path("seed.py").absolute())],
+        "http://127.0.0.1:1",
+    )
+    assert config["start"] == 30.0
+    assert f"BEMA_STATE_DIR={state}" in config["banner"]
