@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -34,6 +34,7 @@ from bema.core.factory.entries import Entry, canonical, key_of
 
 _PERMIT = re.compile(r"([A-Za-z0-9][\w.-]*?)(?:==([^@\s]+))?(?:@sha256:([0-9a-f]{64}))?\Z")
 _LISTS = ("allow", "deny", "override_builtin", "disable", "factories", "imports")
+_PREFIX = "BEMA_PLUGINS_"
 _ADDED = ("deny", "disable")
 _CHOICES = {
     "mode": ("all", "allow", "locked"),
@@ -92,8 +93,7 @@ def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) 
     known = (*_LISTS, *_CHOICES, *_TABLES, "lock")
     for key in table:
         if key not in known:
-            hint = "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(key, known, 1))
-            raise Invalid(f"plugins.{key} is not a setting{hint}", code="bad_setting")
+            raise Invalid(f"plugins.{key} is not a setting{_hint(key, known)}", code="bad_setting")
     values = _with_environment(dict(table), env or {})
     for key, choices in _CHOICES.items():
         if values.get(key, choices[0]) not in choices:
@@ -112,11 +112,18 @@ def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) 
     )
 
 
+def _hint(wrong: str, right: Iterable[str]) -> str:
+    return "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(wrong, list(right), 1))
+
+
 def _with_environment(values: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
-    for key in (*_LISTS, *_CHOICES, "lock"):
-        text = env.get(f"BEMA_PLUGINS_{key.upper()}")
-        if text is None:
+    known = {f"{_PREFIX}{key.upper()}": key for key in (*_LISTS, *_CHOICES, "lock")}
+    for variable, text in env.items():
+        if not variable.startswith(_PREFIX):
             continue
+        if variable not in known:
+            raise Invalid(f"{variable} is not a setting{_hint(variable, known)}", code="bad_setting")
+        key = known[variable]
         items = [item.strip() for item in text.split(",") if item.strip()]
         if key in _ADDED:
             values[key] = [*values.get(key, []), *items]

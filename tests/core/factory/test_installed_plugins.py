@@ -14,6 +14,7 @@ import pytest
 from tests.core.factory.conftest import ROOT, Machine
 
 CHAT = [{"name": "ChatEndpoint", "is_plugin": False, "is_selected": True}]
+OURS = ("--factory", "app.parts:EndpointFactory", "--import", "app.endpoints")
 BOTH = [
     {"name": "Optimized", "is_plugin": True, "is_selected": True},
     {"name": "ChatEndpoint", "is_plugin": False, "is_selected": False},
@@ -53,13 +54,12 @@ def test_order_comes_from_names_not_from_installing_or_the_file_system(machine: 
         target = home / "-".join(some)
         for name in some:
             machine.uv("pip", "install", "-q", "--target", str(target), "--no-index", "--no-cache", str(packages[name]))
-        done = machine.run(
-            "F.discover_plugins()\nprint(json.dumps(F.list_implementations('chat', detail=True)))", first=str(target)
-        )
+        done = machine.bema("plugins", "ls", "--json", *OURS, first=str(target))
         seen.add(done.stdout.replace(str(target), "SITE"))
         shutil.rmtree(target)
     assert len(seen) == 1
-    assert [row["name"] for row in json.loads(seen.pop())] == ["Aaa", "Mmm", "Zzz", "ChatEndpoint"]
+    (factory,) = [f for f in json.loads(seen.pop()) if f["group"] == "app.endpoints"]
+    assert [row["name"] for row in factory["names"]["chat"]] == ["Aaa", "Mmm", "Zzz", "ChatEndpoint"]
 
 
 def test_an_edited_builtin_is_seen_at_the_next_run(machine: Machine) -> None:

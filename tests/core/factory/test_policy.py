@@ -61,6 +61,11 @@ def test_the_environment_replaces_and_adds_only_to_what_forbids() -> None:
     assert policy.deny == {"b", "e"}
 
 
+def test_a_mistyped_variable_is_refused_too() -> None:
+    with pytest.raises(Invalid, match="did you mean 'BEMA_PLUGINS_DENY'"):
+        read_policy({}, {"BEMA_PLUGINS_DENNY": "evil"})
+
+
 def test_bema_toml_comes_before_pyproject(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.bema.plugins]\ndeny = ["a"]\n')
     assert configured.load_policy(tmp_path, {}).deny == {"a"}
