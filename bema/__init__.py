@@ -82,15 +82,17 @@ _NAMES: dict[str, str] = {
 __all__ = ["__version__", *_NAMES]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        value: Any = importlib.import_module("bema.core.version").VERSION
-    elif name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-    else:
-        raise AttributeError(f"module 'bema' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            value: Any = importlib.import_module("bema.core.version").VERSION
+        elif name in _NAMES:
+            value = getattr(importlib.import_module(_NAMES[name]), name)
+        else:
+            raise AttributeError(f"module 'bema' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,96 @@
+"""What users write, as `mypy --strict` sees it: the class stays a class, nothing becomes Any."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
+
+import bema
+from bema import Call, Context, async_init, depends, endpoint, entrypoint, on_shutdown, readiness, serve, service
+
+
+class Request:
+    text: str
+
+
+@service(name="worker", namespace="demo")
+class Worker:
+    def __init__(self, context: Context, size: int = 1) -> None:
+        self.context = context
+        self.size = size
+
+    @async_init
+    async def prepare(self) -> None: ...
+
+    @endpoint()
+    async def unary(self, request: Request, times: int = 1) -> list[str]:
+        return [request.text] * times
+
+    @endpoint(name="named", idempotent=True)
+    async def stream(self, request: Request) -> AsyncIterator[str]:
+        yield request.text
+
+    @endpoint
+    async def both(self, numbers: AsyncIterator[int], call: Call | None = None) -> AsyncIterator[int]:
+        async for number in numbers:
+            yield number
+
+    @endpoint()
+    def threaded(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
+    @on_shutdown
+    def close(self) -> None: ...
+
+    @readiness
+    def ready(self) -> bool:
+        return True
+
+
+@service
+class Derived(Worker):
+    other: Worker = depends(Worker)
+    inferred = depends(Worker, timeout=1.0)
+
+    def __init__(self, context: Context, worker: Worker = depends(Worker)) -> None:  # noqa: B008
+        super().__init__(context)
+
+    @entrypoint
+    async def go(self) -> None:
+        assert_type(self.inferred, Worker)
+        assert_type(await self.other.unary(Request()), list[str])
+
+
+@service(abstract=True)
+class Abstract:
+    @endpoint()
+    @abstractmethod
+    async def get(self) -> int: ...
+
+
+class Uses:
+    abstract = depends(Abstract)
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+async def call() -> None:
+    async with bema.connect() as runtime:
+        worker = runtime.client(Worker)
+        assert_type(worker, Worker)
+        assert_type(await worker.unary(Request(), times=2), list[str])
+        async for token in worker.stream(Request()):
+            assert_type(token, str)
+        async for number in worker.both(numbers()):
+            assert_type(number, int)
+        assert_type(await runtime.client(Abstract, timeout=1.0).get(), int)
+        client = await runtime.namespace("demo").component("worker").endpoint("named").client()
+        assert_type(client.instance_ids(), list[int])
+        async with asyncio.TaskGroup() as group:
+            assert_type(group.create_task(worker.unary(Request())), asyncio.Task[list[str]])
+
+
+def main() -> None:
+    asyncio.run(serve(Worker))

@@ -1,0 +1,53 @@
+"""Mistakes that a type checker finds; each line marked `E:` names the error that mypy has to report there."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import bema
+from bema import Context, depends, endpoint, service
+
+
+@service(name=3)  # E: call-overload
+class Wrong: ...
+
+
+@service(name="worker", namespace="demo")
+class Worker:
+    def __init__(self, context: Context) -> None: ...
+
+    @endpoint()
+    async def unary(self, text: str) -> int:
+        return len(text)
+
+    @endpoint()
+    async def stream(self, n: int) -> AsyncIterator[str]:
+        yield str(n)
+
+
+class Uses:
+    worker = depends(Worker)
+
+    async def use(self) -> None:
+        await self.worker.unary(3)  # E: arg-type
+        self.worker.nothing()  # E: attr-defined
+
+
+@endpoint()
+async def returns(self: object) -> str:
+    return 3  # E: return-value
+
+
+async def call() -> None:
+    async with bema.connect() as runtime:
+        worker = runtime.client(Worker)
+        text: str = await worker.unary("a")  # E: assignment
+        await worker.unary(text, 2)  # E: call-arg
+        await worker.stream(1)  # E: misc
+        async for token in worker.stream("x"):  # E: arg-type
+            print(token + 1)  # E: operator
+        worker.unary("not awaited")  # E: unused-coroutine
+    Worker()  # E: call-arg
+    bema.nothing()  # E: attr-defined
+
+
+asyncio.run(bema.serve(Worker))
