@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from bema.cli import api, output
-from bema.core.errors import BemaError, Invalid, of_code
+from bema.core.errors import BemaError, Invalid, Unavailable, of_code
 from bema.deploy.naming import name_of
 
 _POLL = 0.1
+_ABSENCE = 10.0
 _OVER = ("ready", "build_failed", "start_failed", "crash_loop")
 
 
@@ -46,8 +47,20 @@ def _wait(found: dict[str, Any]) -> dict[str, Any]:
         while found["state"] not in _OVER:
             progress.step(f"{found['name']} {found['state']}")
             time.sleep(_POLL)
-            found = api.read(found["id"])
+            found = _read(found["id"])
     return found
+
+
+def _read(id: str) -> dict[str, Any]:
+    """A part of the platform that is being replaced is no reason to stop waiting."""
+    until = time.monotonic() + _ABSENCE
+    while True:
+        try:
+            return api.read(id)
+        except Unavailable as error:
+            if error.code == "not_up" or time.monotonic() > until:
+                raise
+            time.sleep(_POLL)
 
 
 def _last_words(found: dict[str, Any], passed: float) -> str:

@@ -23,6 +23,7 @@ import bema
 from bema.core.errors import Failed, Refused
 from bema.deploy.environments import exclusive
 from bema.deploy.pythons import Python
+from bema.deploy.sweeping import touch
 from bema.deploy.uv import Uv
 
 NEEDED = ("msgspec", "click", "uvicorn", "h11")
@@ -49,6 +50,7 @@ class Layers:
         parts = await asyncio.to_thread(_parts)
         place = self._folder / await asyncio.to_thread(_key, parts, python)
         if await asyncio.to_thread(place.exists):
+            await asyncio.to_thread(touch, place)
             return place
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         async with exclusive(self._folder / f"{place.name}.lock"):

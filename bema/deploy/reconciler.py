@@ -26,6 +26,7 @@ from bema.deploy.launchers import Announced, Event, Exited, Running
 from bema.deploy.parts import Parts
 from bema.deploy.pythons import own_python
 from bema.deploy.restarts import SECOND, begun, ended, served
+from bema.deploy.sweeping import sweep
 from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,9 @@ class Reconciler:
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
         self._leaving |= await asyncio.to_thread(_left_over, self._parts)
+        idle = not await self._parts.launcher.running()
         async with self._tasks:
-            self._tasks.start(self._parts.layers.layer(own_python()), "platform layer")
+            self._tasks.start(self._prepare(idle), "platform layer")
             happenings = asyncio.ensure_future(self._listen())
             turns = asyncio.ensure_future(self._turns())
             try:
@@ -72,6 +74,12 @@ class Reconciler:
                 happenings.cancel()
                 turns.cancel()
                 await asyncio.gather(happenings, turns, return_exceptions=True)
+
+    async def _prepare(self, idle: bool) -> None:
+        """What no start should wait for; what starts meanwhile uses nothing that could be swept."""
+        await self._parts.layers.layer(own_python())
+        if idle:
+            await asyncio.to_thread(sweep, self._parts)
 
     # what others ask
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bema import cli
+from bema.cli import api
 from bema.cli.deploy import failure
+from bema.core.errors import Unavailable
 from bema.deploy.launchers import crashes
 from bema.deploy.naming import name_of
 from tests.cli.served import Served, served
@@ -92,6 +94,27 @@ def test_a_name_in_use(up: Served, capsys: pytest.CaptureFixture[str]):
     capsys.readouterr()
     assert cli.main(["deploy", file(up)]) == 1
     assert "error name_taken: a deployment named 'my-app' exists" in capsys.readouterr().err
+
+
+def test_waiting_goes_on_while_a_part_of_the_platform_is_replaced(up: Served, monkeypatch: pytest.MonkeyPatch):
+    read, absences = api.read, [Unavailable("the orchestrator is away")] * 3
+
+    def away(id: str) -> api.Json:
+        if absences:
+            raise absences.pop()
+        return read(id)
+
+    monkeypatch.setattr(api, "read", away)
+    assert cli.main(["deploy", file(up)]) == 0
+    assert absences == []
+
+
+def test_waiting_ends_with_the_platform(up: Served, monkeypatch: pytest.MonkeyPatch):
+    def gone(id: str) -> api.Json:
+        raise Unavailable(code="not_up")
+
+    monkeypatch.setattr(api, "read", gone)
+    assert cli.main(["deploy", file(up)]) == 3
 
 
 @pytest.mark.parametrize("arguments", [["nowhere.py"], ["-e", "novalue"]])

@@ -1,0 +1,45 @@
+"""What no deployment needs any more: old versions, layers and environments.
+
+Law: swept is only when nothing ran at the start, so nothing is taken from under a process; what was used within the week
+stays, since it is likely to be wanted again. Whatever goes wrong here costs disk space and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from bema.deploy.parts import Parts
+
+_WEEK = 7 * 24 * 3600
+
+
+def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:
+    """Remove what is not wanted and older than `age` seconds; gives what went."""
+    versions = [version for d in parts.store.deployments().values() for version in d.versions]
+    wanted = {version.digest for version in versions} | {version.build.key for version in versions}
+    folders = [path for name in ("versions", "environments", "layers") for path in (parts.state / name).glob("*")]
+    before = time.time() - age
+    gone = [path for path in folders if path.stem not in wanted and _changed(path) < before]
+    for path in gone:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return gone
+
+
+def touch(path: Path) -> None:
+    """Say that a folder is in use; what was touched within the week is not swept."""
+    with contextlib.suppress(OSError):
+        path.touch()
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

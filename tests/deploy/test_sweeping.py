@@ -1,0 +1,76 @@
+"""Old versions, layers and environments leave; what is wanted, or young, stays."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from bema.deploy.deployment import Build, Deployment, Entry, Version
+from bema.deploy.sweeping import sweep, touch
+from tests.deploy.platform import Platform, eventually, script, until
+
+
+def test_what_nobody_wants_goes_after_a_week(tmp_path: Path):
+    platform = Platform(tmp_path)
+    version = Version(number=1, digest="wanted", entry=Entry(), build=Build(state="done", key="used"))
+    deployment = Deployment(id="id", name="n", owner="o", versions=(version,), created=0, updated=0)
+    asyncio.run(platform.store.create(deployment, b""))
+    old = time.time() - 8 * 24 * 3600
+    for name in (
+        "versions/wanted",
+        "versions/old",
+        "environments/used",
+        "environments/old",
+        "layers/old",
+        "layers/new",
+    ):
+        (tmp_path / name / "inside").mkdir(parents=True)
+        os.utime(tmp_path / name, (old, old))
+    for name in ("environments/used.lock", "environments/old.lock"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (old, old))
+    touch(tmp_path / "layers" / "new")
+    gone = {str(path.relative_to(tmp_path)) for path in sweep(platform.parts)}
+    assert gone == {"versions/old", "environments/old", "environments/old.lock", "layers/old"}
+    left = {
+        str(p.relative_to(tmp_path))
+        for folder in ("versions", "environments", "layers")
+        for p in (tmp_path / folder).iterdir()
+    }
+    assert left == {"versions/wanted", "environments/used", "environments/used.lock", "layers/new"}
+
+
+def test_a_new_state_has_nothing_to_sweep(tmp_path: Path):
+    assert sweep(Platform(tmp_path).parts) == []
+    touch(tmp_path / "no" / "such" / "folder")
+
+
+def orphaned(folder: Path) -> Path:
+    orphan = folder / "layers" / "old"
+    orphan.mkdir(parents=True)
+    os.utime(orphan, (0, 0))
+    return orphan
+
+
+def test_a_new_platform_sweeps(tmp_path: Path):
+    async def story() -> None:
+        orphan = orphaned(tmp_path)
+        async with Platform(tmp_path).orchestrator():
+            await eventually(lambda: not orphan.exists())
+
+    asyncio.run(story())
+
+
+def test_nothing_is_swept_where_something_runs(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as first:
+            info = await first.create(script())
+            await until(first, info.id, "ready")
+        orphan = orphaned(tmp_path)
+        async with platform.orchestrator() as second:
+            await until(second, info.id, "ready")
+            await second.create(script("another"))
+        assert orphan.exists()
+
+    asyncio.run(story())
