@@ -72,6 +72,7 @@ class Client:
         self._wait = wait
         self._picture: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
+        self._chosen: Instance | None = None  # by the last `_usable`
         self._budget = Budget()
         self._idempotent = endpoint is not None and endpoint.idempotent
         facts = {} if endpoint is None else endpoint.facts
@@ -244,33 +245,36 @@ class Client:
         """The connection to use if it is open already: what every call but the first finds."""
         self._budget.calls += 1
         candidates = self.instances()
-        if not candidates or wanted is not None:
+        if wanted is not None or not candidates:
+            self._chosen = None
             conn = None if wanted is None else self._pool.connections.get(wanted)
-        elif len(candidates) == 1:
-            conn = self._pool.connections.get(candidates[0].id)
         else:
-            conn = self._pool.connections.get(self._pick(candidates, self._pool.load).id)
+            self._chosen = chosen = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._pool.load)
+            conn = self._pool.connections.get(chosen.id)
         return conn if conn is not None and conn.usable else None
 
     async def _connected(self, wanted: int | None, deadline: float) -> CallingConnection:
         """Find an instance and connect to it, within the call's time."""
+        chosen = self._chosen
         try:
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
-                return await self._search(wanted)
+                return await self._search(wanted, chosen)
         except TimeoutError as error:
             if isinstance(error, BemaError):
                 raise
             raise DeadlineExceeded(f"no instance of {self.route} took the call in time") from error
 
-    async def _search(self, wanted: int | None) -> CallingConnection:
+    async def _search(self, wanted: int | None, chosen: Instance | None) -> CallingConnection:
         tried: set[int] = set()
         problem: BemaError | None = None
         while True:
             left = [i for i in self.instances() if i.id not in tried and wanted in (None, i.id)]
             speaking = [i for i in left if self._pool.quiet(i) is None]
             if speaking:
-                instance = self._pick(speaking, self._pool.load)
+                instance = (
+                    chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
+                )
                 try:
                     return await self._pool.connect(instance)
                 except BemaError as error:

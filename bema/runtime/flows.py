@@ -150,6 +150,8 @@ class Inflow:
                 if self._outcome is not None:
                     raise self._outcome
                 return []
+            if self._eaten >= FLOOR // 2:
+                self._give_back()
             self._waiter = self._conn.loop.create_future()
             await self._waiter
             self._waiter = None
@@ -165,7 +167,12 @@ class Inflow:
     def _eat(self) -> None:
         self._eaten += self._given
         self._given = 0
-        if self._eaten >= GRANT and not self.ended and not self._conn.closed:
+        if self._eaten >= GRANT and not self.ended:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        # a full portion while there is more to read; any worth of it before waiting, for the sender may be at its floor
+        if not self._conn.closed:
             self._conn.put(self._ident, frames.CREDIT, self._eaten)
             self._held -= self._eaten
             self._eaten = 0

@@ -67,7 +67,6 @@ class Pool:
     async def _greet(self, address: str, token: str) -> CallingConnection:
         loop = asyncio.get_running_loop()
         connection = await transports.connect(address, lambda: CallingConnection(loop, token, self.name))
-        assert isinstance(connection, CallingConnection)
         try:
             await connection.ready
         except Disconnected as error:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from bema.core.errors import Invalid, Unavailable
 from bema.runtime import sockets
@@ -57,6 +58,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 Accept = Callable[[], Connection]
+C = TypeVar("C", bound=Connection)
 
 _memory: dict[str, tuple[asyncio.AbstractEventLoop, Accept]] = {}
 
@@ -93,6 +95,9 @@ async def listen(where: str | socket.socket, accept: Accept) -> Listener:
         return Listener(where)
     listener = sockets.bind(where) if isinstance(where, str) else where
     listener.setblocking(False)
+    if listener.family != socket.AF_UNIX:
+        # accepted sockets inherit it; asyncio sets it only on sockets made with an explicit protocol number
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     start = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
     server = await start(accept, sock=listener, backlog=1024)
     sockets.own(listener.fileno())
@@ -109,7 +114,7 @@ def reachable(address: str, *, same_host: bool) -> bool:
     return protocol == "tcp" or same_host
 
 
-async def connect(address: str, make: Callable[[], Connection]) -> Connection:
+async def connect(address: str, make: Callable[[], C]) -> C:
     """Open a connection and wait for its transport; `Unavailable` when nobody listens there."""
     loop = asyncio.get_running_loop()
     protocol, rest = sockets.split(address)
@@ -129,7 +134,7 @@ async def connect(address: str, make: Callable[[], Connection]) -> Connection:
     return made
 
 
-def _connect_memory(loop: asyncio.AbstractEventLoop, address: str, client: Connection) -> Connection:
+def _connect_memory(loop: asyncio.AbstractEventLoop, address: str, client: C) -> C:
     found = _memory.get(address)
     if found is None or found[0] is not loop:
         raise Unavailable(f"nobody answers at {address} in this event loop")

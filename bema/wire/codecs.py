@@ -55,6 +55,8 @@ def refusal(error: Exception, what: str, value: Any = None) -> Invalid:
         except Invalid as found:
             return refusal(found, what)
         except RecursionError:
+            pass
+        if isinstance(error, RecursionError):
             return Invalid(f"{what}: it is nested too deeply or holds itself")
     return Invalid(f"{what}: {error}")
 

@@ -1,0 +1,193 @@
+"""Streams of payloads: batching, windows, fairness, and what a receiver gives back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bema.core.errors import ProtocolError
+from bema.runtime.connection import Connection
+from bema.runtime.flows import FAIR, Inflow, Outflow
+from bema.wire import calls, codecs
+from bema.wire import frames as f
+
+
+class Line(Connection):
+    """A connection whose frames stay in a list."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.frames: list[list[Any]] = []
+
+    def flush(self) -> None:
+        if self.out:
+            self.frames.append(self.out)
+            self.out = []
+            self.size = 0
+
+    def put_large(self, ident: int, kind: int, body: Any, payload: bytes) -> None:
+        self.flush()
+        self.frames.append([ident, kind, [payload]])
+
+
+def test_items_of_a_turn_travel_as_one_list():
+    async def story():
+        line = Line()
+        one, two = Outflow(line, 1, f.ITEM), Outflow(line, 2, f.ITEM)
+        for payload in (b"a", b"b", b"c"):
+            one.push(payload)
+            two.push(payload.upper())
+        line.flush()
+        one.push(b"d")
+        line.flush()
+        assert line.frames == [[1, f.ITEM, [b"a", b"b", b"c"], 2, f.ITEM, [b"A", b"B", b"C"]], [1, f.ITEM, [b"d"]]]
+
+    asyncio.run(story())
+
+
+def test_a_large_item_goes_alone_and_order_holds():
+    async def story():
+        line = Line()
+        flow = Outflow(line, 1, f.ITEM)
+        flow.push(b"a")
+        flow.push(b"x" * f.LARGE)
+        flow.push(b"b")
+        line.flush()
+        assert line.frames == [[1, f.ITEM, [b"a"]], [1, f.ITEM, [b"x" * f.LARGE]], [1, f.ITEM, [b"b"]]]
+
+    asyncio.run(story())
+
+
+def test_a_sender_gives_way_now_and_then_and_stops_at_its_window():
+    async def story():
+        line = Line()
+        flow = Outflow(line, 1, f.ITEM)
+        assert [flow.push(b"x") for _ in range(FAIR)] == [False] * (FAIR - 1) + [True]
+        await flow.turn()
+        assert not flow.push(b"x")
+        while not flow.push(bytes(10_000)):
+            pass
+        turn = asyncio.ensure_future(flow.turn())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while not turn.done() and calls.STREAM_WINDOW - line.window == 0:
+            await asyncio.sleep(0)
+        line.closed = True
+        flow.wake()
+        await turn
+
+    asyncio.run(story())
+
+
+def test_credit_of_the_stream_and_of_the_connection_let_it_go_on():
+    async def story():
+        line = Line()
+        flow = Outflow(line, 1, f.ITEM)
+        flow.push(bytes(calls.STREAM_WINDOW))
+        turn = asyncio.ensure_future(flow.turn())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not turn.done()
+        line.credited(100)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not turn.done(), "the connection has room, this stream has not"
+        flow.credited(100)
+        await turn
+        assert not line.blocked
+
+    asyncio.run(story())
+
+
+def test_a_full_connection_leaves_every_stream_its_floor():
+    async def story():
+        line = Line()
+        line.window = 0
+        flow = Outflow(line, 1, f.ITEM)
+        assert flow.push(b"x")
+        await flow.turn()
+        flow.push(bytes(calls.FLOOR))
+        turn = asyncio.ensure_future(flow.turn())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not turn.done()
+        line.credited(calls.CONNECTION_WINDOW)
+        await turn
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("size", [-1, "much", None, 1.5])
+def test_credit_is_a_number_of_bytes(size):
+    async def story():
+        with pytest.raises(ProtocolError):
+            Line().credited(size)
+
+    asyncio.run(story())
+
+
+def test_what_was_read_is_given_back_in_portions():
+    async def story():
+        line = Line()
+        flow = Inflow(line, 1)
+        items = flow.items(codecs.unpack)
+        payload = codecs.pack(bytes(calls.GRANT // 2))
+        for _ in range(3):
+            flow.take([payload])
+        for _ in range(3):
+            await anext(items)
+        line.flush()
+        assert line.frames == [[1, f.CREDIT, 2 * len(payload)]]
+        flow.close()
+        line.flush()
+        assert line.owed == len(payload), "what was not read goes back to the connection, with the next portion"
+
+    asyncio.run(story())
+
+
+def test_a_reader_that_waits_gives_back_small_amounts_too():
+    async def story():
+        line = Line()
+        flow = Inflow(line, 1)
+        flow.take([codecs.pack(bytes(calls.FLOOR))])
+        items = flow.items(codecs.unpack)
+        await anext(items)
+        waiting = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0)
+        line.flush()
+        assert line.frames[0][1] == f.CREDIT
+        flow.finish()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+    asyncio.run(story())
+
+
+def test_a_bad_end_comes_after_what_came_before_it_unless_at_once():
+    async def story():
+        flow = Inflow(Line(), 1)
+        flow.take([codecs.pack(1)])
+        flow.finish(LookupError("cut"))
+        flow.finish(None)
+        got = []
+        with pytest.raises(LookupError):
+            async for item in flow.items(codecs.unpack):
+                got.append(item)
+        assert got == [1]
+        hurried = Inflow(Line(), 2)
+        hurried.take([codecs.pack(1)])
+        hurried.finish(TimeoutError(), at_once=True)
+        with pytest.raises(TimeoutError):
+            await anext(hurried.items(codecs.unpack))
+
+    asyncio.run(story())
+
+
+def test_a_sender_that_ignores_its_window_breaks_the_protocol():
+    async def story():
+        flow = Inflow(Line(), 1)
+        with pytest.raises(ProtocolError, match="beyond its window"):
+            for _ in range(100):
+                flow.take([bytes(1_000_000)])
+
+    asyncio.run(story())

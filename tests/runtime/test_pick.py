@@ -1,0 +1,48 @@
+"""Pickers choose among candidates."""
+
+from collections import Counter
+
+import pytest
+
+from bema.core.errors import Invalid
+from bema.runtime.pick import PICKERS, picker
+from tests.runtime.helpers import an_instance
+
+THREE = [an_instance() for _ in range(3)]
+IDLE = dict.fromkeys((i.id for i in THREE), 0)
+
+
+def picked(name, times, loads=IDLE, candidates=THREE):
+    pick = picker(name)
+    return Counter(pick(candidates, lambda i: loads[i.id]).id for _ in range(times))
+
+
+def test_round_robin_gives_each_its_turn():
+    assert set(picked("round_robin", 30).values()) == {10}
+
+
+def test_random_reaches_all():
+    assert len(picked("random", 200)) == 3
+
+
+def test_least_loaded_takes_the_idlest_and_breaks_ties_in_turn():
+    assert picked("least_loaded", 9, {**IDLE, THREE[0].id: 5}) == {THREE[1].id: 5, THREE[2].id: 4} or set(
+        picked("least_loaded", 10, {**IDLE, THREE[0].id: 5})
+    ) == {THREE[1].id, THREE[2].id}
+    assert set(picked("least_loaded", 9, {**IDLE, THREE[0].id: 1, THREE[1].id: 1})) == {THREE[2].id}
+
+
+def test_power_of_two_never_takes_the_busiest_of_three():
+    assert THREE[0].id not in picked("power_of_two", 200, {**IDLE, THREE[0].id: 9})
+    assert picked("power_of_two", 1, candidates=THREE[:1])
+
+
+def test_direct_needs_the_instance():
+    with pytest.raises(Invalid, match="instance of each call"):
+        picked("direct", 1)
+    assert picked("direct", 1, candidates=THREE[:1])
+
+
+def test_an_unknown_picker_is_refused_with_the_known_ones():
+    with pytest.raises(Invalid, match=", ".join(PICKERS)):
+        picker("fastest")
