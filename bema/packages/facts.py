@@ -88,7 +88,8 @@ def mark_method(method: Any, mark: FunctionMark | BindingMark) -> None:
 
 
 def marks_of(method: Any) -> tuple[FunctionMark | BindingMark, ...]:
-    found: tuple[FunctionMark | BindingMark, ...] = getattr(method, _METHOD, ())
+    function = getattr(method, "__func__", method)  # under a classmethod or staticmethod
+    found: tuple[FunctionMark | BindingMark, ...] = getattr(function, _METHOD, ()) or getattr(method, _METHOD, ())
     return found
 
 

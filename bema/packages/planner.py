@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from bema.core.errors import Invalid, NotFound
 from bema.packages import environments, replicas, units
 from bema.packages.environments import Environment
@@ -168,7 +170,7 @@ def _functions(
     bound = list(dict.fromkeys(binding.function_key for binding in cls.function_bindings))
     left_out = [key for key in bound if listed and key not in listed]
     notes += [f"{deployment.key}: function {key} is bound but not listed: left out" for key in left_out]
-    specs = list(listed.values()) or [FunctionDeploymentSpec(key) for key in bound]
+    specs = [replace(spec) for spec in listed.values()] or [FunctionDeploymentSpec(key) for key in bound]
     for spec in specs:
         function = known.get(spec.function_key)
         if function is None:
@@ -183,9 +185,9 @@ def _functions(
 def _overlaid(below: ProvisionConfig | None, above: ProvisionConfig | None) -> ProvisionConfig | None:
     """The function's provisioning with what the deployment says on top; a field at its default says nothing."""
     if below is None or above is None:
-        return deepcopy(above or below)
+        return above or below
     nothing = ProvisionConfig()
-    merged = deepcopy(below)
+    merged = replace(below)
     for name in ProvisionConfig.__struct_fields__:
         if getattr(above, name) != getattr(nothing, name):
             setattr(merged, name, getattr(above, name))

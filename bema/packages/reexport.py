@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bema.core.errors import Invalid, Refused
 from bema.packages.opackage import OPackage, to_data
 from bema.packages.reading import read_text
+from bema.packages.writing import scalar
 
 _SEQUENCE = re.compile(r"^( *)[^\s#-][^\n]*:[ ]*\n(?:[ ]*(?:#[^\n]*)?\n)*( *)- ", re.MULTILINE)
 _LINE_WIDTH = 1 << 16  # never fold what a person wrote on one line
@@ -66,6 +67,7 @@ def _round_trip(text: str, name: str) -> tuple[Any, Any]:
             extra="packages",
         ) from missing
     yaml = ruamel.YAML(typ="rt")
+    yaml.Resolver = _text_only(ruamel.resolver.VersionedResolver)
     yaml.preserve_quotes = True
     yaml.width = _LINE_WIDTH
     yaml.allow_duplicate_keys = True
@@ -77,6 +79,28 @@ def _round_trip(text: str, name: str) -> tuple[Any, Any]:
         return yaml, yaml.load(text)
     except ruamel.error.YAMLError as error:
         raise Invalid(f"{name or 'the document'} cannot be edited: {error}", code="bad_document") from error
+
+
+def _text_only(resolver: Any) -> Any:
+    """Takes every plain scalar for text, so that `0x0A` and `1.10` are written again as a person wrote them."""
+
+    class TextOnly(resolver):  # type: ignore[misc]
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+            return super().resolve(kind, value, (False, True) if isinstance(value, str) else implicit)
+
+    return TextOnly
+
+
+def _as_text(value: Any) -> Any:
+    """A value of ours in a tree of texts: quoted where a reader would otherwise take it for something else."""
+    if isinstance(value, Mapping):
+        return {key: _as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    if not isinstance(value, str):
+        return scalar(value)
+    quoted: Any = importlib.import_module("ruamel.yaml.scalarstring").DoubleQuotedScalarString
+    return quoted(value) if scalar(value).startswith('"') else value
 
 
 class _Merge:
@@ -115,7 +139,7 @@ class _Merge:
                 self._lost(f"{where}: state_spec", node, "state_spec")
             return
         if present["state_spec"] is None:
-            node["state_spec"] = said
+            node["state_spec"] = _as_text(said)
             self.added.append(f"{where}: state_spec")
             return
         state = node["state_spec"]
@@ -149,7 +173,7 @@ class _Merge:
             return
         before = present.get(key)
         if before != value:
-            node[key] = value
+            node[key] = _as_text(value)
             self.changed.append(f"{where}: {_show(before)} -> {_show(value)}")
 
     def _each(
@@ -173,7 +197,7 @@ class _Merge:
                 index = known[item[name]]
                 merge(node[key][index], present[key][index], item)
             else:
-                self._list(node, key).append(dict(item))
+                self._list(node, key).append(_as_text(item))
                 self.added.append(f"{prefix}{what} {item[name]}")
         for label, index in sorted(known.items(), key=lambda pair: -pair[1]):
             if label not in wanted:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from bema.packages.opackage import FunctionDeploymentSpec, ProvisionConfig
 from bema.packages.replicas import MOST_FOR_THROUGHPUT, Measure, for_throughput
@@ -30,14 +31,13 @@ def scaled(
     spec: FunctionDeploymentSpec, demand: Demand, notes: list[str], conflicts: list[str]
 ) -> FunctionDeploymentSpec:
     """The spec with its image and bounds; the author's min_scale and max_scale are never overwritten."""
-    spec = deepcopy(spec)
-    config = spec.provision_config
+    config = replace(spec.provision_config) if spec.provision_config else None
     key = spec.function_key
     image = demand.wishes.images.get(key)
     if image is not None:
         config = config or ProvisionConfig(need_http2=True)
         config.container_image = image
-    spec.provision_config = config
+    spec = replace(spec, provision_config=config)
     if config is None:
         notes.append(f"{demand.deployment}: function {key} has no provision_config: nothing to scale")
         return spec

@@ -56,8 +56,12 @@ def units(deployment: OClassDeployment, cls: OClass, selected: Sequence[str], se
         for collection in odgm.collections
         if nodes
     }
-    routes = _routes(cls)
-    return tuple(_unit(deployment, cls, environment, placed, routes, seed) for environment in selected)
+    shared = {
+        "functions": [to_data(spec) for spec in deployment.functions],
+        "function_bindings": [to_data(binding) for binding in cls.function_bindings],
+        "routes": _routes(cls),
+    }
+    return tuple(_unit(deployment, environment, placed, shared, seed) for environment in selected)
 
 
 def _routes(cls: OClass) -> dict[str, dict[str, Any]]:
@@ -74,10 +78,9 @@ def _routes(cls: OClass) -> dict[str, dict[str, Any]]:
 
 def _unit(
     deployment: OClassDeployment,
-    cls: OClass,
     environment: str,
     placed: Mapping[str, list[dict[str, Any]]],
-    routes: Mapping[str, dict[str, Any]],
+    shared: Mapping[str, Any],
     seed: int,
 ) -> dict[str, Any]:
     odgm = deployment.odgm
@@ -89,14 +92,12 @@ def _unit(
         "class_key": deployment.class_key,
         "target_env": environment,
         "template": deployment.env_templates.get(environment),
-        "functions": [to_data(spec) for spec in deployment.functions],
-        "function_bindings": [to_data(binding) for binding in cls.function_bindings],
-        "routes": dict(routes),
+        **shared,
         "odgm": {
             "collections": list(odgm.collections),
             "node_id": own[0] if own else None,
             "partition_count": odgm.partition_count or 1,
             "replica_count": odgm.replica_count,
-            "collection_assignments": {name: list(found) for name, found in placed.items()},
+            "collection_assignments": dict(placed),
         },
     }

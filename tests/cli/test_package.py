@@ -1,0 +1,186 @@
+"""`bema package`: print, lint, plan and schema, as a person and as a script run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+DATA = Path(__file__).parents[1] / "data" / "packages"
+SHOP = """\
+from bema.packages.decorators import bind, oaas_function, package, state_spec
+
+print("said while importing")
+
+
+@package(name="shop", version="1.0.0")
+@state_spec([("total", "float", False)])
+class Order:
+    '''One order'''
+
+    @oaas_function("order.add")
+    @bind("add", "order.add")
+    def add(self, sku): ...
+
+
+@package(name="base")
+class Base: ...
+"""
+LINTED = """\
+name: shop
+functions:
+  - key: order.add   # mine
+    function_type: custom
+    provision_config: {container_image: i}
+"""
+
+
+@pytest.fixture
+def shop(bema):
+    file = bema.folder / "shop.py"
+    file.write_text(SHOP)
+    return file
+
+
+def test_classes_are_printed_as_yaml(bema, shop):
+    done = bema("package", "print", "shop.py")
+    assert done.returncode == 0
+    assert [d["name"] for d in yaml.load_all(done.stdout, Loader=yaml.SafeLoader)] == ["shop", "base"]
+    assert "said while importing" in done.stderr
+    assert bema("package", "print", "shop.py").stdout == done.stdout
+
+
+def test_one_package_of_a_file_as_json_in_the_earlier_dialect(bema, shop):
+    done = bema("package", "print", "shop.py", "--package", "shop", "--dialect", "2025-08", "--json")
+    document = json.loads(done.stdout)
+    assert document["disabled"] is False
+    assert document["classes"][0]["state_spec"]["key_specs"] == [
+        {"name": "total", "key_type": "float", "nullable": False}
+    ]
+
+
+def test_writing_twice_keeps_the_edits_and_tells_what_changed(bema, shop):
+    out = bema.folder / "out"
+    assert bema("package", "print", "shop.py", "--out", str(out)).returncode == 0
+    file = out / "shop.yaml"
+    assert {path.name for path in out.iterdir()} == {"shop.yaml", "base.yaml"}
+    file.write_text(file.read_text().replace("function_type: CUSTOM", "function_type: CUSTOM  # mine"))
+    shop.write_text(SHOP.replace("def add(self, sku)", "def add(self, sku, qty)"))
+    done = bema("package", "print", "shop.py", "--package", "shop", "--out", str(out), "--json")
+    (report,) = json.loads(done.stdout)
+    assert report["changed"] == ["binding add: parameters: ['sku'] -> ['sku', 'qty']"]
+    assert f"{file}: changed: binding add: parameters" in done.stderr
+    assert "# mine" in file.read_text()
+
+
+@pytest.mark.parametrize("name", ["a02-full-current-model", "a05-yaml-scalars-become-strings", "a17-anchor-alias"])
+def test_a_document_is_printed_as_the_model_would(bema, name):
+    done = bema("package", "print", str(DATA / "accept" / f"{name}.yaml"), "--json")
+    assert json.loads(done.stdout) == json.loads((DATA / "golden" / f"{name}.yaml.json").read_text())
+
+
+def test_a_document_the_model_refuses_is_one_error_with_its_place(bema):
+    done = bema("package", "print", str(DATA / "reject" / "r17-port-too-large.yaml"), "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    error = json.loads(done.stderr)["error"]
+    assert (error["code"], error["rule"], error["path"], error["line"]) == (
+        "bad_document", "out-of-range", "functions[0].provision_config.port", 2,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+def test_lint_says_where_and_what_and_ends_with_one(bema):
+    (bema.folder / "p.yaml").write_text(LINTED)
+    done = bema("package", "lint", "p.yaml")
+    assert done.returncode == 1
+    assert done.stdout.startswith("p.yaml:4:20: error unknown-variant: unknown variant `custom`")
+    assert "fix: Write CUSTOM." in done.stdout
+    assert done.stderr.startswith("1 files, 1 errors, 0 warnings")
+
+
+def test_fix_mends_the_file_and_nothing_else(bema):
+    file = bema.folder / "p.yaml"
+    file.write_text(LINTED)
+    file.chmod(0o640)
+    done = bema("package", "lint", "p.yaml", "--fix")
+    assert done.returncode == 0
+    assert file.read_text() == LINTED.replace("custom", "CUSTOM").replace("{con", "{need_http2: true, con")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert "2 fixed" in done.stderr
+
+
+def test_strict_counts_warnings(bema):
+    document = str(DATA / "accept" / "a10-duplicate-binding-name.yaml")
+    assert bema("package", "lint", document).returncode == 0
+    done = bema("package", "lint", document, "--strict", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["errors"] == 3
+    assert {finding["severity"] for finding in report["files"][0]["findings"]} == {"error"}
+
+
+def test_several_files_are_looked_at_together(bema):
+    (bema.folder / "a.yaml").write_text("name: a\ndependencies: [b]\n")
+    (bema.folder / "b.json").write_text('{"name": "b"}')
+    assert bema("package", "lint", "a.yaml").returncode == 1
+    assert bema("package", "lint", "a.yaml", "b.json").returncode == 0
+    assert bema("package", "lint", "a.yaml", "--known", "b").returncode == 0
+
+
+def test_plan_prints_a_table_and_json_that_is_a_document(bema):
+    document = str(DATA / "accept" / "a02-full-current-model.yaml")
+    table = bema("package", "plan", document, "--env", "env-1=0.9995")
+    assert table.returncode == 0
+    assert table.stdout.splitlines()[1].split() == [
+        "order-dep",
+        "Order",
+        "3",
+        "0.9995",
+        "0.999",
+        "env-1",
+        "order.add_line",
+    ]
+    done = bema("package", "plan", document, "--env", "env-1=0.9995", "--image", "order.add_line=i:3", "--json")
+    (bema.folder / "plan.json").write_text(done.stdout)
+    again = json.loads(bema("package", "print", "plan.json", "--json").stdout)
+    assert again["deployments"] == json.loads(done.stdout)["deployments"]
+    assert again["deployments"][0]["functions"][0]["provision_config"]["container_image"] == "i:3"
+
+
+def test_a_plan_that_does_not_fit_says_why_and_ends_with_one(bema):
+    document = str(DATA / "accept" / "a02-full-current-model.yaml")
+    done = bema("package", "plan", document)
+    assert done.returncode == 1
+    assert "no --env: assuming env-1 at 0.99, env-2 at 0.99" in done.stderr
+    assert "conflict: order-dep: availability 0.999 cannot be had" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--env", "other"), "no_plan"),
+        (("--env", "env-1=much"), "no_plan"),
+        (("--image", "order.add_line"), "usage"),
+        (("--image", "nope=i"), "not_found"),
+        (("--measured", "order.add_line=fast"), "usage"),
+        (("--class", "Nope"), "not_found"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_error(bema, arguments, code):
+    document = str(DATA / "accept" / "a02-full-current-model.yaml")
+    done = bema("package", "plan", document, *arguments, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stderr.splitlines()[-1])["error"]["code"] == code
+
+
+def test_the_schema_is_json(bema):
+    assert json.loads(bema("package", "schema").stdout)["title"] == "OPackage"
+
+
+@pytest.mark.parametrize("verb", ["print", "lint", "plan"])
+def test_a_file_that_is_not_there(bema, verb):
+    done = bema("package", verb, "none.yaml")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "  more: bema explain not_found"

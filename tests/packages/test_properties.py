@@ -1,0 +1,118 @@
+"""For all documents: a print reads as what was printed, and a changed document is either taken or refused with a rule."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bema.packages.lint import RULES, lint
+from bema.packages.nodes import Source
+from bema.packages.opackage import to_data
+from bema.packages.reading import examine_text, read_text
+from bema.packages.writing import to_yaml
+
+from .conftest import DATA
+from .documents import packages
+
+KNOWN = {rule.id for rule in RULES}
+GOOD = (DATA / "accept" / "a02-full-current-model.yaml").read_text()
+VALUES = ["x", "", None, 0, -1, 1.5, True, [], {}, ["x"], {"x": "y"}, "80", 2**70, "CUSTOM", "public"]
+
+
+@given(packages)
+def test_print_read_print_is_the_identity_in_yaml(package):
+    printed = to_yaml(to_data(package))
+    again = read_text(printed)
+    assert again == package
+    assert to_yaml(to_data(again)) == printed
+
+
+@given(packages)
+def test_print_read_print_is_the_identity_in_json(package):
+    printed = json.dumps(to_data(package))
+    assert read_text(printed, is_json=True) == package
+
+
+@given(packages)
+def test_other_readers_of_yaml_see_the_same_data(package):
+    data = to_data(package)
+    assert yaml.load(to_yaml(data), Loader=yaml.SafeLoader) == data
+
+
+def places(data: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a document."""
+    found: list[tuple[Any, Any]] = []
+    keys = list(data) if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+    for key in keys:
+        found += [(data, key), *places(data[key])]
+    return found
+
+
+def mutated(data: Any, seed: int) -> Any:
+    chance = random.Random(seed)
+    for _ in range(chance.randint(1, 3)):
+        container, key = chance.choice(places(data))
+        what = chance.randrange(4)
+        if what == 0:
+            del container[key]
+        elif what == 1 and isinstance(container, dict):
+            container[f"{key}_"] = container.pop(key)
+        elif what == 2 and isinstance(container, list):
+            container.append(container[key])
+        else:
+            container[key] = chance.choice(VALUES)
+    return data
+
+
+@given(st.integers())
+@settings(max_examples=300)
+def test_a_mutation_is_taken_with_equal_meaning_or_refused_with_a_rule(seed):
+    data = mutated(yaml.load(GOOD, Loader=yaml.SafeLoader), seed)
+    for text, is_json in ((json.dumps(data), True), (yaml.safe_dump(data), False)):
+        document = examine_text(Source(text, is_json=is_json))
+        (report,) = lint([document])
+        assert all(finding.rule in KNOWN and finding.line >= 1 for finding in report.findings)
+        if document.package is None:
+            assert document.problems
+        else:
+            assert kept(data, to_data(document.package), {note.path for note in document.notes})
+
+
+def kept(said: Any, printed: Any, dropped: set[str], path: str = "") -> bool:
+    """Whether everything that was said is in the print: as it was, as its text, or named as dropped."""
+    if path in dropped or said in (None, [], {}):
+        return True
+    if isinstance(said, dict) and isinstance(printed, dict):
+        return all(kept(v, printed.get(k), dropped, f"{path}.{k}".lstrip(".")) for k, v in said.items())
+    if isinstance(said, list) and isinstance(printed, list):
+        return len(said) == len(printed) and all(
+            kept(a, b, dropped, f"{path}[{i}]") for i, (a, b) in enumerate(zip(said, printed, strict=True))
+        )
+    if isinstance(printed, str):
+        return isinstance(said, str | int | float) and (
+            said == printed or yaml.safe_dump(said).split("\n")[0] == printed or "T" in printed
+        )
+    return said == printed or (printed is None and said in ("", 0, False))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_answered(text):
+    for is_json in (False, True):
+        (report,) = lint([examine_text(Source(text, is_json=is_json))])
+        assert report.document.package or report.findings
+
+
+@given(st.integers())
+@settings(max_examples=200)
+def test_any_bytes_changed_in_a_good_document_are_answered(seed):
+    chance = random.Random(seed)
+    text = list(GOOD)
+    for _ in range(chance.randint(1, 8)):
+        text[chance.randrange(len(text))] = chance.choice("{}[]:,-#'\"&*!|>%@` \n\tx0~<")
+    (report,) = lint([examine_text(Source("".join(text)))])
+    assert report.document.package or report.findings

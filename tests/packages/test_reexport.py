@@ -1,0 +1,197 @@
+"""Exporting again into a document that a person has edited: nothing is lost, nothing changes in silence."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+
+from bema.core.errors import Invalid, Refused
+from bema.packages.decorators import bind, oaas_function, package, state_spec
+from bema.packages.export import MetadataRepo
+from bema.packages.findings import Unreadable
+from bema.packages.opackage import to_data
+from bema.packages.reading import read_text
+from bema.packages.reexport import reexport
+from bema.packages.writing import to_yaml
+
+from .documents import packages
+
+EDITED = """\
+# the team's document
+name: shop   # do not rename
+version: 1.0.0
+metadata:
+  author: Ann
+  description: written by hand
+  created_at: 2026-03-01T10:00:00Z
+functions:    # functions first
+  - key: order.add
+    function_type: CUSTOM
+    description: Add a line
+    provision_config:
+      # pinned until the next release
+      container_image: "ghcr.io/acme/order:1.2.3"
+      need_http2: true
+      max_scale: 0x0A
+    config: {LOG_LEVEL: info, RATIO: 1.10}
+
+  # still called by the old shop
+  - key: order.old
+    function_type: CUSTOM
+classes:
+  - key: Order
+    description: One order
+    function_bindings:
+      - name: add
+        function_key: order.add
+        access_modifier: PUBLIC
+        parameters: [sku]
+    owner: ann   # not of the model
+deployments:
+  - {key: orders, package_name: shop, class_key: Order}
+"""
+
+
+def exported(version="1.0.0"):
+    @package(name="shop", version=version, author="Ann")
+    class Order:
+        """One order"""
+
+        @oaas_function("order.add", description="Add a line")
+        @bind("add", "order.add")
+        def add(self, sku): ...
+
+    return next(iter(MetadataRepo(Order).export_pkg().values()))
+
+
+def grown():
+    @package(name="shop", version="1.1.0", author="Ann", tags=["new"])
+    @state_spec([("total", "float", False)], persistent=True)
+    class Order:
+        """One order"""
+
+        @oaas_function("order.add", description="Add a line")
+        @bind("add", "order.add", access_modifier="PRIVATE")
+        def add(self, sku, qty): ...
+
+        @oaas_function("order.reset")
+        def reset(self):
+            """Start: "again" # now"""
+
+    @package(name="shop")
+    class Line: ...
+
+    return next(iter(MetadataRepo(Order, Line).export_pkg().values()))
+
+
+def lines_lost(before, after):
+    return [line for line in before.splitlines() if line not in after.splitlines()]
+
+
+def test_without_a_change_not_a_byte_changes():
+    merged = reexport(EDITED, exported())
+    assert merged.text == EDITED
+    assert (merged.added, merged.changed) == ((), ())
+    assert merged.gone == ("function order.old",)
+
+
+def test_what_code_says_is_written_and_all_else_is_kept():
+    merged = reexport(EDITED, grown())
+    assert lines_lost(EDITED, merged.text) == ["version: 1.0.0", "        parameters: [sku]"]
+    put_in = lines_lost(merged.text, EDITED)
+    assert {"version: 1.1.0", "        access_modifier: PRIVATE", "  - key: order.reset"} <= set(put_in)
+    assert "# still called by the old shop" in merged.text
+    assert "owner: ann   # not of the model" in merged.text
+    assert merged.text.index("functions:") < merged.text.index("classes:")
+
+
+def test_what_was_added_changed_and_is_gone_is_reported():
+    merged = reexport(EDITED, grown())
+    assert merged.added == (
+        "class Order: state_spec",
+        "class Order: binding reset",
+        "class Line",
+        "function order.reset",
+    )
+    assert merged.changed == (
+        "version: '1.0.0' -> '1.1.0'",
+        "metadata.tags: nothing -> ['new']",
+        "binding add: access_modifier: 'PUBLIC' -> 'PRIVATE'",
+        "binding add: parameters: ['sku'] -> ['sku', 'qty']",
+    )
+    assert merged.gone == ("function order.old",)
+
+
+def test_provisioning_is_the_persons():
+    before, after = read_text(EDITED).functions[0], read_text(reexport(EDITED, grown()).text).functions[0]
+    assert before.provision_config is not None
+    assert before.provision_config.max_scale == 10
+    assert after.provision_config == before.provision_config
+    assert after.config == {"LOG_LEVEL": "info", "RATIO": "1.10"}
+    assert "max_scale: 0x0A" in reexport(EDITED, grown()).text
+    assert read_text(reexport(EDITED, grown()).text).deployments[0].key == "orders"
+
+
+def test_a_second_time_there_is_nothing_to_do():
+    once = reexport(EDITED, grown())
+    twice = reexport(once.text, grown())
+    assert twice == (once.text, (), (), once.gone)
+
+
+def test_pruning_removes_what_is_gone():
+    merged = reexport(EDITED, exported(), prune=True)
+    assert [f.key for f in read_text(merged.text).functions] == ["order.add"]
+    assert merged.gone == ("function order.old",)
+    assert "# pinned until the next release" in merged.text
+
+
+def test_a_state_that_left_the_code_is_kept_until_pruned():
+    text = to_yaml(grown())
+    plain = exported("1.1.0")
+    kept = reexport(text, plain)
+    assert "class Order: state_spec" in kept.gone
+    assert read_text(kept.text).classes[0].state_spec is not None
+    assert read_text(reexport(text, plain, prune=True).text).classes[0].state_spec is None
+
+
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_lists_stay_indented_as_they_were(indent):
+    text = f"name: shop\nfunctions:\n{indent}- key: order.mine\n{indent}  function_type: MACRO\n"
+    merged = reexport(text, exported())
+    assert f"\n{indent}- key: order.mine\n{indent}  function_type: MACRO\n{indent}- key: order.add\n" in merged.text
+
+
+def test_a_document_of_another_package_is_refused():
+    with pytest.raises(Invalid, match="is of package other, not of shop"):
+        reexport("name: other\n", exported())
+
+
+def test_a_document_that_cannot_be_read_is_left_alone():
+    with pytest.raises(Unreadable, match="unknown-variant"):
+        reexport("name: shop\nfunctions: [{key: f, function_type: custom}]\n", exported())
+
+
+def test_the_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    with pytest.raises(Refused) as refused:
+        reexport(EDITED, exported())
+    assert refused.value.code == "missing_extra"
+    assert "bema[packages]" in refused.value.fix
+
+
+@given(packages.filter(lambda p: len({f.key for f in p.functions}) == len(p.functions)))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+def test_whatever_the_document_holds_is_kept(there):
+    there.name = "shop"
+    merged = reexport(to_yaml(to_data(there)), exported())
+    after = read_text(merged.text)
+    known = {function.key: function for function in after.functions}
+    for function in there.functions:
+        if function.key != "order.add":
+            assert known[function.key] == function
+        assert known[function.key].provision_config == function.provision_config
+    assert after.deployments == there.deployments
+    assert yaml.load(merged.text, Loader=yaml.SafeLoader)["name"] == "shop"
