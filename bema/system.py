@@ -258,10 +258,13 @@ def hand_over(
 
 def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
+    env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
+    if "BEMA_STATE_DIR" in env:  # it may be relative to where we were started
+        env["BEMA_STATE_DIR"] = str(state)
     return {
         "name": name,
         "argv": [sys.executable, "-P", "-m", module],
-        "env": {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")},
+        "env": env,
         "cwd": str(state),
         "init": {
             "orchestrator_api": told["api_url"],

@@ -44,6 +44,7 @@ class Keeper:
                 self._link,
                 descriptors,
                 ready=self._ready,
+                died=lambda why: _say(f"bema: {why}; it is started again", error=True),
                 hopeless=self._hopeless,
             )
             for plan in config.children

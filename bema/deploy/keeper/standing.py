@@ -35,7 +35,7 @@ class Backoff:
 
 
 class Stander:
-    """`ready` is called at its first announcement, `hopeless` when it dies again and again before it."""
+    """`ready` is called at its first announcement, `died` at a death, `hopeless` when it dies too often before it."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Stander:
         descriptors: tuple[int, int],
         *,
         ready: Callable[[], None],
+        died: Callable[[str], None],
         hopeless: Callable[[str], None],
     ) -> None:
         self.plan = plan
@@ -58,6 +59,7 @@ class Stander:
         self._link = link
         self._descriptor_limit = descriptors
         self._ready = ready
+        self._died = died
         self._hopeless = hopeless
         self._backoff = Backoff()
         self._listeners = Listeners()
@@ -133,6 +135,7 @@ class Stander:
         if not self.was_ready and self._backoff.deaths >= _HOPELESS:
             self._hopeless(why)
         else:
+            self._died(why)
             self._loop.after(wait, self.start)
 
     def drain(self, grace: float, gone: Callable[[], None]) -> None:

@@ -72,6 +72,7 @@ class Platform:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=self.changes.get("limited"),
         )
         for fd in (reading, lock):
             os.close(fd)
@@ -194,6 +195,10 @@ class Platform:
             (self.state / "logs" / deployment).iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name)
         )
         return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+    def printed(self, deployment: str = "d1") -> list[int]:
+        """The numbers that a deployment wrote to its standard output."""
+        return [int(line["event"]) for line in self.log(deployment) if line["stream"] == "stdout"]
 
     def pid_of(self, name: str) -> Any:
         roster = json.loads((self.state / "keeper.json").read_text())

@@ -2,12 +2,15 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import time
 
 import pytest
+
+from bema.deploy.keeper.processes import processes
 
 from .conftest import Platform, alive, ask, until
 
@@ -80,11 +83,7 @@ def test_a_stubborn_instance_is_killed_after_its_grace(platform):
 def test_what_an_instance_started_ends_with_it(platform):
     platform.ready()
     pid = platform.serving("parent")
-    grandchildren = until(
-        lambda: (
-            len(found := [int(line["event"]) for line in platform.log() if line["stream"] == "stdout"]) == 2 and found
-        )
-    )
+    grandchildren = until(lambda: len(found := platform.printed()) == 2 and found)
     assert all(map(alive, grandchildren))
     os.kill(pid, signal.SIGKILL)
     platform.event("exited")
@@ -183,6 +182,52 @@ def test_an_orchestrator_that_speaks_nonsense_is_replaced(platform):
     assert platform.request("list")["ok"] == {"instances": []}
 
 
+def test_out_of_descriptors_it_refuses_and_goes_on(tmp_path):
+    platform = Platform(tmp_path, limited=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))).ready()
+    try:
+        answers = [platform.spawn(deployment=f"d{number}") for number in range(12)]
+        refused = [answer["error"] for answer in answers if "error" in answer]
+        assert {error["code"] for error in refused} == {"start_failed"}
+        assert "Too many open files" in refused[0]["message"]
+        platform.request("stop", instance=platform.request("list")["ok"]["instances"][0]["instance"], grace_ms=0)
+        assert platform.event("exited")["stopped"]
+        assert ask(platform.address) == str(platform.pid_of("gateway"))
+        platform.signal()
+        assert platform.ended()[0] == 0
+    finally:
+        platform.close()
+
+
+def test_with_a_full_disk_it_goes_on(tmp_path):
+    platform = Platform(tmp_path, limited=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))).ready()
+    try:
+        pid = platform.serving("flood")
+        assert ask(str(platform.folder / "d1.sock")) == str(pid)
+        assert all(line["stream"] for line in platform.log())
+        platform.signal()
+        assert platform.ended()[0] == 0
+    finally:
+        platform.close()
+
+
+def test_who_ends_the_warden_gets_another(platform):
+    platform.ready()
+    platform.serving("parent")
+    grandchildren = until(lambda: len(found := platform.printed()) == 2 and found)
+
+    def warden():
+        known = {*platform.pids(), *grandchildren}
+        children = [p.pid for p in processes() if p.parent == platform.process.pid and p.pid not in known]
+        return children[0] if len(children) == 1 else None
+
+    first = until(warden)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: warden() not in (None, first))
+    platform.signal(signal.SIGKILL)
+    platform.process.wait()
+    until(lambda: not any(map(alive, grandchildren)))
+
+
 def test_a_platform_that_cannot_start_says_why_and_ends(tmp_path):
     platform = Platform(tmp_path, gateway={"refuse": "ImportError: no module named httptools"}).up()
     code, said = platform.ended()
@@ -232,11 +277,7 @@ def test_the_second_signal_ends_it_at_once(platform):
 def test_kill_9_of_the_keeper_ends_everything_and_frees_the_state(platform):
     platform.ready()
     pids = [platform.serving("parent"), *platform.pids()]
-    pids += until(
-        lambda: (
-            len(found := [int(line["event"]) for line in platform.log() if line["stream"] == "stdout"]) == 2 and found
-        )
-    )
+    pids += until(lambda: len(found := platform.printed()) == 2 and found)
     platform.signal(signal.SIGKILL)
     platform.process.wait()
     until(lambda: not any(map(alive, pids)), 5)
