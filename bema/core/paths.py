@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,4 +48,5 @@ def socket_dir(env: Mapping[str, str] = os.environ) -> Path:
 
 
 def _temporary(env: Mapping[str, str]) -> Path:
-    return Path(env.get("TMPDIR") or tempfile.gettempdir())
+    # what `tempfile` would say, without the milliseconds of importing it
+    return Path(env.get("TMPDIR") or env.get("TEMP") or "/tmp")

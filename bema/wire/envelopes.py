@@ -5,6 +5,7 @@ Law: one line or frame body in, one message out, or `ProtocolError`. The two dir
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -46,26 +47,14 @@ class _Peek(msgspec.Struct):
     method: Any = None
 
 
-_peek = msgspec.json.Decoder(_Peek)
-_wrapped = msgspec.json.Decoder(_Wrapped)
-_from_module: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromModule)
-_to_module: msgspec.json.Decoder[Any] = msgspec.json.Decoder(ToModule)
-_by_key: dict[str, msgspec.json.Decoder[Any]] = {
-    "request_type": msgspec.json.Decoder(RegistrationRequest),
-    "response_type": msgspec.json.Decoder(RegistrationReply),
-    "status_code": msgspec.json.Decoder(HttpAnswer),
-    "method": msgspec.json.Decoder(HttpQuestion),
-}
-
-
 def read_from_module(line: bytes) -> Any:
     """A message from a module: an operation, or an `Envelope` whose content is read too."""
-    return _read(line, _from_module)
+    return _read(line, FromModule)
 
 
 def read_to_module(line: bytes) -> Any:
     """A message to a module, after the first line."""
-    return _read(line, _to_module)
+    return _read(line, ToModule)
 
 
 def http_response_line(answer: HttpAnswer, message_id: str, source: str) -> bytes:
@@ -75,19 +64,35 @@ def http_response_line(answer: HttpAnswer, message_id: str, source: str) -> byte
     return encode(Envelope(content=bare, metadata=metadata))
 
 
-def _read(line: bytes, operations: msgspec.json.Decoder[Any]) -> Any:
+# which type a message without `op` is, by the first of these that it has
+_BY_KEY: dict[str, Any] = {
+    "request_type": RegistrationRequest,
+    "response_type": RegistrationReply,
+    "status_code": HttpAnswer,
+    "method": HttpQuestion,
+}
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Made when first used: a process without a channel never needs one."""
+    return msgspec.json.Decoder(kind)
+
+
+def _read(line: bytes, operations: Any) -> Any:
     try:
-        seen = _peek.decode(line)
+        seen = _decoder(_Peek).decode(line)
         if seen.op is None and seen.content is not None:
-            wrapped = _wrapped.decode(line)
-            content = _decoder(_peek.decode(wrapped.content), operations).decode(wrapped.content)
+            wrapped = _decoder(_Wrapped).decode(line)
+            kind = _kind_of(_decoder(_Peek).decode(wrapped.content), operations)
+            content = _decoder(kind).decode(wrapped.content)
             return Envelope(id=wrapped.id, content=content, metadata=wrapped.metadata)
-        return _decoder(seen, operations).decode(line)
+        return _decoder(_kind_of(seen, operations)).decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a message of the module channel: {error}") from error
 
 
-def _decoder(seen: _Peek, operations: msgspec.json.Decoder[Any]) -> msgspec.json.Decoder[Any]:
+def _kind_of(seen: _Peek, operations: Any) -> Any:
     if seen.op is not None:
         return operations
-    return next((by_key for key, by_key in _by_key.items() if getattr(seen, key) is not None), operations)
+    return next((kind for key, kind in _BY_KEY.items() if getattr(seen, key) is not None), operations)

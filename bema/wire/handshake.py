@@ -162,7 +162,6 @@ class Handshake:
 
 
 _encoder = msgspec.json.Encoder()
-_init = msgspec.json.Decoder(Init)
 
 
 def encode(word: msgspec.Struct) -> bytes:
@@ -173,7 +172,7 @@ def encode(word: msgspec.Struct) -> bytes:
 def read_init(line: bytes | str) -> Init:
     """The first line to a process: a bare Init (an `op` in it is ignored), or `ProtocolError`."""
     try:
-        return _init.decode(line)
+        return msgspec.json.decode(line, type=Init)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"the first line is not an Init: {error}") from error
 
