@@ -99,6 +99,8 @@ def _answer(
         if answer.status >= 400:
             raise _refusal(_decoded(answer.read()))
         yield answer
+    except BemaError:
+        raise  # some of ours are an OSError too
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable(
             f"the control API at {up['api']} does not answer: {error}", fix="`bema status` tells what runs."

@@ -6,13 +6,14 @@ is ever downloaded.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from typing import Protocol
 
 import msgspec
 
-from bema.core.errors import Invalid
+from bema.core.errors import Failed, Invalid
 from bema.deploy.specifiers import Release, satisfies
 from bema.deploy.uv import Uv
 
@@ -43,15 +44,32 @@ def own_python() -> Python:
 
 
 class FoundPythons:
-    """Our own, then what uv finds on this machine, newest first; searched when our own does not fit."""
+    """Our own, else the one uv finds first on this machine."""
 
     def __init__(self, uv: Uv) -> None:
         self._uv = uv
+        self._known: dict[str, Python] = {}
 
     async def choose(self, requires: str) -> Python:
         own = own_python()
         if satisfies(own.release, requires):
             return own
+        known = self._known.get(requires)
+        if known is None or not os.access(known.path, os.X_OK):
+            known = self._known[requires] = await self._find(requires) or await self._newest(requires, own)
+        return known
+
+    async def _find(self, requires: str) -> Python | None:
+        """The first that fits; uv stops looking there, where listing them all may take seconds."""
+        try:
+            path = await self._uv.run("python", "find", "--system", "--no-project", requires)
+            version = await self._uv.run("python", "find", "--system", "--no-project", "--show-version", path.strip())
+        except Failed:
+            return None
+        release = tuple(int(part) for part in version.strip().split(".") if part.isdecimal())
+        return Python(path.strip(), release) if release >= OLDEST and satisfies(release, requires) else None
+
+    async def _newest(self, requires: str, own: Python) -> Python:
         found = [own, *await self._others(own)]
         fitting = [python for python in found if satisfies(python.release, requires)]
         if not fitting:
@@ -65,13 +83,10 @@ class FoundPythons:
         return max(fitting, key=lambda python: python.release)
 
     async def _others(self, own: Python) -> list[Python]:
-        listed = await self._uv.run(
-            "python", "list", "--only-installed", "--no-python-downloads", "--output-format", "json"
-        )
-        rows = msgspec.json.decode(listed, type=list[_Row])
+        listed = await self._uv.run("python", "list", "--only-installed", "--output-format", "json")
         return [
             Python(row.path, row.release)
-            for row in rows
+            for row in msgspec.json.decode(listed, type=list[_Row])
             if row.implementation == platform.python_implementation().lower()
             and row.release >= OLDEST
             and row.release != own.release
