@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bema.cli import output
-from bema.core.errors import Refused
+from bema.core.errors import Invalid, Refused
 from bema.packages.export import DIALECTS, Dialect, MetadataRepo
 from bema.packages.files import replace_text
 from bema.packages.loading import classes_of
@@ -16,6 +17,8 @@ from bema.packages.opackage import to_data
 from bema.packages.reading import read
 from bema.packages.reexport import Merged, reexport
 from bema.packages.writing import to_yaml
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 @click.command("print")
@@ -28,6 +31,10 @@ from bema.packages.writing import to_yaml
 def print_command(file: Path, name: str | None, out: Path | None, prune: bool, dialect: Dialect, as_json: bool) -> None:
     """Print the packages of FILE.py, or a document as the platform reads it."""
     if file.suffix != ".py":
+        if name is not None or out is not None or prune or dialect != "current":
+            raise Invalid(
+                f"{file} is a document: --package, --out, --prune and --dialect are for FILE.py", code="usage"
+            )
         _print_document(file, as_json)
         return
     repo = MetadataRepo(*classes_of(file))
@@ -49,6 +56,9 @@ def _print_document(file: Path, as_json: bool) -> None:
 
 
 def _write(documents: dict[str, dict[str, Any]], folder: Path, prune: bool, as_json: bool) -> None:
+    for name in documents:
+        if not _FILE_NAME.fullmatch(name):
+            raise Invalid(f"package name {name!r} cannot be the name of a file", fix="Use A-Z a-z 0-9 . _ -")
     reports = []
     for name, document in documents.items():
         file = folder / f"{name}.yaml"

@@ -62,6 +62,7 @@ RULES: tuple[Rule, ...] = (
     Rule("duplicate-binding", W, "A class binds one name twice.", naming.duplicate_binding),
     Rule("duplicate-parameter", W, "A binding names a parameter twice.", naming.duplicate_parameter),
     Rule("duplicate-state-key", W, "A state declares a key twice.", naming.duplicate_state_key),
+    Rule("entry-key", W, "A state key is no name the data plane can store.", naming.entry_key),
     Rule("duplicate-deployment", W, "Two deployments have one key.", naming.duplicate_deployment),
     # functions and state
     Rule("missing-image", W, "A CUSTOM function has no container image.", provisioning.missing_image),

@@ -43,7 +43,7 @@ def reexport(text: str, exported: Mapping[str, Any], name: str = "", *, prune: b
         return Merged(text, (), (), tuple(merge.gone))
     out = io.StringIO()
     yaml.dump(tree, out)
-    merged = out.getvalue()
+    merged = out.getvalue().replace("\n", "\r\n") if "\r\n" in text else out.getvalue()
     _check(merged, exported)
     return Merged(merged, tuple(merge.added), tuple(merge.changed), tuple(merge.gone))
 

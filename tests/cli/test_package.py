@@ -91,6 +91,19 @@ def test_a_document_the_model_refuses_is_one_error_with_its_place(bema):
     assert "Traceback" not in done.stderr
 
 
+def test_a_name_that_leads_elsewhere_is_no_file(bema):
+    (bema.folder / "p.py").write_text("from bema.compat.oaas import package\n@package(name='../p')\nclass C: ...\n")
+    done = bema("package", "print", "p.py", "--out", "out")
+    assert done.returncode == 1
+    assert "cannot be the name of a file" in done.stderr
+
+
+def test_options_of_classes_are_refused_for_documents(bema):
+    done = bema("package", "print", str(DATA / "accept" / "a01-minimal.yaml"), "--out", "x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error usage:")
+
+
 def test_lint_says_where_and_what_and_ends_with_one(bema):
     (bema.folder / "p.yaml").write_text(LINTED)
     done = bema("package", "lint", "p.yaml")

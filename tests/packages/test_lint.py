@@ -32,7 +32,7 @@ name: p
 classes: [{key: C, state_spec: {consistency_model: STRONG, default_provider: m, serialization_format: j}}]
 deployments: [{key: d, package_name: p, class_key: C}]
 """
-COMPANIONS = {"class-label": {"odd-name"}, "merge-key": {"dropped-key"}}
+COMPANIONS = {"entry-key": {"odd-name"}, "class-label": {"odd-name"}, "merge-key": {"dropped-key"}}
 DEPLOYMENT = "name: p\nclasses: [{key: C}]\ndeployments: [{key: d, package_name: p, class_key: C, %s}]"
 
 CASES = [
@@ -61,6 +61,11 @@ CASES = [
         "duplicate-deployment",
         "warning",
         "name: p\ndeployments: [{key: d, package_name: p, class_key: C}, {key: d, package_name: p, class_key: C}]",
+    ),
+    (
+        "entry-key",
+        "warning",
+        CLASS % "state_spec: {default_provider: m, serialization_format: j, key_specs: [{name: a/b, key_type: s}]}",
     ),
     ("missing-image", "warning", FUNCTION % "function_type: CUSTOM"),
     ("missing-image", "warning", FUNCTION % "provision_config: {need_http2: true, container_image: ''}"),

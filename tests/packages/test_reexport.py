@@ -164,6 +164,11 @@ def test_lists_stay_indented_as_they_were(indent):
     assert f"\n{indent}- key: order.mine\n{indent}  function_type: MACRO\n{indent}- key: order.add\n" in merged.text
 
 
+def test_line_ends_stay_as_they_were():
+    text = reexport(EDITED.replace("\n", "\r\n"), grown()).text
+    assert text.count("\n") == text.count("\r\n") > 10
+
+
 def test_a_document_of_another_package_is_refused():
     with pytest.raises(Invalid, match="is of package other, not of shop"):
         reexport("name: other\n", exported())

@@ -10,6 +10,7 @@ from bema.packages.context import Context, Hit
 from bema.packages.nodes import Path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_ENTRY = re.compile(r"[a-z0-9._:-]{1,160}", re.ASCII)
 _VERSION = re.compile(r"v?\d+(\.\d+)*([-+.]?[A-Za-z0-9]+)*", re.ASCII)
 
 
@@ -96,6 +97,15 @@ def duplicate_state_key(context: Context) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         for index, name in _repeated(spec.name for spec in (cls.state_spec.key_specs if cls.state_spec else ())):
             yield Hit(("classes", c, "state_spec", "key_specs", index, "name"), f"key {name!r} is declared twice")
+
+
+def entry_key(context: Context) -> Iterator[Hit]:
+    for c, cls in enumerate(context.package.classes):
+        for k, spec in enumerate(cls.state_spec.key_specs if cls.state_spec else ()):
+            if spec.name and not _ENTRY.fullmatch(spec.name.lower()):
+                message = f"the data plane cannot store an entry called {spec.name!r}"
+                path: Path = ("classes", c, "state_spec", "key_specs", k, "name")
+                yield Hit(path, message, "Use a-z 0-9 . : - and at most 160 characters.")
 
 
 def duplicate_deployment(context: Context) -> Iterator[Hit]:
