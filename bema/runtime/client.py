@@ -7,40 +7,23 @@ idempotent; and never beyond the retry budget. What was sent and not answered is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from time import monotonic
 from typing import Any
 
 from bema.core.call import CURRENT, traceparent
-from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, Invalid, Unavailable
+from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Unavailable
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
-from bema.runtime.calling import Answered, CallingConnection
+from bema.runtime.calling import Answered
 from bema.runtime.connection import NEVER
-from bema.runtime.discovery import View, wait_for
-from bema.runtime.pick import picker
+from bema.runtime.finding import Finder, Viewing
 from bema.runtime.pool import Pool
+from bema.runtime.retries import Budget
 from bema.runtime.stream import Stream
 from bema.wire import codecs, failures, frames
 
 ATTEMPTS = 5
-
-
-class Budget:
-    """Retries may be a fifth of the calls, and a burst of 256; beyond that a failure is passed on."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self._left = 256.0
-        self._counted = 0
-
-    def take(self) -> bool:
-        self._left = min(256.0, self._left + (self.calls - self._counted) * 0.2)
-        self._counted = self.calls
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class Client:
@@ -53,7 +36,7 @@ class Client:
     def __init__(
         self,
         pool: Pool,
-        view: View | Callable[[], Awaitable[View]],
+        view: Viewing,
         route: str,
         endpoint: EndpointSpec | None = None,
         *,
@@ -63,16 +46,9 @@ class Client:
     ) -> None:
         self.route = route
         self.endpoint = endpoint
-        self._pool = pool
-        self._view = None if callable(view) else view
-        self._open_view = view if callable(view) else None
-        self._name = route.rpartition(".")[2]
-        self._pick = picker(pick)
-        self._skip = skip
-        self._wait = wait
-        self._picture: tuple[Instance, ...] | None = None
-        self._candidates: tuple[Instance, ...] = ()
-        self._chosen: Instance | None = None  # by the last `_usable`
+        self._finder = Finder(pool, view, route, pick=pick, skip=skip, wait=wait)
+        self._usable = self._finder.usable
+        self._connected = self._finder.connected
         self._budget = Budget()
         self._idempotent = endpoint is not None and endpoint.idempotent
         facts = {} if endpoint is None else endpoint.facts
@@ -81,44 +57,17 @@ class Client:
         self._decode = codecs.decoder(Any if endpoint is None else endpoint.returns)
         self._known = failures.declared(facts.get("raises", ()))
 
-    # instances
-
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
-        if self._view is None:
-            return ()
-        picture = self._view.instances()
-        if picture is not self._picture:
-            self._picture = picture
-            self._candidates = tuple(i for i in picture if self._fits(i))
-        return self._candidates
-
-    def _fits(self, instance: Instance) -> bool:
-        return (
-            instance.routable()
-            and instance.id != self._skip
-            and "rpc" in instance.addresses
-            and any(info.name == self._name for info in instance.endpoints)
-        )
+        return self._finder.instances()
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> Client:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
-        view = await self._viewed()
-        try:
-            async with asyncio.timeout(timeout):
-                await wait_for(view, lambda picture: len(self.instances()) >= count)
-        except TimeoutError as error:
-            raise Unavailable(f"no instance of {self.route} appeared within {timeout:g} s") from error
+        await self._finder.ready(timeout, count=count)
         return self
 
     def __await__(self) -> Generator[Any, None, Client]:
         return self.ready().__await__()
-
-    async def _viewed(self) -> View:
-        if self._view is None:
-            assert self._open_view is not None
-            self._view = await self._open_view()
-        return self._view
 
     # calls
 
@@ -132,9 +81,13 @@ class Client:
         requests: AsyncIterable[Any] | None = None,
     ) -> Any:
         """One answer. `requests` is the input of an endpoint that takes a stream."""
-        payload = self._packed(arguments)
+        try:
+            payload = self._encode(arguments)
+        except (Invalid, *codecs.UNFIT) as error:
+            raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
         deadline, headers = self._inherit(timeout, metadata)
         kind = frames.UNARY if requests is None else frames.COLLECT
+        self._budget.calls += 1
         attempt = 0
         while True:
             conn = self._usable(instance) or await self._connected(instance, deadline)
@@ -179,10 +132,14 @@ class Client:
         instance: int | None,
         requests: AsyncIterable[Any] | None,
     ) -> AsyncGenerator[Any, None]:
-        payload = self._packed(arguments)
+        try:
+            payload = self._encode(arguments)
+        except (Invalid, *codecs.UNFIT) as error:
+            raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
         deadline, headers = self._inherit(timeout, metadata)
         kind = frames.STREAM if requests is None else frames.BOTH
         decode = self._decode
+        self._budget.calls += 1
         attempt = 0
         while True:
             conn = self._usable(instance) or await self._connected(instance, deadline)
@@ -204,12 +161,6 @@ class Client:
             finally:
                 conn.cancel(ident)
                 inflow.close()
-
-    def _packed(self, arguments: dict[str, Any]) -> bytes:
-        try:
-            return self._encode(arguments)
-        except (Invalid, *codecs.UNFIT) as error:
-            raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
 
     def _inherit(self, timeout: float | None, metadata: dict[str, str] | None) -> tuple[float, bytes]:
         """The call's deadline and headers: its own, within those of the call that is being answered here."""
@@ -238,68 +189,3 @@ class Client:
 
     def _raised(self, error: BaseException) -> BaseException:
         return failures.rebuild(error.failure, self._known) if isinstance(error, Answered) else error
-
-    # connections
-
-    def _usable(self, wanted: int | None) -> CallingConnection | None:
-        """The connection to use if it is open already: what every call but the first finds."""
-        self._budget.calls += 1
-        candidates = self.instances()
-        if wanted is not None or not candidates:
-            self._chosen = None
-            conn = None if wanted is None else self._pool.connections.get(wanted)
-        else:
-            self._chosen = chosen = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._pool.load)
-            conn = self._pool.connections.get(chosen.id)
-        return conn if conn is not None and conn.usable else None
-
-    async def _connected(self, wanted: int | None, deadline: float) -> CallingConnection:
-        """Find an instance and connect to it, within the call's time."""
-        chosen = self._chosen
-        try:
-            async with asyncio.timeout_at(None if deadline == NEVER else deadline):
-                await self._viewed()
-                return await self._search(wanted, chosen)
-        except TimeoutError as error:
-            if isinstance(error, BemaError):
-                raise
-            raise DeadlineExceeded(f"no instance of {self.route} took the call in time") from error
-
-    async def _search(self, wanted: int | None, chosen: Instance | None) -> CallingConnection:
-        tried: set[int] = set()
-        problem: BemaError | None = None
-        while True:
-            left = [i for i in self.instances() if i.id not in tried and wanted in (None, i.id)]
-            speaking = [i for i in left if self._pool.quiet(i) is None]
-            if speaking:
-                instance = (
-                    chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
-                )
-                try:
-                    return await self._pool.connect(instance)
-                except BemaError as error:
-                    problem = error
-                    tried.add(instance.id)
-            elif left:
-                await self._heard(left)
-            elif problem is not None:
-                raise problem
-            else:
-                await self._appeared(wanted)
-
-    async def _heard(self, silent: list[Instance]) -> None:
-        """Every candidate was silent for a heartbeat: wait until one speaks, or is gone."""
-        waiting = [conn.changed for i in silent if (conn := self._pool.quiet(i)) is not None]
-        view = await self._viewed()
-        turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        stop = view.subscribe(lambda: None if turned.done() else turned.set_result(None))
-        try:
-            await asyncio.wait([*waiting, turned], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop()
-
-    async def _appeared(self, wanted: int | None) -> None:
-        if self._wait <= 0:
-            which = "" if wanted is None else f" of the id {wanted}"
-            raise Unavailable(f"no instance of {self.route}{which} is there")
-        await self.ready(self._wait)

@@ -11,14 +11,15 @@ import hmac
 import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from functools import cached_property, partial
+from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from bema.core.call import CURRENT, Call
-from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError, Unavailable
+from bema.core.call import CURRENT
+from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError
 from bema.runtime.connection import Connection
 from bema.runtime.flows import Inflow, Outflow
+from bema.runtime.running import GIVEN_UP, Running
 from bema.wire import calls, codecs, failures, frames
 
 if TYPE_CHECKING:
@@ -29,39 +30,6 @@ _EAGER: dict[str, Any] = {"eager_start": True}
 _task: Callable[..., asyncio.Task[None]] = (
     partial(asyncio.Task, **_EAGER) if sys.version_info >= (3, 12) else asyncio.Task
 )
-
-
-class Running(Call):
-    """A call while it is answered here. What most calls never change is kept by the class: these are made by the million."""
-
-    stopped = False
-    requests: AsyncIterator[Any] | None = None
-    inflow: Inflow | None = None
-    outflow: Outflow | None = None
-    reason: BemaError | None = None  # why we end it: told to the caller, unless it is `GIVEN_UP`
-    task: asyncio.Task[None] | None = None
-
-    def __init__(self, conn: ServingConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
-        self.conn = conn
-        self.ident = ident
-        self.route = route
-        self.headers = headers
-        self.deadline = deadline
-
-    @property
-    def id(self) -> str:  # type: ignore[override]
-        return f"{self.conn.peer}#{self.ident}"
-
-    @property
-    def peer(self) -> str:  # type: ignore[override]
-        return self.conn.peer
-
-    @cached_property
-    def metadata(self) -> dict[str, str]:  # type: ignore[override]
-        return frames.read_metadata(self.headers)
-
-
-GIVEN_UP: Final = Unavailable("the caller gave the call up")
 
 
 class ServingConnection(Connection):

@@ -1,0 +1,137 @@
+"""Finding: which instances of an endpoint there are, and a connection to one of them, within a call's time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
+from bema.core.instance import Instance
+from bema.runtime.calling import CallingConnection
+from bema.runtime.connection import NEVER
+from bema.runtime.discovery import View, wait_for
+from bema.runtime.pick import picker
+from bema.runtime.pool import Pool
+
+Viewing = View | Callable[[], Awaitable[View]]
+
+
+class Finder:
+    """The instances of one endpoint. `skip` is the caller's own instance; `wait` is how long to wait for the first."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        view: Viewing,
+        route: str,
+        *,
+        pick: str = "round_robin",
+        skip: int | None = None,
+        wait: float = 0.0,
+    ) -> None:
+        self._pool = pool
+        self._view = None if callable(view) else view
+        self._open_view = view if callable(view) else None
+        self._route = route
+        self._name = route.rpartition(".")[2]
+        self._pick = picker(pick)
+        self._skip = skip
+        self._wait = wait
+        self._picture: tuple[Instance, ...] | None = None
+        self._candidates: tuple[Instance, ...] = ()
+        self._chosen: Instance | None = None  # by the last `usable`
+
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances that a call could go to now."""
+        if self._view is None:
+            return ()
+        picture = self._view.instances()
+        if picture is not self._picture:
+            self._picture = picture
+            self._candidates = tuple(i for i in picture if self._fits(i))
+        return self._candidates
+
+    def _fits(self, instance: Instance) -> bool:
+        return (
+            instance.routable()
+            and instance.id != self._skip
+            and "rpc" in instance.addresses
+            and any(info.name == self._name for info in instance.endpoints)
+        )
+
+    async def ready(self, timeout: float | None = None, *, count: int = 1) -> None:
+        """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
+        view = await self._viewed()
+        try:
+            async with asyncio.timeout(timeout):
+                await wait_for(view, lambda picture: len(self.instances()) >= count)
+        except TimeoutError as error:
+            raise Unavailable(f"no instance of {self._route} appeared within {timeout:g} s") from error
+
+    async def _viewed(self) -> View:
+        if self._view is None:
+            assert self._open_view is not None
+            self._view = await self._open_view()
+        return self._view
+
+    def usable(self, wanted: int | None) -> CallingConnection | None:
+        """The connection to use if it is open already: what every call but the first finds."""
+        candidates = self.instances()
+        if wanted is not None or not candidates:
+            self._chosen = None
+            conn = None if wanted is None else self._pool.connections.get(wanted)
+        else:
+            self._chosen = chosen = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._pool.load)
+            conn = self._pool.connections.get(chosen.id)
+        return conn if conn is not None and conn.usable else None
+
+    async def connected(self, wanted: int | None, deadline: float) -> CallingConnection:
+        """Find an instance and connect to it, within the call's time."""
+        chosen = self._chosen
+        try:
+            async with asyncio.timeout_at(None if deadline == NEVER else deadline):
+                await self._viewed()
+                return await self._search(wanted, chosen)
+        except TimeoutError as error:
+            if isinstance(error, BemaError):
+                raise
+            raise DeadlineExceeded(f"no instance of {self._route} took the call in time") from error
+
+    async def _search(self, wanted: int | None, chosen: Instance | None) -> CallingConnection:
+        tried: set[int] = set()
+        problem: BemaError | None = None
+        while True:
+            left = [i for i in self.instances() if i.id not in tried and wanted in (None, i.id)]
+            speaking = [i for i in left if self._pool.quiet(i) is None]
+            if speaking:
+                instance = (
+                    chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
+                )
+                try:
+                    return await self._pool.connect(instance)
+                except BemaError as error:
+                    problem = error
+                    tried.add(instance.id)
+            elif left:
+                await self._heard(left)
+            elif problem is not None:
+                raise problem
+            else:
+                await self._appeared(wanted)
+
+    async def _heard(self, silent: list[Instance]) -> None:
+        """Every candidate was silent for a heartbeat: wait until one speaks, or is gone."""
+        waiting = [conn.changed for i in silent if (conn := self._pool.quiet(i)) is not None]
+        view = await self._viewed()
+        turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stop = view.subscribe(lambda: None if turned.done() else turned.set_result(None))
+        try:
+            await asyncio.wait([*waiting, turned], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop()
+
+    async def _appeared(self, wanted: int | None) -> None:
+        if self._wait <= 0:
+            which = "" if wanted is None else f" of the id {wanted}"
+            raise Unavailable(f"no instance of {self._route}{which} is there")
+        await self.ready(self._wait)

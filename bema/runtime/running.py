@@ -1,0 +1,48 @@
+"""A call while it is answered: what its connection keeps of it beside what its handler sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from bema.core.call import Call
+from bema.core.errors import BemaError, Unavailable
+from bema.runtime.flows import Inflow, Outflow
+from bema.wire import frames
+
+if TYPE_CHECKING:
+    from bema.runtime.serving import ServingConnection
+
+GIVEN_UP: Final = Unavailable("the caller gave the call up")
+
+
+class Running(Call):
+    """A call while it is answered here. What most calls never change is kept by the class: these are made by the million."""
+
+    stopped = False
+    requests: AsyncIterator[Any] | None = None
+    inflow: Inflow | None = None
+    outflow: Outflow | None = None
+    reason: BemaError | None = None  # why we end it: told to the caller, unless it is `GIVEN_UP`
+    task: asyncio.Task[None] | None = None
+
+    def __init__(self, conn: ServingConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
+        self.conn = conn
+        self.ident = ident
+        self.route = route
+        self.headers = headers
+        self.deadline = deadline
+
+    @property
+    def id(self) -> str:  # type: ignore[override]
+        return f"{self.conn.peer}#{self.ident}"
+
+    @property
+    def peer(self) -> str:  # type: ignore[override]
+        return self.conn.peer
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:  # type: ignore[override]
+        return frames.read_metadata(self.headers)
