@@ -9,32 +9,25 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
-import ipaddress
 import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from bema.core import paths
 from bema.core.errors import Refused
 from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.deploy.keeper import roster
+from bema.deploy.ports import Listener, bind, keep_ports, kept_ports
 from bema.runtime import records
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
-_BACKLOG = 4096
 _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
-
-
-class Listener(NamedTuple):
-    socket: socket.socket
-    url: str
 
 
 def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
@@ -48,7 +41,10 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
         token = make_token(state)
         kept = kept_ports(state)
         data, control = (bind(settings, name, kept.get(name)) for name in ("gateway", "control"))
-        keep_ports(state, {"gateway": port_of(data), "control": port_of(control)})
+        chosen = {"gateway": data.port, "control": control.port}
+        keep_ports(
+            state, kept | {name: port for name, port in chosen.items() if not settings.asked_for(f"{name}.port")}
+        )
     except OSError as error:
         raise Refused(f"{error.filename or state}: {error.strerror}", code="state_unwritable") from error
     config = hand_over(settings, seeds, state=state, lock=lock, token=token, data=data, control=control)
@@ -158,54 +154,6 @@ def make_token(state: Path) -> Path:
         draft.rename(path)
     path.chmod(0o600)
     return path
-
-
-def bind(settings: Settings, name: str, kept: int | None) -> Listener:
-    """A public listener. A port that was asked for must be free; the default one gives way to a kept or a free one."""
-    host, port = settings.text(f"{name}.host"), settings.number(f"{name}.port")
-    _refuse_public(host, name)
-    asked = settings.asked_for(f"{name}.port")
-    for wish in (port,) if asked else (port, kept or 0, 0):
-        try:
-            made = socket.create_server(
-                (host, wish), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
-            )
-        except OSError as error:
-            refusal = error
-            continue
-        shown = f"[{host}]" if ":" in host else host
-        return Listener(made, f"http://{shown}:{made.getsockname()[1]}")
-    raise Refused(
-        f"{host}:{port} ({name}.port, {settings.origin(f'{name}.port')}) cannot be used: {refusal.strerror}",
-        code="port_in_use",
-    ) from refusal
-
-
-def _refuse_public(host: str, name: str) -> None:
-    with contextlib.suppress(ValueError):
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return
-    raise Refused(
-        f"{name}.host is {host}: an address other than loopback needs keys, which this version does not have",
-        code="not_supported",
-        fix="Leave it at 127.0.0.1 and put a proxy of yours in front.",
-    )
-
-
-def port_of(listener: Listener) -> int:
-    return int(listener.socket.getsockname()[1])
-
-
-def kept_ports(state: Path) -> dict[str, int]:
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        kept = json.loads((state / "ports.json").read_text())
-        return {name: port for name, port in kept.items() if isinstance(port, int)}
-    return {}
-
-
-def keep_ports(state: Path, ports: dict[str, int]) -> None:
-    """So that URLs stay the same from one `bema up` to the next."""
-    roster.write_atomically(state / "ports.json", json.dumps(ports))
 
 
 def hand_over(

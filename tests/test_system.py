@@ -12,6 +12,7 @@ import pytest
 from bema import system
 from bema.core import settings
 from bema.core.errors import Refused
+from bema.deploy.ports import Listener
 
 
 def given(**env: str) -> settings.Settings:
@@ -77,43 +78,6 @@ def test_the_token_is_made_once_and_read_by_its_user_alone(state):
     assert [file.name for file in state.iterdir()] == ["token"]
 
 
-def test_a_port_that_was_asked_for_and_is_taken_is_refused():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(Refused, match=f"127.0.0.1:{port} .gateway.port, variable BEMA_GATEWAY__PORT") as refused:
-            system.bind(given(BEMA_GATEWAY__PORT=str(port)), "gateway", None)
-        assert refused.value.code == "port_in_use"
-
-
-def test_a_default_port_that_is_taken_gives_way_to_the_kept_one(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
-        kept = free.getsockname()[1]
-        free.close()
-        default = settings.SETTINGS["gateway.port"]._replace(default=taken.getsockname()[1])
-        monkeypatch.setattr(
-            settings, "_TABLE", tuple(default if row.name == "gateway.port" else row for row in settings._TABLE)
-        )
-        with system.bind(given(), "gateway", kept).socket as listener:
-            assert listener.getsockname()[1] == kept
-            with system.bind(given(), "gateway", kept).socket as other:
-                assert other.getsockname()[1] not in (kept, taken.getsockname()[1])
-
-
-def test_ports_are_kept_from_one_time_to_the_next(state):
-    state.mkdir()
-    assert system.kept_ports(state) == {}
-    system.keep_ports(state, {"gateway": 1, "control": 2})
-    assert system.kept_ports(state) == {"gateway": 1, "control": 2}
-    (state / "ports.json").write_text("[]")
-    assert system.kept_ports(state) == {}
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
-def test_an_address_other_than_loopback_is_refused(host):
-    with pytest.raises(Refused, match="needs keys"):
-        system.bind(given(BEMA_CONTROL__HOST=host), "control", None)
-
-
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_other_systems_are_refused_in_a_sentence(monkeypatch, platform):
     monkeypatch.setattr("sys.platform", platform)
@@ -137,8 +101,8 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
             state=state,
             lock=3,
             token=state / "token",
-            data=system.Listener(data, "http://127.0.0.1:1"),
-            control=system.Listener(control, "http://127.0.0.1:2"),
+            data=Listener(data, "http://127.0.0.1:1"),
+            control=Listener(control, "http://127.0.0.1:2"),
         )
         orchestrator, gateway = config["children"]
         assert gateway["listen_fds"] == {"data": data.fileno(), "control": control.fileno()}
