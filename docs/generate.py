@@ -15,6 +15,7 @@ from bema.cli import COMMANDS, cli
 from bema.core.limits import LIMITS
 from bema.core.problems import PROBLEMS
 from bema.core.settings import SETTINGS
+from bema.gateway.operations import OPERATIONS, Operation
 
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- made by docs/generate.py; do not edit -->\n\n"
@@ -84,6 +85,29 @@ def command_page(path: str, command: click.Command) -> list[str]:
     return [f"## {path}", "", "```text", command.get_help(context), "```", ""]
 
 
+def http() -> str:
+    return page(
+        "HTTP",
+        "The control API, as the gateway serves it; `GET /openapi.json` has the schemas.",
+        *map(operation, OPERATIONS),
+    )
+
+
+def operation(row: Operation) -> str:
+    items = [f"header `{name}`: {says}" for name, says in row.header]
+    items += [f"query `{name}`: {says}" for name, _, says in row.query]
+    items += [f"body: `{row.takes.__name__}`"] if row.takes else []
+    items += [f"{status}: {answered(body)}" for status, body in row.answers.items()]
+    says = row.says + (" Needs no token." if row.open else "")
+    return "\n".join((f"## {row.method} {row.path}\n", says, "", *(f"- {item}" for item in items), ""))
+
+
+def answered(body: Any) -> str:
+    if body is None:
+        return "no body"
+    return f"`{body}`" if isinstance(body, str) else f"`{body.__name__}`" if inspect.isclass(body) else "a JSON object"
+
+
 def api() -> str:
     names = [name for name in bema.__all__ if not name.startswith("__")]
     parts = [part for name in names for part in described(f"bema.{name}", getattr(bema, name))]
@@ -142,6 +166,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "limits": limits,
     "settings": settings,
     "commands": commands,
+    "http": http,
     "python": api,
 }
 

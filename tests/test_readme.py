@@ -31,6 +31,14 @@ def test_every_link_leads_somewhere(document):
     assert missing == []
 
 
+def test_every_page_is_in_the_sites_table_of_contents():
+    text = (ROOT / "zensical.toml").read_text()
+    listed = set(re.findall(r'"([\w/.-]+\.md)"', text))
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert listed - pages == set()
+    assert {page for page in pages if not re.match(r"adr/\d", page)} - listed == set()
+
+
 def test_the_first_screen_of_the_readme_shows_code_and_the_two_commands():
     screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:45])
     assert "python3 dev.py up" in screen
