@@ -37,6 +37,7 @@ def load_policy(directory: Path, env: Mapping[str, str]) -> Policy:
     policy = read_policy(table, env)
     if policy.mode != "locked":
         return policy
+    # the lock lies beside the file that asks for it
     home = source.parent if source is not None else directory
     return msgspec.structs.replace(policy, locked=read_lock(home / policy.lock))
 

@@ -60,6 +60,7 @@ def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> R
         registry.forget_failures()
     place = (snapshot, policy, registry.generation)
     kept = registry.reports.get(root)
+    # identity and generation, no I/O: discovering again costs nothing
     if kept is not None and kept[0] is place[0] and kept[1] is place[1] and kept[2] == place[2]:
         report: Report = kept[3]
     else:
@@ -111,6 +112,7 @@ def rivals_of(candidates: list[Candidate]) -> tuple[Entry, ...]:
 
 
 def _tell_conflicts(registry: Registry, report: Report) -> None:
+    # told once per process, however often it is discovered
     for key, rivals in report.conflicts.items():
         with registry.lock:
             told = (key, rivals) in registry.told

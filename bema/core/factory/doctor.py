@@ -128,6 +128,7 @@ def _sources(registries: Iterable[Registry]) -> Iterator[Finding]:
     for registry in registries:
         for found in registry.table().values():
             entries |= {e.path: e for e in found if e.path and is_editable(e.path)}
+    # an editable install links to the code and copies the entry points
     groups = {registry.group + SUFFIX for registry in registries}
     points = {(g, p.name, p.value) for g in groups for p in installed().points(g)}
     for path, entry in entries.items():

@@ -29,6 +29,7 @@ def with_disabled(text: str, table: Sequence[str], disabled: Sequence[str]) -> s
         else:
             begin = text.index("disable", key.start())
             changed = text[:begin] + line + text[_after_list(text, key.end()) :]
+    # the text was changed by pattern; that it now says what was meant is read, not believed
     if _read(changed, table) != list(disabled):
         raise Refused(
             "the settings file is written in a way that cannot be changed here", fix=f"Write `{line}` yourself."

@@ -34,6 +34,7 @@ def misfit(value: Any, base: Any) -> str:
             return _protocol_misfit(value, base)
         if not issubclass(value, base):
             return f"{value.__qualname__} is not a subclass of {base.__module__}.{base.__qualname__}"
+    # asked before any instance is made, so that the refusal names the part and not a constructor
     missing = sorted(getattr(value, "__abstractmethods__", ()))
     return f"{value.__qualname__} does not implement {', '.join(missing)}" if missing else ""
 
@@ -69,6 +70,7 @@ def _signature_misfit(offered: Any, promised: Any) -> str:
     wanted = [p for p in want if p.kind in _POSITIONAL]
     if len(places) < len(wanted) and inspect.Parameter.VAR_POSITIONAL not in kinds:
         return f"it takes {len(places)} arguments where {len(wanted)} are given"
+    # what the promise gives a default may be left out by callers
     optional = sum(p.default is not p.empty for p in wanted)
     for parameter in places[len(wanted) - optional :]:
         if parameter.default is parameter.empty:

@@ -45,9 +45,13 @@ class Loader:
     def __init__(self, base: Callable[[], Any], publish: Callable[[Entry, Outcome], None]) -> None:
         self._base = base
         self._publish = publish
+        self.outcomes: dict[Entry, Outcome] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """For a forked child: the threads that held the lock and flew the loads are not in it."""
         self._lock = threading.Lock()
         self._flights: dict[Entry, threading.Event] = {}
-        self.outcomes: dict[Entry, Outcome] = {}
 
     def load(self, entry: Entry, *, mode: str = "all", reason: str = "") -> Outcome:
         """The outcome for `entry`, from the one load of it."""
@@ -60,6 +64,8 @@ class Loader:
                     flight = self._flights[entry] = threading.Event()
             if known is not None:
                 return known
+            # whoever holds a module's import lock must not wait here: see the law above. It imports once more, which
+            # the import system answers from sys.modules, and the first published outcome counts for both
             if mine or _inside_an_import():
                 return self._fly(entry, mode, reason, flight if mine else None)
             if flight is not None:
@@ -75,6 +81,7 @@ class Loader:
             outcome = self._outcome(entry, mode, reason)
             with self._lock:
                 first = entry not in self.outcomes
+                # copied, not changed: readers hold no lock
                 if first:
                     self.outcomes = {**self.outcomes, entry: outcome}
                 known = self.outcomes[entry]
@@ -91,6 +98,7 @@ class Loader:
         if entry.path and mode != "all" and (why := _unverified(entry, mode)):
             return Outcome(None, State.NOT_ALLOWED, why)
         module, _, attribute = entry.reference.partition(":")
+        # before the import: a plugin that ends the process is named in the log all the same
         digest = record_digest(entry.path) if entry.path else ""
         log.info(
             "loading %s %r: %s from %s version %s, %s, RECORD sha256:%s, chosen by %s",
@@ -116,14 +124,17 @@ def _unverified(entry: Entry, mode: str) -> str:
 
 
 def _import(entry: Entry, module: str, attribute: str) -> tuple[Any, BaseException | None]:
+    # a builtin imported by a plugin's import stays the plugin's doing
     mark = loading.set(entry if entry.path else loading.get())
     try:
         value = importlib.import_module(module)
         initialising = getattr(value.__spec__, "_initializing", False)
         for part in attribute.split(".") if attribute else ():
             if initialising and not hasattr(value, part):
+                # the class is further down the very file that asks for it: nobody's failure yet
                 raise _Circular(f"{entry.label} was asked for while its module is being imported by this thread")
             value = getattr(value, part)
+    # these are about the process, not about the plugin
     except (KeyboardInterrupt, GeneratorExit, MemoryError, _Circular):
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin's import may raise anything, SystemExit included

@@ -51,6 +51,7 @@ def read_lock(path: Path) -> frozenset[Locked]:
         raise Refused(
             f"{path} is not a lock file of plugins: {error}", fix="Write one with `bema plugins lock`."
         ) from error
+    # a newer form may say more than this reads
     if lock.version != 1:
         raise Refused(f"{path} is of version {lock.version}; this bema reads version 1")
     return frozenset(lock.plugins)

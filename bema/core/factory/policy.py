@@ -91,6 +91,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Policy:
     """The policy a table and an environment ask for; `Invalid` with the offending key otherwise."""
     known = (*_LISTS, *_CHOICES, *_TABLES, "lock")
+    # a list that was meant to forbid and is not read would permit
     for key in table:
         if key not in known:
             raise Invalid(f"plugins.{key} is not a setting{_hint(key, known)}", code="bad_setting")
@@ -193,11 +194,13 @@ def _unlisted(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str
 
 
 def _unlocked(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str:
+    # name by name: a locked distribution does not gain entry points unnoticed
     rows = [row for row in policy.locked if row.dist == entry.dist and row.name == entry.name]
     rows = [row for row in rows if row.group == entry.group]
     if not rows:
         return f"{entry.dist} is not in the lock file for {entry.name!r}"
     actual = Locked(entry.group, entry.name, entry.reference, entry.dist, entry.version, digest(entry.path))
+    # an empty digest equals an empty digest, and proves nothing
     if actual in rows and actual.record:
         return ""
     differs = next(

@@ -57,6 +57,7 @@ def ownership_problem(entry: Entry) -> str:
     """
     if is_editable(entry.path):
         return ""
+    # find_spec of a.b.c would import a and a.b
     top = entry.reference.partition(":")[0].partition(".")[0]
     try:
         spec = importlib.util.find_spec(top)
@@ -66,6 +67,7 @@ def ownership_problem(entry: Entry) -> str:
         return ""  # the import itself will say so better
     found = [Path(spec.origin)] if spec.origin and spec.has_location else []
     places = found or [Path(place) for place in spec.submodule_search_locations or ()]
+    # a namespace package has folders and no file: one of them must hold files of the distribution
     files = _files(entry.path)
     owned = any(place.resolve() in files or _is_parent(place.resolve(), files) for place in places)
     return (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -47,6 +48,12 @@ class Registry:
         self.told: frozenset[Any] = frozenset()
         self._table: dict[str, tuple[Entry, ...]] | None = None
         self._digests: dict[str, str] = {}
+        _registries.add(self)
+
+    def renew(self) -> None:
+        """For a forked child: whoever held the lock is not in it."""
+        self.lock = threading.Lock()
+        self.loader.renew()
 
     # what is known
 
@@ -68,8 +75,10 @@ class Registry:
     def _merged(self) -> list[Entry]:
         """What was discovered and what code declared; a class that is both is one entry, the plugin's before the code's."""
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
+        # each table is read once: another thread may publish the next one meanwhile
         outcomes, declared = self.loader.outcomes, self.declared
         loaded = {e: (e.key, outcomes[e].implementation) for e in discovered if e in outcomes}
+        # a shadowed copy claims nothing: its class is the first copy's
         plugins = {(e.key, e.reference) for e in discovered if e.is_plugin and not e.shadowed_by}
         plugins |= {place for e, place in loaded.items() if e.is_plugin}  # type: ignore[misc]
         classes = {(place[0], d.implementation) for place, d in declared.items() if d.implementation is not None}
@@ -104,6 +113,7 @@ class Registry:
         return resolve(key, found, configured.current(), self.selection(key))
 
     def selection(self, key: str) -> Selection:
+        # the environment is read when a choice is made, and the choice is kept until something changes
         chosen = configured.current().select.get(self.group, {}).get(key)
         return Selection(self.selected.get(key), os.environ.get(variable(self.group, key)), chosen)
 
@@ -125,6 +135,7 @@ class Registry:
             implementation = self.implementation(choice.winner, choice.reason)
             if implementation is not None:
                 with self.lock:
+                    # only an answer to the current question is kept
                     if generation == self.generation:
                         self.ready[name] = implementation
                 return implementation
@@ -169,6 +180,7 @@ class Registry:
         place = (entry.key, entry.reference)
         with self.lock:
             before = self.declared.get(place)
+            # the same class again; a lazy name never replaces the class it stands for
             if before is not None and (implementation is None or before.implementation is implementation):
                 return
             declared = {**self.declared, place: Declared(entry, implementation)}
@@ -187,6 +199,7 @@ class Registry:
             new = tuple(e for e in present if e not in before or e in self.gone)
             gone = tuple(e for e in before if e not in present and e not in self.gone)
             if new or gone or root not in self.discovered:
+                # what is gone stays listed: its class may be in use
                 kept = tuple(e for e in before if e not in present)
                 absent = (self.gone | set(gone)) - set(present)
                 self.publish({"discovered": {**self.discovered, root: present + kept}, "gone": absent})
@@ -197,6 +210,18 @@ class Registry:
         self.loader.forget(lambda _, outcome: outcome.implementation is not None)
         self._digests = {}
         self.change()
+
+
+_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for registry in _registries:
+        registry.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
 
 
 def variable(group: str, name: str) -> str:

@@ -95,12 +95,14 @@ def judge(
 ) -> list[Candidate]:
     """Every entry of one name with its state, in order."""
     found = [_judge(entry, policy, known(entry), digest, api) for entry in order(entries, policy)]
+    # the right to stand in is asked for only where there is something to stand in for
     if not any(c.usable and not c.entry.is_plugin for c in found):
         return found
     return [_without_right(c, policy) for c in found]
 
 
 def _judge(entry: Entry, policy: Policy, known: Known, digest: Callable[[str], str], api: str) -> Candidate:
+    # from what cannot be changed here to what can: the first reason is the one to act on
     if entry.shadowed_by:
         return Candidate(entry, State.SHADOWED, f"{entry.shadowed_by} comes first on the path")
     if entry.invalid:
@@ -147,6 +149,7 @@ def resolve(name: str, candidates: Sequence[Candidate], policy: Policy, selectio
     if len(plugins) > 1 and policy.on_conflict == "error":
         rivals = ", ".join(e.label for e in plugins)
         return Choice(None, Reason.NOTHING, f"{name!r} has {len(plugins)} plugins and none is chosen: {rivals}")
+    # only what came first would have been the default; a failure further down changes nothing
     failed = next((c for c in candidates if c.entry.is_plugin and (c.usable or c.state in _BROKE)), None)
     if failed is not None and failed.state in _BROKE and policy.on_failure == "raise":
         return Choice(None, Reason.NOTHING, broke(failed), culprit=failed.entry)

@@ -73,6 +73,7 @@ def parse(text: str) -> tuple[Groups, list[str]]:
         line = raw.strip()
         if not line or line[0] in "#;":
             continue
+        # a header may come twice: its lines add up, as in importlib.metadata
         if line[0] == "[" and line[-1] == "]":
             current = groups.setdefault(line[1:-1].strip(), [])
             continue
@@ -97,8 +98,10 @@ class _Pass:
     def folder(self, directory: str) -> None:
         """All metadata folders of one directory of the path."""
         try:
+            # sorted: of two copies in one folder the file system must not choose
             names = sorted(os.listdir(directory or "."))  # noqa: PTH208 - this loop is the cost of every start
         except NotADirectoryError:
+            # a zip file or a wheel on the path
             self.foreign(lambda: _import_metadata().distributions(path=[directory]))
             return
         except OSError:
@@ -110,6 +113,7 @@ class _Pass:
                 kind, stem = "egg-info", name[:-9]
             else:
                 continue
+            # pip renames what it is about to replace; a crash leaves it behind, entry points and all
             if name[0] == "~":
                 self.leftovers.append(f"{directory}/{name}")
                 continue
@@ -179,6 +183,7 @@ def _order(point: Point) -> tuple[str, str, str, bool, str]:
 def _identity(path: str, kind: str, dist: str, version: str) -> tuple[str, str]:
     """Name and version; the folder's name says both for a wheel, an egg-info in development says neither surely."""
     if kind == "dist-info":
+        # the folder's name carries both, so METADATA (the dearest part of a scan) is not parsed
         return (dist, version) if os.access(path + "/METADATA", os.R_OK) else ("", "")
     fields = headers(path, "PKG-INFO")
     return next(iter(fields.get("name", [])), ""), next(iter(fields.get("version", [])), "")
@@ -213,11 +218,13 @@ def scan() -> Snapshot:
     """One pass, uncached."""
     began = time.perf_counter()
     current = _Pass()
+    # one folder under two names (a link, the working directory) is not a second copy
     places: dict[str, str] = {}
     for place in sys.path:
         places.setdefault(os.path.realpath(place), place)
     for directory in places.values():
         current.folder(directory)
+    # other finders may know distributions that no folder shows; ours come first, as theirs would be last
     for finder in sys.meta_path:
         name = getattr(finder, "__name__", type(finder).__name__)
         if name not in _STDLIB_FINDERS and hasattr(finder, "find_distributions"):
@@ -232,6 +239,7 @@ _kept: tuple[tuple[Any, ...], Snapshot] | None = None
 def installed(*, refresh: bool = False) -> Snapshot:
     """What is installed, from the kept snapshot where the path is still the same."""
     global _kept
+    # the identity of a finder is enough: nobody changes one in place
     here = (*sys.path, *map(id, sys.meta_path))
     kept = _kept
     if kept is not None and kept[0] == here and not refresh:

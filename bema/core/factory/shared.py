@@ -27,6 +27,7 @@ class Shared:
 
     def get(self, implementation: type, arguments: Arguments, make: Callable[[], Any]) -> Any:
         """The instance of `implementation`, from `make` the first time."""
+        # a forked child has its parent's table and, it may be, its parent's locked lock
         if os.getpid() != self._pid:
             self._renew()
         with self._lock:

@@ -43,11 +43,13 @@ def use(registry: Registry, name: Any, implementation: type | str | None) -> Cha
 def _selector(registry: Registry, key: str, implementation: type | str) -> str:
     candidates = registry.candidates(key)
     found = _find(registry, candidates, implementation)
+    # a program may choose first and discover later; who never answers is in the report
     if not found and isinstance(implementation, str) and ":" in implementation and not registry.discovered:
         return implementation
     one = _only(registry, key, candidates, found, implementation)
     if not one.usable:
         raise LoadFailed(f"{registry.title}: {broke(one)}", name=key, dist=one.entry.dist)
+    # kept as text, not as a class: it must mean the same in another process
     for selector in (one.entry.id, one.entry.reference):
         if [c.entry for c in select(candidates, selector)] == [one.entry]:
             return selector

@@ -45,6 +45,7 @@ def _clause(version: str, clause: str) -> bool:
         "!=": have != want,
         "<=": have <= want,
         ">=": have >= want,
+        # PEP 440: 2.0rc1 does not satisfy <2.0
         "<": have < want and not (have[0] == want[0] and have[1] != want[1]),
         ">": have > want,
     }

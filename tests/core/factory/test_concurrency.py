@@ -154,3 +154,38 @@ def test_workers_choose_as_their_parent(machine: Machine, method: str) -> None:
         prelude="",
     )
     assert done.stdout.strip() == "('Beta x', 'chat y')", done.stderr
+
+
+def test_a_child_forked_in_the_middle_of_a_load_makes_its_own(machine: Machine) -> None:
+    code = """
+        import os
+        import app.probe
+        from app.endpoints import ChatEndpoint as Slow
+
+        if os.getpid() == app.probe.parent:
+            app.probe.importing.set()
+            app.probe.forked.wait(5)
+        """
+    probe = "import os, threading\nparent = os.getpid()\nimporting, forked = threading.Event(), threading.Event()\n"
+    machine.write(machine.source, {"app/probe.py": probe})
+    machine.add("slow", {"chat": "slow:Slow"}, {"slow.py": code})
+    machine.add("zebra")
+    done = machine.run(
+        """
+        import os, threading, warnings
+        import app.probe as probe
+        warnings.simplefilter("ignore")  # of forking with threads: that is the hazard
+        F.discover_plugins()
+        loading = threading.Thread(target=F.create_instance, args=("chat",))
+        loading.start()
+        probe.importing.wait()
+        if (child := os.fork()) == 0:
+            F.use_implementation("chat", "zebra:chat")
+            os.write(1, F.create_instance("chat").format("x").encode())
+            os._exit(0)
+        probe.forked.set()
+        loading.join()
+        assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    assert (done.stdout, done.returncode) == ("Zebra x", 0), done.stderr

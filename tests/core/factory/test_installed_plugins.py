@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,19 +45,25 @@ def test_pip_installs_a_plugin_as_well(machine: Machine) -> None:
     assert machine.ask("F.list_implementations('chat')") == BOTH
 
 
-def test_order_comes_from_names_not_from_installing_or_the_file_system(machine: Machine) -> None:
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[list[Path]]:
+    """A folder on each kind of file system at hand; they list their files in different orders."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as memory:
+        yield [tmp_path, Path(memory)]
+
+
+def test_order_comes_from_names_not_from_installing_or_the_file_system(machine: Machine, places: list[Path]) -> None:
     names = ("zzz", "aaa", "mmm")
     packages = {name: machine.package(name) for name in names}
-    shared = Path("/dev/shm")
-    homes = [machine.folder / "ext", *([shared / machine.folder.parent.name] if shared.is_dir() else [])]
     seen = set()
-    for home, some in itertools.product(homes, itertools.permutations(names)):
-        target = home / "-".join(some)
+    for place, some in itertools.product(places, itertools.permutations(names)):
+        target = place / "-".join(some)
         for name in some:
             machine.uv("pip", "install", "-q", "--target", str(target), "--no-index", "--no-cache", str(packages[name]))
         done = machine.bema("plugins", "ls", "--json", *OURS, first=str(target))
+        assert done.returncode == 0, done.stderr
         seen.add(done.stdout.replace(str(target), "SITE"))
-        shutil.rmtree(target)
     assert len(seen) == 1
     (factory,) = [f for f in json.loads(seen.pop()) if f["group"] == "app.endpoints"]
     assert [row["name"] for row in factory["names"]["chat"]] == ["Aaa", "Mmm", "Zzz", "ChatEndpoint"]
