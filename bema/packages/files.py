@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from bema.core.errors import Refused
@@ -15,19 +13,19 @@ BOM = "\ufeff".encode()
 def replace_text(file: Path, text: str) -> None:
     """Write a file by rename; one that was there keeps its mode and its byte order mark."""
     target = file.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        mark = BOM if target.exists() and target.read_bytes().startswith(BOM) else b""
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        there = target.exists()
+        mark = BOM if there and target.read_bytes().startswith(BOM) else b""
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             with os.fdopen(descriptor, "wb") as out:
                 out.write(mark + text.encode())
-            if target.exists():
-                shutil.copymode(target, name)
-            else:
-                Path(name).chmod(0o644)
-            Path(name).replace(target)
+            if there:
+                beside.chmod(target.stat().st_mode & 0o7777)
+            beside.replace(target)
         except OSError:
-            Path(name).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise Refused(
