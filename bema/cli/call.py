@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from bema.cli import output
-from bema.core.errors import Invalid
+from bema.core.errors import BemaError, Invalid, RemoteError
 from bema.core.instance import EndpointInfo
 from bema.core.naming import Address
 from bema.runtime.distributed import connect
@@ -48,7 +48,19 @@ def command(
     if data is not None and given:
         raise Invalid("arguments come as K=V or as --data, not both", code="usage")
     whole = _json(sys.stdin.read() if data == "-" else data) if data is not None else None
-    asyncio.run(_call(place, given, whole, data is not None, stream, timeout, wait, as_json))
+    try:
+        asyncio.run(_call(place, given, whole, data is not None, stream, timeout, wait, as_json))
+    except (BemaError, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise _theirs(place, error) from error
+
+
+def _theirs(place: Address, error: Exception) -> RemoteError:
+    """What the service raised: its failure, not ours."""
+    log = [line for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
+    kind = type(error).__qualname__
+    return RemoteError(f"{place} raised {kind}: {error}", type=kind, log=log)
 
 
 async def _call(

@@ -1,0 +1,40 @@
+"""`bema ls`: what there is."""
+
+import json
+import subprocess
+import sys
+
+
+def test_nothing_is_said_on_stderr_and_as_empty_lists(bema):
+    done = bema("ls")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing runs" in done.stderr
+    assert json.loads(bema("ls", "--json").stdout) == {"deployments": [], "instances": []}
+
+
+def test_an_instance_is_listed_without_its_token(bema, tmp_path):
+    (tmp_path / "worker.py").write_text(
+        "import asyncio\n"
+        "from bema import endpoint, service\n"
+        "@service(name='worker', namespace='demo')\n"
+        "class Worker:\n"
+        "    @endpoint()\n"
+        "    async def generate(self, text: str) -> str:\n"
+        "        return text\n"
+        "asyncio.run(Worker.start())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "worker.py"], cwd=tmp_path, env=bema.env, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "ready" in process.stderr.readline()
+    (found,) = json.loads(bema("ls", "--json").stdout)["instances"]
+    assert (found["address"], found["state"], found["pid"]) == ("demo.worker", "serving", process.pid)
+    assert found["endpoints"] == [{"name": "generate", "shape": "unary", "parameters": ["text"]}]
+    assert "token" not in found
+    heading, row = bema("ls").stdout.splitlines()
+    assert heading.split() == ["SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"]
+    assert row.split() == ["demo.worker", found["id"], "serving", str(process.pid), "generate"]
+    process.kill()
+    process.communicate()
+    assert bema("ls").stdout == ""
