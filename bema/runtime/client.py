@@ -185,6 +185,9 @@ class Client:
             return False
         if not safe and not (self._idempotent and isinstance(error, Disconnected)):
             return False
+        # a busy instance stays busy: only another one is worth asking
+        if isinstance(error, Answered) and error.failure.code == "overloaded" and attempt >= len(self.instances()):
+            return False
         return attempt < ATTEMPTS and self._budget.take()
 
     def _raised(self, error: BaseException) -> BaseException:

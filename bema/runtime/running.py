@@ -26,7 +26,8 @@ class Running(Call):
     inflow: Inflow | None = None
     outflow: Outflow | None = None
     reason: BemaError | None = None  # why we end it: told to the caller, unless it is `GIVEN_UP`
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None  # None while it waits for admission
+    began: float | None = None  # when it was admitted, where admission is limited
 
     def __init__(self, conn: ServingConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
         self.conn = conn

@@ -16,6 +16,7 @@ from bema.core.errors import BemaError, Conflict, NotFound, Overloaded, StreamCu
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec
 from bema.runtime import threads, transports
+from bema.runtime.admission import Admission
 from bema.runtime.serving import ServingConnection
 from bema.wire import codecs, frames
 
@@ -42,14 +43,23 @@ class Route:
 
 
 class Server:
-    """Answers calls. `token` is what every peer must show; `slots` and `queue` bound what runs and waits at once."""
+    """Answers calls. `token` is what every peer must show; `slots` bounds what runs at once, `queue` what waits for it."""
 
-    def __init__(self, token: str = "", *, name: str = "", calls: int = int(limit("rpc_calls"))) -> None:
+    def __init__(
+        self,
+        token: str = "",
+        *,
+        name: str = "",
+        calls: int = int(limit("rpc_calls")),
+        slots: int | None = None,
+        queue: int = 0,
+    ) -> None:
         self.token = token
         self.name = name
         self.routes: dict[str, Route] = {}
         self.connections: set[ServingConnection] = set()
         self.draining = False
+        self.admission = None if slots is None else Admission(slots, queue)
         self.most = calls  # in flight on one connection
         self._listeners: list[transports.Listener] = []
         self._idle: asyncio.Event | None = None

@@ -102,19 +102,32 @@ class ServingConnection(Connection):
         if route is None or server.draining or len(self.calls) >= server.most:
             self._refuse(ident, server.refusal(self, name))
             return
+        if server.admission is not None and server.admission.full():
+            self._refuse(ident, server.admission.refusal())
+            return
         deadline = None
         if remaining is not None:
             deadline = monotonic() + remaining
             if deadline < self.next_due:
                 self.watch(deadline)
         call = self.calls[ident] = Running(self, ident, name, headers, deadline)
-        if kind == frames.UNARY and not route.streams_in:
-            call.task = _task(self._unary(call, route, payload), loop=self.loop)
+        if server.admission is not None:
+            server.admission.enter(call, partial(self._start, call, route, kind, payload))
             return
+        if kind == frames.UNARY and not route.streams_in:
+            task = _task(self._unary(call, route, payload), loop=self.loop)
+            if not task.done():  # an eager one may be
+                call.task = task
+        else:
+            self._start(call, route, kind, payload)
+
+    def _start(self, call: Running, route: Route, kind: int, payload: bytes) -> None:
         if route.streams_in or kind not in (frames.UNARY, frames.STREAM):
             self._open_input(call, route, kind)
         drive = self._unary if kind in (frames.UNARY, frames.COLLECT) else self._stream
-        call.task = _task(drive(call, route, payload), loop=self.loop)
+        task = _task(drive(call, route, payload), loop=self.loop)
+        if not task.done():
+            call.task = task
 
     def _refuse(self, ident: int, error: BemaError) -> None:
         self.put(ident, frames.ERROR, failures.pack_failure(error, refused=True))
@@ -177,6 +190,7 @@ class ServingConnection(Connection):
         if call.reason is None:
             call.reason = reason
             if call.task is None:
+                self._never_ran(call)
                 return
             if inspect.getcoroutinestate(call.task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
                 call.task.add_done_callback(lambda task: self._never_ran(call))
@@ -207,6 +221,8 @@ class ServingConnection(Connection):
         call.task = None  # the task's context holds the call: a cycle would wait for the collector
         if call.inflow is not None:
             call.inflow.close()
+        if self.server.admission is not None:
+            self.server.admission.leave(call)
         if self.closed or self.server.draining:
             self.server.call_ended(self)
 
