@@ -123,11 +123,11 @@ class Orchestrator:
 
     @endpoint(idempotent=True)
     async def list(self, owner: str, after: str = "", count: int = 100) -> Page:
-        """Deployments, oldest first; `after` is the `next` of the page before."""
+        """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
         count = max(1, min(count, _LARGEST_PAGE))
         place = {f"{d.created:020}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
         rest = sorted(cursor for cursor in place if cursor > after)
-        items = [self._info(place[cursor]) for cursor in rest[:count]]
+        items = [_brief(self._info(place[cursor])) for cursor in rest[:count]]
         return Page(items, rest[count - 1] if len(rest) > count else None)
 
     @endpoint
@@ -207,6 +207,13 @@ class Orchestrator:
 def _owns(owner: str, deployment: Deployment) -> bool:
     """Callers without an owner are parts of the platform."""
     return owner in ("", deployment.owner)
+
+
+def _brief(info: DeploymentInfo) -> DeploymentInfo:
+    """A page of a thousand failures must stay a message; `read` has what explains each."""
+    if info.error is None:
+        return info
+    return msgspec.structs.replace(info, error=msgspec.structs.replace(info.error, detail="", log=()))
 
 
 def _check_env(env: dict[str, str]) -> None:

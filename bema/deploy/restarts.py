@@ -70,11 +70,15 @@ def served(attempts: tuple[Attempt, ...], instance: int, at: int) -> tuple[Attem
 
 
 def ended(attempts: tuple[Attempt, ...], instance: int, at: int, policy: Policy, **how: Any) -> tuple[Attempt, ...]:
-    """History in which `instance` is gone; `how` are fields of `Attempt`. An end is written once."""
-    return tuple(
-        _ended(attempts[: n + 1], at, policy, how) if a.instance == instance and not a.ended else a
-        for n, a in enumerate(attempts)
-    )
+    """History in which `instance` is gone; `how` are fields of `Attempt`. An end is written once.
+
+    Only the newest end keeps its log lines: history is written anew with each change.
+    """
+    where = next((n for n, a in enumerate(attempts) if a.instance == instance and not a.ended), None)
+    if where is None:
+        return attempts
+    before = tuple(msgspec.structs.replace(a, log=()) for a in attempts[:where])
+    return (*before, _ended(attempts[: where + 1], at, policy, how), *attempts[where + 1 :])
 
 
 def _ended(upto: tuple[Attempt, ...], at: int, policy: Policy, how: dict[str, Any]) -> Attempt:

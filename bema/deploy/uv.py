@@ -20,6 +20,8 @@ from bema.core.errors import Failed, Refused
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
 
+_LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
+
 
 def masked(text: str) -> str:
     """The text without what stands before the '@' of its URLs."""
@@ -75,7 +77,7 @@ class Uv:
         finally:
             await _end(child)
         if child.returncode != 0:
-            said = masked(complaint.decode(errors="replace")).strip()
+            said = masked(complaint.decode(errors="replace")).strip()[-_LONGEST:]
             raise Failed(_headline(said, arguments[0]), code="build_failed", detail=said)
         return out.decode(errors="replace")
 

@@ -153,6 +153,9 @@ def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path
             told = await orchestrator.activate(info.id, 5)
             assert (told.state, told.error) == ("start_failed", failed.error)
             assert told.retry_after is not None
+            (listed,) = (await orchestrator.list("ada")).items
+            assert listed.error is not None
+            assert (listed.error.message, listed.error.log) == (failed.error.message, ())
         assert len(platform.launcher.started) == 1
 
     asyncio.run(story())

@@ -107,3 +107,8 @@ def test_an_end_is_written_once_and_an_open_attempt_keeps_the_verdict_before_it(
 def test_a_clock_that_was_set_back_does_not_hold_a_start_for_an_hour():
     failed = life((), 3600, None, 3601)
     assert due(failed, POLICY, 0) == 0
+
+
+def test_only_the_newest_end_keeps_its_lines():
+    attempts = life(life((), 0, 1, 2, log=("first",)), 3, 4, 5, log=("second",))
+    assert [a.log for a in attempts] == [(), ("second",)]
