@@ -122,7 +122,8 @@ def build(arguments: list[str]) -> int:
         run([BIN / "uv", "pip", "install", "-q", "--python", clean / "bin/python", "-r", locked])
         run([BIN / "uv", "pip", "install", "-q", "--python", clean / "bin/python", "--no-deps", wheel])
         print(f"story from {wheel.name} in a clean environment", flush=True)
-        environment = {**tools_environment(), "BEMA_STORY_PYTHON": str(clean / "bin/python")}
+        # a safe path: `python -m bema` in this folder would find the checkout's bema before the wheel's
+        environment = {**tools_environment(), "BEMA_STORY_PYTHON": str(clean / "bin/python"), "PYTHONSAFEPATH": "1"}
         story: Command = [BIN / "python", "-m", "pytest", "-q", "tests/stories/test_skeleton.py", *arguments]
         return subprocess.run(story, cwd=ROOT, env=environment, check=False).returncode
 

@@ -1,0 +1,1 @@
+"""Endurance: the same work for a long time, watching for what grows."""
