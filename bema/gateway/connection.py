@@ -133,7 +133,8 @@ class Connection(asyncio.Protocol):
         if not keep or self._body is not None or self._front.draining:
             self._close()
             return
-        self.hold(FULL_UPSTREAM | FULL_PENDING, False)
+        if self._paused_for:
+            self.hold(FULL_UPSTREAM | FULL_PENDING, False)
         self.deadline = self._front.now + self._front.limits.idle
         if self._held and not self._full:
             asyncio.get_running_loop().call_soon(self._again)

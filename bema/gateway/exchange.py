@@ -165,10 +165,10 @@ class Exchange:
         if self._pending:
             payload, self._pending = b"".join(self._pending), []
             raw += self._framed(payload, self.complete)
+            self.client.hold(FULL_PENDING, False)
         if self.client.full():
             upstream.pause(True)
         upstream.begin(self, raw)
-        self.client.hold(FULL_PENDING, False)
 
     def _framed(self, payload: bytes, done: bool) -> bytes:
         if not self.head.chunked:

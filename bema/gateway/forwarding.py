@@ -62,7 +62,8 @@ def trace(head: RequestHead | None) -> str:
     given = head.ours.get(b"traceparent") if head is not None else None
     if given is not None and _TRACEPARENT.fullmatch(given):
         return f"00-{given[3:35].decode()}-{getrandbits(64):016x}-{given[53:].decode()}"
-    return f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-01"
+    made = f"{getrandbits(192):048x}"
+    return f"00-{made[:32]}-{made[32:]}-01"
 
 
 def status_line(head: ResponseHead) -> bytes:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
+from typing import Any
 
 import httptools
 
@@ -67,7 +69,7 @@ class RequestHead:
         self.headers: list[tuple[bytes, bytes]] = []
         self.ours: dict[bytes, bytes] = {}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
+    def take(self, name: bytes, value: bytes) -> None:
         low = name.lower()
         if b"_" in low:
             # CGI-style servers read '_' as '-': a client could spell what only we may write
@@ -115,7 +117,7 @@ class ResponseHead:
         self.headers: list[tuple[bytes, bytes]] = []
         self.ours: dict[bytes, bytes] = {}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
+    def take(self, name: bytes, value: bytes) -> None:
         low = name.lower()
         if low in _OURS:
             self.ours[low] = _merged(self.ours, low, value)
@@ -137,7 +139,8 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
         raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed")
     if raw.count(b"\n") - 2 > most_headers:
         raise TooLarge(f"the request has more than {most_headers} headers", code="head_too_large")
-    _parse(httptools.HttpRequestParser(head), raw)
+    for name, value in _requests.split(raw):
+        head.take(name, value)
     if head.target[:1] != b"/":
         head.target = _origin_form(head)
     _check_host(head)
@@ -153,7 +156,8 @@ def read_response(raw: bytes, most_headers: int) -> ResponseHead:
         raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
     head = ResponseHead(int(line[2]), line[3] or b"", line[1] == b"0")
     try:
-        _parse(httptools.HttpResponseParser(head), raw)
+        for name, value in _responses.split(raw):
+            head.take(name, value)
         _frame(head)
     except BemaError as error:
         raise BemaError(f"the instance's answer is malformed: {error.message}", code="bad_upstream") from error
@@ -188,19 +192,42 @@ def _merged(ours: dict[bytes, bytes], name: bytes, value: bytes) -> bytes:
     return ours[name] + b", " + value
 
 
-def _parse(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, raw: bytes) -> None:
-    try:
-        parser.feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        return
-    except httptools.HttpParserInvalidMethodError as error:
-        raise Invalid("the method is unknown", code="not_supported") from error
-    except httptools.HttpParserCallbackError as error:
-        if isinstance(error.__context__, BemaError):
-            raise error.__context__ from None
-        raise
-    except httptools.HttpParserError as error:
-        raise _bad(f"the head is malformed: {error}") from error
+class _Kept:
+    """A parser that is kept as long as it stands between two messages; it was made for one head after another."""
+
+    def __init__(self, make: Callable[[Any], httptools.HttpRequestParser | httptools.HttpResponseParser]) -> None:
+        self._make = make
+        self._parser = make(self)
+        self._found: list[tuple[bytes, bytes]] = []
+        self._between = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._found.append((name, value))
+
+    def on_message_complete(self) -> None:
+        self._between = self._parser.should_keep_alive()
+
+    def split(self, raw: bytes) -> list[tuple[bytes, bytes]]:
+        """The headers of a head."""
+        self._found = []
+        self._between = keep = False
+        try:
+            self._parser.feed_data(raw)
+            keep = self._between
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserInvalidMethodError as error:
+            raise Invalid("the method is unknown", code="not_supported") from error
+        except httptools.HttpParserError as error:
+            raise _bad(f"the head is malformed: {error}") from error
+        finally:
+            if not keep:
+                self._parser = self._make(self)
+        return self._found
+
+
+_requests = _Kept(httptools.HttpRequestParser)
+_responses = _Kept(httptools.HttpResponseParser)
 
 
 def _origin_form(head: RequestHead) -> bytes:

@@ -41,7 +41,7 @@ class Answering(Protocol):
 
 
 class Upstream(asyncio.Protocol):
-    __slots__ = ("_body", "_head", "_held", "_paused", "_pool", "address", "exchange", "idle_since", "transport")
+    __slots__ = ("_body", "_head", "_held", "_pool", "address", "exchange", "idle_since", "paused", "transport")
 
     transport: asyncio.Transport
 
@@ -53,7 +53,7 @@ class Upstream(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._held = b""
-        self._paused = False
+        self.paused = False
 
     def begin(self, exchange: Answering, data: bytes) -> None:
         """Send the start of a request; its answer goes to `exchange`."""
@@ -68,8 +68,8 @@ class Upstream(asyncio.Protocol):
         self.transport.abort()
 
     def pause(self, paused: bool) -> None:
-        if paused != self._paused and not self.transport.is_closing():
-            self._paused = paused
+        if paused != self.paused and not self.transport.is_closing():
+            self.paused = paused
             (self.transport.pause_reading if paused else self.transport.resume_reading)()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -176,7 +176,8 @@ class Pool:
     def give(self, upstream: Upstream) -> None:
         idle = self._idle.setdefault(upstream.address, [])
         upstream.idle_since = self._now()
-        upstream.pause(False)
+        if upstream.paused:
+            upstream.pause(False)
         if len(idle) < self.limits.pool:
             idle.append(upstream)
         else:

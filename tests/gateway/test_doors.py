@@ -37,8 +37,8 @@ class Shop:
     """A service of plain methods."""
 
     def __init__(self) -> None:
+        self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
-        self.traces: list[str] = []
 
     async def buy(self, order: Order) -> str:
         return f"{order.many} {order.what}"
@@ -62,6 +62,7 @@ class Shop:
         raise ZeroDivisionError("by zero")
 
     async def wait(self) -> str:
+        self.waiting.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -218,8 +219,7 @@ def test_a_client_that_leaves_cancels_its_call():
         async with shop() as (g, service):
             async with await g.client() as client:
                 client.send(request(f"{PATH}/wait", method="POST"))
-                await until(lambda: any(a.in_flight for a in g.listener.activities.all()))
-                await asyncio.sleep(0)
+                await asyncio.wait_for(service.waiting.wait(), 5)
             await asyncio.wait_for(service.cancelled.wait(), 5)
             await until(lambda: not any(a.in_flight for a in g.listener.activities.all()))
 

@@ -105,7 +105,8 @@ def test_what_an_instance_says_unasked_is_never_an_answer():
             async with await g.client() as client:
                 for _ in range(3):
                     client.send(request(path))
-                    assert (await client.answer()).body == b"ok"
+                    answer = await client.answer()
+                    assert (answer.status, answer.body) == (200, b"ok")
 
     run(story())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,6 +127,44 @@ def test_an_upgrade_is_seen_unless_it_is_h2c_or_has_a_body():
     assert read(ask % (b"websocket", b"")).upgrade == b"websocket"
     assert read(ask % (b"h2c", b"HTTP2-Settings: x\r\n")).upgrade is None
     assert read(ask % (b"websocket", b"Content-Length: 3\r\n")).upgrade is None
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
+        b"GET / HTTP/1.0\r\n" + HOST + b"\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n",
+        *SMUGGLING.values(),
+    ],
+)
+def test_no_head_changes_how_the_next_one_is_read(before):
+    with contextlib.suppress(BemaError):
+        read(before)
+    for _ in range(2):
+        assert read(b"GET /next HTTP/1.1\r\n" + HOST + b"X: 1\r\n\r\n").headers == [(b"X", b"1")]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_no_answer_changes_how_the_next_one_is_read(before):
+    with contextlib.suppress(BemaError):
+        read_response(before, 100)
+    for _ in range(2):
+        assert read_response(b"HTTP/1.1 200 OK\r\nX: 1\r\n\r\n", 100).headers == [(b"X", b"1")]
 
 
 @pytest.mark.parametrize("part", [b"GET / HTTP/1.1\n", b"GET /\x00", b"GET / HTTP/1.1\r\nX: a\rb", b"\x16\x03\x01"])
