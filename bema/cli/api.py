@@ -65,6 +65,7 @@ def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
     with _answer("GET", f"/faas/python/{id}/logs?{query}", timeout=None if follow else _PATIENCE) as answer:
         while line := _line(answer):
             record = _decoded(line)
+            # the status was sent before the failure: it comes as the last line
             if "error" in record:
                 raise _refusal(record)
             yield record

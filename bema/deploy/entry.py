@@ -91,6 +91,7 @@ class _Script:
 
     def _top_level(self, body: list[ast.stmt]) -> Iterator[ast.stmt]:
         for statement in body:
+            # what stands under the guard does not exist where the script is imported
             if isinstance(statement, ast.If) and _is_main_guard(statement.test):
                 self.guarded += statement.body
                 continue
@@ -132,6 +133,7 @@ class _Script:
 
     def _is_mcp(self, node: ast.AST | None) -> bool:
         package, name = self._maker(node)
+        # many libraries have a Server; the other names are MCP's alone
         return name in MCP_MAKERS or (name == "Server" and package in MCP_PACKAGES)
 
     def _is_service(self, node: ast.AST) -> bool:

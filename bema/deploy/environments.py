@@ -110,6 +110,7 @@ class UvEnvironments:
             if is_complete(place):
                 return
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            # sync, not pip install: it honours the indexes and sources that the script's own block names
             await self._run(
                 *("sync", script, python, "--frozen", "--active", "--compile-bytecode"),
                 *("--link-mode", await asyncio.to_thread(link_mode, self._folder)),
@@ -188,6 +189,7 @@ def link_mode(folder: Path) -> str:
 
 def _complete(place: Path) -> None:
     """Write the marker when everything before it is on disk."""
+    # thousands of small files: one sync of everything is cheaper than one of each
     os.sync()
     (place / MARKER).touch()
 

@@ -128,6 +128,7 @@ def _copy_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+# what is named by its content needs no look at its sources' times
 def _compile(python: Python, work: Path, place: Path) -> None:
     """Bytecode that never looks at its source again, named as if it had been made in place."""
     done = subprocess.run(

@@ -84,6 +84,7 @@ class Orchestrator:
             return await self._create(request, None)
         owned = f"{request.owner}/{key}"
         digest = hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()
+        # a repetition that overtakes the first request must find its answer, not its name taken
         async with self._creating.setdefault(owned, asyncio.Lock()):
             given = self._parts.store.answer(owned, digest)
             if given is not None:
@@ -142,6 +143,7 @@ class Orchestrator:
         """Wait until the deployment is ready or will not be, at most `wait` seconds; start it if it sleeps."""
         deadline = time.monotonic() + wait
         while True:
+            # taken before the look: a change between look and wait must wake us
             changed = self._reconciler.changed
             deployment = self._owned(id, "")
             told = self._activation(deployment)

@@ -37,6 +37,7 @@ def read_metadata(code: str) -> Metadata:
         return Metadata()
     first, *others = openings
     end = _closing(lines, first)
+    # the reference takes the last closing line of the run, which may belong to a block that opened meanwhile
     if others and others[0] < end and CLOSING not in lines[first : others[0]]:
         end = first
     if end == first:

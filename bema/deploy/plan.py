@@ -107,6 +107,7 @@ def _keep_one(deployment: Deployment, instances: list[Actual], now: int, policy:
         left = keep.since + policy.start_limit - now
         if left > 0:
             actions.append(Wait(deployment.id, left))
+        # a NEW one waits for its launcher, whose answer, good or bad, comes by itself
         elif keep.state is State.STARTING:
             actions.append(Stop(keep.instance, "start_timeout"))
     return actions
@@ -123,4 +124,5 @@ def _others(
 
 
 def _stoppable(instance: Actual) -> bool:
+    # NEW cannot be taken back, it is stopped once it is there; DRAINING is being stopped
     return instance.state in (State.STARTING, State.SERVING)

@@ -130,6 +130,7 @@ class Reconciler:
     async def _happened(self, event: Event) -> None:
         now, policy = self._parts.clock.now(), self._parts.policy
         instance, owner = event.instance, self._owner(event.instance)
+        # ends are told one after the other: while they come, one that is missing may be next
         self._missing.clear()
         if isinstance(event, Announced):
             if (running := self._running.get(instance)) is not None:
@@ -171,6 +172,7 @@ class Reconciler:
     async def _look(self) -> float | None:
         """One turn; gives the seconds until the next is due by itself."""
         self._running = {running.instance: running for running in await self._parts.launcher.running()}
+        # nothing is awaited between this picture and the plan: what the launcher knows and what is being started agree
         self._woken -= {running.deployment for running in self._running.values()}
         actions = plans.plan(
             self._parts.store.deployments().values(),
@@ -229,11 +231,13 @@ class Reconciler:
                 deployment = self._parts.store.deployments().get(id)
                 if deployment is None:
                     return
+                # somebody cleared the environments, or the interpreter was upgraded away
                 if not await is_there(deployment):
                     again = Build(lock=deployment.version.build.lock)
                     await self.change(id, lambda d: d.built(again, self._parts.clock.now()))
                     return
                 now = self._parts.clock.now()
+                # written first: a start that nobody remembers could be made twice
                 await self.change(id, lambda d: d.tried(begun(d.attempts, instance, now), now))
                 await self._launch(deployment, instance)
         finally:

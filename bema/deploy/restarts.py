@@ -84,6 +84,7 @@ def ended(attempts: tuple[Attempt, ...], instance: int, at: int, policy: Policy,
 def _ended(upto: tuple[Attempt, ...], at: int, policy: Policy, how: dict[str, Any]) -> Attempt:
     last = upto[-1]
     cause = how.get("cause", "exited")
+    # the planner's stop at the start limit looks to the launcher like any other
     if cause == "stopped" and not last.ready and at - last.at >= policy.start_limit:
         cause = "start_timeout"
     done = msgspec.structs.replace(last, ended=max(at, last.at), **(how | {"cause": cause}))

@@ -246,6 +246,7 @@ class SqliteStore(MemoryStore):
     def _open(self) -> None:
         try:
             self._sqlite = db = sqlite3.connect(self._path)
+            # WAL alone loses the last commits with the machine's power; FULL syncs the log at each of them
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             self._migrate(db)
@@ -268,6 +269,7 @@ class SqliteStore(MemoryStore):
                 f"the store {self._path} has version {version}; this bema knows up to {len(MIGRATIONS)}",
                 code="store_newer",
             )
+        # a new file has version 0 and nothing worth a copy
         if 0 < version < len(MIGRATIONS):
             self._back_up(db, version)
         for number in range(version, len(MIGRATIONS)):

@@ -41,7 +41,7 @@ def test_a_script_is_created_built_started_and_ready(tmp_path: Path):
     [
         ("def (", "syntax_error"),
         ("# /// script\n", "pep723_unclosed"),
-        ('# /// script\n# requires-python = ">4"\n# ///', "python_unavailable"),
+        ('# /// script\n# [tool.bema]\n# entry = "x"\n# ///', "entry_not_found"),
     ],
 )
 def test_what_is_refused_leaves_nothing(tmp_path: Path, code: str, error: str):
