@@ -227,7 +227,7 @@ def test_while_the_platform_stops_nothing_is_started_and_nobody_is_blamed(platfo
         stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
         running = await stage.launcher.start(stage.start(stubborn, "main"))
         platform.signal()
-        assert platform.process.stderr.readline().startswith("bema: stopping")
+        assert platform.process.stderr.readline().startswith("bema: draining")
         with pytest.raises(Unavailable, match="stopping"):
             await stage.launcher.start(stage.start(APP))
         platform.signal()

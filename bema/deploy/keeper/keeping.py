@@ -101,7 +101,7 @@ class Keeper:
             self._kill_all()
             self._finish(128 + number)
         else:
-            _say("bema: stopping; once more to stop at once", error=True)
+            _say("bema: draining; once more to stop at once", error=True)
             self._drain()
 
     def _drain(self) -> None:

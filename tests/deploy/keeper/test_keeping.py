@@ -260,7 +260,7 @@ def test_nothing_is_started_while_it_drains(platform):
     platform.ready()
     platform.serving("stubborn")
     platform.signal()
-    assert platform.process.stderr.readline().startswith("bema: stopping")
+    assert platform.process.stderr.readline().startswith("bema: draining")
     assert platform.spawn(deployment="d2")["error"]["code"] == "unavailable"
 
 
@@ -268,7 +268,7 @@ def test_the_second_signal_ends_it_at_once(platform):
     platform.ready()
     pids = [platform.serving("stubborn"), *platform.pids()]
     platform.signal()
-    assert platform.process.stderr.readline().startswith("bema: stopping")
+    assert platform.process.stderr.readline().startswith("bema: draining")
     platform.signal()
     assert platform.ended()[0] == 128 + signal.SIGTERM
     until(lambda: not any(map(alive, pids)))
