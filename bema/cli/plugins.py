@@ -86,7 +86,7 @@ def _from(row: dict[str, Any]) -> tuple[str, str, str]:
 @click.option(
     "--try", "try_them", is_flag=True, help="Import every plugin, in a process of its own, to see which fail."
 )
-@click.option("--here", is_flag=True, hidden=True)
+@click.option("--here", is_flag=True, hidden=True, help="Import every plugin in this process: what --try runs.")
 @output.json_option
 def doctor(named: Sequence[str], imports: Sequence[str], try_them: bool, here: bool, as_json: bool) -> None:
     """Look for what is wrong with the plugins; exit 1 if something is."""
