@@ -17,8 +17,8 @@ THIRD_PARTIES = {"msgspec"}
 START = {
     "core": "call clock errors instance limits naming paths problems spec",
     "wire": "calls codecs envelopes failures frames handshake lines messages registration strict",
-    "runtime": "adapt bridge calling channel client connection discovery distributed flock flows forks handles hosting"
-    " inotify pick picture pool processes records server serving signatures sockets stream tasks threads transports",
+    "runtime": "adapt admission bridge calling channel client connection discovery distributed finding flock flows forks handles"
+    " hosting inotify pick picture pool processes records retries running server serving signatures sockets stream tasks threads transports",
     "sdk": "context decorators depends hooks life lifecycle signals",
 }
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {
