@@ -217,8 +217,9 @@ class Connection(asyncio.Protocol):
         self.reader.limit = frames.MESSAGE_LIMIT + frames.HEADERS_LIMIT + frames.HELLO_LIMIT
         self.received = self.batch
         self.greeted(hello)
-        if len(messages) > 3 and not self.closed:
-            self.batch(messages[3:])
+        if len(messages) > 3:
+            # not `batch`: whoever was not let in by `greeted` is not listened to
+            self.received(messages[3:])
 
     def _never_greeted(self) -> None:
         self.abort(ProtocolError(f"the peer did not greet within {CONNECT:g} s"))

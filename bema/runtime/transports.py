@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bema.core.errors import Invalid, Unavailable
 from bema.runtime import sockets
@@ -57,6 +58,8 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
+_REMOVES = sys.version_info >= (3, 13)
+
 Accept = Callable[[], Connection]
 C = TypeVar("C", bound=Connection)
 
@@ -98,8 +101,12 @@ async def listen(where: str | socket.socket, accept: Accept) -> Listener:
     if listener.family != socket.AF_UNIX:
         # accepted sockets inherit it; asyncio sets it only on sockets made with an explicit protocol number
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    start = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-    server = await start(accept, sock=listener, backlog=1024)
+    if listener.family == socket.AF_UNIX:
+        # from 3.13 on asyncio would remove the file, also of a socket that was passed to us
+        keep: dict[str, Any] = {"cleanup_socket": False} if _REMOVES and isinstance(loop, asyncio.BaseEventLoop) else {}
+        server = await loop.create_unix_server(accept, sock=listener, backlog=1024, **keep)
+    else:
+        server = await loop.create_server(accept, sock=listener, backlog=1024)
     sockets.own(listener.fileno())
     path = where[5:] if isinstance(where, str) and where.startswith("unix:") else None
     return Listener(sockets.address_of(listener), server, listener.fileno(), path)
