@@ -62,7 +62,8 @@ def dynamo_endpoint(request_type: Any, response_type: Any) -> Callable[[Callable
             "return": AsyncIterator[response_type],
         }
         del handle.__wrapped__
-        handle.__signature__ = inspect.signature(function)
+        read: Any = handle
+        read.__signature__ = inspect.signature(function)
         return handle
 
     return decorate
