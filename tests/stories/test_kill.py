@@ -1,0 +1,169 @@
+"""What happens when something is killed: the promises of docs/failure.md, each kept by one story."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.stories.harness import Platform, alive, command, processes_of, until
+
+pytestmark = pytest.mark.slow
+
+SLOW = """
+import asyncio, os
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    if scope["path"].endswith("/slow"):
+        await asyncio.sleep(60)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+
+
+def client() -> httpx2.Client:
+    return httpx2.Client(timeout=10, trust_env=False)
+
+
+def test_a_killed_instance_costs_its_caller_a_502_and_nobody_else_anything(platform: Platform) -> None:
+    made = platform.up().deploy("slow", SLOW)
+    with client() as http, client() as other:
+        pid = int(http.get(made["url"]).text)
+        answers: list[tuple[httpx2.Response, float]] = []
+
+        def hang() -> None:
+            answer = other.get(made["url"] + "/slow")
+            answers.append((answer, time.monotonic()))
+
+        caller = threading.Thread(target=hang)
+        caller.start()
+        until("the slow request is in flight", lambda: _in_flight(platform, made["id"]))
+        killed = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        caller.join(10)
+        answer, at = answers[0]
+        assert answer.status_code == 502
+        assert answer.headers["x-request-id"]
+        assert at - killed < 1.0
+        assert int(http.get(made["url"]).text) != pid
+
+
+def _in_flight(platform: Platform, deployment: str) -> bool:
+    with platform.http() as api:
+        return any(
+            "in_flight" in line and deployment in line and not line.endswith(" 0")
+            for line in api.get("/metrics").text.splitlines()
+        )
+
+
+def test_warm_requests_go_on_without_the_orchestrator_which_comes_back(
+    platform: Platform, script: Callable[[str], str]
+) -> None:
+    made = platform.up().deploy("warm", script("still here"))
+    with client() as http:
+        before = http.get(made["url"]).text
+        first = platform.system("orchestrator")
+        os.kill(first, signal.SIGKILL)
+        killed = time.monotonic()
+        while time.monotonic() - killed < 0.5:
+            assert http.get(made["url"]).text == before
+        with platform.http() as api:
+            until("the orchestrator answers again", lambda: _ok(api, f"/faas/python/{made['id']}"), 5)
+            assert api.get(f"/faas/python/{made['id']}").json()["state"] == "ready"
+        assert platform.system("orchestrator") != first
+        assert http.get(made["url"]).text == before, "the instance kept its pid"
+
+
+def _ok(http: httpx2.Client, path: str) -> bool:
+    with contextlib.suppress(httpx2.TransportError):
+        return http.get(path).status_code == 200
+    return False
+
+
+def test_a_killed_gateway_is_back_within_a_second_and_new_connections_wait_for_it(
+    platform: Platform, script: Callable[[str], str]
+) -> None:
+    made = platform.up().deploy("kept", script("kept"))
+    with client() as http:
+        before = http.get(made["url"]).text
+    os.kill(platform.system("gateway"), signal.SIGKILL)
+    killed = time.monotonic()
+    with client() as http:
+        assert http.get(made["url"]).text == before, "the instance kept its pid"
+    assert time.monotonic() - killed < 1.0
+
+
+def test_when_the_keeper_is_killed_everything_ends_and_the_next_up_restores_it(
+    platform: Platform, script: Callable[[str], str]
+) -> None:
+    platform.up()
+    made = [platform.deploy(name, script(name)) for name in ("one", "two")]
+    with client() as http:
+        pids = [int(http.get(m["url"]).text.split()[1]) for m in made]
+    os.kill(platform.system("keeper"), signal.SIGKILL)
+    assert platform.process is not None
+    platform.process.wait(5)
+    until("everything has ended", lambda: not processes_of(platform.state) and not any(map(alive, pids)), 5)
+
+    platform.up()
+    with client() as http:
+        for m in made:
+            restored = platform.reach(m["id"], "ready")
+            assert http.get(restored["url"]).text.startswith(m["name"])
+    with platform.http() as api:
+        assert sorted(i["name"] for i in api.get("/faas/python").json()["items"]) == ["one", "two"]
+    instances = [p for p in processes_of(platform.state) if "runner" in Path(f"/proc/{p}/cmdline").read_text()]
+    assert len(instances) == 2, "no orphans and no doubles"
+
+
+def test_state_survives_an_orderly_restart(platform: Platform, script: Callable[[str], str]) -> None:
+    made = platform.up().deploy("steady", script("steady"))
+    gateway = platform.gateway
+    assert platform.stop() == 0
+    until("nothing is left", lambda: not processes_of(platform.state), 5)
+    platform.up()
+    assert platform.gateway == gateway, "the ports are kept"
+    restored = platform.reach(made["id"], "ready")
+    with client() as http:
+        assert http.get(restored["url"]).text.startswith("steady")
+
+
+def test_the_second_signal_ends_it_at_once(platform: Platform) -> None:
+    made = platform.up().deploy("slow", SLOW)
+    with client() as http:
+        caller = threading.Thread(target=_swallow, args=(made["url"],))
+        pid = int(http.get(made["url"]).text)
+        caller.start()
+        until("the slow request is in flight", lambda: _in_flight(platform, made["id"]))
+        os.kill(platform.pid, signal.SIGTERM)
+        until("it drains", lambda: "drain" in platform.output().lower() or not alive(platform.system("gateway")))
+        os.kill(platform.pid, signal.SIGTERM)
+        assert platform.process is not None
+        platform.process.wait(5)
+        until("the instance has ended", lambda: not alive(pid), 5)
+        caller.join(10)
+
+
+def _swallow(url: str) -> None:
+    with contextlib.suppress(httpx2.HTTPError), client() as http:
+        http.get(url + "/slow")
+
+
+def test_a_second_up_on_the_same_state_is_refused_in_one_line(platform: Platform) -> None:
+    platform.up()
+    second = subprocess.run(
+        [*command(), "up"], env=platform.env, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert second.returncode == 1
+    assert "already_up" in second.stderr
+    assert "Traceback" not in second.stderr
