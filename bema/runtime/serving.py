@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError
@@ -32,6 +32,9 @@ _task: Callable[..., asyncio.Task[None]] = (
 )
 
 
+BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
+
+
 class ServingConnection(Connection):
     """Reads requests, runs handlers, sends what they give."""
 
@@ -41,6 +44,7 @@ class ServingConnection(Connection):
         self.routes = server.routes
         self.calls: dict[int, Running] = {}
         self.peer = ""
+        self.deaf = False
 
     # greeting and end
 
@@ -62,15 +66,16 @@ class ServingConnection(Connection):
             self.give_up(call)
         self.server.connection_lost(self)
 
-    def pause_writing(self) -> None:
-        # a caller that asks and does not read is not read either
-        super().pause_writing()
-        if self.transport is not None and not self.closed:
+    def _pause_reading(self) -> None:
+        """A caller that asks on and on and does not read its answers is not read either."""
+        if self.transport is not None and self.transport.get_write_buffer_size() > BACKLOG:
             self.transport.pause_reading()
+            self.deaf = True
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.transport is not None and not self.closed:
+        if self.deaf and self.transport is not None and not self.closed:
+            self.deaf = False
             self.transport.resume_reading()
 
     # deadlines
@@ -86,6 +91,8 @@ class ServingConnection(Connection):
     # messages
 
     def batch(self, messages: list[Any]) -> None:
+        if self.paused is not None and not self.deaf:
+            self._pause_reading()
         for ident, kind, body in frames.messages(messages):
             if kind == frames.UNARY or kind == frames.STREAM:
                 self._request(ident, kind, body)

@@ -40,6 +40,9 @@ class MemoryTransport(asyncio.Transport):
         if not self._closing:
             self._protocol.data_received(data)
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self._closing
 

@@ -250,3 +250,30 @@ def test_headers_that_are_no_text_fail_the_call_that_looks_at_them(tmp_path):
             await peer.close()
 
     asyncio.run(story())
+
+
+def test_a_caller_that_never_reads_its_answers_is_read_no_further(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            ran = 0
+
+            @served.handler(unary("blob", bytes))
+            async def blob(call: Call) -> Any:
+                nonlocal ran
+                ran += 1
+                return bytes(1_000_000)
+
+            await served.start()
+            peer = await Peer.to(served)
+            await peer.hear()
+            for n in range(1, 101):
+                peer.say(n, f.UNARY, request("blob"))
+                await asyncio.sleep(0.001)
+            (connection,) = served.server.connections
+            await until(lambda: connection.deaf)
+            assert ran < 100
+            assert {(await peer.hear())[0] for _ in range(100)} == set(range(1, 101))
+            assert not connection.deaf
+            await peer.close()
+
+    asyncio.run(story())
