@@ -51,7 +51,7 @@ class Activity:
 
 
 class Activities:
-    """All deployments seen since start. One that is forgotten and idle leaves with its counters."""
+    """All deployments that were reached since start."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -67,8 +67,3 @@ class Activities:
 
     def all(self) -> list[Activity]:
         return list(self._by_deployment.values())
-
-    def forget(self, deployment: str) -> None:
-        found = self._by_deployment.get(deployment)
-        if found is not None and not found.in_flight:
-            del self._by_deployment[deployment]

@@ -60,12 +60,11 @@ class Exchange:
         "_encode",
         "_pending",
         "_pending_size",
-        "_roomy",
         "_started",
         "_task",
         "_way",
+        "_woken",
         "answered",
-        "body_done",
         "client",
         "complete",
         "head",
@@ -88,7 +87,6 @@ class Exchange:
         self.keep = False
         self.trace = trace(head)
         self.upstream: Upstream | None = None
-        self.body_done: asyncio.Event | None = None
         self._way = way
         self._activity: Activity | None = None
         self._encode = False
@@ -96,7 +94,7 @@ class Exchange:
         self._pending_size = 0
         self._started = time.perf_counter()
         self._task: asyncio.Task[None] | None = None
-        self._roomy: asyncio.Event | None = None
+        self._woken: asyncio.Event | None = None  # a door waits for the body, or for room
 
     @property
     def trace_id(self) -> str:
@@ -119,9 +117,8 @@ class Exchange:
             return
         self._pending.append(payload)
         self._pending_size += len(payload)
-        if self.body_done is not None:
-            if done:
-                self.body_done.set()
+        if self._woken is not None:
+            self._woken.set()
         elif self._pending_size > _PENDING and not done:
             self.client.hold(FULL_PENDING, True)
 
@@ -138,8 +135,8 @@ class Exchange:
     def client_full(self, full: bool) -> None:
         if self.upstream is not None:
             self.upstream.pause(full)
-        elif not full and self._roomy is not None:
-            self._roomy.set()
+        elif self._woken is not None:
+            self._woken.set()
 
     async def _reach(self) -> None:
         try:
@@ -223,8 +220,6 @@ class Exchange:
     def upstream_full(self, full: bool) -> None:
         self.client.hold(FULL_UPSTREAM, full)
 
-    # Ours
-
     def fail(self, error: BemaError) -> None:
         """Answer with an error; where the answer has begun, the client sees it cut short."""
         if self.upstream is not None:
@@ -259,16 +254,18 @@ class Exchange:
     async def room(self) -> None:
         """Wait while the client does not read."""
         while self.client.full():
-            self._roomy = asyncio.Event()
-            await self._roomy.wait()
+            await self._wake()
 
     async def whole_body(self) -> bytes:
         """The request's body; the listener bounds it."""
-        if not self.complete:
-            self.body_done = asyncio.Event()
-            self.client.hold(FULL_PENDING, False)
-            await self.body_done.wait()
+        self.client.hold(FULL_PENDING, False)
+        while not self.complete:
+            await self._wake()
         return b"".join(self._pending)
+
+    async def _wake(self) -> None:
+        self._woken = asyncio.Event()
+        await self._woken.wait()
 
     def _framing(self, head: ResponseHead, body: Body | None) -> bytes:
         if body is None or isinstance(body, Sized):

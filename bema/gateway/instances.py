@@ -43,9 +43,6 @@ class Table:
         self._turn += 1
         return routes[self._turn % len(routes)]
 
-    def deployments(self) -> list[str]:
-        return list(self._routes)
-
     async def routed(self, deployment: str) -> Route:
         """Wait until the deployment has a routable instance. Put a timeout around it."""
         await self._until(lambda: deployment in self._routes)
