@@ -44,7 +44,19 @@ ALLOWED_OTHERS = {
         "random",
         "secrets",
     ),
-    *("pathlib", "fnmatch", "ntpath", "urllib", "urllib.parse", "ipaddress", "glob", "pathlib._abc", "pathlib._local"),
+    *(
+        "pwd",
+        "grp",
+        "pathlib",
+        "fnmatch",
+        "ntpath",
+        "urllib",
+        "urllib.parse",
+        "ipaddress",
+        "glob",
+        "pathlib._abc",
+        "pathlib._local",
+    ),
     *("msgspec.inspect", "concurrent.futures.thread", "queue", "_queue", "stringprep", "encodings.idna", "unicodedata"),
 }
 
