@@ -14,7 +14,7 @@ from bema.core.errors import BemaError, Overloaded, TooLarge
 from bema.gateway.activity import Activities
 from bema.gateway.answers import error_answer
 from bema.gateway.bodies import Body, of_request
-from bema.gateway.decision import Policy, decide
+from bema.gateway.decision import decide
 from bema.gateway.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, Way
 from bema.gateway.forwarding import trace
 from bema.gateway.heads import END, RequestHead, hopeless, read_request
@@ -30,7 +30,7 @@ class Front(Way, Protocol):
     """The listener, as one of its connections sees it."""
 
     limits: Limits
-    policy: Policy
+    loopback: bool
     activities: Activities
     connections: set[Connection]
     now: float  # seconds of the loop's clock, as of the last sweep
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
         front = self._front
         head = read_request(raw.removeprefix(b"\r\n"), front.limits.headers)
         body = of_request(head)
-        decision = decide(head.method, head.target, head.host, head.ours.get(b"origin"), front.policy)
+        decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=front.loopback)
         if isinstance(decision, BemaError):
             self._answer(decision, head, keep=body is None)
             return rest

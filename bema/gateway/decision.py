@@ -1,4 +1,4 @@
-"""Where a request goes: `decide(method, target, host, origin, policy) -> Forward | BemaError`. Pure.
+"""Where a request goes: `decide(target, host, origin, loopback) -> Forward | BemaError`. Pure.
 
 Law: a deployment is named by the path alone, in one spelling. What could be read as another path by somebody who decodes
 or normalises is refused (400); what names no deployment is unknown (404). The part after the id is the instance's own and
@@ -13,19 +13,12 @@ from typing import NamedTuple
 
 from bema.core.errors import BemaError, Denied, Invalid, NotFound
 
-__all__ = ["Decision", "Forward", "Policy", "decide"]
+__all__ = ["Decision", "Forward", "decide"]
 
 _ROUTE = re.compile(rb"/gateway/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?=[/?]|\Z)")
 _AMBIGUOUS = re.compile(rb"(?i)%(?:2f|5c|00|2e|25)|\\|\.\.|//|/\./")
 _LOOPBACK = re.compile(rb"(?i)(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?\Z")
 _ORIGIN = re.compile(rb"(?i)https?://([^/?#@\s]+)\Z")
-
-
-class Policy(NamedTuple):
-    """Whom the listener answers. `hosts` are public names (lower case, without port) that a front door passes on."""
-
-    loopback: bool = True
-    hosts: frozenset[bytes] = frozenset()
 
 
 class Forward(NamedTuple):
@@ -39,13 +32,13 @@ class Forward(NamedTuple):
 Decision = Forward | BemaError
 
 
-def decide(method: bytes, target: bytes, host: bytes, origin: bytes | None, policy: Policy) -> Decision:
-    """The deployment that `target` names, or the error to answer with."""
-    if policy.loopback:
+def decide(target: bytes, host: bytes, origin: bytes | None, *, loopback: bool) -> Decision:
+    """The deployment that `target` names, or the error to answer with. A `loopback` listener answers its own machine."""
+    if loopback:
         # a page elsewhere that resolves its own name to this machine shows itself by Host or by Origin
-        if not _known(host, policy):
+        if not _is_loopback(host):
             return _foreign(f"the Host {_show(host)} is not this machine's")
-        if origin is not None and not _known_origin(origin, policy):
+        if origin is not None and not _is_own_origin(origin):
             return _foreign(f"the Origin {_show(origin)} is foreign")
     found = _ROUTE.match(target)
     if found is None:
@@ -55,24 +48,20 @@ def decide(method: bytes, target: bytes, host: bytes, origin: bytes | None, poli
 
 
 @functools.lru_cache(maxsize=256)
-def _known(host: bytes, policy: Policy) -> bool:
-    return (
-        _LOOPBACK.match(host) is not None
-        or host.rpartition(b":")[0].lower() in policy.hosts
-        or (host.lower() in policy.hosts)
-    )
+def _is_loopback(host: bytes) -> bool:
+    return _LOOPBACK.match(host) is not None
 
 
-def _known_origin(origin: bytes, policy: Policy) -> bool:
+def _is_own_origin(origin: bytes) -> bool:
     found = _ORIGIN.match(origin)
-    return found is not None and _known(found[1], policy)
+    return found is not None and _is_loopback(found[1])
 
 
 def _foreign(message: str) -> BemaError:
     return Denied(
         f"{message}; this listener answers its own machine only",
         code="forbidden",
-        fix="Call it as 127.0.0.1 or localhost, or add the name to the gateway's public hosts.",
+        fix="Call it as 127.0.0.1 or localhost, from a page that came from there.",
     )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from bema.core.errors import Unavailable
 from bema.gateway.activity import Activities, Activity
 from bema.gateway.connection import Connection
-from bema.gateway.decision import Policy
 from bema.gateway.exchange import Exchange
 from bema.gateway.instances import Route, Table
 from bema.gateway.limits import Limits
@@ -44,11 +43,11 @@ class DataListener:
         activate: Activate,
         door: ServeDoor,
         *,
-        policy: Policy | None = None,
+        loopback: bool = True,
         limits: Limits | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.policy = policy or Policy()
+        self.loopback = loopback
         self.activities = Activities()
         self.connections: set[Connection] = set()
         self.authority = b"127.0.0.1"

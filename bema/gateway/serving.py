@@ -13,7 +13,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bema.gateway.control import Control
-from bema.gateway.decision import Policy
 from bema.gateway.doors import Doors
 from bema.gateway.instances import Table
 from bema.gateway.limits import Limits
@@ -51,7 +50,7 @@ class Gateway:
             Table(everything),
             self._orchestrator.activate,
             doors.serve,
-            policy=Policy(loopback=_is_loopback(host)),
+            loopback=_is_loopback(host),
             limits=self._limits,
         )
         api = Control(
