@@ -17,7 +17,13 @@ def short(path):
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("document", documents(), ids=short)
+def marked(document):
+    """A document that needs the platform is a whole story."""
+    slow = "<!-- platform -->" in document.read_text()
+    return pytest.param(document, id=short(document), marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("document", [marked(document) for document in documents()])
 def test_what_a_document_shows_works(document, tmp_path, record_property):
     if not shutil.which("curl") and any("$ curl" in block.body for block in blocks(document) if to_do(block)):
         pytest.skip("curl is not installed")
