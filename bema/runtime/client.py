@@ -148,10 +148,16 @@ class Client:
             if requests is not None:
                 conn.send_input(ident, requests, self._encode_request)
             try:
-                while payloads := await inflow.next():
+                # as `Inflow.items` does: a generator inside a generator would cost each item a step more
+                while True:
+                    payloads = inflow.poll()
+                    if payloads is None:
+                        await inflow.arrival()
+                        continue
+                    if not payloads:
+                        return
                     for item in payloads:
                         yield decode(item)
-                return
             except codecs.UNFIT as error:
                 raise codecs.refusal(error, f"an item of {self.route}") from error
             except (Answered, Unavailable, Disconnected) as error:

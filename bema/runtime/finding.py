@@ -76,7 +76,10 @@ class Finder:
 
     def usable(self, wanted: int | None) -> CallingConnection | None:
         """The connection to use if it is open already: what every call but the first finds."""
-        candidates = self.instances()
+        view = self._view
+        if view is None or view.instances() is not self._picture:
+            self.instances()
+        candidates = self._candidates
         if wanted is not None or not candidates:
             self._chosen = None
             conn = None if wanted is None else self._pool.connections.get(wanted)

@@ -141,26 +141,38 @@ class Inflow:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def next(self) -> list[bytes]:
-        """The next batch; empty at a good end, raises a bad one. What was given out before counts as read."""
+    def poll(self) -> list[bytes] | None:
+        """The next batch, empty at a good end, None while there is nothing to read; raises a bad end.
+
+        What was given out before counts as read.
+        """
         if self._given:
             self._eat()
-        while not self._batches:
-            if self.ended:
-                if self._outcome is not None:
-                    raise self._outcome
-                return []
-            if self._eaten >= FLOOR // 2:
-                self._give_back()
-            self._waiter = self._conn.loop.create_future()
-            await self._waiter
-            self._waiter = None
-        payloads, self._given = self._batches.popleft()
-        return payloads
+        if self._batches:
+            payloads, self._given = self._batches.popleft()
+            return payloads
+        if not self.ended:
+            return None
+        if self._outcome is not None:
+            raise self._outcome
+        return []
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Done when there is something to poll."""
+        if self._eaten >= FLOOR // 2:
+            self._give_back()
+        self._waiter = self._conn.loop.create_future()
+        return self._waiter
 
     async def items(self, decode: Decode) -> AsyncIterator[Any]:
         """The decoded items in order; raises how the stream ended, if not well."""
-        while payloads := await self.next():
+        while True:
+            payloads = self.poll()
+            if payloads is None:
+                await self.arrival()
+                continue
+            if not payloads:
+                return
             for payload in payloads:
                 yield decode(payload)
 

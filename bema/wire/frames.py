@@ -214,6 +214,8 @@ def read_metadata(headers: bytes) -> dict[str, str]:
 def payload_size(payloads: Any) -> int:
     """The bytes in a list of payloads; `ProtocolError` unless it is one."""
     try:
+        if len(payloads) == 1 and type(payloads) is list:
+            return bytes.__len__(payloads[0])
         return sum(map(bytes.__len__, payloads))
     except TypeError as error:
         raise ProtocolError("a stream's items are not a list of binaries") from error
