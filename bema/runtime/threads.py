@@ -30,10 +30,18 @@ def stream_in_thread(function: Callable[[Call], Iterator[Any]]) -> Stream:
 
     async def stream(call: Call) -> AsyncIterator[Any]:
         items = await in_thread(function, call)
+        step: asyncio.Future[Any] | None = None
         try:
-            while (item := await in_thread(next, items, _END)) is not _END:
+            while True:
+                step = asyncio.ensure_future(in_thread(next, items, _END))
+                item = await asyncio.shield(step)
+                if item is _END:
+                    return
                 yield item
         finally:
+            if step is not None and not step.done():
+                # a generator cannot be closed while a thread is inside it
+                await asyncio.wait([step])
             close = getattr(items, "close", None)
             if close is not None:
                 await in_thread(close)
