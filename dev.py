@@ -37,7 +37,9 @@ BIN = VENV / "bin"
 STAMP = VENV / ".bema-setup.json"
 EXAMPLES = ("worker.py", "api.py", "tools.py")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-TOOLS = ("curl", "nginx", "wrk", "python3.12", "python3.13")
+TOOLS = ("curl", "nginx", "wrk")
+OTHER_PYTHONS = ("python3.12", "python3.13")
+RUNTIME_SUITE = ("tests/core", "tests/wire", "tests/runtime", "tests/sdk")
 
 
 def main(arguments: list[str]) -> int:
@@ -84,15 +86,22 @@ def setup(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     set_up(("dev",))
-    missing = [tool for tool in TOOLS if not runs(tool)]
+    missing = [tool for tool in (*TOOLS, *OTHER_PYTHONS) if not runs(tool)]
     if missing:
-        print(f"not found: {', '.join(missing)}; the tests that need them are skipped by name")
-    return run_stages(checks(), ["-n", "2", *arguments])
+        print(f"not found: {', '.join(missing)}; what needs them is left out, the tests by name")
+    suites: dict[str, Command] = {
+        "tests": [BIN / "python", "-m", "pytest", "-n", "2", "-m", "not slow", *arguments],
+        # alone, because promises in seconds are asserted as they stand
+        "stories": [BIN / "python", "-m", "pytest", "-m", "slow", *arguments],
+    }
+    suites |= {name: on_python(name, arguments) for name in OTHER_PYTHONS if name not in missing}
+    return run_stages(checks(), suites)
 
 
 def check(arguments: list[str]) -> int:
     set_up(("dev",))
-    return run_stages(checks(), ["-n", "2", "-q", "-x", "-m", "not slow", *arguments])
+    quick: Command = [BIN / "python", "-m", "pytest", "-n", "2", "-q", "-x", "-m", "not slow", *arguments]
+    return run_stages(checks(), {"tests": quick})
 
 
 def bench(arguments: list[str]) -> int:
@@ -253,10 +262,18 @@ def checks() -> dict[str, Command]:
     }
 
 
-def run_stages(stages: dict[str, Command], pytest: list[str]) -> int:
+def on_python(name: str, arguments: list[str]) -> Command:
+    """The runtime's suite in an environment of another Python, made from the same lock."""
+    place = f"UV_PROJECT_ENVIRONMENT={ROOT / '.venvs' / name}"
+    python: Command = ["env", place, BIN / "uv", "run", "-q", "--locked", "--python", name, "--extra", "dev", "python"]
+    return [*python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *RUNTIME_SUITE, *arguments]
+
+
+def run_stages(stages: dict[str, Command], suites: dict[str, Command]) -> int:
     """Every stage, whatever the one before it said, then one line each; the last line is the total."""
     results = [run_stage(name, command) for name, command in stages.items()]
-    results += run_tests(pytest)
+    for name, command in suites.items():
+        results += run_tests(name, command)
     print()
     for result in results:
         skipped = f", {result.skipped} skipped" if result.skipped else ""
@@ -275,29 +292,30 @@ def run_stage(name: str, command: Command) -> Result:
     return Result(name, int(code == 0), int(code != 0), 0, time.monotonic() - started)
 
 
-def run_tests(arguments: list[str]) -> list[Result]:
-    """The test suite; it reports how many snippets of the documents were executed."""
+def run_tests(name: str, command: Command) -> list[Result]:
+    """One suite of tests; it reports how many snippets of the documents were executed."""
     with tempfile.TemporaryDirectory(prefix="bema-test-") as folder:
         report = Path(folder) / "report.xml"
-        ran = run_stage("tests", [BIN / "python", "-m", "pytest", *arguments, f"--junitxml={report}"])
+        ran = run_stage(name, [*command, f"--junitxml={report}"])
         cases = list(ET.parse(report).getroot().iter("testcase")) if report.exists() else []
-    results = [counted(cases, ran.seconds)]
+    results = [counted(name, cases, ran.seconds)]
     if ran.failed and not results[0].failed:
-        results.append(ran._replace(name="pytest"))
+        results.append(ran._replace(name=f"{name}: pytest"))
     snippets = [
         int(found.get("value", 0))
         for case in cases
         for found in case.iter("property")
         if found.get("name") == "snippets"
     ]
-    print(f"executed {sum(snippets)} snippets of {len(snippets)} documents")
+    if snippets:
+        print(f"executed {sum(snippets)} snippets of {len(snippets)} documents")
     return results
 
 
-def counted(cases: list[ET.Element], seconds: float) -> Result:
+def counted(name: str, cases: list[ET.Element], seconds: float) -> Result:
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
     skipped = sum(case.find("skipped") is not None for case in cases)
-    return Result("tests", len(cases) - failed - skipped, failed, skipped, seconds)
+    return Result(name, len(cases) - failed - skipped, failed, skipped, seconds)
 
 
 def run_module(package: str, arguments: list[str]) -> int:

@@ -109,4 +109,4 @@ def test_every_test_is_counted_once():
     cases = ET.fromstring(
         "<s><testcase/><testcase><failure/></testcase><testcase><error/></testcase><testcase><skipped/></testcase></s>"
     ).findall("testcase")
-    assert dev.counted(cases, 1.5) == dev.Result("tests", passed=1, failed=2, skipped=1, seconds=1.5)
+    assert dev.counted("tests", cases, 1.5) == dev.Result("tests", passed=1, failed=2, skipped=1, seconds=1.5)
