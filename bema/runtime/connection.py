@@ -18,7 +18,7 @@ from bema.wire import calls, failures, frames
 
 HEARTBEAT: Final = float(limit("rpc_heartbeat"))
 CONNECT: Final = float(limit("rpc_connect"))
-HIGH_WATER: Final = 256 * 1024
+HIGH_WATER: Final = 1024 * 1024
 NEVER: Final = float("inf")
 
 

@@ -38,17 +38,13 @@ ROWS: dict[str, Row] = {
 }
 
 _RAW = [
-    Wanted(
-        row, f"ours {socket}", f"prototype {socket}", 0.75 if row.startswith("unary 1,") or row == "unary 1" else 0.6
-    )
+    Wanted(row, f"ours {socket}", f"prototype {socket}", 0.4)
     for socket in ("unix", "tcp")
-    for row, order in ROWS.items()
-    if order["op"] in ("unary", "stream")
+    for row in ("unary 1", "unary 16", "unary 128", "stream 32 x 100 burst", "stream 32 x 100 paced")
 ]
 
 WANTED: list[Wanted] = [
     *_RAW,
-    Wanted("unary 1", "ours unix", "bare unix", 0.62),
     Wanted("unary 1", "ours tcp", "dynamo", 4),
     Wanted("unary 1, one core", "ours tcp", "dynamo", 12),
     Wanted("unary 16", "ours tcp", "dynamo", 12),
