@@ -39,6 +39,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     listen_fd: int | None = None
     listen: str = ""
     registers: bool = True  # False: the launcher writes the record
+    embedded: bool = False  # a part of another program, which has the signals and the terminal
 
 
 class Hosted:

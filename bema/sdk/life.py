@@ -46,7 +46,8 @@ class Life:
         self._inside: Token[tuple[str, str] | None] | None = None
         self._asked_to_end = False
         self._drain = float(limit("drain"))
-        self._signals = Signals(self._asked)
+        embedded = runtime is not None and runtime.hosting.standing.embedded
+        self._signals = contextlib.nullcontext() if embedded else Signals(self._asked)
 
     async def __aenter__(self) -> Life:
         if self._spec.abstract:
@@ -63,7 +64,7 @@ class Life:
         finally:
             if self._channel is not None:
                 self._channel.close()
-            self._signals.__exit__()
+            self._signals.__exit__(kind, error, trace)
             if self._inside is not None:
                 INSIDE.reset(self._inside)
         if isinstance(error, Refused) and self._given is None and self._channel is None:
@@ -154,7 +155,7 @@ class Life:
         """It is listed: say so to who launched it, or to who started it by hand."""
         if self._channel is not None:
             self._channel.announce(_announcement(context))
-        elif context.runtime.hosting.standing.registers:
+        elif (standing := context.runtime.hosting.standing).registers and not standing.embedded:
             sys.stderr.write(ready_text(context))
             sys.stderr.flush()
 
