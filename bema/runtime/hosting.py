@@ -25,7 +25,7 @@ from bema.core.paths import socket_dir
 from bema.core.spec import EndpointSpec
 from bema.runtime import records
 from bema.runtime.discovery import Discovery, Lease
-from bema.runtime.processes import process_start
+from bema.runtime.processes import own_start
 from bema.runtime.server import Server
 
 
@@ -121,7 +121,7 @@ class Hosting:
             deployment=self.standing.deployment,
             version=self.standing.version,
             pid=os.getpid(),
-            process_start=process_start(os.getpid()) or 0,
+            process_start=own_start(os.getpid()),
             host=socket.gethostname(),
             token=self._token,
             since=hosted.since,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 _ENDED = (b"Z", b"X", b"x")
@@ -20,6 +21,12 @@ def process_start(pid: int) -> int | None:
     # the name, in parentheses, may hold anything
     fields = line[line.rindex(b")") + 2 :].split()
     return None if fields[0] in _ENDED else int(fields[19])
+
+
+@functools.lru_cache(maxsize=1)
+def own_start(pid: int) -> int:
+    """Our own start time, read once; 0 where it is not known. A forked child asks under a pid of its own."""
+    return process_start(pid) or 0
 
 
 def is_same(pid: int, start: int) -> bool:
