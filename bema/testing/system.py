@@ -1,0 +1,125 @@
+"""System: a graph of services in one process, for tests: no sockets, no files, no other process.
+
+Law: each service boots by the same start() as anywhere and has a runtime of its own; they meet in one discovery in memory
+and call each other through memory. They start together, so that one may call another while it starts, and end one by one,
+the last named first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from bema.core.errors import DeadlineExceeded
+from bema.core.limits import limit
+from bema.runtime.discovery import MemoryDiscovery
+from bema.runtime.distributed import DistributedRuntime, Endpoint
+from bema.runtime.hosting import Standing
+from bema.sdk import hooks, lifecycle
+
+T = TypeVar("T")
+
+_numbers = itertools.count(1)
+
+
+class System:
+    """`async with System(Worker, Router) as system: worker = system.client(Worker)`.
+
+    On entry every service is served; a failure of one is raised as it is, with a note that names the service and the step,
+    and the others are ended. `wait` is how long they have to start, in seconds. Naming a class twice gives it two instances.
+    """
+
+    def __init__(self, *services: type[Any], wait: float = float(limit("start"))) -> None:
+        self.discovery = MemoryDiscovery()
+        self.runtime = DistributedRuntime(self.discovery)
+        self._wait = wait
+        self._members = [_Member(service, self.discovery) for service in services]
+
+    def client(self, service: Callable[..., T], **options: Any) -> T:
+        """A typed handle of a service. Options as of `DistributedRuntime.client`."""
+        return self.runtime.client(service, **options)
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The endpoint at `namespace.component.endpoint`."""
+        return self.runtime.endpoint(address)
+
+    async def __aenter__(self) -> System:
+        for member in self._members:
+            member.start()
+        try:
+            async with asyncio.timeout(self._wait):
+                await asyncio.gather(*(member.served() for member in self._members))
+        except TimeoutError as error:
+            late = ", ".join(member.address for member in self._members if not member.shown.is_set())
+            await self._abandon()
+            if late:
+                raise DeadlineExceeded(f"{late} did not serve within {self._wait:g} s") from error
+            raise
+        except BaseException:
+            await self._abandon()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+        if error is None:
+            for member in self._members:
+                member.outcome()
+
+    async def _abandon(self) -> None:
+        for member in self._members:
+            member.cancel()
+        await self._end()
+
+    async def _end(self) -> None:
+        for member in reversed(self._members):
+            await member.end()
+        await self.runtime.close()
+
+
+class _Member:
+    """One service of the system: its runtime, and the task that is its life."""
+
+    def __init__(self, service: type[Any], discovery: MemoryDiscovery) -> None:
+        self.address = hooks.spec_of(service).address
+        standing = Standing(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
+        self.shown = asyncio.Event()
+        self._service = service
+        self._runtime = DistributedRuntime(discovery, standing=standing)
+        self._runtime.hosting.shown.append(lambda hosted: self.shown.set())
+        self._life: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._life = asyncio.create_task(lifecycle.start(self._service, self._runtime), name=self.address)
+
+    async def served(self) -> None:
+        """Until it serves, or has ended without ever serving."""
+        assert self._life is not None
+        shown = asyncio.ensure_future(self.shown.wait())
+        try:
+            await asyncio.wait({self._life, shown}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            shown.cancel()
+        self.outcome()
+
+    def cancel(self) -> None:
+        """Give it up, unless it serves: then its calls may finish."""
+        if self._life is not None and not self.shown.is_set():
+            self._life.cancel()
+
+    async def end(self) -> None:
+        """Drain, run its shutdown hooks, close its runtime."""
+        self._runtime.stop()
+        if self._life is not None:
+            await asyncio.wait({self._life})
+        await self._runtime.close()
+
+    def outcome(self) -> None:
+        """Raise what its life ended with."""
+        if self._life is not None and self._life.done() and not self._life.cancelled():
+            self._life.result()
