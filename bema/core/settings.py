@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bema.core import paths
+from bema.core import files, paths
 from bema.core.errors import Refused
+from bema.core.files import ENV_FILE, PYPROJECT_FILE, TOML_FILE
 from bema.core.limits import LIMITS
-
-ENV_FILE = ".env"
-TOML_FILE = "bema.toml"
-PYPROJECT_FILE = "pyproject.toml"
-FILES = (ENV_FILE, TOML_FILE, PYPROJECT_FILE)
 
 DEFAULT = "default"
 LEVELS = ("debug", "info", "warning", "error")
@@ -124,25 +119,15 @@ def load(
     folder: Path | None = None, env: Mapping[str, str] = os.environ, flags: Mapping[str, object] | None = None
 ) -> Settings:
     """The settings that hold in `folder` (default: the working directory)."""
-    files = {}
-    for name in FILES:
-        try:
-            files[name] = ((folder or Path()) / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(
-                f"{name} cannot be read: {error}", code="bad_setting", fix=f"Mend or remove {name}."
-            ) from error
-    return read(env, files, flags)
+    return read(env, files.texts(folder or Path()), flags)
 
 
-def read(env: Mapping[str, str], files: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
-    """The settings that hold, from the environment, the texts of `FILES` by name, and what flags said (None: nothing)."""
+def read(env: Mapping[str, str], texts: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
+    """The settings that hold, from the environment, the texts of `files.FILES` by name, and what flags said (None: nothing)."""
     in_files = (
-        _from_variables(_dotenv(files.get(ENV_FILE, "")), f"{ENV_FILE} {{}}"),
-        _from_toml(files.get(TOML_FILE, ""), TOML_FILE, ()),
-        _from_toml(files.get(PYPROJECT_FILE, ""), PYPROJECT_FILE, ("tool", "bema")),
+        _from_variables(files.variables(texts.get(ENV_FILE, "")), f"{ENV_FILE} {{}}"),
+        _from_toml(texts.get(TOML_FILE, ""), TOML_FILE),
+        _from_toml(texts.get(PYPROJECT_FILE, ""), PYPROJECT_FILE),
     )
     _refuse_in_files(in_files)
     _refuse_unknown_variables(env)
@@ -192,26 +177,9 @@ def _from_variables(env: Mapping[str, str], origin: str) -> dict[str, _Said]:
     return {row.name: _Said(env[row.variable], origin.format(row.variable)) for row in _TABLE if env.get(row.variable)}
 
 
-def _dotenv(text: str) -> dict[str, str]:
-    """`NAME=value` lines; `export` and matching quotes around a value are taken off, `#` lines passed over."""
-    found = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if not equals or name.startswith("#"):
-            continue
-        value = value.strip()
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        found[name.strip()] = value[1:-1] if quoted else value
-    return found
-
-
-def _from_toml(text: str, file: str, table: tuple[str, ...]) -> dict[str, _Said]:
-    try:
-        found: Any = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Refused(f"{file} is not valid TOML: {error}", code="bad_setting", fix=f"Mend {file}.") from error
-    for key in table:
-        found = found.get(key, {}) if isinstance(found, dict) else {}
+def _from_toml(text: str, file: str) -> dict[str, _Said]:
+    found = files.table(text, file)
+    table = files.TABLES[file]
     said = {name: _Said(value, f"{file} {'.'.join((*table, name))}") for name, value in _flat(found)}
     if unknown := next((name for name in said if name not in SETTINGS and name.split(".")[0] in _SECTIONS), None):
         raise Refused(

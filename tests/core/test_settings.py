@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import Refused
+from bema.core.files import FILES
 from bema.core.limits import LIMITS
-from bema.core.settings import FILES, SETTINGS, load, read
+from bema.core.settings import SETTINGS, load, read
 
 NAMES = sorted(SETTINGS)
 NUMBERS = [name for name in NAMES if SETTINGS[name].type is int]
@@ -22,7 +23,7 @@ def layers(name, values):
     return {
         "flags": {name: flag},
         "env": {} if variable is None else {row.variable: str(variable)},
-        "files": {
+        "texts": {
             ".env": "" if dotenv is None else f"{row.variable}={dotenv}\n",
             "bema.toml": "" if toml is None else f"[{section}]\n{key} = {toml}\n",
             "pyproject.toml": "" if pyproject is None else f"[tool.bema.{section}]\n{key} = {pyproject}\n",

@@ -1,0 +1,61 @@
+"""The files that settings are written in: which there are, and how their texts are read. One reader for all settings.
+
+Law: the nearest file wins, in the order of `FILES`. Reading a text is pure; `texts` opens the files of a folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bema.core.errors import Refused
+
+ENV_FILE = ".env"
+TOML_FILE = "bema.toml"
+PYPROJECT_FILE = "pyproject.toml"
+FILES = (ENV_FILE, TOML_FILE, PYPROJECT_FILE)
+
+TABLES: dict[str, tuple[str, ...]] = {TOML_FILE: (), PYPROJECT_FILE: ("tool", "bema")}
+"""Where in each TOML file our table is."""
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """The texts of those of `FILES` that are there."""
+    found = {}
+    for name in FILES:
+        try:
+            found[name] = (folder / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(
+                f"{name} cannot be read: {error}", code="bad_setting", fix=f"Mend or remove {name}."
+            ) from error
+    return found
+
+
+def variables(text: str) -> dict[str, str]:
+    """`NAME=value` lines; `export` and matching quotes around a value are taken off, `#` lines passed over."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if not equals or name.startswith("#"):
+            continue
+        value = value.strip()
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        found[name.strip()] = value[1:-1] if quoted else value
+    return found
+
+
+def table(text: str, file: str, *below: str) -> Any:
+    """Our table of a TOML file, or what lies `below` it; an empty one where there is none."""
+    path = (*TABLES[file], *below)
+    try:
+        found: Any = msgspec.toml.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused(f"{file} is not valid TOML: {error}", code="bad_setting", fix=f"Mend {file}.") from error
+    for part in path:
+        found = found.get(part, {}) if isinstance(found, dict) else {}
+    return found
