@@ -66,7 +66,7 @@ def _in_flight(platform: Platform, deployment: str) -> bool:
         )
 
 
-def test_warm_requests_go_on_without_the_orchestrator_which_comes_back(
+def test_warm_requests_go_on_without_the_orchestrator_which_is_back_within_a_second(
     platform: Platform, script: Callable[[str], str]
 ) -> None:
     made = platform.up().deploy("warm", script("still here"))
@@ -75,11 +75,13 @@ def test_warm_requests_go_on_without_the_orchestrator_which_comes_back(
         first = platform.system("orchestrator")
         os.kill(first, signal.SIGKILL)
         killed = time.monotonic()
-        while time.monotonic() - killed < 0.5:
-            assert http.get(made["url"]).text == before
         with platform.http() as api:
-            until("the orchestrator answers again", lambda: _ok(api, f"/faas/python/{made['id']}"), 5)
+            assert http.get(made["url"]).text == before
+            until("the orchestrator answers again", lambda: _ok(api, f"/faas/python/{made['id']}"))
+            assert time.monotonic() - killed < 1.0
             assert api.get(f"/faas/python/{made['id']}").json()["state"] == "ready"
+            while time.monotonic() - killed < 0.5:
+                assert http.get(made["url"]).text == before
         assert platform.system("orchestrator") != first
         assert http.get(made["url"]).text == before, "the instance kept its pid"
 
