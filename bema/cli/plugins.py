@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from bema.cli import output
+from bema.core import files
 from bema.core.errors import Invalid
 from bema.core.factory import Factory, UnknownImplementation, configured
 from bema.core.factory.discover import SUFFIX
@@ -32,7 +33,6 @@ from bema.core.factory.scan import installed
 # bema's own kinds of parts; a room that opens one adds its row
 FACTORIES: tuple[str, ...] = ()
 
-BEMA_TOML = "bema.toml"
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -159,10 +159,9 @@ def lock(named: Sequence[str], imports: Sequence[str], check: bool, as_json: boo
 
 def _unlocked() -> tuple[Policy, Path]:
     """The policy as it is without its lock, and where that lies."""
-    _, source = configured.find_table(Path.cwd())
     policy = configured.load_policy(Path.cwd(), {**os.environ, "BEMA_PLUGINS_MODE": "all"})
     configured.place(policy)
-    return policy, (source.parent if source else Path.cwd()) / policy.lock
+    return policy, Path.cwd() / policy.lock
 
 
 def _plugins(found: Sequence[AnyFactory]) -> list[Entry]:
@@ -216,13 +215,12 @@ def _pattern(text: str) -> str:
 
 
 def _rewrite(change: Callable[[list[str]], list[str]], as_json: bool) -> None:
-    table, source = configured.find_table(Path.cwd())
-    file = source or Path.cwd() / BEMA_TOML
-    disabled = change(list(table.get("disable", [])))
-    path = ("plugins",) if file.name == BEMA_TOML else ("tool", "bema", "plugins")
-    before = file.read_text("utf-8") if file.exists() else ""
+    texts = files.texts(Path.cwd())
+    file = Path.cwd() / configured.home(texts)
+    disabled = change(list(configured.merged(texts).get("disable", [])))
+    path = (*files.TABLES[file.name], configured.TABLE)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(with_disabled(before, path, disabled), "utf-8")
+    temporary.write_text(with_disabled(texts.get(file.name, ""), path, disabled), "utf-8")
     temporary.replace(file)
     if as_json:
         output.print_json({"file": str(file), "disable": disabled})

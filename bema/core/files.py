@@ -49,13 +49,12 @@ def variables(text: str) -> dict[str, str]:
     return found
 
 
-def table(text: str, file: str, *below: str) -> Any:
-    """Our table of a TOML file, or what lies `below` it; an empty one where there is none."""
-    path = (*TABLES[file], *below)
+def table(text: str, file: str) -> dict[str, Any]:
+    """Our table of a TOML file; empty where there is none."""
     try:
         found: Any = msgspec.toml.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused(f"{file} is not valid TOML: {error}", code="bad_setting", fix=f"Mend {file}.") from error
-    for part in path:
+    for part in TABLES[file]:
         found = found.get(part, {}) if isinstance(found, dict) else {}
-    return found
+    return found if isinstance(found, dict) else {}

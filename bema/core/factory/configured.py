@@ -1,4 +1,8 @@
-"""The policy this process goes by: read once from the files and the environment, or put in place by who composes it."""
+"""The policy this process goes by: read once from the settings files and the environment, or placed by who composes it.
+
+Law: the same files in the same order as every setting: the environment, then `.env`, then `[plugins]` of bema.toml, then
+`[tool.bema.plugins]` of pyproject.toml, key by key.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,12 @@ from typing import Any
 
 import msgspec
 
+from bema.core import files
 from bema.core.errors import Invalid
 from bema.core.factory.lockfile import read_lock
 from bema.core.factory.policy import Policy, read_policy
 
+TABLE = "plugins"
 _placed: Policy | None = None
 
 
@@ -33,33 +39,43 @@ def place(policy: Policy | None) -> Policy | None:
 
 def load_policy(directory: Path, env: Mapping[str, str]) -> Policy:
     """The policy of a directory's files and an environment, with the lock file's rows where the mode needs them."""
-    table, source = find_table(directory)
-    policy = read_policy(table, env)
+    texts = files.texts(directory)
+    said = files.variables(texts.get(files.ENV_FILE, ""))
+    table = merged(texts)
+    policy = read_policy(table, {**said, **{name: value for name, value in env.items() if value}})
+    policy = msgspec.structs.replace(policy, variables=said)
     if policy.mode != "locked":
         return policy
-    # the lock lies beside the file that asks for it
-    home = source.parent if source is not None else directory
-    return msgspec.structs.replace(policy, locked=read_lock(home / policy.lock))
+    return msgspec.structs.replace(policy, locked=read_lock(directory / policy.lock))
 
 
-def find_table(directory: Path) -> tuple[Mapping[str, Any], Path | None]:
-    """`[plugins]` of bema.toml, else `[tool.bema.plugins]` of pyproject.toml, and the file it is in."""
-    for name, path in (("bema.toml", ("plugins",)), ("pyproject.toml", ("tool", "bema", "plugins"))):
-        file = directory / name
-        table: Any = _read(file)
-        for part in path:
-            table = table.get(part) if isinstance(table, dict) else None
-        if table is not None:
-            if not isinstance(table, dict):
-                raise Invalid(f"{file}: {'.'.join(path)} is not a table", code="bad_setting")
-            return table, file
-    return {}, None
+def merged(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Our table out of the texts of the settings files."""
+    table: dict[str, Any] = {}
+    for file in (files.PYPROJECT_FILE, files.TOML_FILE):
+        _lay_over(table, _table(texts.get(file, ""), file))
+    return table
 
 
-def _read(file: Path) -> Any:
-    try:
-        return msgspec.toml.decode(file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.DecodeError) as error:
-        raise Invalid(f"{file} cannot be read: {error}", code="bad_setting") from error
+def home(texts: Mapping[str, str]) -> str:
+    """The file that a change is written to: the nearest one that has our table, else bema.toml."""
+    tables = {file: _table(texts.get(file, ""), file) for file in (files.TOML_FILE, files.PYPROJECT_FILE)}
+    return next((file for file, table in tables.items() if table is not None), files.TOML_FILE)
+
+
+def _table(text: str, file: str) -> dict[str, Any] | None:
+    # the parser is worth a tenth of a start: a text without the word has no such table
+    if TABLE not in text:
+        return None
+    found = files.table(text, file).get(TABLE)
+    if found is not None and not isinstance(found, dict):
+        raise Invalid(f"{file}: {'.'.join((*files.TABLES[file], TABLE))} is not a table", code="bad_setting")
+    return found
+
+
+def _lay_over(below: dict[str, Any], above: Mapping[str, Any] | None) -> None:
+    for key, value in (above or {}).items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _lay_over(below[key], value)
+        else:
+            below[key] = value

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from bema.core.factory import configured
-from bema.core.factory.discover import SUFFIX, rivals_of
-from bema.core.factory.entries import Entry, Origin, State
+from bema.core.factory.discover import SUFFIX, rivals_of, unknown
+from bema.core.factory.entries import Entry, Origin, State, key_of
 from bema.core.factory.provenance import is_editable, requirements_of_extra, source_of
 from bema.core.factory.registry import Registry, variable
 from bema.core.factory.resolve import Candidate, Reason
@@ -54,6 +54,7 @@ def diagnose(registries: Sequence[Registry], env: Mapping[str, str]) -> list[Fin
             for candidate in candidates:
                 found += _candidate(registry, candidate, snapshot)
         found += _variables(registry, env)
+        found += _in_use(registry)
     found += _settings(registries)
     found += _sources(registries)
     rank = {"error": 0, "warning": 1, "note": 2}
@@ -101,7 +102,7 @@ def _candidate(registry: Registry, candidate: Candidate, snapshot: Snapshot) -> 
 
 
 def _variables(registry: Registry, env: Mapping[str, str]) -> Iterator[Finding]:
-    prefix = variable(registry.group, "")
+    prefix = variable(registry.group) + "_"
     known = {variable(registry.group, key) for key in registry.table()}
     for name in sorted(env):
         if registry.group and name.startswith(prefix) and name not in known:
@@ -109,13 +110,24 @@ def _variables(registry: Registry, env: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding("variable", "warning", f"{name} selects for a name that {registry.title} does not have", fix)
 
 
+def _in_use(registry: Registry) -> Iterator[Finding]:
+    name = registry.name_in_use()
+    if name and key_of(name) not in registry.table():
+        says = f"{registry.title}: {unknown(registry, name)}"
+        fix = f"Correct {variable(registry.group)} in the environment, or plugins.use in the settings."
+        yield Finding("selection", "error", says, fix)
+
+
 def _settings(registries: Sequence[Registry]) -> Iterator[Finding]:
     groups = {registry.group: registry for registry in registries}
-    for group, names in configured.current().select.items():
-        if group not in groups:
+    policy = configured.current()
+    for key, table in (("select", policy.select), ("use", policy.use)):
+        for group in table.keys() - groups.keys():
             yield Finding(
-                "setting", "warning", f"plugins.select names the unknown group {group!r}", "Correct the group."
+                "setting", "warning", f"plugins.{key} names the unknown group {group!r}", "Correct the group."
             )
+    for group, names in policy.select.items():
+        if group not in groups:
             continue
         for key in sorted(names.keys() - groups[group].table().keys()):
             says = f"plugins.select chooses for {key!r}, which {groups[group].title} does not have"

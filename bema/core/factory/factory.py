@@ -33,16 +33,17 @@ class Factory(Generic[T]):
 
     `api` is the version of the interface; a plugin whose distribution depends on the project that the group is named
     after (`app` for `app.codecs`) in a version that excludes it is not loaded. The base type may be a class or a Protocol.
+    `default` is the name that holds where nobody gives one: see `choose`.
     """
 
     group: ClassVar[str] = ""
     registry: ClassVar[Registry]
     _shared: ClassVar[Shared]
 
-    def __init_subclass__(cls, *, group: str = "", api: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, group: str = "", api: str = "", default: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.group = group or cls.group
-        cls.registry = Registry(cls.__name__, cls.group, api, cls._base)
+        cls.registry = Registry(cls.__name__, cls.group, cls._base, api=api, default=default)
         cls._shared = Shared()
 
     @classmethod
@@ -142,6 +143,16 @@ class Factory(Generic[T]):
     def lookup(cls, name: Any) -> type[T]:
         """The winner's class, imported now if it was not."""
         return cast("type[T]", cls.registry.ready.get(name) or cls.registry.lookup(name))
+
+    @classmethod
+    def choose(cls, name: Any = "") -> type[T]:
+        """The class to make a part of: how a program asks that takes plugins as they are installed.
+
+        Of `name` or, without one, of the name in use: `BEMA_DISCOVERY=memory` in the environment, then `"bema.discovery" =
+        "memory"` in `[plugins.use]`, then the factory's default. The first question discovers the plugins.
+        """
+        cls.discover_plugins()
+        return cls.lookup(name or cls.registry.name_in_use())
 
     @classmethod
     def create_instance(cls, name: Any, /, *args: Any, **kwargs: Any) -> T:

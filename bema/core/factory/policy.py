@@ -13,11 +13,14 @@ The table is `[plugins]` of bema.toml, or `[tool.bema.plugins]` of pyproject.tom
     factories = ["app.parts:CodecFactory"]   # what `bema plugins` shows beside bema's own
     [plugins.priority]
     "acme-codecs" = 10                  # distribution or distribution:name
+    [plugins.use]
+    "app.codecs" = "json"               # the name that holds where code gives none
     [plugins.select."app.codecs"]
-    json = "acme-codecs:json"
+    json = "acme-codecs:json"           # the implementation of a name
 
 Law: a key nobody reads is an error, so that a typing mistake never loosens trust. The environment replaces a key
-(`BEMA_PLUGINS_MODE`, lists separated by commas), except `deny` and `disable`, to which it adds.
+(`BEMA_PLUGINS_MODE`, lists separated by commas), except `deny` and `disable`, to which it adds. An empty variable says
+nothing, as for every setting.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ _CHOICES = {
     "on_conflict": ("first", "error"),
     "on_failure": ("fallback", "raise"),
 }
-_TABLES = ("priority", "select")
+_TABLES = ("priority", "select", "use")
 
 
 class Permit(msgspec.Struct, frozen=True):
@@ -71,12 +74,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     disable: frozenset[str] = frozenset()
     priority: dict[str, int] = {}
     select: dict[str, dict[str, str]] = {}
+    use: dict[str, str] = {}
     on_conflict: Literal["first", "error"] = "first"
     on_failure: Literal["fallback", "raise"] = "fallback"
     lock: str = "bema-plugins.lock"
     locked: frozenset[Locked] = frozenset()
     factories: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
+    variables: dict[str, str] = {}  # of the file .env: what holds where the environment itself says nothing
 
     def priority_of(self, entry: Entry) -> int:
         if not entry.is_plugin:
@@ -108,6 +113,7 @@ def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) 
         disable=frozenset(map(_pattern, lists["disable"])),
         priority=_priorities(values.get("priority", {})),
         select=_selections(values.get("select", {})),
+        use=_names(values.get("use", {})),
         factories=tuple(lists["factories"]),
         imports=tuple(lists["imports"]),
     )
@@ -120,7 +126,7 @@ def _hint(wrong: str, right: Iterable[str]) -> str:
 def _with_environment(values: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     known = {f"{_PREFIX}{key.upper()}": key for key in (*_LISTS, *_CHOICES, "lock")}
     for variable, text in env.items():
-        if not variable.startswith(_PREFIX):
+        if not variable.startswith(_PREFIX) or not text:
             continue
         if variable not in known:
             raise Invalid(f"{variable} is not a setting{_hint(variable, known)}", code="bad_setting")
@@ -164,6 +170,13 @@ def _selections(table: Any) -> dict[str, dict[str, str]]:
     except msgspec.ValidationError as error:
         raise Invalid(f"plugins.select: {error}", code="bad_setting") from error
     return {group: {key_of(name): value for name, value in names.items()} for group, names in chosen.items()}
+
+
+def _names(table: Any) -> dict[str, str]:
+    try:
+        return msgspec.convert(table, dict[str, str])
+    except msgspec.ValidationError as error:
+        raise Invalid(f"plugins.use: {error}", code="bad_setting") from error
 
 
 def distrust(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str:

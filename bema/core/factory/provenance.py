@@ -6,8 +6,9 @@ import base64
 import csv
 import hashlib
 import importlib.util
-import json
 from pathlib import Path
+
+import msgspec
 
 from bema.core.factory.entries import Entry, canonical
 from bema.core.factory.scan import headers
@@ -26,7 +27,7 @@ def source_of(path: str) -> str:
     if path.endswith(".egg-info"):
         return "egg-info"
     try:
-        direct = json.loads((Path(path) / "direct_url.json").read_bytes())
+        direct = msgspec.json.decode((Path(path) / "direct_url.json").read_bytes())
         kind = "vcs" if "vcs_info" in direct else "file"
         if direct.get("dir_info", {}).get("editable"):
             kind = "editable"

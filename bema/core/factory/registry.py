@@ -20,7 +20,7 @@ from bema.core.factory.entries import Entry, key_of
 from bema.core.factory.errors import FactoryError, LoadFailed, UnknownImplementation
 from bema.core.factory.load import Loader, Outcome, log
 from bema.core.factory.provenance import record_digest
-from bema.core.factory.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
+from bema.core.factory.resolve import Candidate, Choice, Known, Reason, Selection, judge, nearest, resolve
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -31,10 +31,11 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    def __init__(self, title: str, group: str, api: str, base: Callable[[], Any]) -> None:
+    def __init__(self, title: str, group: str, base: Callable[[], Any], *, api: str = "", default: str = "") -> None:
         self.title = title
         self.group = group
         self.api = api
+        self.default = default  # the name that holds where nobody gives one
         self.lock = threading.Lock()
         self.loader = Loader(base, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
@@ -115,7 +116,12 @@ class Registry:
     def selection(self, key: str) -> Selection:
         # the environment is read when a choice is made, and the choice is kept until something changes
         chosen = configured.current().select.get(self.group, {}).get(key)
-        return Selection(self.selected.get(key), os.environ.get(variable(self.group, key)), chosen)
+        return Selection(self.selected.get(key), _said(variable(self.group, key)), chosen)
+
+    def name_in_use(self) -> str:
+        """The name that holds where code gives none; empty where there is none."""
+        asked = _said(variable(self.group)) if self.default else None
+        return asked or configured.current().use.get(self.group, self.default)
 
     def _digest(self, path: str) -> str:
         if path not in self._digests:
@@ -149,8 +155,9 @@ class Registry:
 
     def _error(self, key: str, choice: Choice) -> FactoryError:
         if choice.culprit is None:
-            names = ", ".join(sorted({e.name for found in self.table().values() for e in found})) or "nothing"
-            return UnknownImplementation(f"{self.title}: {choice.problem}; it has {names}", name=key)
+            names = sorted({e.name for found in self.table().values() for e in found})
+            has = f"it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
+            return UnknownImplementation(f"{self.title}: {choice.problem}; {has}", name=key)
         outcome = self.loader.outcomes.get(choice.culprit)
         error = LoadFailed(f"{self.title}: {choice.problem}", name=key, dist=choice.culprit.dist)
         error.__cause__ = outcome.error if outcome is not None else None
@@ -224,6 +231,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_all)
 
 
-def variable(group: str, name: str) -> str:
-    """The environment variable that selects an implementation: `APP_ENDPOINTS_CHAT`."""
-    return re.sub(r"\W", "_", f"{group}_{name}").upper()
+def variable(group: str, name: str = "") -> str:
+    """The environment variable that selects an implementation, `APP_ENDPOINTS_CHAT`, or the name in use, `APP_ENDPOINTS`."""
+    return re.sub(r"\W", "_", f"{group}_{name}" if name else group).upper()
+
+
+def _said(name: str) -> str | None:
+    """What the environment says, else the file .env."""
+    return os.environ.get(name) or configured.current().variables.get(name)

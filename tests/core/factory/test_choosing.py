@@ -11,6 +11,7 @@ import pytest
 
 from bema.core.errors import BadDeclaration, Invalid
 from bema.core.factory import ConstructionFailed, Factory, FactoryError, LoadFailed, UnknownImplementation
+from bema.core.factory.doctor import diagnose
 from bema.core.factory.policy import Policy, read_policy
 from tests.core.factory.conftest import Machine
 
@@ -254,3 +255,39 @@ def test_the_file_selects(machine: Machine) -> None:
     assert "did you mean 'mode'" in machine.run("F.discover_plugins()").stderr
     with pytest.raises(Invalid):
         read_policy({"moed": "locked"})
+
+
+class ShelfFactory(Factory[Store], group="app.shelves", default="small"):
+    pass
+
+
+ShelfFactory.register("small")(Small)
+ShelfFactory.register("large")(Large)
+
+
+def test_a_name_that_nobody_gives_is_the_nearest_that_was_said(
+    monkeypatch: pytest.MonkeyPatch, policy: Callable[[Policy], object]
+) -> None:
+    assert ShelfFactory.choose() is Small
+    policy(Policy(use={"app.shelves": "large"}))
+    assert ShelfFactory.choose() is Large
+    policy(Policy(use={"app.shelves": "large"}, variables={"APP_SHELVES": "small"}))
+    assert ShelfFactory.choose() is Small
+    monkeypatch.setenv("APP_SHELVES", "large")
+    assert ShelfFactory.choose() is Large
+    assert ShelfFactory.choose("small") is Small
+
+
+def test_a_wrong_name_in_use_is_refused_with_the_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_SHELVES", "lrage")
+    with pytest.raises(UnknownImplementation, match=r"it has large, small; did you mean 'large'\?"):
+        ShelfFactory.choose()
+    (finding,) = [f for f in diagnose([ShelfFactory.registry], {}) if f.code == "selection"]
+    assert finding.level == "error" and "APP_SHELVES" in finding.fix
+
+
+def test_the_settings_file_of_variables_selects_too(
+    stores: type[Factory[Store]], policy: Callable[[Policy], object]
+) -> None:
+    policy(Policy(variables={"APP_STORES_DISK": "Small"}))
+    assert chosen(stores) == "Small"

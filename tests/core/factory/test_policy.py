@@ -44,6 +44,7 @@ def test_every_key_of_the_table() -> None:
         ({"allow": ["x >= 1"]}, "is not distribution"),
         ({"priority": {"x": "high"}}, "whole numbers"),
         ({"select": {"app.codecs": "x"}}, "plugins.select"),
+        ({"use": {"app.codecs": {"x": "y"}}}, "plugins.use"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(table: dict[str, object], says: str) -> None:
@@ -66,16 +67,32 @@ def test_a_mistyped_variable_is_refused_too() -> None:
         read_policy({}, {"BEMA_PLUGINS_DENNY": "evil"})
 
 
-def test_bema_toml_comes_before_pyproject(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[tool.bema.plugins]\ndeny = ["a"]\n')
+def test_the_files_are_those_of_every_setting_and_the_nearest_wins_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.bema.plugins]\ndeny = ["a"]\n[tool.bema.plugins.priority]\nx = 1\ny = 1\n'
+    )
     assert configured.load_policy(tmp_path, {}).deny == {"a"}
-    (tmp_path / "bema.toml").write_text('[plugins]\ndeny = ["b"]\n')
-    assert configured.load_policy(tmp_path, {}).deny == {"b"}
-    (tmp_path / "bema.toml").write_text("plugins = 1\n")
-    with pytest.raises(Invalid, match="plugins is not a table"):
+    (tmp_path / "bema.toml").write_text('[plugins]\nmode = "allow"\npriority = {x = 2}\n')
+    policy = configured.load_policy(tmp_path, {})
+    assert policy.mode == "allow"
+    assert policy.deny == {"a"}
+    assert policy.priority == {"x": 2, "y": 1}
+    (tmp_path / ".env").write_text("BEMA_PLUGINS_MODE=all\nBEMA_PLUGINS_DENY=b\nAPP_CODECS_JSON=fast\n")
+    policy = configured.load_policy(tmp_path, {"BEMA_PLUGINS_MODE": ""})
+    assert policy.mode == "all"
+    assert policy.deny == {"a", "b"}
+    assert policy.variables["APP_CODECS_JSON"] == "fast"
+    assert configured.load_policy(tmp_path, {"BEMA_PLUGINS_MODE": "allow"}).mode == "allow"
+
+
+@pytest.mark.parametrize(("file", "table"), [("bema.toml", "plugins"), ("pyproject.toml", "tool.bema.plugins")])
+def test_a_file_that_cannot_be_meant_is_named(tmp_path: Path, file: str, table: str) -> None:
+    above, _, last = table.rpartition(".")
+    (tmp_path / file).write_text(f"{f'[{above}]' if above else ''}\n{last} = 1\n")
+    with pytest.raises(Invalid, match=f"{file}: {table} is not a table"):
         configured.load_policy(tmp_path, {})
-    (tmp_path / "bema.toml").write_text("[")
-    with pytest.raises(Invalid, match="cannot be read"):
+    (tmp_path / file).write_text(f"[{table}")
+    with pytest.raises(Refused, match=f"{file} is not valid TOML"):
         configured.load_policy(tmp_path, {})
 
 
