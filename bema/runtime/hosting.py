@@ -27,6 +27,7 @@ from bema.runtime import records
 from bema.runtime.discovery import Discovery, Lease
 from bema.runtime.processes import own_start
 from bema.runtime.server import Server
+from bema.runtime.serving import ServingConnection
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,8 @@ class Hosting:
         self.standing = standing
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
+        self.alive = True  # what the service says of itself
+        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
         self.shown: list[Callable[[Hosted], None]] = []  # called when a component is shown, and when it changed
         self._draining: asyncio.Task[bool] | None = None
         self._discovery = discovery
@@ -164,6 +167,7 @@ class Hosting:
 
     async def _open(self, hosted: Hosted) -> Server:
         self._server = Server(self._token, name=f"{hosted.namespace}.{hosted.component}")
+        self._server.accepts = self.accepts
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server
 

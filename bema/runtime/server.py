@@ -61,6 +61,7 @@ class Server:
         self.draining = False
         self.admission = None if slots is None else Admission(slots, queue)
         self.most = calls  # in flight on one connection
+        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
         self._listeners: list[transports.Listener] = []
         self._idle: asyncio.Event | None = None
 
@@ -86,7 +87,7 @@ class Server:
 
     def _accept(self) -> Callable[[], ServingConnection]:
         loop = asyncio.get_running_loop()
-        return lambda: ServingConnection(loop, self)
+        return lambda: self.accepts(loop, self)
 
     @property
     def inflight(self) -> int:
