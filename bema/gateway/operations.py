@@ -90,8 +90,9 @@ OPERATIONS = (
     ),
     Operation("GET", "/status", "status", "What runs here.", {200: dict[str, Any]}),
     Operation("GET", "/metrics", "metrics", "Counters as Prometheus text.", {200: "text/plain"}),
-    Operation("GET", "/openapi.json", "document", "This API as OpenAPI.", {200: dict[str, Any]}),
-    Operation("GET", "/docs", "docs", "This API as a page.", {200: "text/html"}),
+    # a browser sends no bearer token, and these tell what every user of this version can read in the manual
+    Operation("GET", "/openapi.json", "document", "This API as OpenAPI.", {200: dict[str, Any]}, open=True),
+    Operation("GET", "/docs", "docs", "This API as a page.", {200: "text/html"}, open=True),
     Operation("GET", "/healthz", "health", "Whether this process answers.", {200: dict[str, Any]}, open=True),
     Operation("GET", "/readyz", "ready", "Whether the orchestrator answers too.", {200: dict[str, Any]}, open=True),
 )
