@@ -28,7 +28,7 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
 
     CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv.
     """
-    file, name = _split(target)
+    file, name = split(target)
     module = load(file, arguments)
     service = service_of(module, name, file)
     try:
@@ -40,7 +40,8 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
         raise _theirs(f"{service.__qualname__} failed: {type(error).__name__}: {error}", error) from error
 
 
-def _split(target: str) -> tuple[Path, str]:
+def split(target: str) -> tuple[Path, str]:
+    """The file and the class, which may be empty, of FILE[:CLASS]."""
     file, colon, name = target.rpartition(":")
     if not colon or Path(target).is_file():
         return Path(target), ""
