@@ -45,6 +45,7 @@ COMMANDS: dict[str, Row] = {
     "up": Row("bema.cli.up:command", "Start the platform: keeper, orchestrator and gateway."),
     "run": Row("bema.cli.run:command", "Run the service of a file."),
     "call": Row("bema.cli.call:command", "Call an endpoint of a running service."),
+    "client": Row("bema.cli.client:command", "Clients: write a typed one of a service."),
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
