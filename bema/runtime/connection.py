@@ -8,6 +8,7 @@ batch.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -20,6 +21,9 @@ HEARTBEAT: Final = float(limit("rpc_heartbeat"))
 CONNECT: Final = float(limit("rpc_connect"))
 HIGH_WATER: Final = 1024 * 1024
 NEVER: Final = float("inf")
+
+# these versions of asyncio never tell that a buffer is full after `writelines` (CVE-2024-12254)
+_TELLS: Final = sys.version_info < (3, 12) or (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
 
 
 class Connection(asyncio.Protocol):
@@ -144,7 +148,11 @@ class Connection(asyncio.Protocol):
         self.flush()
         self.written = self.newest
         if self.transport is not None and not self.closed:
-            self.transport.writelines(frames.pack_large(ident, kind, body, payload))
+            parts = frames.pack_large(ident, kind, body, payload)
+            if _TELLS:
+                self.transport.writelines(parts)
+            else:
+                self.transport.write(b"".join(parts))
 
     def _turn(self) -> None:
         self.scheduled = False

@@ -122,7 +122,7 @@ class ServingConnection(Connection):
             server.admission.enter(call, partial(self._start, call, route, kind, payload))
             return
         if kind == frames.UNARY and not route.streams_in:
-            task = _task(self._unary(call, route, payload), loop=self.loop)
+            task = _task(self._unary(call, route, payload), loop=self.loop, name=name)
             if not task.done():  # an eager one may be
                 call.task = task
         else:
@@ -132,7 +132,7 @@ class ServingConnection(Connection):
         if route.streams_in or kind not in (frames.UNARY, frames.STREAM):
             self._open_input(call, route, kind)
         drive = self._unary if kind in (frames.UNARY, frames.COLLECT) else self._stream
-        task = _task(drive(call, route, payload), loop=self.loop)
+        task = _task(drive(call, route, payload), loop=self.loop, name=call.route)
         if not task.done():
             call.task = task
 

@@ -179,13 +179,19 @@ def read_request(body: Any) -> tuple[str, float | None, bytes, bytes]:
     if type(body) is not list or len(body) != 4:
         raise ProtocolError("a request is not route, remaining time, headers and payload")
     route, remaining, headers, payload = body
+    if (
+        type(route) is str
+        and type(payload) is bytes
+        and type(headers) is bytes
+        and len(headers) <= HEADERS_LIMIT
+        and (remaining is None or type(remaining) is float or type(remaining) is int)
+    ):
+        return body  # type: ignore[return-value]
     if type(route) is not str or type(headers) is not bytes or type(payload) is not bytes:
         raise ProtocolError("a request's route is not text, or its headers or payload not binary")
-    if type(remaining) is not float and remaining is not None and type(remaining) is not int:
-        raise ProtocolError("a request's remaining time is not a number")
     if len(headers) > HEADERS_LIMIT:
         raise ProtocolError(f"headers of {len(headers)} bytes are larger than the limit of {HEADERS_LIMIT} bytes")
-    return body  # type: ignore[return-value]
+    raise ProtocolError("a request's remaining time is not a number")
 
 
 def pack_metadata(metadata: dict[str, str] | None) -> bytes:
