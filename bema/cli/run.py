@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +14,7 @@ import click
 from bema.core.errors import BemaError, Invalid
 from bema.sdk import hooks
 from bema.sdk.lifecycle import start
+from bema.sdk.loops import loop_factory
 
 MODULE = "__bema_script__"
 
@@ -32,7 +31,7 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
     module = load(file, arguments)
     service = service_of(module, name, file)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(start(service))
     except BemaError:
         raise
@@ -109,10 +108,3 @@ def _theirs(message: str, error: Exception) -> Invalid:
     """A failure of the user's code, shown with its own traceback."""
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     return Invalid(message, fix="The traceback above is of your code.", log=lines)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-    except ImportError:
-        return None

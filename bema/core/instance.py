@@ -73,6 +73,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fence: int = 0
     since: int = 0
     stalled: bool = False  # its event loop does not turn; a mark beside the state, not a state
+    ready: bool = True  # what it says of itself; a mark as well
     data: dict[str, Any] = {}  # runtime data that the service published about itself
 
     @property
@@ -84,4 +85,4 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return show_instance_id(self.id)
 
     def routable(self) -> bool:
-        return self.state is State.SERVING and not self.stalled
+        return self.state is State.SERVING and self.ready and not self.stalled

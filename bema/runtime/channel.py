@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -36,12 +36,15 @@ class _Inherited:
 
     descriptor: int | None = None
     init: Init | None = None
+    phases: dict[str, int] | None = None
 
 
-def adopt(descriptor: int, init: dict[str, Any] | None = None) -> None:
-    """Give the process its channel; `init` is the first line where somebody has read it already (the runner)."""
+def adopt(descriptor: int, init: dict[str, Any] | None = None, phases: dict[str, int] | None = None) -> None:
+    """Give the process its channel. Whoever has read the first line already (the runner) passes it as `init`, and the
+    milliseconds of what it did as `phases`."""
     _Inherited.descriptor = descriptor
     _Inherited.init = None if init is None else init_of(init)
+    _Inherited.phases = phases
 
 
 async def inherited() -> Channel | None:
@@ -51,9 +54,13 @@ async def inherited() -> Channel | None:
         if not number.isdecimal():
             raise Refused(f"{VARIABLE} is {number!r}, which is not the number of a descriptor", code="bad_setting")
         adopt(int(number))
-    descriptor, init = _Inherited.descriptor, _Inherited.init
-    _Inherited.descriptor = _Inherited.init = None
-    return None if descriptor is None else await Channel.open(descriptor, init)
+    descriptor, init, phases = _Inherited.descriptor, _Inherited.init, _Inherited.phases
+    _Inherited.descriptor = _Inherited.init = _Inherited.phases = None
+    if descriptor is None:
+        return None
+    channel = await Channel.open(descriptor, init)
+    channel.phases = phases or {}
+    return channel
 
 
 class Channel(asyncio.Protocol):
@@ -61,11 +68,13 @@ class Channel(asyncio.Protocol):
 
     def __init__(self, init: Init | None = None) -> None:
         self.handshake = Handshake(Side.INSIDE)
+        self.phases: dict[str, int] = {}  # milliseconds of what was done before this channel was opened
         self.stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._init: asyncio.Future[Init] = asyncio.get_running_loop().create_future()
         self._lines = LineReader(read_init)
         self._heard: dict[type[Any], Callable[[Any], None]] = {Heartbeat: lambda beat: self.send(HeartbeatAck())}
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
         if init is not None:
             self._first(init)
 
@@ -104,14 +113,18 @@ class Channel(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
-            forks.forget(self._transport.get_extra_info("socket").fileno())
+            self._forget()
             self._transport.close()
+
+    def _forget(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        forks.forget(descriptor)
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no asyncio.Transport
+        self._descriptor = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         for message in self._lines.feed(data):
@@ -121,6 +134,7 @@ class Channel(asyncio.Protocol):
                 self._hear(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
         if not self._init.done():
             self._fail(ProtocolError("the launcher hung up before it said Init"))
         self._stopped(Stop(reason="the launcher is gone"))

@@ -1,6 +1,7 @@
 """Discovery: where instances register and are looked up. A lease is the life of a record.
 
-The in-memory implementation below is for tests and single processes; the default is `runtime/flock.py`.
+The in-memory implementation below is for tests and single processes; the default is `runtime/flock.py`. Which one a
+runtime uses where it is given none is the factory's answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Conflict
+from bema.core.factory import Factory
 from bema.core.instance import Instance
+from bema.core.version import VERSION
 
 Changed = Callable[[], None]
 
@@ -27,6 +30,10 @@ class Lease(Protocol):
 
     async def update(self, instance: Instance) -> None:
         """Replace the record (same id) at once."""
+        ...
+
+    def mark(self, instance: Instance) -> None:
+        """The same from any thread, for what a loop that does not turn cannot say itself. A failure is not told."""
         ...
 
     async def release(self) -> None:
@@ -60,6 +67,13 @@ class Discovery(Protocol):
     async def close(self) -> None:
         """Release what this discovery still holds."""
         ...
+
+
+class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api=VERSION, default="flock"):
+    """Made without arguments, one per event loop."""
+
+
+DiscoveryFactory.register_lazy("flock", "bema.runtime.flock:FlockDiscovery")
 
 
 class LiveView:
@@ -114,6 +128,7 @@ async def wait_for(view: View, ready: Callable[[tuple[Instance, ...]], bool]) ->
         stop()
 
 
+@DiscoveryFactory.register("memory")
 class MemoryDiscovery:
     """Discovery inside one process and one event loop."""
 
@@ -121,11 +136,13 @@ class MemoryDiscovery:
         self._records: dict[int, Instance] = {}
         self._views: list[LiveView] = []
         self._fence = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def register(self, instance: Instance) -> Lease:
         if instance.id in self._records:
             raise Conflict(f"instance {instance.label} is registered already", code="already_served")
         self._fence += 1
+        self._loop = asyncio.get_running_loop()
         lease = _MemoryLease(self, instance.id, self._fence)
         await lease.update(instance)
         return lease
@@ -144,6 +161,14 @@ class MemoryDiscovery:
         self._records[instance.id] = instance
         self._turn()
 
+    def soon(self, instance: Instance) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._replace, instance)
+
+    def _replace(self, instance: Instance) -> None:
+        if instance.id in self._records:
+            self.put(instance)
+
     def drop(self, instance_id: int) -> None:
         if self._records.pop(instance_id, None) is not None:
             self._turn()
@@ -161,6 +186,10 @@ class _MemoryLease:
 
     async def update(self, instance: Instance) -> None:
         self._home.put(msgspec.structs.replace(instance, fence=self.fence))
+
+    def mark(self, instance: Instance) -> None:
+        """In one loop nobody could look while it stalls: it is shown when the loop turns again."""
+        self._home.soon(msgspec.structs.replace(instance, fence=self.fence))
 
     async def release(self) -> None:
         self._home.drop(self._id)

@@ -7,21 +7,19 @@ place. Nothing is opened before it is used, and `close()` releases all of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
-from bema.core.limits import limit
 from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import signatures
 from bema.runtime.adapt import handler_of
 from bema.runtime.bridge import Bridge
-from bema.runtime.discovery import Discovery, View
-from bema.runtime.flock import FlockDiscovery
+from bema.runtime.discovery import Discovery, DiscoveryFactory, View
 from bema.runtime.handles import EndpointClient, Options, ServiceHandle
 from bema.runtime.hosting import Hosted, Hosting, Standing
 from bema.runtime.pool import Pool
@@ -33,11 +31,21 @@ INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=N
 
 
 class DistributedRuntime:
-    """Serves endpoints and calls them. `discovery` is where instances meet; the default is the user's folder."""
+    """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
 
-    def __init__(self, discovery: Discovery | None = None, *, standing: Standing | None = None) -> None:
-        self.discovery: Discovery = FlockDiscovery() if discovery is None else discovery
+    `limits` are bounds of the table that differ here.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery | None = None,
+        *,
+        standing: Standing | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
+        self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
         self.hosting = Hosting(self.discovery, standing or Standing())
+        self.hosting.limits.update(limits or {})
         self.stopping = asyncio.Event()
         self._pool: Pool | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
@@ -98,7 +106,7 @@ class DistributedRuntime:
 
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones within `grace` seconds."""
-        return await self.hosting.drain(float(limit("drain")) if grace is None else grace)
+        return await self.hosting.drain(grace)
 
     async def close(self) -> None:
         """Release what is held: records, listeners, connections, views. Safe to call twice."""

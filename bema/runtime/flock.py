@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -87,15 +88,23 @@ class _FlockLease:
         self._id = instance_id
         self._descriptor = descriptor
         self.fence = 0
+        self._writing = threading.Lock()  # the watching thread writes too
+        self._released = False
         forks.close_in_children(descriptor)
         home.leases.append(self)
 
     async def update(self, instance: Instance) -> None:
-        record = msgspec.structs.replace(instance, fence=self.fence)
-        write_record(self._home.directory, record)
-        self._home.look_at(record.label)
+        self.mark(instance)
+        self._home.look_at(instance.label)
+
+    def mark(self, instance: Instance) -> None:
+        with self._writing:
+            if not self._released:
+                write_record(self._home.directory, msgspec.structs.replace(instance, fence=self.fence))
 
     async def release(self) -> None:
+        with self._writing:
+            self._released = True
         if self in self._home.leases:
             self._home.leases.remove(self)
         if forks.forget(self._descriptor):

@@ -7,6 +7,7 @@ called yet, and one process has one server however many components it serves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
@@ -17,7 +18,7 @@ import msgspec
 
 from bema.core.call import Handler
 from bema.core.clock import Clock, SystemClock
-from bema.core.errors import Conflict
+from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State
 from bema.core.limits import limit
 from bema.core.naming import new_instance_id, show_instance_id
@@ -28,6 +29,7 @@ from bema.runtime.discovery import Discovery, Lease
 from bema.runtime.processes import own_start
 from bema.runtime.server import Server
 from bema.runtime.serving import ServingConnection
+from bema.runtime.stall import StallWatch
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class Hosted:
         self.component = component
         self.instance_id = instance_id
         self.endpoints: dict[str, EndpointInfo] = {}
+        self.hidden: set[str] = set()  # endpoints that are answered and not told of
+        self.failing: set[str] = set()  # endpoints whose health check went unanswered
         self.lease: Lease | None = None
         self.since = 0
         self.data: dict[str, Any] = {}
@@ -68,6 +72,11 @@ class Hosting:
         self.state = State.STARTING
         self.alive = True  # what the service says of itself
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
+        self.ready = True  # what the service says of itself
+        self.stalled = False
+        self.limits: dict[str, float] = {}  # what differs from the table
+        self.slots: int | None = None
+        self.queue = 0
         self.shown: list[Callable[[Hosted], None]] = []  # called when a component is shown, and when it changed
         self._draining: asyncio.Task[bool] | None = None
         self._discovery = discovery
@@ -75,6 +84,7 @@ class Hosting:
         self.components: dict[tuple[str, str], Hosted] = {}
         self._server: Server | None = None
         self._opening: asyncio.Task[Server] | None = None
+        self._watch: StallWatch | None = None
         self._token = standing.token or secrets.token_hex(16)
 
     def component(self, namespace: str, component: str) -> Hosted:
@@ -100,6 +110,28 @@ class Hosting:
             if self._server is not None:
                 self._server.remove(hosted.route(endpoint))
 
+    async def tell(self, hosted: Hosted, endpoint: str, *, whether: bool) -> None:
+        """Show or hide an endpoint that is answered either way."""
+        if endpoint not in hosted.endpoints:
+            raise NotFound(f"{hosted.route(endpoint)} is not served here")
+        if whether:
+            hosted.hidden.discard(endpoint)
+        else:
+            hosted.hidden.add(endpoint)
+        await self.show(hosted)
+
+    async def say_ready(self, ready: bool) -> None:
+        """Mark every component as able to take calls, or not."""
+        if ready is not self.ready:
+            self.ready = ready
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Write anew whatever is shown."""
+        for hosted in tuple(self.components.values()):
+            if hosted.lease is not None:
+                await hosted.lease.update(self.record(hosted))
+
     async def show(self, hosted: Hosted) -> None:
         """Write the component's record as it is now."""
         if self.state is State.STARTING:
@@ -110,6 +142,7 @@ class Hosting:
                 await hosted.lease.update(self.record(hosted))
             elif hosted.endpoints:
                 hosted.lease = await self._discovery.register(self.record(hosted))
+                self._keep_watch()
         for shown in tuple(self.shown):
             shown(hosted)
 
@@ -118,7 +151,7 @@ class Hosting:
             id=hosted.instance_id,
             namespace=hosted.namespace,
             component=hosted.component,
-            endpoints=tuple(hosted.endpoints.values()),
+            endpoints=tuple(info for name, info in hosted.endpoints.items() if name not in hosted.hidden),
             addresses={"rpc": self.addresses},
             state=self.state,
             deployment=self.standing.deployment,
@@ -128,21 +161,43 @@ class Hosting:
             host=socket.gethostname(),
             token=self._token,
             since=hosted.since,
+            stalled=self.stalled,
+            ready=self.ready and not hosted.failing,
             data=hosted.data,
         )
 
-    async def drain(self, grace: float = float(limit("drain"))) -> bool:
+    def limit(self, name: str) -> float:
+        return float(self.limits.get(name, limit(name)))
+
+    def _keep_watch(self) -> None:
+        if self._watch is None:
+            self._watch = StallWatch(self.limit("stalled"), self._stalls, self._turns)
+
+    def _stalls(self) -> None:
+        """In the watching thread: tell the store, which is all that can still be told."""
+        self.stalled = True
+        self._mark()
+
+    def _turns(self) -> None:
+        self.stalled = False
+        self._mark()
+
+    def _mark(self) -> None:
+        for hosted in tuple(self.components.values()):
+            if (lease := hosted.lease) is not None:
+                with contextlib.suppress(BemaError):  # a store that cannot be written shows what it showed
+                    lease.mark(self.record(hosted))
+
+    async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
         if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain(grace))
+            self._draining = asyncio.ensure_future(self._drain(self.limit("drain") if grace is None else grace))
         return await asyncio.shield(self._draining)
 
     async def _drain(self, grace: float) -> bool:
         if self.state is State.SERVING:
             self.state = State.DRAINING
-            for hosted in self.components.values():
-                if hosted.lease is not None:
-                    await hosted.lease.update(self.record(hosted))
+            await self.refresh()
         finished = True if self._server is None else await self._server.drain(grace)
         await self._release()
         return finished
@@ -155,6 +210,9 @@ class Hosting:
             await self._server.close()
 
     async def _release(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
         for hosted in self.components.values():
             lease, hosted.lease = hosted.lease, None
             if lease is not None:
@@ -166,7 +224,8 @@ class Hosting:
         return await asyncio.shield(self._opening)
 
     async def _open(self, hosted: Hosted) -> Server:
-        self._server = Server(self._token, name=f"{hosted.namespace}.{hosted.component}")
+        name = f"{hosted.namespace}.{hosted.component}"
+        self._server = Server(self._token, name=name, slots=self.slots, queue=self.queue)
         self._server.accepts = self.accepts
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server

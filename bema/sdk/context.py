@@ -39,6 +39,10 @@ class Context:
         """What the launcher configured for this process."""
         return self.init.settings or {}
 
+    def limit(self, name: str) -> float:
+        """A bound by its name, as the launcher set it (`limits.NAME` of its settings) or as the table has it."""
+        return self.runtime.hosting.limit(name)
+
     def construct(self, cls: type[T]) -> T:
         """Make the service; `BadDeclaration` names a parameter that nothing can be passed for."""
         with constructing(self.runtime):

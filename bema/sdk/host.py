@@ -19,6 +19,7 @@ from bema.core.errors import BadDeclaration, BemaError, ProtocolError
 from bema.core.limits import limit
 from bema.runtime import channel
 from bema.sdk import hooks, lifecycle, servers
+from bema.sdk.loops import loop_factory
 from bema.sdk.servers import asgi
 from bema.sdk.signals import Signals
 from bema.wire.handshake import Announce, Init, agree
@@ -28,10 +29,10 @@ _FAILED = 1
 
 def run(init: dict[str, Any], descriptor: int, module: ModuleType, entry: dict[str, str]) -> None:
     """Serve `entry` of `module` until Stop. A refusal is one sentence on stderr and exit code 1."""
-    phases = init.pop("phases", {})
+    phases: dict[str, int] = init.pop("phases", {})
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        channel.adopt(descriptor, init)
+        channel.adopt(descriptor, init, phases)
         target = _find(module, entry["name"])
         if isinstance(target, type) and hasattr(target, hooks.SERVICE):
             work = lifecycle.start(target)
@@ -40,7 +41,8 @@ def run(init: dict[str, Any], descriptor: int, module: ModuleType, entry: dict[s
             adapted = servers.adapt(target, entry["name"])
             phases["adapt"] = _since(began)
             work = _serve_app(adapted, phases)
-        asyncio.run(work)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(work)
     except BemaError as error:
         sys.stderr.write(f"{error.code}: {error.message}\n  fix: {error.fix}\n")
         raise SystemExit(_FAILED) from error

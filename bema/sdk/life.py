@@ -12,21 +12,22 @@ import inspect
 import logging
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Token
 from types import TracebackType
 from typing import Any
 
 from bema.core.errors import BadDeclaration, Refused
-from bema.core.limits import limit
 from bema.core.naming import read_instance_id, show_instance_id
-from bema.core.spec import EndpointSpec
+from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import channel, forks
 from bema.runtime.channel import Channel
 from bema.runtime.distributed import INSIDE, DistributedRuntime
-from bema.runtime.hosting import Hosted, Standing, info_of
+from bema.runtime.hosting import Hosted, Hosting, Standing, info_of
 from bema.sdk import hooks
 from bema.sdk.context import Context
+from bema.sdk.health import Health
 from bema.sdk.signals import Signals
 from bema.wire.handshake import FEATURES, Announce, EndpointAnnounce, Init, Stop, agree, default_init
 
@@ -45,7 +46,8 @@ class Life:
         self._lives = False
         self._inside: Token[tuple[str, str] | None] | None = None
         self._asked_to_end = False
-        self._drain = float(limit("drain"))
+        self._drain: float | None = None  # what the launcher said; else the limit
+        self._phases: dict[str, int] = {}
         embedded = runtime is not None and runtime.hosting.standing.embedded
         self._signals = contextlib.nullcontext() if embedded else Signals(self._asked)
 
@@ -75,18 +77,21 @@ class Life:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Name the step in whatever fails in it."""
+        """Name the step in whatever fails in it, and keep how long it took."""
+        began = time.monotonic()
         try:
             yield
         except Exception as error:
             error.add_note(f"{self._spec.address}: step {name!r} of start() failed")
             raise
+        self._phases[name] = round((time.monotonic() - began) * 1000)
 
     async def handshake(self) -> Init:
         self._channel = await channel.inherited()
         if self._channel is None:
             return default_init(self._spec.address)
         self._channel.stop.add_done_callback(lambda stop: self._told(stop.result()))
+        self._phases.update(self._channel.phases)
         init = await self._channel.init()
         agree(init.protocol)
         os.environ.update(init.env)
@@ -102,6 +107,8 @@ class Life:
             self._runtime = DistributedRuntime(standing=_standing(init))
         self._inside = INSIDE.set((self._spec.namespace, self._spec.name))
         context = Context(self._runtime, self._spec, init)
+        if self._given is None:
+            _bound(self._runtime.hosting, self._spec, context.settings)
         mine, shown = context.component.hosted, self._runtime.hosting.shown
 
         def tell(hosted: Hosted) -> None:
@@ -118,19 +125,29 @@ class Life:
         self._lives = True
         running = asyncio.ensure_future(entrypoint())
         stopping = asyncio.ensure_future(self._runtime.stopping.wait())
+        watching = asyncio.ensure_future(self._watch(service))
         try:
-            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done() or self._given is None:
                 await self._runtime.drain(self._drain)
-            if not running.done():
+            if not running.done() and stopping.done():
                 await asyncio.wait({running}, timeout=LAST_WORDS)
         finally:
             stopping.cancel()
+            watched = not watching.cancel()
             cut = running.cancel()
-            await asyncio.wait({running})
+            await asyncio.wait({running, watching})
             await self._last_hooks(service)
+        if watched:
+            watching.result()
         if not cut:
             running.result()
+
+    async def _watch(self, service: Any) -> None:
+        """Ask after its health for as long as it lives; fails when it says that it does not."""
+        assert self._runtime is not None
+        await Health(service, self._spec.hooks, self._runtime.hosting).watch()
+        await asyncio.Event().wait()
 
     async def _last_hooks(self, service: Any) -> None:
         for name in self._spec.hooks.shutdown:
@@ -154,7 +171,7 @@ class Life:
     def _ready(self, context: Context) -> None:
         """It is listed: say so to who launched it, or to who started it by hand."""
         if self._channel is not None:
-            self._channel.announce(_announcement(context))
+            self._channel.announce(_announcement(context, self._phases))
         elif (standing := context.runtime.hosting.standing).registers and not standing.embedded:
             sys.stderr.write(ready_text(context))
             sys.stderr.flush()
@@ -179,7 +196,16 @@ def _standing(init: Init) -> Standing:
     )
 
 
-def _announcement(context: Context) -> Announce:
+def _bound(hosting: Hosting, spec: ServiceSpec, settings: dict[str, Any]) -> None:
+    """Take the bounds that the launcher and the class set: `limits.NAME`, and how many calls run and wait at once."""
+    hosting.limits = {
+        name.removeprefix("limits."): float(value) for name, value in settings.items() if name.startswith("limits.")
+    }
+    hosting.slots = settings.get("slots", spec.facts.get("slots"))
+    hosting.queue = settings.get("queue", spec.facts.get("queue", 0))
+
+
+def _announcement(context: Context, phases: dict[str, int]) -> Announce:
     record = context.runtime.hosting.record(context.component.hosted)
     return Announce(
         listen=context.init.listen,
@@ -192,6 +218,7 @@ def _announcement(context: Context) -> Announce:
         name=record.component,
         addresses={protocol: list(addresses) for protocol, addresses in record.addresses.items()},
         operations=list(record.endpoints),
+        phases=phases,
     )
 
 

@@ -6,17 +6,14 @@ what was opened is released in reverse order however it ends.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from bema.runtime.distributed import DistributedRuntime
 from bema.sdk import hooks
 from bema.sdk.context import Context
+from bema.sdk.health import Health
 from bema.sdk.life import Life, run_hooks
-
-READY_POLL = 0.1  # how often a service that says it is not ready is asked again
 
 
 async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> None:
@@ -53,15 +50,6 @@ async def serve_endpoints(service: Any, context: Context) -> None:
     """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
     for spec in context.spec.endpoints:
         await context.component.add(spec, getattr(service, spec.attribute))
-    while not await _all_true(service, context.spec.hooks.readiness):  # noqa: ASYNC110 - it is asked, it cannot tell
-        await asyncio.sleep(READY_POLL)
+    await Health(service, context.spec.hooks, context.runtime.hosting).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()
-
-
-async def _all_true(service: Any, names: tuple[str, ...]) -> bool:
-    for name in names:
-        answer = getattr(service, name)()
-        if not (await answer if inspect.isawaitable(answer) else answer):
-            return False
-    return True

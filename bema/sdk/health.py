@@ -1,0 +1,71 @@
+"""Health: what a service says of itself, asked again and again while it serves.
+
+Law: not ready means that nobody new is sent here, and nothing else; ready again, it is found again. Not alive, several
+times in a row, ends the process, so that whoever watches it can start another. A hook that fails or hangs has said no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from bema.core.errors import Failed
+from bema.core.spec import Hooks
+from bema.runtime.hosting import Hosting
+
+ASKED_AGAIN = 0.1  # seconds, while it is not ready
+PATIENCE = 3  # times that it says that it is not alive
+
+_log = logging.getLogger("bema.health")
+
+
+class Health:
+    """Asks the hooks of one service. `alive` and `ready` are the last answers."""
+
+    def __init__(self, service: Any, hooks: Hooks, hosting: Hosting) -> None:
+        self._service = service
+        self._hooks = hooks
+        self._hosting = hosting
+        self._noes: set[str] = set()
+        self.alive = True
+        self.ready = True
+
+    async def until_ready(self) -> None:
+        while not await self.ask_ready():  # noqa: ASYNC110 - it is asked, it cannot tell
+            await asyncio.sleep(ASKED_AGAIN)
+
+    async def watch(self) -> None:
+        """Ask until cancelled; `Failed` when the service is not alive. Returns at once where it has no hooks."""
+        misses = 0
+        while self._hooks.readiness or self._hooks.liveness:
+            await asyncio.sleep(self._hosting.limit("health") if self.ready else ASKED_AGAIN)
+            await self._hosting.say_ready(await self.ask_ready())
+            misses = 0 if await self.ask_alive() else misses + 1
+            if misses == PATIENCE:
+                raise Failed(f"the service says that it is not alive ({', '.join(self._hooks.liveness)})")
+
+    async def ask_ready(self) -> bool:
+        self.ready = await self._all(self._hooks.readiness)
+        return self.ready
+
+    async def ask_alive(self) -> bool:
+        self.alive = await self._all(self._hooks.liveness)
+        return self.alive
+
+    async def _all(self, names: Iterable[str]) -> bool:
+        return all([await self._asked(name) for name in names])
+
+    async def _asked(self, name: str) -> bool:
+        try:
+            async with asyncio.timeout(self._hosting.limit("health_answer")):
+                answer = getattr(self._service, name)()
+                said = bool(await answer if inspect.isawaitable(answer) else answer)
+        except Exception as error:  # noqa: BLE001 - a hook of the user's may raise anything, and has then said no
+            if name not in self._noes:
+                _log.warning("%s.%s failed: %r", type(self._service).__qualname__, name, error)
+            said = False
+        (self._noes.discard if said else self._noes.add)(name)
+        return said

@@ -1,0 +1,144 @@
+"""Readiness and liveness: really asked, and what follows from the answers."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+import bema
+from bema import (
+    DistributedRuntime,
+    MemoryDiscovery,
+    Unavailable,
+    endpoint,
+    liveness,
+    on_shutdown,
+    readiness,
+    serve,
+    service,
+)
+from bema.core.errors import Failed
+from bema.runtime.discovery import wait_for
+
+QUICK = {"health": 0.02, "health_answer": 0.1}
+
+
+@service(name="patient", namespace="demo")
+class Patient:
+    well = True
+    hangs = False
+    alive = True
+    closed = 0
+
+    @endpoint()
+    async def ask(self) -> str:
+        return "fine"
+
+    @readiness
+    async def is_well(self) -> bool:
+        if type(self).hangs:
+            await asyncio.sleep(60)
+        return type(self).well
+
+    @liveness
+    def is_alive(self) -> bool:
+        if type(self).alive is None:
+            raise LookupError("no pulse")
+        return type(self).alive
+
+    @on_shutdown
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+class Fresh:
+    """A patient of this test's own, served in this process."""
+
+    def __init__(self) -> None:
+        self.cls: Any = service(name="patient", namespace="demo")(type("Fresh", (Patient,), {}))
+        self.discovery = MemoryDiscovery()
+        self.serving = DistributedRuntime(self.discovery, limits=QUICK)
+        self.calling = DistributedRuntime(self.discovery)
+
+    async def __aenter__(self) -> "Fresh":
+        self.running = asyncio.create_task(serve(self.cls, self.serving))
+        self.view = await self.calling.view("demo", "patient")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.serving.stop()
+        await asyncio.wait({self.running})
+        await self.serving.close()
+        await self.calling.close()
+
+    async def until_routable(self, whether: bool) -> None:
+        async with asyncio.timeout(5):
+            await wait_for(self.view, lambda seen: [i.routable() for i in seen] == [whether])
+
+
+@pytest.mark.parametrize("how", ["no", "hangs"])
+def test_what_is_not_ready_gets_nobody_new_until_it_is_ready_again(how):
+    async def story():
+        async with Fresh() as fresh:
+            await fresh.until_routable(True)
+            asks = fresh.calling.client(fresh.cls)
+            assert await asks.ask() == "fine"
+            fresh.cls.well, fresh.cls.hangs = how != "no", how == "hangs"
+            await fresh.until_routable(False)
+            assert fresh.view.instances()[0].state == "serving"
+            with pytest.raises(Unavailable):
+                await asks.ask()
+            fresh.cls.well, fresh.cls.hangs = True, False
+            await fresh.until_routable(True)
+            assert await asks.ask() == "fine"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("answer", [False, None], ids=["says no", "fails"])
+def test_what_is_not_alive_ends_with_its_hooks_run(answer, caplog):
+    async def story():
+        async with Fresh() as fresh:
+            await fresh.until_routable(True)
+            fresh.cls.alive = answer
+            with pytest.raises(Failed, match=r"is not alive \(is_alive\)"):
+                await asyncio.wait_for(fresh.running, 5)
+            assert fresh.cls.closed == 1
+
+    with caplog.at_level(logging.WARNING, "bema.health"):
+        asyncio.run(story())
+    assert [record.message for record in caplog.records] == (
+        [] if answer is False else ["Fresh.is_alive failed: LookupError('no pulse')"]
+    )
+
+
+def test_one_no_is_no_death():
+    async def story():
+        async with Fresh() as fresh:
+            await fresh.until_routable(True)
+            fresh.cls.alive = False
+            await asyncio.sleep(0.02)
+            fresh.cls.alive = True
+            await asyncio.sleep(0.2)
+            assert not fresh.running.done()
+
+    asyncio.run(story())
+
+
+def test_a_program_may_say_so_itself():
+    async def story():
+        async with bema.DistributedRuntime(MemoryDiscovery()) as runtime:
+
+            async def answer() -> int:
+                return 1
+
+            serving = asyncio.create_task(runtime.endpoint("demo.plain.answer").serve_endpoint(answer))
+            view = await runtime.view("demo", "plain")
+            await wait_for(view, lambda seen: [i.routable() for i in seen] == [True])
+            await runtime.hosting.say_ready(False)
+            assert [i.routable() for i in view.instances()] == [False]
+            runtime.stop()
+            await serving
+
+    asyncio.run(story())
