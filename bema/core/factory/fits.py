@@ -14,6 +14,7 @@ _NOT_MEMBERS = frozenset(
         "__match_args__",
         "__static_attributes__",
         "__firstlineno__",
+        "__callable_proto_members_only__",
         "__non_callable_proto_members__",
     }
     | {"__annotate__", "__annotate_func__", "__annotations_cache__", "__type_params__", "__hash__"}
