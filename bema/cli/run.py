@@ -59,7 +59,7 @@ def load(file: Path, arguments: tuple[str, ...] = ()) -> ModuleType:
     sys.path.insert(0, str(file.resolve().parent))
     sys.argv = [str(file), *arguments]
     try:
-        exec(compile(source, str(file), "exec"), module.__dict__)
+        exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__)
     except SyntaxError as error:
         where = f"line {error.lineno}, column {error.offset}"
         raise Invalid(f"{file}, {where}: {error.msg}", code="syntax_error", line=error.lineno) from error
