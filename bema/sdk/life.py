@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import inspect
 import logging
 import os
@@ -16,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Token
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bema.core.errors import BadDeclaration, Refused
 from bema.core.naming import read_instance_id, show_instance_id
@@ -30,6 +31,9 @@ from bema.sdk.context import Context
 from bema.sdk.health import Health
 from bema.sdk.signals import Signals
 from bema.wire.handshake import FEATURES, Announce, EndpointAnnounce, Init, Stop, agree, default_init
+
+if TYPE_CHECKING:
+    from bema.sdk.status import Status
 
 LAST_WORDS = 1.0  # what an entrypoint has, after the drain, to come to its own end
 
@@ -48,8 +52,9 @@ class Life:
         self._asked_to_end = False
         self._drain: float | None = None  # what the launcher said; else the limit
         self._phases: dict[str, int] = {}
-        embedded = runtime is not None and runtime.hosting.standing.embedded
-        self._signals = contextlib.nullcontext() if embedded else Signals(self._asked)
+        self._status: Status | None = None
+        self._embedded = runtime is not None and runtime.hosting.standing.embedded
+        self._signals = contextlib.nullcontext() if self._embedded else Signals(self._asked)
 
     async def __aenter__(self) -> Life:
         if self._spec.abstract:
@@ -64,6 +69,8 @@ class Life:
             if self._runtime is not None and self._given is None:
                 await self._runtime.close()
         finally:
+            if self._status is not None:
+                await self._status.left()
             if self._channel is not None:
                 self._channel.close()
             self._signals.__exit__(kind, error, trace)
@@ -87,6 +94,13 @@ class Life:
         self._phases[name] = round((time.monotonic() - began) * 1000)
 
     async def handshake(self) -> Init:
+        init = await self._told_first()
+        if os.environ.get("BEMA_STATUS_PORT") and not self._embedded:
+            # named here and imported only now: a start without it does not pay for it
+            self._status = importlib.import_module("bema.sdk.status").opened()
+        return init
+
+    async def _told_first(self) -> Init:
         self._channel = await channel.inherited()
         if self._channel is None:
             return default_init(self._spec.address)
@@ -107,6 +121,8 @@ class Life:
             self._runtime = DistributedRuntime(standing=_standing(init))
         self._inside = INSIDE.set((self._spec.namespace, self._spec.name))
         context = Context(self._runtime, self._spec, init)
+        if self._status is not None:
+            self._status.watch(self._spec, self._runtime.hosting)
         if self._given is None:
             _bound(self._runtime.hosting, self._spec, context.settings)
         mine, shown = context.component.hosted, self._runtime.hosting.shown
