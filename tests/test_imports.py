@@ -15,14 +15,16 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "call clock errors instance limits naming paths problems spec",
+    "core": "call clock errors factory files instance limits naming paths problems spec version",
     "wire": "calls codecs envelopes failures frames handshake lines messages registration strict",
     "runtime": "adapt admission bridge calling channel client connection discovery distributed finding flock flows forks handles"
-    " hosting inotify pick picture pool processes records retries running server serving signatures sockets stream tasks threads transports",
+    " coding hosting inotify pick picture pool processes records retries running server serving signatures sockets stream tasks threads transports",
     "sdk": "context decorators depends hooks life lifecycle signals",
 }
+# the doors of the parts; `doctor` and `edit` are the command line's
+FACTORY = "configured discover entries errors factory fits hints load lockfile policy provenance registry report resolve scan shared switching versions"
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {
-    f"bema.{room}.{name}" for room, names in START.items() for name in names.split()
+    f"bema.{room}.{name}" for room, names in {**START, "core.factory": FACTORY}.items() for name in names.split()
 }
 # the standard library's own weights, which a service has no use for
 HEAVY = {

@@ -25,9 +25,10 @@ from bema.core.factory.discover import SUFFIX
 from bema.core.factory.doctor import Finding, diagnose
 from bema.core.factory.edit import with_disabled
 from bema.core.factory.entries import Entry, canonical, key_of
+from bema.core.factory.hints import nearest
 from bema.core.factory.lockfile import differences, encode, lockable, read_lock
 from bema.core.factory.policy import Policy
-from bema.core.factory.resolve import Reason, nearest
+from bema.core.factory.resolve import Reason
 from bema.core.factory.scan import installed
 
 # bema's own kinds of parts; a room that opens one adds its row

@@ -45,7 +45,7 @@ def run(script: Path) -> None:
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=str(script), __builtins__=__builtins__, __cached__=None)
     sys.modules["__main__"] = module
-    exec(compile(script.read_bytes(), str(script), "exec"), module.__dict__)
+    exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), module.__dict__)
 
 
 def load(script: Path) -> types.ModuleType:

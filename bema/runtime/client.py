@@ -16,6 +16,7 @@ from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Unavailabl
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.calling import Answered
+from bema.runtime.coding import CodecFactory
 from bema.runtime.connection import NEVER
 from bema.runtime.finding import Finder, Viewing
 from bema.runtime.pool import Pool
@@ -40,7 +41,7 @@ class Client:
         route: str,
         endpoint: EndpointSpec | None = None,
         *,
-        pick: str = "round_robin",
+        pick: str = "",
         skip: int | None = None,
         wait: float = 0.0,
     ) -> None:
@@ -52,9 +53,10 @@ class Client:
         self._budget = Budget()
         self._idempotent = endpoint is not None and endpoint.idempotent
         facts = {} if endpoint is None else endpoint.facts
-        self._encode = codecs.arguments_encoder(None if endpoint is None else endpoint.parameters)
-        self._encode_request = codecs.encoder(facts.get("requests", Any))
-        self._decode = codecs.decoder(Any if endpoint is None else endpoint.returns)
+        codec = CodecFactory.choose()()
+        self._encode = codec.arguments_encoder(None if endpoint is None else endpoint.parameters)
+        self._encode_request = codec.encoder(facts.get("requests", Any))
+        self._decode = codec.decoder(Any if endpoint is None else endpoint.returns)
         self._known = failures.declared(facts.get("raises", ()))
 
     def instances(self) -> tuple[Instance, ...]:

@@ -25,7 +25,7 @@ class Finder:
         view: Viewing,
         route: str,
         *,
-        pick: str = "round_robin",
+        pick: str = "",
         skip: int | None = None,
         wait: float = 0.0,
     ) -> None:

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How calls are made. `instance` names the one to call, `wait` is how long to wait for one to appear."""
+    """How calls are made. `instance` names the one to call, `wait` is how long to wait for one to appear.
+
+    `pick` is the name of a picker; without one, the picker in use.
+    """
 
     timeout: float | None = None
     metadata: Mapping[str, str] | None = None
     instance: int | None = None
-    pick: str = "round_robin"
+    pick: str = ""
     wait: float = 0.0
 
 

@@ -1,80 +1,87 @@
-"""Which instance a call goes to. A picker chooses among candidates that can take calls; it never waits."""
+"""Which instance a call goes to. A picker chooses among candidates that can take calls; it never waits.
+
+One is made per client, so it may remember. They are pure: there is nothing that a twin in memory would leave out.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from bema.core.errors import Invalid
+from bema.core.factory import Factory
 from bema.core.instance import Instance
+from bema.core.version import VERSION
 
 Load = Callable[[Instance], int]
-Picker = Callable[[Sequence[Instance], Load], Instance]
+Pick = Callable[[Sequence[Instance], Load], Instance]
 
 _dice = random.Random()
 
 
-def round_robin() -> Picker:
+class Picker(Protocol):
+    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+        """One of the candidates, of which there is at least one; `load` tells the calls of ours an instance has."""
+        ...
+
+
+class PickerFactory(Factory[Picker], group="bema.picker", api=VERSION, default="round_robin"):
+    """By the name that a client gives as `pick`."""
+
+
+def picker(name: str = "") -> Pick:
+    """The way to pick of that name, or of the name in use, for one client."""
+    return PickerFactory.choose(name)().pick
+
+
+@PickerFactory.register("round_robin")
+class RoundRobin:
     """Each in turn, from a random start so that many clients do not march in step."""
-    turn = _dice.randrange(1 << 16)
 
-    def pick(candidates: Sequence[Instance], load: Load) -> Instance:
-        nonlocal turn
-        turn += 1
-        return candidates[turn % len(candidates)]
+    def __init__(self) -> None:
+        self._turns = itertools.count(_dice.randrange(1 << 16))
 
-    return pick
+    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+        return candidates[next(self._turns) % len(candidates)]
 
 
-def at_random() -> Picker:
-    return lambda candidates, load: candidates[int(_dice.random() * len(candidates))]
+@PickerFactory.register("random")
+class AtRandom:
+    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+        return candidates[int(_dice.random() * len(candidates))]
 
 
-def least_loaded() -> Picker:
+@PickerFactory.register("least_loaded")
+class LeastLoaded:
     """The one with the fewest calls of ours in flight; ties are broken in turn."""
-    turn = round_robin()
 
-    def pick(candidates: Sequence[Instance], load: Load) -> Instance:
+    def __init__(self) -> None:
+        self._turn = RoundRobin()
+
+    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
         loads = [load(candidate) for candidate in candidates]
         least = min(loads)
-        return turn([c for c, calls in zip(candidates, loads, strict=True) if calls == least], load)
-
-    return pick
+        return self._turn.pick([c for c, calls in zip(candidates, loads, strict=True) if calls == least], load)
 
 
-def power_of_two() -> Picker:
+@PickerFactory.register("power_of_two")
+class PowerOfTwo:
     """The less loaded of two at random."""
 
-    def pick(candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
         if len(candidates) < 2:
             return candidates[0]
         one, other = _dice.sample(candidates, 2)
         return one if load(one) <= load(other) else other
 
-    return pick
 
-
-def direct() -> Picker:
+@PickerFactory.register("direct")
+class Direct:
     """For clients whose every call names its instance."""
 
-    def pick(candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
         if len(candidates) != 1:
             raise Invalid("a direct client needs the instance of each call")
         return candidates[0]
-
-    return pick
-
-
-PICKERS: dict[str, Callable[[], Picker]] = {
-    "round_robin": round_robin,
-    "random": at_random,
-    "least_loaded": least_loaded,
-    "power_of_two": power_of_two,
-    "direct": direct,
-}
-
-
-def picker(name: str) -> Picker:
-    if name not in PICKERS:
-        raise Invalid(f"no way to pick an instance is called {name!r}; there are {', '.join(PICKERS)}")
-    return PICKERS[name]()

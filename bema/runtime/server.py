@@ -17,8 +17,9 @@ from bema.core.limits import limit
 from bema.core.spec import EndpointSpec
 from bema.runtime import threads, transports
 from bema.runtime.admission import Admission
+from bema.runtime.coding import CodecFactory
 from bema.runtime.serving import ServingConnection
-from bema.wire import codecs, frames
+from bema.wire import frames
 
 
 class Route:
@@ -29,9 +30,10 @@ class Route:
     def __init__(self, handler: Handler, spec: EndpointSpec) -> None:
         self.spec = spec
         self.streams_in = spec.shape.streams_in
-        self.decode = codecs.arguments_decoder(spec.parameters)
-        self.encode = codecs.encoder(spec.returns)
-        self.decode_request = codecs.decoder(spec.facts.get("requests", Any))
+        codec = CodecFactory.choose()()
+        self.decode = codec.arguments_decoder(spec.parameters)
+        self.encode = codec.encoder(spec.returns)
+        self.decode_request = codec.decoder(spec.facts.get("requests", Any))
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:
@@ -62,7 +64,7 @@ class Server:
         self.admission = None if slots is None else Admission(slots, queue)
         self.most = calls  # in flight on one connection
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
-        self._listeners: list[transports.Listener] = []
+        self._listeners: list[transports.Listening] = []
         self._idle: asyncio.Event | None = None
 
     def add(self, route: str, handler: Handler, spec: EndpointSpec) -> None:

@@ -1,4 +1,7 @@
-"""The only module that opens RPC sockets: Unix, TCP, and pairs inside one process."""
+"""The only module that opens RPC sockets: Unix, TCP, and pairs inside one process.
+
+Law: an address begins with the name of its transport, so that a plugin adds a way to connect by its name alone.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,25 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bema.core.errors import Invalid, Unavailable
+from bema.core.factory import Factory, FactoryError
+from bema.core.version import VERSION
 from bema.runtime import sockets
 from bema.runtime.connection import CONNECT, Connection
 
 
-class MemoryTransport(asyncio.Transport):
+class MemoryEnd(asyncio.Transport):
     """One end of an in-process pair: what is written arrives at the other end in a later turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self._loop = loop
         self._protocol = protocol
-        self.peer: MemoryTransport | None = None
+        self.peer: MemoryEnd | None = None
         self._closing = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -66,40 +71,79 @@ _REMOVES = sys.version_info >= (3, 13)
 Accept = Callable[[], Connection]
 C = TypeVar("C", bound=Connection)
 
-_memory: dict[str, tuple[asyncio.AbstractEventLoop, Accept]] = {}
+
+class Listening(Protocol):
+    """Something that accepts connections at an address until closed; accepted connections live on."""
+
+    address: str
+
+    def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    """One way to connect: `name:rest` are its addresses."""
+
+    async def listen(self, address: str, accept: Accept) -> Listening:
+        """Accept connections, each driven by what `accept()` gives; the address may be open where it is not said."""
+        ...
+
+    async def connect(self, address: str, make: Callable[[], C]) -> C:
+        """Open a connection driven by `make()` and wait for its transport; `Unavailable` when nobody listens there."""
+        ...
+
+    def reachable(self, address: str, *, same_host: bool) -> bool:
+        """Whether connecting can work from this loop at all."""
+        ...
+
+
+class TransportFactory(Factory[Transport], group="bema.transport", api=VERSION):
+    """By the name that addresses begin with."""
+
+
+def transport_of(address: str) -> Transport:
+    name, colon, rest = address.partition(":")
+    if not colon or not rest:
+        raise Invalid(f"address {address!r} is not a transport's name, a colon and a place")
+    return TransportFactory.choose(name)()
+
+
+async def listen(where: str | socket.socket, accept: Accept) -> Listening:
+    """Accept connections at an address, or on a socket that listens already."""
+    if isinstance(where, str):
+        return await transport_of(where).listen(where, accept)
+    return await _listen(where, accept)
+
+
+def reachable(address: str, *, same_host: bool) -> bool:
+    """Whether connecting can work from this loop at all; a transport that is not installed here reaches nobody."""
+    try:
+        return transport_of(address).reachable(address, same_host=same_host)
+    except FactoryError:
+        return False
+
+
+async def connect(address: str, make: Callable[[], C]) -> C:
+    """Open a connection and wait for its transport; `Unavailable` when nobody listens there."""
+    return await transport_of(address).connect(address, make)
 
 
 class Listener:
-    """Something that accepts connections at an address until closed."""
-
-    def __init__(
-        self, address: str, server: asyncio.Server | None = None, descriptor: int = -1, path: str | None = None
-    ) -> None:
+    def __init__(self, address: str, server: asyncio.Server, descriptor: int, path: str | None) -> None:
         self.address = address
         self._server = server
         self._descriptor = descriptor
         self._path = path
 
     def close(self) -> None:
-        """Stop accepting; accepted connections live on. The file of a Unix socket that we bound goes with it."""
-        if self._server is None:
-            _memory.pop(self.address, None)
-            return
+        """The file of a Unix socket that we bound goes with it."""
         sockets.disown(self._descriptor)
         self._server.close()
         if self._path is not None:
             Path(self._path).unlink(missing_ok=True)
 
 
-async def listen(where: str | socket.socket, accept: Accept) -> Listener:
-    """Accept connections at an address, or on a socket that listens already."""
+async def _listen(listener: socket.socket, accept: Accept, path: str | None = None) -> Listener:
     loop = asyncio.get_running_loop()
-    if isinstance(where, str) and where.startswith("memory:"):
-        if where in _memory:
-            raise Invalid(f"address {where!r} is taken", code="already_served")
-        _memory[where] = (loop, accept)
-        return Listener(where)
-    listener = sockets.bind(where) if isinstance(where, str) else where
     listener.setblocking(False)
     if listener.family != socket.AF_UNIX:
         # accepted sockets inherit it; asyncio sets it only on sockets made with an explicit protocol number
@@ -111,46 +155,85 @@ async def listen(where: str | socket.socket, accept: Accept) -> Listener:
     else:
         server = await loop.create_server(accept, sock=listener, backlog=1024)
     sockets.own(listener.fileno())
-    path = where[5:] if isinstance(where, str) and where.startswith("unix:") else None
     return Listener(sockets.address_of(listener), server, listener.fileno(), path)
 
 
-def reachable(address: str, *, same_host: bool) -> bool:
-    """Whether connecting can work from this loop at all."""
-    protocol, _ = sockets.split(address)
-    if protocol == "memory":
-        found = _memory.get(address)
-        return found is not None and found[0] is asyncio.get_running_loop()
-    return protocol == "tcp" or same_host
-
-
-async def connect(address: str, make: Callable[[], C]) -> C:
-    """Open a connection and wait for its transport; `Unavailable` when nobody listens there."""
-    loop = asyncio.get_running_loop()
-    protocol, rest = sockets.split(address)
-    if protocol == "memory":
-        return _connect_memory(loop, address, make())
+@contextlib.asynccontextmanager
+async def _in_time(address: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(CONNECT):
-            if protocol == "unix":
-                _, made = await loop.create_unix_connection(make, rest)
-            else:
-                host, port = sockets.host_port(rest)
-                transport, made = await loop.create_connection(make, host, port)
-                with contextlib.suppress(OSError):
-                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            yield
     except OSError as error:
         raise Unavailable(f"nobody answers at {address}: {error.strerror or error or 'timeout'}") from error
-    return made
 
 
-def _connect_memory(loop: asyncio.AbstractEventLoop, address: str, client: C) -> C:
-    found = _memory.get(address)
-    if found is None or found[0] is not loop:
-        raise Unavailable(f"nobody answers at {address} in this event loop")
-    server = found[1]()
-    ends = MemoryTransport(loop, client), MemoryTransport(loop, server)
-    ends[0].peer, ends[1].peer = ends[1], ends[0]
-    server.connection_made(ends[1])
-    client.connection_made(ends[0])
-    return client
+@TransportFactory.register("unix")
+class UnixTransport:
+    """`unix:PATH`, for this host."""
+
+    async def listen(self, address: str, accept: Accept) -> Listening:
+        return await _listen(sockets.bind(address), accept, sockets.split(address)[1])
+
+    async def connect(self, address: str, make: Callable[[], C]) -> C:
+        async with _in_time(address):
+            _, made = await asyncio.get_running_loop().create_unix_connection(make, sockets.split(address)[1])
+        return made
+
+    def reachable(self, address: str, *, same_host: bool) -> bool:
+        return same_host
+
+
+@TransportFactory.register("tcp")
+class TcpTransport:
+    """`tcp:HOST:PORT`; the port 0 is any that is free."""
+
+    async def listen(self, address: str, accept: Accept) -> Listening:
+        return await _listen(sockets.bind(address), accept)
+
+    async def connect(self, address: str, make: Callable[[], C]) -> C:
+        host, port = sockets.host_port(sockets.split(address)[1])
+        async with _in_time(address):
+            transport, made = await asyncio.get_running_loop().create_connection(make, host, port)
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return made
+
+    def reachable(self, address: str, *, same_host: bool) -> bool:
+        return True
+
+
+_memory: dict[str, tuple[asyncio.AbstractEventLoop, Accept]] = {}
+
+
+class MemoryListener:
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def close(self) -> None:
+        _memory.pop(self.address, None)
+
+
+@TransportFactory.register("memory")
+class MemoryTransport:
+    """`memory:NAME`, for one event loop: the twin without sockets."""
+
+    async def listen(self, address: str, accept: Accept) -> Listening:
+        if address in _memory:
+            raise Invalid(f"address {address!r} is taken", code="already_served")
+        _memory[address] = (asyncio.get_running_loop(), accept)
+        return MemoryListener(address)
+
+    async def connect(self, address: str, make: Callable[[], C]) -> C:
+        loop = asyncio.get_running_loop()
+        if not self.reachable(address, same_host=True):
+            raise Unavailable(f"nobody answers at {address} in this event loop")
+        client, server = make(), _memory[address][1]()
+        ends = MemoryEnd(loop, client), MemoryEnd(loop, server)
+        ends[0].peer, ends[1].peer = ends[1], ends[0]
+        server.connection_made(ends[1])
+        client.connection_made(ends[0])
+        return client
+
+    def reachable(self, address: str, *, same_host: bool) -> bool:
+        found = _memory.get(address)
+        return found is not None and found[0] is asyncio.get_running_loop()

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from bema.core.errors import Invalid
-from bema.runtime.pick import PICKERS, picker
+from bema.core.factory import UnknownImplementation
+from bema.runtime.pick import PickerFactory, RoundRobin, picker
 from tests.runtime.helpers import an_instance
 
 THREE = [an_instance() for _ in range(3)]
@@ -44,5 +45,12 @@ def test_direct_needs_the_instance():
 
 
 def test_an_unknown_picker_is_refused_with_the_known_ones():
-    with pytest.raises(Invalid, match=", ".join(PICKERS)):
+    with pytest.raises(UnknownImplementation, match=", ".join(PickerFactory.names())):
         picker("fastest")
+
+
+def test_without_a_name_it_is_the_picker_in_use(monkeypatch):
+    assert PickerFactory.choose() is RoundRobin
+    monkeypatch.setenv("BEMA_PICKER", "direct")
+    with pytest.raises(Invalid, match="instance of each call"):
+        picker()(THREE, lambda instance: 0)

@@ -57,6 +57,7 @@ ALLOWED_OTHERS = {
         "pathlib._abc",
         "pathlib._local",
     ),
+    *("importlib.util", "importlib._abc"),  # whose file a plugin's module is
     *("msgspec.inspect", "concurrent.futures.thread", "queue", "_queue", "stringprep", "encodings.idna", "unicodedata"),
 }
 

@@ -11,11 +11,12 @@ import msgspec
 from bema.core.factory import configured
 from bema.core.factory.entries import Entry, Origin, State, key_of, read_reference
 from bema.core.factory.errors import FactoryError
+from bema.core.factory.hints import nearest
 from bema.core.factory.load import log
 from bema.core.factory.provenance import requirement_on, source_of
 from bema.core.factory.registry import Registry
 from bema.core.factory.report import Report
-from bema.core.factory.resolve import Candidate, nearest
+from bema.core.factory.resolve import Candidate
 from bema.core.factory.scan import Point, Snapshot, installed
 
 SUFFIX = ".plugins"

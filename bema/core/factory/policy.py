@@ -25,15 +25,15 @@ nothing, as for every setting.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.factory.entries import Entry, canonical, key_of
+from bema.core.factory.hints import nearest
 
 _PERMIT = re.compile(r"([A-Za-z0-9][\w.-]*?)(?:==([^@\s]+))?(?:@sha256:([0-9a-f]{64}))?\Z")
 _LISTS = ("allow", "deny", "override_builtin", "disable", "factories", "imports")
@@ -99,7 +99,7 @@ def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) 
     # a list that was meant to forbid and is not read would permit
     for key in table:
         if key not in known:
-            raise Invalid(f"plugins.{key} is not a setting{_hint(key, known)}", code="bad_setting")
+            raise Invalid(f"plugins.{key} is not a setting{nearest(key, known)}", code="bad_setting")
     values = _with_environment(dict(table), env or {})
     for key, choices in _CHOICES.items():
         if values.get(key, choices[0]) not in choices:
@@ -119,17 +119,13 @@ def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) 
     )
 
 
-def _hint(wrong: str, right: Iterable[str]) -> str:
-    return "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(wrong, list(right), 1))
-
-
 def _with_environment(values: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     known = {f"{_PREFIX}{key.upper()}": key for key in (*_LISTS, *_CHOICES, "lock")}
     for variable, text in env.items():
         if not variable.startswith(_PREFIX) or not text:
             continue
         if variable not in known:
-            raise Invalid(f"{variable} is not a setting{_hint(variable, known)}", code="bad_setting")
+            raise Invalid(f"{variable} is not a setting{nearest(variable, known)}", code="bad_setting")
         key = known[variable]
         items = [item.strip() for item in text.split(",") if item.strip()]
         if key in _ADDED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -44,11 +43,17 @@ def is_editable(path: str) -> bool:
 def _files(path: str) -> dict[Path, str]:
     """Every file of RECORD, resolved, with its `algorithm=digest`."""
     try:
-        rows = csv.reader((Path(path) / "RECORD").read_text("utf-8").splitlines())
-        home = Path(path).parent
-        return {(home / row[0]).resolve(): row[1] if len(row) > 1 else "" for row in rows if row}
-    except (OSError, UnicodeDecodeError, csv.Error):
+        lines = (Path(path) / "RECORD").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
         return {}
+    # only the first of a row's three fields may hold a comma, and is in quotes then
+    rows = [line.rsplit(",", 2) for line in lines if line.count(",") > 1]
+    home = Path(path).parent
+    return {(home / _unquoted(file)).resolve(): digest for file, digest, _ in rows}
+
+
+def _unquoted(field: str) -> str:
+    return field[1:-1].replace('""', '"') if field[:1] == '"' else field
 
 
 def ownership_problem(entry: Entry) -> str:

@@ -18,9 +18,10 @@ import msgspec
 from bema.core.factory import configured
 from bema.core.factory.entries import Entry, key_of
 from bema.core.factory.errors import FactoryError, LoadFailed, UnknownImplementation
+from bema.core.factory.hints import nearest
 from bema.core.factory.load import Loader, Outcome, log
 from bema.core.factory.provenance import record_digest
-from bema.core.factory.resolve import Candidate, Choice, Known, Reason, Selection, judge, nearest, resolve
+from bema.core.factory.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
 
 
 class Declared(msgspec.Struct, frozen=True):

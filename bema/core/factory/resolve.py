@@ -7,7 +7,6 @@ falls back to the next.
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 
 from bema.core.factory.entries import USABLE, Entry, State, matches
+from bema.core.factory.hints import nearest
 from bema.core.factory.policy import Policy, distrust, may_override
 from bema.core.factory.versions import satisfies
 
@@ -200,9 +200,3 @@ def listed(candidates: Iterable[Any]) -> str:
 def near(selector: str, candidates: Sequence[Candidate]) -> str:
     names = [n for c in candidates for n in (c.entry.id, c.entry.class_name, c.entry.reference)]
     return nearest(selector, names)
-
-
-def nearest(wrong: str, right: Iterable[str]) -> str:
-    """`; did you mean ...?`, or nothing."""
-    close = difflib.get_close_matches(wrong, list(right), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""

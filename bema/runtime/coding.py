@@ -1,0 +1,56 @@
+"""How values become the payloads of calls: the codec in use, chosen once for everything this process sends and takes.
+
+Law: both ends of a call speak the same codec; who plugs in another gives it to all who call each other. A codec refuses
+a value by `Invalid` or by what is listed in `wire.codecs.UNFIT`, and then one call fails and no other. A codec is pure:
+there is nothing that a twin in memory would leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from bema.core.factory import Factory
+from bema.core.spec import Parameter
+from bema.core.version import VERSION
+from bema.wire import codecs
+from bema.wire.codecs import Decode, Encode
+
+
+class Codec(Protocol):
+    """Every method gives a function that is made once per endpoint and used for every call of it."""
+
+    def encoder(self, declared: Any) -> Encode:
+        """Of values of a declared type; `Any` is what nobody declared."""
+        ...
+
+    def decoder(self, declared: Any) -> Decode:
+        """Of values of a declared type, which are of that type afterwards. `BadDeclaration` for what cannot travel."""
+        ...
+
+    def arguments_encoder(self, parameters: Iterable[Parameter] | None) -> Encode:
+        """Of a dictionary of arguments by name; None where the callee's types are not known here."""
+        ...
+
+    def arguments_decoder(self, parameters: Iterable[Parameter]) -> Decode:
+        """Of such a dictionary: unknown and missing names are refused, omitted ones with a default stay away."""
+        ...
+
+
+class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack"):
+    """By the name of the format."""
+
+
+@CodecFactory.register("msgpack")
+class MsgpackCodec:
+    def encoder(self, declared: Any) -> Encode:
+        return codecs.encoder(declared)
+
+    def decoder(self, declared: Any) -> Decode:
+        return codecs.decoder(declared)
+
+    def arguments_encoder(self, parameters: Iterable[Parameter] | None) -> Encode:
+        return codecs.arguments_encoder(parameters)
+
+    def arguments_decoder(self, parameters: Iterable[Parameter]) -> Decode:
+        return codecs.arguments_decoder(parameters)
