@@ -52,7 +52,7 @@ class Health:
         return self.ready
 
     async def ask_alive(self) -> bool:
-        self.alive = await self._all(self._hooks.liveness)
+        self.alive = self._hosting.alive = await self._all(self._hooks.liveness)
         return self.alive
 
     async def _all(self, names: Iterable[str]) -> bool:
