@@ -1,0 +1,105 @@
+"""What a process counts of the calls it answers, when somebody wants to know.
+
+Law: who does not count pays nothing. Counting is a kind of connection of its own, chosen when a server accepts; one
+counter per endpoint, changed in the event loop alone. A call counts once, under what it ended as.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from bema.core.errors import BemaError, RemoteError
+from bema.runtime.running import GIVEN_UP, Running
+from bema.runtime.serving import ServingConnection
+
+if TYPE_CHECKING:
+    from bema.runtime.server import Route, Server
+
+BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the durations' histogram, in seconds."""
+
+
+class Tally:
+    """The counters of one endpoint. `buckets` counts durations by `BOUNDS`, the longer ones last."""
+
+    __slots__ = ("buckets", "cancelled", "errors", "in_flight", "ok", "seconds")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.ok = 0
+        self.cancelled = 0
+        self.errors: Counter[str] = Counter()  # by code
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    @property
+    def ended(self) -> int:
+        return self.ok + self.cancelled + self.errors.total()
+
+
+class Meter:
+    """Counters by route, and by code of what was refused before it ran."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, Tally] = {}
+        self.refused: Counter[str] = Counter()
+
+    def connection(self, loop: asyncio.AbstractEventLoop, server: Server) -> ServingConnection:
+        """What a server that is counted accepts."""
+        return _Metered(loop, server, self)
+
+    def of(self, route: str) -> Tally:
+        tally = self.tallies.get(route)
+        if tally is None:
+            tally = self.tallies[route] = Tally()
+        return tally
+
+
+class _Metered(ServingConnection):
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, meter: Meter) -> None:
+        super().__init__(loop, server)
+        self._meter = meter
+        self._began: dict[int, float] = {}
+        self._codes: dict[int, str] = {}
+
+    # the drivers are asked for when a call is admitted: what waits in the queue is not in flight yet
+    def _unary(self, call: Running, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
+        self._begin(call)
+        return super()._unary(call, route, payload)
+
+    def _stream(self, call: Running, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
+        self._begin(call)
+        return super()._stream(call, route, payload)
+
+    def _begin(self, call: Running) -> None:
+        self._meter.of(call.route).in_flight += 1
+        self._began[call.ident] = monotonic()
+
+    def _failed(self, call: Running, error: BaseException) -> None:
+        self._codes[call.ident] = error.code if isinstance(error, BemaError) else RemoteError.code
+        super()._failed(call, error)
+
+    def _done(self, call: Running) -> None:
+        super()._done(call)
+        tally = self._meter.of(call.route)
+        began, code = self._began.pop(call.ident, None), self._codes.pop(call.ident, None)
+        if began is not None:
+            seconds = monotonic() - began
+            tally.in_flight -= 1
+            tally.seconds += seconds
+            tally.buckets[bisect_left(BOUNDS, seconds)] += 1
+        if call.reason is GIVEN_UP:
+            tally.cancelled += 1
+        elif code is None:
+            tally.ok += 1
+        else:
+            tally.errors[code] += 1
+
+    def _refuse(self, ident: int, error: BemaError) -> None:
+        self._meter.refused[error.code] += 1
+        super()._refuse(ident, error)

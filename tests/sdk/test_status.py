@@ -1,0 +1,278 @@
+"""`BEMA_STATUS_PORT`: what a process tells of itself over HTTP."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+from bema import DistributedRuntime, MemoryDiscovery, async_init, endpoint, liveness, readiness, serve, service
+from bema.runtime.discovery import wait_for
+from bema.runtime.hosting import Standing
+from bema.sdk import health, status
+
+
+def get(port, path):
+    """(status, body) of one page."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def samples(text):
+    """Metric with labels -> value."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+class Watched:
+    """A service with its status page in this loop, and a runtime that calls it."""
+
+    def __init__(self, cls, **limits):
+        self._cls = cls
+        self.discovery = MemoryDiscovery()
+        self.serving = DistributedRuntime(self.discovery, standing=Standing(listen=f"memory:status-{cls.__name__}"))
+        self.serving.hosting.limits.update(limits)
+        self.calling = DistributedRuntime(self.discovery)
+
+    async def __aenter__(self):
+        self.life = asyncio.create_task(serve(self._cls, self.serving))
+        while not status._by_loop:
+            await asyncio.sleep(0)
+        (self.status,) = status._by_loop.values()
+        return self
+
+    async def page(self, path):
+        return await asyncio.to_thread(get, self.status.port, path)
+
+    async def samples(self):
+        code, text = await self.page("/metrics")
+        assert code == 200
+        return samples(text)
+
+    async def listed(self):
+        await asyncio.wait_for(wait_for(await self.discovery.view(), lambda found: len(found) > 0), 5)
+
+    async def __aexit__(self, *exc):
+        await self.calling.close()
+        self.serving.stop()
+        await self.life
+        await self.serving.close()
+        assert not status._by_loop
+
+
+@pytest.fixture(autouse=True)
+def asked_for(monkeypatch):
+    monkeypatch.setenv(status.VARIABLE, "0")
+
+
+def test_requests_are_counted_by_endpoint_and_by_what_they_ended_as():
+    @service(name="counted", namespace="status")
+    class Counted:
+        @endpoint()
+        async def twice(self, number: int) -> int:
+            return 2 * number
+
+        @endpoint()
+        async def fails(self) -> None:
+            raise ValueError("no")
+
+        @endpoint()
+        async def waits(self) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+    async def story():
+        async with Watched(Counted) as watched:
+            await watched.listed()
+            counted = watched.calling.client(Counted)
+            assert [await counted.twice(n) for n in range(3)] == [0, 2, 4]
+            with pytest.raises(ValueError):
+                await counted.fails()
+            with pytest.raises(Exception, match="int"):
+                await counted.twice("not a number")
+            waiting = asyncio.ensure_future(counted.waits())
+            await began.wait()
+            where = 'namespace="status",component="counted",endpoint='
+            assert (await watched.samples())[f'bema_requests_in_flight{{{where}"waits"}}'] == 1
+            waiting.cancel()
+            while (found := await watched.samples())[f'bema_requests_in_flight{{{where}"waits"}}']:
+                pass
+            assert found[f'bema_requests_total{{{where}"twice",outcome="ok"}}'] == 3
+            assert found[f'bema_requests_total{{{where}"twice",outcome="error"}}'] == 1
+            assert found[f'bema_errors_total{{{where}"twice",code="invalid_argument"}}'] == 1
+            assert found[f'bema_errors_total{{{where}"fails",code="remote_error"}}'] == 1
+            assert found[f'bema_cancellations_total{{{where}"waits"}}'] == 1
+            assert found[f'bema_request_duration_seconds_count{{{where}"twice"}}'] == 4
+            assert found[f'bema_request_duration_seconds_bucket{{{where}"twice",le="+Inf"}}'] == 4
+            assert found["bema_ready"] == 1
+            assert 0 <= found["bema_loop_lag_seconds"] < 5
+            code, told = await watched.page("/readyz")
+            said = json.loads(told)["services"]["status.counted"]
+            assert (code, said["state"]) == (200, "serving")
+            assert said["endpoints"]["twice"] == {
+                "serving": True, "in_flight": 0, "ok": 3, "errors": 1, "cancelled": 0,
+            }  # fmt: skip
+
+    began = asyncio.Event()
+    asyncio.run(story())
+
+
+def test_the_text_is_what_prometheus_reads():
+    @service(name="read", namespace="status")
+    class Read:
+        @endpoint()
+        async def never(self) -> None: ...
+
+    async def story():
+        async with Watched(Read) as watched:
+            await watched.listed()
+            code, text = await watched.page("/metrics")
+            assert code == 200
+            line = re.compile(r'(# (HELP|TYPE) bema_\w+ .+|bema_\w+(\{(\w+="[^"]*",?)+\})? [0-9.e+-]+)')
+            assert [row for row in text.splitlines() if not line.fullmatch(row)] == []
+            assert text.endswith("\n")
+
+    asyncio.run(story())
+
+
+def test_it_is_not_ready_before_it_serves_and_what_never_answers_is_never_ready():
+    @service(name="slow", namespace="status")
+    class Slow:
+        @async_init
+        async def wait(self) -> None:
+            await may_start.wait()
+
+        @readiness
+        async def answers(self) -> bool:
+            await answering.wait()
+            return True
+
+        @endpoint()
+        async def never(self) -> None: ...
+
+    async def story():
+        async with Watched(Slow) as watched:
+            assert (await watched.page("/readyz"))[0] == 503
+            assert (await watched.page("/healthz"))[0] == 200
+            may_start.set()
+            code, told = await watched.page("/readyz")
+            assert (code, json.loads(told)["services"]["status.slow"]["state"]) == (503, "starting")
+            assert (await watched.page("/healthz"))[0] == 200
+            answering.set()
+            await watched.listed()
+            assert (await watched.page("/readyz"))[0] == 200
+
+    may_start, answering = asyncio.Event(), asyncio.Event()
+    asyncio.run(story())
+
+
+def test_there_is_nothing_else():
+    @service(name="else", namespace="status")
+    class Else:
+        @endpoint()
+        async def never(self) -> None: ...
+
+    async def story():
+        async with Watched(Else) as watched:
+            assert (await watched.page("/"))[0] == 404
+
+    asyncio.run(story())
+
+
+SERVICE = """
+import asyncio, sys
+from bema import endpoint, liveness, service
+
+@service(name="drains", namespace="status")
+class Drains:
+    @endpoint()
+    async def slow(self) -> str:
+        sys.stdout.write("began\\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.readline)
+        return "whole"
+
+asyncio.run(Drains.start())
+"""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def started(code, port, **pipes):
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, status.VARIABLE: str(port)},
+        stderr=subprocess.PIPE, text=True, **pipes,
+    )  # fmt: skip
+
+
+def test_while_it_drains_it_is_alive_and_not_ready(bema):
+    port = free_port()
+    process = started(SERVICE, port, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert "is ready" in process.stderr.readline()
+    calling = subprocess.Popen([*bema.command, "call", "status.drains.slow"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "began\n"
+    assert get(port, "/readyz")[0] == 200
+    process.send_signal(signal.SIGTERM)
+    while (told := get(port, "/readyz"))[0] == 200:
+        pass
+    said = json.loads(told[1])["services"]["status.drains"]
+    assert (told[0], said["state"], said["endpoints"]["slow"]["in_flight"]) == (503, "draining", 1)
+    assert get(port, "/healthz")[0] == 200
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert calling.communicate(timeout=10)[0] == "whole\n"
+    assert process.wait(timeout=10) == 0
+    process.communicate()
+
+
+@pytest.mark.parametrize(("port", "says"), [("http", "bad_setting"), ("70000", "bad_setting"), (None, "port_in_use")])
+def test_a_port_that_cannot_be_had_is_refused_before_anything_starts(port, says):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = started(SERVICE, port or taken.getsockname()[1], stdin=subprocess.DEVNULL)
+        _, said = process.communicate(timeout=10)
+    assert (process.returncode, said.splitlines()[-2].partition(":")[0]) == (1, says), said
+
+
+def test_without_the_extra_it_is_refused():
+    hidden = "import sys; sys.modules['uvicorn'] = None\n" + SERVICE
+    process = started(hidden, 0, stdin=subprocess.DEVNULL)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "missing_extra: BEMA_STATUS_PORT needs uvicorn" in said
+    assert "pip install 'bema[http]'" in said
+
+
+def test_a_service_that_says_it_is_not_alive_is_told_of(monkeypatch):
+    @service(name="ill", namespace="status")
+    class Ill:
+        @liveness
+        def lives(self) -> bool:
+            return False
+
+        @endpoint()
+        async def never(self) -> None: ...
+
+    async def story():
+        monkeypatch.setattr(health, "PATIENCE", -1)  # it is asked on and on, and not ended
+        async with Watched(Ill, health=0.01) as watched:
+            await watched.listed()
+            while (told := await watched.page("/healthz"))[0] == 200:
+                pass
+            assert json.loads(told[1])["services"]["status.ill"]["alive"] is False
+
+    asyncio.run(story())
