@@ -12,16 +12,15 @@ from typing import Any
 
 from bema.core.access import LOCAL_ADMIN
 from bema.core.limits import LIMITS
-from bema.deploy.environments import UvEnvironments
-from bema.deploy.keeping import Keeping
-from bema.deploy.launching import ProcessLauncher
+from bema.deploy.environments import EnvironmentsFactory
+from bema.deploy.launchers import LauncherFactory
 from bema.deploy.layers import Layers
 from bema.deploy.orchestrator import Orchestrator
 from bema.deploy.parts import Parts
 from bema.deploy.pythons import FoundPythons
 from bema.deploy.restarts import SECOND, Policy
 from bema.deploy.seeds import sow
-from bema.deploy.store import SqliteStore
+from bema.deploy.store import StoreFactory
 from bema.deploy.uv import Uv
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context
@@ -53,15 +52,15 @@ class PlatformOrchestrator(Orchestrator):
 
 
 async def parts_of(settings: Mapping[str, Any]) -> Parts:
-    """The parts that work with processes, uv and the disk, as `settings` say."""
+    """The parts in use, of their factories where there is a choice, as `settings` say."""
     state = Path(settings["state_dir"])
     limits = {name: settings.get(f"limits.{name}", row.default) for name, row in LIMITS.items()}
     uv = Uv()
     return Parts(
         state=state,
-        store=await SqliteStore.open(state / "store.sqlite"),
-        launcher=ProcessLauncher(await Keeping.open(), start_limit=limits["start"]),
-        environments=UvEnvironments(state / "environments", uv, limits["build"]),
+        store=await StoreFactory.choose().open(state / "store.sqlite"),
+        launcher=await LauncherFactory.choose().open(start_limit=limits["start"]),
+        environments=EnvironmentsFactory.choose().within(state / "environments", limits["build"]),
         layers=Layers(state / "layers", uv),
         pythons=FoundPythons(uv),
         policy=Policy(

@@ -23,7 +23,9 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Failed
+from bema.core.factory import Factory
 from bema.core.limits import limit
+from bema.core.version import VERSION
 from bema.deploy.pythons import Python
 from bema.deploy.uv import Uv
 
@@ -50,17 +52,31 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Environments(Protocol):
+    @classmethod
+    def within(cls, folder: Path, timeout: float) -> Environments:
+        """Those kept in `folder`, each made in at most `timeout` seconds."""
+        ...
+
     async def make(self, wanted: Wanted) -> Made:
         """Make `wanted` runnable, or `Failed` (build_failed) with the resolver's text as `detail`."""
         ...
 
 
+class EnvironmentsFactory(Factory[Environments], group="bema.environments", api=VERSION, default="uv"):
+    """Those of an orchestrator are made with `within`."""
+
+
+@EnvironmentsFactory.register("memory")
 class MemoryEnvironments:
     """The twin: nothing is installed; `failures` says by dependency what the resolver would have."""
 
     def __init__(self) -> None:
         self.made: list[Wanted] = []
         self.failures: dict[str, str] = {}
+
+    @classmethod
+    def within(cls, folder: Path, timeout: float) -> Environments:
+        return cls()
 
     async def make(self, wanted: Wanted) -> Made:
         self.made.append(wanted)
@@ -70,6 +86,7 @@ class MemoryEnvironments:
         return Made(wanted.python.path, "memory" if wanted.dependencies else "", "lock", {"lock": 0, "install": 0})
 
 
+@EnvironmentsFactory.register("uv")
 class UvEnvironments:
     """Environments made by uv in a folder. A script without dependencies runs on the bare interpreter."""
 
@@ -77,6 +94,10 @@ class UvEnvironments:
         self._folder = folder
         self._uv = uv
         self._timeout = limit("build") if timeout is None else timeout
+
+    @classmethod
+    def within(cls, folder: Path, timeout: float) -> UvEnvironments:
+        return cls(folder, Uv(), timeout)
 
     async def make(self, wanted: Wanted) -> Made:
         if not wanted.dependencies:

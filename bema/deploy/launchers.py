@@ -16,7 +16,9 @@ import msgspec
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Conflict
+from bema.core.factory import Factory
 from bema.core.instance import Instance, State, move
+from bema.core.version import VERSION
 from bema.runtime.discovery import MemoryDiscovery
 
 
@@ -84,6 +86,11 @@ Event = Announced | Line | Exited
 
 
 class Launcher(Protocol):
+    @classmethod
+    async def open(cls, *, start_limit: float) -> Launcher:
+        """The orchestrator's launcher; an instance that does not serve within `start_limit` seconds is ended."""
+        ...
+
     async def start(self, start: Start) -> Running:
         """Start a process and return at once, in state STARTING.
 
@@ -106,6 +113,12 @@ class Launcher(Protocol):
     async def next_event(self) -> Event: ...
 
 
+class LauncherFactory(Factory[Launcher], group="bema.launcher", api=VERSION, default="process"):
+    """The launcher of an orchestrator is opened with `open`."""
+
+
+LauncherFactory.register_lazy("process", "bema.deploy.launching:ProcessLauncher")
+
 Outcome = Callable[["MemoryLauncher", Start], None]
 
 
@@ -127,6 +140,7 @@ def crashes(code: int = 1, *lines: str) -> Outcome:
     return outcome
 
 
+@LauncherFactory.register("memory")
 class MemoryLauncher:
     """The twin for tests: no processes; `outcomes` says by deployment name what becomes of a start (default: serves)."""
 
@@ -139,6 +153,10 @@ class MemoryLauncher:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._discovery = discovery
         self._clock = clock or SystemClock()
+
+    @classmethod
+    async def open(cls, *, start_limit: float) -> Launcher:
+        return cls()
 
     async def start(self, start: Start) -> Running:
         if start.instance in self._running:

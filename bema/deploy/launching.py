@@ -37,6 +37,10 @@ class ProcessLauncher:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._unseen: int | None = None
 
+    @classmethod
+    async def open(cls, *, start_limit: float) -> ProcessLauncher:
+        return cls(await Keeping.open(), start_limit=start_limit)
+
     async def start(self, start: Start) -> Running:
         await asyncio.to_thread(records.prepare, self._discovery)
         home = Home(state_dir() / "homes" / start.deployment)

@@ -17,6 +17,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from bema.core.errors import Conflict, NotFound, Refused
+from bema.core.factory import Factory
+from bema.core.version import VERSION
 from bema.deploy.deployment import Deployment
 
 T = TypeVar("T")
@@ -34,6 +36,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 class Store(Protocol):
     """Reads come from a picture in memory and cost nothing; writes return when they are durable."""
+
+    @classmethod
+    async def open(cls, path: Path) -> Store:
+        """Open or make the store; one on this disk is at `path`. `Refused` (store_newer, state_unwritable) in one line."""
+        ...
 
     def deployments(self) -> Mapping[str, Deployment]:
         """All deployments by id, current as of the last write that returned."""
@@ -64,8 +71,17 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class StoreFactory(Factory[Store], group="bema.store", api=VERSION, default="sqlite"):
+    """The store of an orchestrator is opened with `open`."""
+
+
+@StoreFactory.register("memory")
 class MemoryStore:
     """The twin that forgets, and the picture of the one that does not."""
+
+    @classmethod
+    async def open(cls, path: Path) -> Store:
+        return cls()
 
     def __init__(self) -> None:
         self._deployments: dict[str, Deployment] = {}
@@ -179,6 +195,7 @@ MIGRATIONS: tuple[str, ...] = (
 """Step n takes a store from version n to n + 1. A step is never changed once it was released."""
 
 
+@StoreFactory.register("sqlite")
 class SqliteStore(MemoryStore):
     """One file, one connection, one thread."""
 
@@ -190,7 +207,6 @@ class SqliteStore(MemoryStore):
 
     @classmethod
     async def open(cls, path: Path) -> SqliteStore:
-        """Open or make the store; `Refused` (store_newer, state_unwritable) in one line."""
         store = cls(path)
         try:
             await store._do(store._open)

@@ -5,23 +5,42 @@ Law: what is found is decided by looking at the object, never by trying it; what
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from bema.core.errors import BadDeclaration
-from bema.sdk.servers import asgi, mcp, wsgi
+from bema.core.factory import Factory
+from bema.core.version import VERSION
 from bema.sdk.servers.adapted import Adapted
 
-__all__ = ["Adapted", "adapt"]
+__all__ = ["Adapted", "Server", "ServerFactory", "adapt"]
+
+
+class Server(Protocol):
+    def adapt(self, target: Any) -> Adapted | None:
+        """The app that `target` is or can give; None when it is of another kind, told without calling it."""
+        ...
+
+
+class ServerFactory(Factory[Server], group="bema.server", api=VERSION):
+    """By the kind of app. Each is pure: there is nothing that a twin in memory would leave out."""
+
+
+OURS = ("mcp", "asgi", "wsgi")  # from the narrowest kind to the widest
+for _name in OURS:
+    ServerFactory.register_lazy(_name, f"bema.sdk.servers.{_name}:{_name.capitalize()}Server")
 
 
 def adapt(target: Any, name: str) -> Adapted:
     """The app that `target` is or can give; `BadDeclaration` naming it when it is of no known kind."""
-    for found in (mcp.adapt(target), asgi.adapt(target), wsgi.adapt(target)):
+    ServerFactory.discover_plugins()
+    # who wrote a plugin knows its own objects; ours go by their shape
+    for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
+        found = ServerFactory.choose(kind)().adapt(target)
         if found is not None:
             return found
-    kind = type(target)
+    kind_of = type(target)
     raise BadDeclaration(
-        f"{name!r} of the script is a {kind.__module__}.{kind.__qualname__}: neither an ASGI app, a WSGI app, an MCP server"
-        " nor a class with @service",
+        f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"
+        " server nor a class with @service",
         fix='Name another object with `[tool.bema] entry = "..."`, or serve it yourself on PORT under __main__.',
     )

@@ -16,13 +16,14 @@ from bema.wire.handshake import EndpointAnnounce
 _PREFIX = b"x-forwarded-prefix"
 
 
-def adapt(target: Any) -> Adapted | None:
-    if isinstance(target, type) or not callable(target):
-        return None
-    call = target if inspect.isroutine(target) else type(target).__call__
-    if not inspect.iscoroutinefunction(call) and _positional(target) != 3:
-        return None
-    return Adapted("asgi", target, list(_routes(target)))
+class AsgiServer:
+    def adapt(self, target: Any) -> Adapted | None:
+        if isinstance(target, type) or not callable(target):
+            return None
+        call = target if inspect.isroutine(target) else type(target).__call__
+        if not inspect.iscoroutinefunction(call) and _positional(target) != 3:
+            return None
+        return Adapted("asgi", target, list(_routes(target)))
 
 
 def _positional(target: Any) -> int:

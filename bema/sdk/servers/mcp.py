@@ -14,15 +14,16 @@ PATH = "/mcp"
 _METHODS = ["GET", "POST", "DELETE"]
 
 
-def adapt(target: Any) -> Adapted | None:
-    if isinstance(target, type) or not type(target).__module__.startswith(("mcp.", "fastmcp.")):
+class McpServer:
+    def adapt(self, target: Any) -> Adapted | None:
+        if isinstance(target, type) or not type(target).__module__.startswith(("mcp.", "fastmcp.")):
+            return None
+        if hasattr(target, "streamable_http_app"):
+            path = getattr(getattr(target, "settings", None), "streamable_http_path", PATH)
+            return _adapted(target.streamable_http_app(), path)
+        if hasattr(target, "http_app"):
+            return _adapted(target.http_app(path=PATH), PATH)
         return None
-    if hasattr(target, "streamable_http_app"):
-        path = getattr(getattr(target, "settings", None), "streamable_http_path", PATH)
-        return _adapted(target.streamable_http_app(), path)
-    if hasattr(target, "http_app"):
-        return _adapted(target.http_app(path=PATH), PATH)
-    return None
 
 
 def _adapted(app: Any, path: str) -> Adapted:

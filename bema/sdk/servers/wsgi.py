@@ -10,17 +10,18 @@ from bema.sdk.servers.adapted import Adapted
 from bema.wire.handshake import EndpointAnnounce
 
 
-def adapt(target: Any) -> Adapted | None:
-    if not callable(target) or isinstance(target, type) or _positional(target) != 2:
-        return None
-    try:
-        from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - extra
-    except ImportError as error:
-        raise Refused(
-            "serving a WSGI app needs a2wsgi", code="missing_extra", fix="Install bema[platform], or add a2wsgi."
-        ) from error
-    app: Any = WSGIMiddleware(target)
-    return Adapted("wsgi", app, [EndpointAnnounce("/", ["*"])], lifespan="off")
+class WsgiServer:
+    def adapt(self, target: Any) -> Adapted | None:
+        if not callable(target) or isinstance(target, type) or _positional(target) != 2:
+            return None
+        try:
+            from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - extra
+        except ImportError as error:
+            raise Refused(
+                "serving a WSGI app needs a2wsgi", code="missing_extra", fix="Install bema[platform], or add a2wsgi."
+            ) from error
+        app: Any = WSGIMiddleware(target)
+        return Adapted("wsgi", app, [EndpointAnnounce("/", ["*"])], lifespan="off")
 
 
 def _positional(target: Any) -> int:
