@@ -136,7 +136,7 @@ def as_json(error: BemaError, trace_id: str = "") -> dict[str, Any]:
 
 
 class _Classes:
-    """The class that a code is raised as when it arrives from elsewhere."""
+    """The class that a code is raised as when it arrives from elsewhere: its own, or that of its family."""
 
     by_code: ClassVar[dict[str, type[BemaError]]] = {
         cls.code: cls
@@ -154,13 +154,33 @@ class _Classes:
             TooLarge,
             ProtocolError,
             RemoteError,
+            Refused,
+            Failed,
         )
     }
+    families: ClassVar[dict[type[BemaError], tuple[str, ...]]] = {
+        Invalid: (
+            *("bad_name", "bad_setting", "usage", "bad_request", "method_not_allowed", "syntax_error"),
+            *("pep723_malformed", "pep723_unclosed", "pep723_duplicated", "python_unavailable"),
+            *("entry_not_found", "entry_ambiguous", "bad_document", "no_plan"),
+        ),
+        Conflict: ("already_served", "key_reused"),
+        Denied: ("forbidden",),
+        Unavailable: ("not_up",),
+        TooLarge: ("head_too_large", "script_too_large"),
+        Failed: ("build_failed", "crash_loop"),
+        Refused: ("already_up", "port_in_use", "state_unwritable", "no_flock", "store_newer", "missing_extra"),
+    }
+
+    @classmethod
+    def of(cls, code: str) -> type[BemaError]:
+        found = cls.by_code.get(code)
+        return found or next((family for family, codes in cls.families.items() if code in codes), BemaError)
 
 
 def of_code(code: str, message: str, **details: Any) -> BemaError:
-    """Rebuild an error from its code, as its class where that is one of ours."""
+    """Rebuild an error from its code, as the class that raised it: whoever catches a family catches it from afar too."""
     if code not in PROBLEMS:
         return BemaError(message, code="internal", remote_code=code, **details)
-    cls = _Classes.by_code.get(code)
-    return cls(message, **details) if cls else BemaError(message, code=code, **details)
+    cls = _Classes.of(code)
+    return cls(message, **details) if cls.code == code else cls(message, code=code, **details)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bema.core.errors import Disconnected, Failed, Refused, of_code
+from bema.core.errors import Disconnected, Refused, of_code
 
 _LONGEST = 64 * 1024 * 1024
 _GONE = "the keeper closed its link"
@@ -83,10 +83,6 @@ class Keeping:
         if waiting is None or waiting.done():
             return
         if "error" in message:
-            waiting.set_exception(_refusal(**message["error"]))
+            waiting.set_exception(of_code(**message["error"]))
         else:
             waiting.set_result(message["ok"])
-
-
-def _refusal(code: str, message: str) -> Exception:
-    return Failed(message) if code == "start_failed" else of_code(code, message)

@@ -73,6 +73,26 @@ def test_it_is_of_the_class_that_says_what_to_do(cls):
     assert type(of_code(cls.code, "went wrong")) is cls
 
 
+@pytest.mark.parametrize(
+    ("code", "family"),
+    [
+        ("key_reused", errors.Conflict),
+        ("syntax_error", errors.Invalid),
+        ("build_failed", errors.Failed),
+        ("not_up", errors.Unavailable),
+        ("state_unwritable", errors.Refused),
+    ],
+)
+def test_whoever_catches_a_family_catches_what_arrives_from_elsewhere(code, family):
+    assert type(of_code(code, "went wrong")) is family
+
+
+def test_every_code_is_of_one_family():
+    named = [code for codes in errors._Classes.families.values() for code in codes]
+    assert len(named) == len(set(named))
+    assert set(named) <= set(PROBLEMS)
+
+
 def test_a_code_of_a_newer_peer_is_kept_aside():
     error = of_code("made_up", "went wrong")
     assert error.code == "internal"

@@ -154,6 +154,20 @@ def test_a_program_is_found_wherever_it_listens(platform, wish):
     told(platform, story)
 
 
+def test_a_program_that_closes_all_descriptors_is_shown_all_the_same(platform):
+    async def story(stage):
+        closing = "import os\nos.closerange(3, 1024)\n" + PROGRAM.replace("WISH", "None")
+        running = await stage.launcher.start(stage.start(closing, "main", ""))
+        assert isinstance(await stage.event(), Announced)
+        assert [record.id for record in await stage.shown()] == [running.instance]
+        os.kill(running.pid, signal.SIGKILL)
+        assert (await stage.event()).cause == "exited"
+        assert await stage.shown() == []
+        assert list((platform.state / "run" / "d").glob("*.lock")) == []
+
+    told(platform, story)
+
+
 def test_a_crash_tells_why(platform):
     async def story(stage):
         await stage.launcher.start(stage.start("import os\nos.environ['NOT_THERE']\n"))

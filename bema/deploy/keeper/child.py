@@ -36,6 +36,7 @@ class Order(NamedTuple):
     descriptors: tuple[int, ...] = ()
     marker: str = ""
     by_signal: bool = False  # it does not read its channel: SIGTERM is its Stop
+    held: int | None = None  # a lease that is held in its stead
 
 
 Heard = Callable[["Child", dict[str, Any]], None]

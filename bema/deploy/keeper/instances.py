@@ -77,14 +77,20 @@ class Instances:
             heard, ended = functools.partial(self._heard, number), functools.partial(self._ended, number)
             child = Child(self._loop, order, log, self._config.line, heard, ended)
             child.launch(self._descriptor_limit)
+            if order.held is not None:
+                ours.pop_all()
         self._children[number] = child
         self._requests[number] = {**request, "listen": listen, "init": order.init}
         self._roster.add(label, child.pid, child.process_start, order.marker)
         return {"pid": child.pid, "process_start": child.process_start, "listen": listen}
 
     def _prepare(self, request: dict[str, Any], label: str, ours: contextlib.ExitStack) -> tuple[Order, str | None]:
-        """Listener and lease, and the Init that tells of them. Our copy of the lease is closed with `ours`."""
+        """Listener and lease, and the Init that tells of them. Our copy of the lease is closed with `ours`.
+
+        A program does not know of its lease and may close all that it did not open: then ours is the only one.
+        """
         init, descriptors, listen = dict(request["init"]), [], request.get("listen")
+        by_signal, held = init.get("entry", {}).get("kind") == "main", None
         if listen is not None:
             listen, listener = self._listeners.open(request["deployment"], listen)
             init |= {"listen": listen.partition(":")[2], "listen_fd": listener.fileno()}
@@ -92,8 +98,11 @@ class Instances:
         if request.get("lease") is not None:
             lease = _lock(Path(request["lease"]))
             ours.callback(os.close, lease)
-            init["lease_fd"] = lease
-            descriptors.append(lease)
+            if by_signal:
+                held = lease
+            else:
+                init["lease_fd"] = lease
+                descriptors.append(lease)
         order = Order(
             name=label,
             argv=request["argv"],
@@ -102,7 +111,8 @@ class Instances:
             init=init,
             descriptors=tuple(descriptors),
             marker=f"BEMA_INSTANCE={label}",
-            by_signal=init.get("entry", {}).get("kind") == "main",
+            by_signal=by_signal,
+            held=held,
         )
         return order, listen
 
@@ -149,6 +159,8 @@ class Instances:
 
     def _ended(self, instance: int, child: Child, code: int | None, number: int | None) -> None:
         del self._children[instance], self._requests[instance]
+        if child.order.held is not None:
+            os.close(child.order.held)
         self._roster.drop(child.pid)
         self._tell(
             {
