@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
+
+import msgspec
 
 from bema.core.errors import BadDeclaration, NotFound
 from bema.packages.classes import export_class
 from bema.packages.facts import PackageMark, own_facts, show_in_spec
+from bema.packages.opackage import OPackage
 from bema.packages.writing import to_yaml
 
 Dialect = Literal["current", "2025-08"]
 DIALECTS: tuple[Dialect, ...] = ("current", "2025-08")
+_PLACE = re.compile(r"\$\.(classes|functions)\[(\d+)\]")
 _SAID_ONCE = ("version", "author", "description", "tags", "dependencies")
 
 
@@ -78,9 +83,22 @@ def _document(name: str, classes: Iterable[type]) -> dict[str, Any]:
             export_class(cls, document)
         for part, by in sayers.items():
             by += [cls] * (len(document[part]) - len(by))
+    _refuse_strange(name, document, sayers)
     _refuse_twins("class", document["classes"], sayers["classes"])
     document["functions"] = _distinct(document["functions"], sayers["functions"])
     return document
+
+
+def _refuse_strange(name: str, document: dict[str, Any], sayers: dict[str, list[type]]) -> None:
+    """A class may write what it likes into its part; a document that the model refuses is never handed out."""
+    try:
+        msgspec.convert(document, OPackage)
+    except msgspec.ValidationError as error:
+        at = _PLACE.search(str(error))
+        who = f"class {sayers[at[1]][int(at[2])].__qualname__}" if at else "a class"
+        raise BadDeclaration(
+            f"package {name}: {who} exports what the model refuses: {error}", fix="Mend its export_pkg."
+        ) from error
 
 
 def _merged(name: str, classes: Iterable[type]) -> dict[str, Any]:

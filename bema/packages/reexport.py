@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+import msgspec
 
 from bema.core.errors import Invalid, Refused
 from bema.packages.opackage import OPackage, to_data
@@ -36,23 +38,30 @@ def reexport(text: str, exported: Mapping[str, Any], name: str = "", *, prune: b
     present = read_text(text, name)
     if present.name != exported["name"]:
         raise Invalid(f"{name or 'the document'} is of package {present.name}, not of {exported['name']}")
+    meant = _Merge(msgspec.to_builtins(present), to_data(present), prune)
+    meant.package(exported)
+    if not (meant.added or meant.changed or (prune and meant.gone)):
+        return Merged(text, (), (), tuple(meant.gone))
     yaml, tree = _round_trip(text, name)
-    merge = _Merge(tree, to_data(present), prune)
-    merge.package(exported)
-    if not (merge.added or merge.changed or (prune and merge.gone)):
-        return Merged(text, (), (), tuple(merge.gone))
+    _Merge(tree, to_data(present), prune, _as_text).package(exported)
     out = io.StringIO()
     yaml.dump(tree, out)
     merged = out.getvalue().replace("\n", "\r\n") if "\r\n" in text else out.getvalue()
-    _check(merged, exported)
-    return Merged(merged, tuple(merge.added), tuple(merge.changed), tuple(merge.gone))
+    _check(merged, meant.tree, name)
+    return Merged(merged, tuple(meant.added), tuple(meant.changed), tuple(meant.gone))
 
 
-def _check(text: str, exported: Mapping[str, Any]) -> OPackage:
-    """What was written must read; a document that broke on the way is never handed out."""
-    package = read_text(text, exported["name"])
-    assert {cls["key"] for cls in exported["classes"]} <= {cls.key for cls in package.classes}
-    return package
+def _check(text: str, meant: dict[str, Any], name: str) -> None:
+    """The text must mean what merging the bare data gave.
+
+    It does not where two places share one part by an alias: an edit of the one is an edit of the other.
+    """
+    if to_data(read_text(text, name)) != to_data(msgspec.convert(meant, OPackage)):
+        raise Invalid(
+            f"{name or 'the document'} cannot be edited: parts that change are shared by an alias",
+            code="bad_document",
+            fix="Write out what the aliases (`*name`) stand for.",
+        )
 
 
 def _round_trip(text: str, name: str) -> tuple[Any, Any]:
@@ -70,7 +79,6 @@ def _round_trip(text: str, name: str) -> tuple[Any, Any]:
     yaml.Resolver = _text_only(ruamel.resolver.VersionedResolver)
     yaml.preserve_quotes = True
     yaml.width = _LINE_WIDTH
-    yaml.allow_duplicate_keys = True
     yaml.explicit_start = True if text.lstrip("\ufeff").startswith("---") else None
     found = _SEQUENCE.search(text)
     offset = len(found.group(2)) - len(found.group(1)) if found else 2
@@ -78,7 +86,11 @@ def _round_trip(text: str, name: str) -> tuple[Any, Any]:
     try:
         return yaml, yaml.load(text)
     except ruamel.error.YAMLError as error:
-        raise Invalid(f"{name or 'the document'} cannot be edited: {error}", code="bad_document") from error
+        # the model takes a key of `config` twice and keeps the last; an editor would keep the first
+        mark, why = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        fix = "Keep one." if "duplicate" in str(why) else "Write it more plainly."
+        place = f"{name or 'the document'}{f':{mark.line + 1}:{mark.column + 1}' if mark else ''}"
+        raise Invalid(f"{place}: cannot be edited: {why}", code="bad_document", fix=fix) from error
 
 
 def _text_only(resolver: Any) -> Any:
@@ -104,12 +116,15 @@ def _as_text(value: Any) -> Any:
 
 
 class _Merge:
-    """Walks the edited tree and what it means side by side; `tree` is changed, `present` is asked."""
+    """Walks a tree and what it means side by side; `tree` is changed, `present` is asked, `write` makes values of a tree."""
 
-    def __init__(self, tree: Any, present: dict[str, Any], prune: bool) -> None:
+    def __init__(
+        self, tree: Any, present: dict[str, Any], prune: bool, write: Callable[[Any], Any] = lambda value: value
+    ) -> None:
         self.tree = tree
         self.present = present
         self.prune = prune
+        self.write = write
         self.added: list[str] = []
         self.changed: list[str] = []
         self.gone: list[str] = []
@@ -139,7 +154,7 @@ class _Merge:
                 self._lost(f"{where}: state_spec", node, "state_spec")
             return
         if present["state_spec"] is None:
-            node["state_spec"] = _as_text(said)
+            node["state_spec"] = self.write(said)
             self.added.append(f"{where}: state_spec")
             return
         state = node["state_spec"]
@@ -173,7 +188,7 @@ class _Merge:
             return
         before = present.get(key)
         if before != value:
-            node[key] = _as_text(value)
+            node[key] = self.write(value)
             self.changed.append(f"{where}: {_show(before)} -> {_show(value)}")
 
     def _each(
@@ -197,7 +212,7 @@ class _Merge:
                 index = known[item[name]]
                 merge(node[key][index], present[key][index], item)
             else:
-                self._list(node, key).append(_as_text(item))
+                self._list(node, key).append(self.write(item))
                 self.added.append(f"{prefix}{what} {item[name]}")
         for label, index in sorted(known.items(), key=lambda pair: -pair[1]):
             if label not in wanted:

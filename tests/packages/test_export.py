@@ -181,6 +181,33 @@ def test_a_class_may_export_itself():
     assert [f.key for f in package_.functions] == ["special.new"]
 
 
+@pytest.mark.parametrize(
+    ("part", "written", "says"),
+    [
+        ("functions", {"function_type": "CUSTOM"}, "missing required field `key`"),
+        ("functions", {"key": "f", "function_type": "custom"}, "Invalid enum value 'custom'"),
+        ("functions", {"key": "f", "provision_config": {"port": 70000}}, "<= 65535"),
+        ("classes", {"key": 7}, "Expected `str`, got `int`"),
+        ("dependencies", {"name": "base"}, "Expected `str`, got `object`"),
+    ],
+)
+def test_what_a_class_writes_itself_is_held_to_the_model(part, written, says):
+    @package(name="own")
+    class Plain: ...
+
+    @package(name="own")
+    class Own:
+        @classmethod
+        def export_pkg(cls, pkg_dict):
+            pkg_dict[part].append(written)
+
+    with pytest.raises(BadDeclaration, match=r"(Own|a class) exports what the model refuses") as refused:
+        MetadataRepo(Plain, Own).export_pkg()
+    assert says in str(refused.value)
+    assert f"$.{part}[" in str(refused.value)
+    assert part == "dependencies" or "Own exports" in str(refused.value)
+
+
 def test_every_packaged_class_has_the_method():
     document: dict[str, list[Any]] = {"classes": [], "functions": []}
     Counter.export_pkg(document)  # type: ignore[attr-defined]

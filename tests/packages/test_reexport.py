@@ -174,6 +174,47 @@ def test_a_document_of_another_package_is_refused():
         reexport("name: other\n", exported())
 
 
+@pytest.mark.parametrize(
+    "twice", ["    config: {A: 1, A: 2}\n", "    owner: ann\n    owner: bob\n"], ids=["in a map", "of an unknown field"]
+)
+def test_a_key_that_stands_twice_is_not_settled_for_the_person(twice):
+    text = f"name: shop\nfunctions:\n  - key: order.add\n{twice}"
+    with pytest.raises(Invalid, match=r"shop.yaml:\d+:\d+: cannot be edited: found duplicate key") as refused:
+        reexport(text, exported(), "shop.yaml")
+    assert refused.value.fix == "Keep one."
+
+
+def test_a_part_that_two_classes_share_is_not_changed_in_both():
+    shared = """\
+name: shop
+classes:
+  - key: Other
+    function_bindings: &shared
+      - {name: add, function_key: order.add, access_modifier: PUBLIC, parameters: [other]}
+  - key: Order
+    function_bindings: *shared
+functions:
+  - key: order.add
+"""
+    with pytest.raises(Invalid, match="shared by an alias") as refused:
+        reexport(shared, exported(), "shop.yaml")
+    assert "Write out" in refused.value.fix
+
+
+def test_an_alias_that_no_change_touches_stays():
+    text = EDITED.replace("config: {LOG_LEVEL: info, RATIO: 1.10}", "config: &c {LOG_LEVEL: info}").replace(
+        "  - key: order.old\n", "  - key: order.old\n    config: *c\n"
+    )
+    merged = reexport(text, exported(version="1.0.1"))
+    assert "config: &c {LOG_LEVEL: info}" in merged.text
+    assert "config: *c" in merged.text
+
+
+def test_a_number_that_is_none_is_no_obstacle():
+    text = "name: shop\ndeployments:\n- key: d\n  package_name: shop\n  class_key: C\n  nfr_requirements: {availability: .nan}\n"
+    assert "availability: .nan" in reexport(text, exported()).text
+
+
 def test_a_document_that_cannot_be_read_is_left_alone():
     with pytest.raises(Unreadable, match="unknown-variant"):
         reexport("name: shop\nfunctions: [{key: f, function_type: custom}]\n", exported())
@@ -182,7 +223,8 @@ def test_a_document_that_cannot_be_read_is_left_alone():
 def test_the_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
     with pytest.raises(Refused) as refused:
-        reexport(EDITED, exported())
+        reexport(EDITED, exported("1.0.1"))
+    assert reexport(EDITED, exported()).text == EDITED, "without a change nothing is needed"
     assert refused.value.code == "missing_extra"
     assert "bema[packages]" in refused.value.fix
 
