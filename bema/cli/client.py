@@ -1,0 +1,75 @@
+"""`bema client`: what callers in other projects need of a service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from bema.cli import output
+from bema.cli.run import load, service_of, split
+from bema.core.errors import Invalid, Unavailable
+from bema.core.instance import EndpointInfo
+from bema.core.naming import check_name
+from bema.core.spec import ServiceSpec
+from bema.runtime.distributed import connect
+from bema.sdk import generate, hooks
+
+
+@click.group()
+def command() -> None:
+    """Clients: write a typed one of a service."""
+
+
+@command.command("gen")
+@click.argument("target", metavar="TARGET")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not to stdout.")
+@click.option("--stubs", is_flag=True, help="Write the stubs: a .pyi beside --out, or the stubs alone to stdout.")
+def generated(target: str, out: Path | None, stubs: bool) -> None:
+    """Write a typed client of a service.
+
+    TARGET is FILE[:CLASS], or namespace.component of a service that runs. A file tells the types; a running service tells
+    names and shapes, and its client takes and gives any value.
+    """
+    spec = _of_file(target) if _is_file(target) else asyncio.run(_of_instances(target))
+    if out is None:
+        output.print_text(generate.module(spec, stub=stubs).rstrip("\n"))
+        return
+    _write(out, generate.module(spec))
+    if stubs:
+        _write(out.with_suffix(".pyi"), generate.module(spec, stub=True))
+
+
+def _is_file(target: str) -> bool:
+    file, _ = split(target)
+    return file.suffix == ".py" or file.exists()
+
+
+def _of_file(target: str) -> ServiceSpec:
+    file, name = split(target)
+    return hooks.spec_of(service_of(load(file), name, file))
+
+
+async def _of_instances(target: str) -> ServiceSpec:
+    """What the newest instance of the component tells, and older ones beside it."""
+    namespace, dot, component = target.partition(".")
+    if not dot or "." in component:
+        raise Invalid(f"{target!r} is neither a file nor namespace.component", code="usage")
+    check_name(namespace, "namespace")
+    check_name(component, "component")
+    async with connect() as runtime:
+        view = await runtime.view(namespace, component)
+        found = sorted(view.instances(), key=lambda instance: instance.since)
+    if not found:
+        raise Unavailable(f"no instance of {target} is there", fix="Start it, or name its file.")
+    told: dict[str, EndpointInfo] = {info.name: info for instance in found for info in instance.endpoints}
+    return generate.told_spec(namespace, component, list(told.values()))
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"{file} cannot be written: {error.strerror}", code="state_unwritable") from error
+    output.note(f"wrote {file}")
