@@ -10,19 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.harness import Verdict, clean_environment, cpu_seconds, median, pin
 from bench.rpc import installing
-from bench.rpc.wanted import MOST, ROWS, WANTED, Row
+from bench.rpc.wanted import COMMON, MOST, ROWS, WANTED, Row
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +36,8 @@ class Candidate(NamedTuple):
     module: str  # of `peers`
     address: str
     more: tuple[str, ...] = ()
+    every: bool = False  # runs the rows that are not common, too
+    broker: tuple[str, ...] = ()  # what has to run beside it
 
 
 class Up(NamedTuple):
@@ -43,19 +45,26 @@ class Up(NamedTuple):
 
     server: subprocess.Popen[str]
     client: subprocess.Popen[str]
+    every: bool
 
 
 def main() -> int:
     asked = argparse.ArgumentParser(prog="bench rpc")
     asked.add_argument("--json", type=Path, help="write the figures here")
     asked.add_argument("--rounds", type=int, default=5)
-    asked.add_argument("--seconds", type=float, default=0.4, help="length of one measurement")
+    asked.add_argument("--seconds", type=float, default=0.1, help="length of one measurement")
     asked.add_argument(
-        "--peer", action="append", default=[], metavar="NAME=PATH", help="a module as in peers/module.py"
+        "--peer",
+        action="append",
+        default=[],
+        metavar="ray|NAME=PATH",
+        help="Ray Serve, or a module as in peers/module.py",
     )
     asked.add_argument("--only", default="", help="comma-separated parts of the names of peers to run")
     asked.add_argument("--rows", default="", help="comma-separated parts of the names of rows to run")
     options = asked.parse_args()
+    if strange := [peer for peer in options.peer if peer != "ray" and "=" not in peer]:
+        asked.error(f"{strange[0]!r} is neither ray nor NAME=PATH")
     rows = {name: row for name, row in ROWS.items() if _chosen(name, options.rows)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bema-bench-")))
@@ -77,18 +86,22 @@ def _chosen(name: str, parts: str) -> bool:
 def candidates(folder: Path, named: list[str]) -> Iterator[Candidate]:
     own = sys.executable
     for name in ("ours", "bare"):
-        yield Candidate(f"{name} unix", own, name, str(folder / f"{name}.sock"))
-        yield Candidate(f"{name} tcp", own, name, _free_address())
+        yield Candidate(f"{name} unix", own, name, str(folder / f"{name}.sock"), every=name == "ours")
+        yield Candidate(f"{name} tcp", own, name, _free_address(), every=name == "ours")
     for peer in named:
-        name, _, path = peer.partition("=")
+        name, given, path = peer.partition("=")
         where = str(Path(path).resolve())
-        yield Candidate(f"{name} unix", own, "module", str(folder / f"{name}.sock"), (where,))
-        yield Candidate(f"{name} tcp", own, "module", _free_address(), (where,))
-    if (python := installing.python()) is not None:
-        yield Candidate("grpc.aio", python, "grpc_aio", _free_address())
-        yield Candidate("dynamo", python, "dynamo", "-")
-        if shutil.which("nats-server"):
-            yield Candidate("nats-py", python, "nats_py", _free_address())
+        if given:
+            yield Candidate(f"{name} unix", own, "module", str(folder / f"{name}.sock"), (where,), every=True)
+            yield Candidate(f"{name} tcp", own, "module", _free_address(), (where,), every=True)
+        elif (python := installing.python("ray")) is not None:
+            yield Candidate("ray serve", str(python), "ray_serve", "-")
+    if (python := installing.python("rpc")) is not None:
+        yield Candidate("grpc.aio", str(python), "grpc_aio", _free_address())
+        yield Candidate("dynamo", str(python), "dynamo", "-")
+        host, _, port = (address := _free_address()).partition(":")
+        broker = (str(python.with_name("nats-server")), "-a", host, "-p", port)
+        yield Candidate("nats-py", str(python), "nats_py", address, broker=broker)
 
 
 def _free_address() -> str:
@@ -107,10 +120,10 @@ def running(candidate: Candidate, folder: Path) -> Iterator[Up | None]:
     environment |= {"DYN_DISCOVERY_BACKEND": "file", "DYN_REQUEST_PLANE": "tcp"}
     (folder / "kv").mkdir(exist_ok=True)
     with ExitStack() as stack:
-        if candidate.module == "nats_py":
-            host, _, port = candidate.address.partition(":")
-            broker = subprocess.Popen(["nats-server", "-a", host, "-p", port], stderr=subprocess.DEVNULL)
+        if candidate.broker:
+            broker = subprocess.Popen(candidate.broker, stderr=subprocess.DEVNULL)
             stack.callback(_end, broker)
+            _answering(candidate.address)
         ends = []
         for verb, core in (("serve", 1), ("drive", 0)):
             log = stack.enter_context((folder / f"{candidate.name}.{verb}.log").open("w"))
@@ -134,7 +147,17 @@ def running(candidate: Candidate, folder: Path) -> Iterator[Up | None]:
             pin(process.pid, core % (os.cpu_count() or 1))
             ends.append(process)
         print(f"up: {candidate.name}", file=sys.stderr)
-        yield Up(*ends)
+        yield Up(ends[0], ends[1], candidate.every)
+
+
+def _answering(address: str, within: float = 5.0) -> None:
+    """Wait until somebody listens there."""
+    host, _, port = address.partition(":")
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            return
+        time.sleep(0.02)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
@@ -152,7 +175,9 @@ def measured(up: dict[str, Up], rows: dict[str, Row], rounds: int, seconds: floa
     for number in range(-1, rounds):
         for row, order in rows.items():
             for peer, ends in up.items():
-                result = ask(ends, order | {"seconds": seconds if number >= 0 else 0.15}, bare=peer.startswith("bare"))
+                if row not in COMMON and not ends.every:
+                    continue
+                result = ask(ends, order | {"seconds": seconds if number >= 0 else 0.05}, bare=peer.startswith("bare"))
                 if result.get("error"):
                     print(f"{peer}, {row}: {result['error']}", file=sys.stderr)
                 if number >= 0 and result["n"]:
@@ -219,7 +244,7 @@ def judged(table: Table) -> list[Verdict]:
 def within(table: Table) -> bool:
     """Whether our own figures stay under their ceilings."""
     good = True
-    for (row, figure), most in MOST.items():
+    for row, figure, most in MOST:
         reached = table.get(row, {}).get("ours tcp", {}).get(figure)
         if reached is not None:
             good &= reached <= most

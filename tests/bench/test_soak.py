@@ -1,0 +1,27 @@
+"""The soaks in short; at length they are `python3 dev.py soak NAME`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "says"),
+    [
+        ("many", ["--calls", "2000"], "2,000 calls at once, 11 items each, 0 errors"),
+        ("items", ["--items", "100000", "--streams", "200"], "100,000 items over 200 streams in order"),
+        ("large", ["--flight", "16"], "cycle 3: 64 calls of 1 MiB"),
+    ],
+)
+def test_a_soak_in_short_is_steady(name, short, says):
+    done = subprocess.run(
+        [sys.executable, "-m", f"bench.soak.{name}", *short], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert says in done.stdout
