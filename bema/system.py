@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bema.core import paths
+from bema.core import files, paths
 from bema.core.errors import Refused
 from bema.core.settings import Settings
 from bema.core.version import VERSION
@@ -209,6 +209,7 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any
     env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
     if "BEMA_STATE_DIR" in env:  # it may be relative to where we were started
         env["BEMA_STATE_DIR"] = str(state)
+    env[files.FOLDER_VARIABLE] = str(files.folder(os.environ).absolute())
     return {
         "name": name,
         "argv": [sys.executable, "-P", "-m", module],

@@ -54,7 +54,7 @@ def settings() -> str:
     return page(
         "Settings",
         "The nearest origin wins: flag, `BEMA_*`, `.env`, `bema.toml`, `[tool.bema]` of `pyproject.toml`, default. The three files are those of"
-        " the working directory. `bema config show --origin` tells what holds and who said so.",
+        " the working directory, or of `BEMA_SETTINGS_DIR`. `bema config show --origin` tells what holds and who said so.",
         "| setting | variable | default | meaning |\n|---|---|---|---|",
         *rows,
         "",

@@ -108,6 +108,8 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
         assert gateway["listen_fds"] == {"data": data.fileno(), "control": control.fileno()}
     assert json.loads(json.dumps(config)) == config
     assert (orchestrator["link"], gateway["link"]) == (True, False)
+    for child in (orchestrator, gateway):
+        assert child["env"]["BEMA_SETTINGS_DIR"] == str(Path.cwd()), "it works elsewhere, and reads the same settings"
     told = orchestrator["init"]["settings"]
     assert (told["limits.start"], told["seeds"], told["gateway_url"]) == (
         2,

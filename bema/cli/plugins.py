@@ -32,7 +32,16 @@ from bema.core.factory.resolve import Reason
 from bema.core.factory.scan import installed
 
 # bema's own kinds of parts; a room that opens one adds its row
-FACTORIES: tuple[str, ...] = ()
+FACTORIES: tuple[str, ...] = (
+    "bema.runtime.discovery:DiscoveryFactory",
+    "bema.runtime.transports:TransportFactory",
+    "bema.runtime.coding:CodecFactory",
+    "bema.runtime.pick:PickerFactory",
+    "bema.sdk.servers:ServerFactory",
+    "bema.deploy.store:StoreFactory",
+    "bema.deploy.launchers:LauncherFactory",
+    "bema.deploy.environments:EnvironmentsFactory",
+)
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
@@ -62,7 +71,7 @@ def ls(named: Sequence[str], imports: Sequence[str], as_json: bool) -> None:
         output.print_json(shown)
         return
     rows = [
-        (factory["factory"], name, "*" if row["is_selected"] else "", row["reference"], *_from(row))
+        (factory["factory"], _name(name, factory), "*" if row["is_selected"] else "", row["reference"], *_from(row))
         for factory in shown
         for name, found in factory["names"].items()
         for row in found
@@ -74,7 +83,13 @@ def ls(named: Sequence[str], imports: Sequence[str], as_json: bool) -> None:
 
 def _shown(factory: AnyFactory) -> dict[str, Any]:
     names = {name: factory.list_implementations(name, detail=True) for name in factory.names()}
-    return {"factory": factory.__name__, "group": factory.group, "names": names}
+    in_use = factory.registry.name_in_use() or None
+    return {"factory": factory.__name__, "group": factory.group, "in_use": in_use, "names": names}
+
+
+def _name(name: str, factory: dict[str, Any]) -> str:
+    in_use = factory["in_use"]
+    return f"{name} (in use)" if in_use and key_of(in_use) == key_of(name) else name
 
 
 def _from(row: dict[str, Any]) -> tuple[str, str, str]:
@@ -160,9 +175,10 @@ def lock(named: Sequence[str], imports: Sequence[str], check: bool, as_json: boo
 
 def _unlocked() -> tuple[Policy, Path]:
     """The policy as it is without its lock, and where that lies."""
-    policy = configured.load_policy(Path.cwd(), {**os.environ, "BEMA_PLUGINS_MODE": "all"})
+    folder = files.folder(os.environ).absolute()
+    policy = configured.load_policy(folder, {**os.environ, "BEMA_PLUGINS_MODE": "all"})
     configured.place(policy)
-    return policy, Path.cwd() / policy.lock
+    return policy, folder / policy.lock
 
 
 def _plugins(found: Sequence[AnyFactory]) -> list[Entry]:
@@ -216,8 +232,9 @@ def _pattern(text: str) -> str:
 
 
 def _rewrite(change: Callable[[list[str]], list[str]], as_json: bool) -> None:
-    texts = files.texts(Path.cwd())
-    file = Path.cwd() / configured.home(texts)
+    folder = files.folder(os.environ).absolute()
+    texts = files.texts(folder)
+    file = folder / configured.home(texts)
     disabled = change(list(configured.merged(texts).get("disable", [])))
     path = (*files.TABLES[file.name], configured.TABLE)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")

@@ -5,6 +5,7 @@ Law: the nearest file wins, in the order of `FILES`. Reading a text is pure; `te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,16 @@ TOML_FILE = "bema.toml"
 PYPROJECT_FILE = "pyproject.toml"
 FILES = (ENV_FILE, TOML_FILE, PYPROJECT_FILE)
 
+FOLDER_VARIABLE = "BEMA_SETTINGS_DIR"
+"""Names the folder of these files to processes that work elsewhere: those that `bema up` starts."""
+
 TABLES: dict[str, tuple[str, ...]] = {TOML_FILE: (), PYPROJECT_FILE: ("tool", "bema")}
 """Where in each TOML file our table is."""
+
+
+def folder(env: Mapping[str, str]) -> Path:
+    """Whose files hold: those of the working directory, unless the environment names another."""
+    return Path(env.get(FOLDER_VARIABLE, ""))
 
 
 def texts(folder: Path) -> dict[str, str]:

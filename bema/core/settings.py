@@ -118,8 +118,8 @@ class Settings:
 def load(
     folder: Path | None = None, env: Mapping[str, str] = os.environ, flags: Mapping[str, object] | None = None
 ) -> Settings:
-    """The settings that hold in `folder` (default: the working directory)."""
-    return read(env, files.texts(folder or Path()), flags)
+    """The settings that hold in `folder` (default: the working directory, or what BEMA_SETTINGS_DIR names)."""
+    return read(env, files.texts(folder or files.folder(env)), flags)
 
 
 def read(env: Mapping[str, str], texts: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:

@@ -23,10 +23,10 @@ _placed: Policy | None = None
 
 
 def current() -> Policy:
-    """The policy in place; the first question reads the files of the working directory."""
+    """The policy in place; the first question reads the settings files."""
     global _placed
     if _placed is None:
-        _placed = load_policy(Path.cwd(), os.environ)
+        _placed = load_policy(files.folder(os.environ), os.environ)
     return _placed
 
 
