@@ -39,7 +39,8 @@ class Finder:
         self._wait = wait
         self._picture: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
-        self._chosen: Instance | None = None  # by the last `usable`
+        self._chosen: Instance | None = None  # by the last `usable` that found no connection
+        self._only: CallingConnection | None = None  # to the one candidate of this picture
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
@@ -48,6 +49,7 @@ class Finder:
         picture = self._view.instances()
         if picture is not self._picture:
             self._picture = picture
+            self._only = None
             self._candidates = tuple(i for i in picture if self._fits(i))
         return self._candidates
 
@@ -77,6 +79,9 @@ class Finder:
     def usable(self, wanted: int | None) -> CallingConnection | None:
         """The connection to use if it is open already: what every call but the first finds."""
         view = self._view
+        only = self._only
+        if only is not None and only.usable and wanted is None and view.instances() is self._picture:  # type: ignore[union-attr]
+            return only
         if view is None or view.instances() is not self._picture:
             self.instances()
         candidates = self._candidates
@@ -86,7 +91,11 @@ class Finder:
         else:
             self._chosen = chosen = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._pool.load)
             conn = self._pool.connections.get(chosen.id)
-        return conn if conn is not None and conn.usable else None
+        if conn is None or not conn.usable:
+            return None
+        if wanted is None and len(candidates) == 1:
+            self._only = conn
+        return conn
 
     async def connected(self, wanted: int | None, deadline: float) -> CallingConnection:
         """Find an instance and connect to it, within the call's time."""
