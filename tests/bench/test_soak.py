@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
     ("name", "short", "says"),
     [
         ("many", ["--calls", "2000"], "2,000 calls at once, 11 items each, 0 errors"),
-        ("items", ["--items", "100000", "--streams", "200"], "100,000 items over 200 streams in order"),
+        ("items", ["--items", "300000", "--streams", "200"], "300,000 items over 200 streams in order"),
         ("large", ["--flight", "16"], "cycle 3: 64 calls of 1 MiB"),
     ],
 )
