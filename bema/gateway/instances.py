@@ -28,6 +28,7 @@ class Table:
     def __init__(self, view: View) -> None:
         self._view = view
         self._routes: dict[str, list[Route]] = {}
+        self._present: set[str] = set()
         self._turn = 0
         self._waiting: set[asyncio.Event] = set()
         self._stop = view.subscribe(self._changed)
@@ -42,6 +43,10 @@ class Table:
             return routes[0]
         self._turn += 1
         return routes[self._turn % len(routes)]
+
+    def present(self, deployment: str) -> bool:
+        """Whether it has any instance, taking requests or not: one that drains still answers what it took."""
+        return deployment in self._present
 
     async def routed(self, deployment: str) -> Route:
         """Wait until the deployment has a routable instance. Put a timeout around it."""
@@ -67,6 +72,7 @@ class Table:
 
     def _changed(self) -> None:
         routes: dict[str, list[Route]] = {}
+        self._present = {instance.deployment for instance in self._view.instances()}
         for instance in self._view.instances():
             if instance.deployment and instance.routable() and (route := _route(instance)):
                 routes.setdefault(instance.deployment, []).append(route)

@@ -17,6 +17,7 @@ from bema.gateway.connection import Connection
 from bema.gateway.exchange import Exchange
 from bema.gateway.instances import Route, Table
 from bema.gateway.limits import Limits
+from bema.gateway.stranded import Stranded
 from bema.gateway.upstream import Pool, Upstream
 from bema.gateway.waking import Activate, Waking
 
@@ -55,6 +56,7 @@ class DataListener:
         self.table = table
         self.pool = Pool(self.limits)
         self._waking = Waking(table, activate, self.limits)
+        self._stranded = Stranded(table, self._waking.wait)
         self._door = door
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
@@ -86,6 +88,7 @@ class DataListener:
         for connection in tuple(self.connections):
             connection.transport.abort()
         self.pool.close()
+        self._stranded.close()
         self.table.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -143,5 +146,6 @@ class DataListener:
         for connection in tuple(self.connections):
             if connection.deadline < now:
                 connection.expire()
+        self._stranded.look([c.exchange for c in self.connections if c.exchange is not None])
         self.pool.sweep()
         self._sweeper = self._loop.call_later(_SWEEP, self._sweep)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
+import socket
+import tempfile
 import time
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from bema.core.errors import Unavailable
+from bema.core.instance import State
 from bema.deploy.deployment import Activation, Fault
 from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok, until
 from tests.gateway.test_proxy import CHUNKED, run
@@ -17,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("every_loop")
 
 ID = "0b9a7a3c-1111-4222-8333-123456789abc"
 PATH = f"/gateway/{ID}"
+FAULT = Fault("start_failed", "hello: exited with code 3", "mend it", detail="why", log=("a", "b"))
 
 
 # Instances
@@ -161,6 +168,81 @@ def test_an_instance_that_is_never_reached_is_unavailable():
     run(story())
 
 
+# The kept listener
+
+
+def kept_listener(g):
+    """A listener that nobody accepts from, shown as an instance; returns deployment path, instance and socket."""
+    path = Path(tempfile.mkdtemp(prefix="bema-kept-"), "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(8)
+    deployment, instance = g.show(f"unix:{path}")
+    return deployment, instance, listener
+
+
+def test_a_request_in_the_backlog_of_a_dead_instance_gets_the_answer_that_a_new_one_would():
+    async def activate(deployment: str, wait: float) -> Activation:
+        return Activation("crash_loop", 7, FAULT)
+
+    async def story():
+        async with gate(activate) as g:
+            deployment, instance, listener = kept_listener(g)
+            with listener:
+                asking = asyncio.create_task(g.get(f"/gateway/{deployment}"))
+                await until(lambda: select.select([listener], [], [], 0)[0])
+                g.discovery.drop(instance)
+                answer = await asking
+                assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "crash_loop", "7")
+
+    run(story())
+
+
+def test_a_request_in_the_backlog_is_answered_by_the_next_instance():
+    asked = asyncio.Event()
+
+    async def activate(deployment: str, wait: float) -> Activation:
+        asked.set()
+        return Activation("ready")
+
+    async def story():
+        async with gate(activate) as g:
+            deployment, instance, listener = kept_listener(g)
+            asking = asyncio.create_task(g.get(f"/gateway/{deployment}"))
+            await until(lambda: select.select([listener], [], [], 0)[0])
+            g.discovery.drop(instance)
+            await asyncio.wait_for(asked.wait(), 5)
+            g.show(f"unix:{listener.getsockname()}", deployment)
+            async with await asyncio.start_unix_server(says_ok, sock=listener):
+                assert (await asking).body == b"ok"
+
+    run(story())
+
+
+def test_an_instance_that_drains_finishes_what_it_took():
+    async def story():
+        taken, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(reader, writer):
+            await read_request(reader)
+            taken.set()
+            await go.wait()
+            writer.write(OK)
+
+        async with gate() as g:
+            path = await g.serve(slow)
+            asking = asyncio.create_task(g.get(path))
+            await asyncio.wait_for(taken.wait(), 5)
+            [shown] = g.listener.table._view.instances()
+            g.discovery.put(msgspec.structs.replace(shown, state=State.DRAINING))
+            g.listener._stranded.look([c.exchange for c in g.listener.connections])
+            assert not g.listener._stranded._asking
+            go.set()
+            assert (await asking).body == b"ok"
+
+    run(story())
+
+
 # Waking
 
 
@@ -186,9 +268,6 @@ def test_requests_to_a_cold_deployment_ask_once_and_all_wait():
             assert asked == 1
 
     run(story())
-
-
-FAULT = Fault("start_failed", "hello: exited with code 3", "mend it", detail="why", log=("a", "b"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""Requests that reached a deployment's kept listener after its instance died: they wait there for the next instance.
+
+Law: such a wait has an end. Where no next instance comes, the request is answered as if it had come now; one that an
+instance took, draining or slow as it may be, is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from bema.core.errors import BemaError
+from bema.gateway.exchange import Exchange
+from bema.gateway.instances import Route, Table
+
+__all__ = ["Stranded"]
+
+
+class Stranded:
+    def __init__(self, table: Table, next_instance: Callable[[str], Awaitable[Route]]) -> None:
+        self._table = table
+        self._next_instance = next_instance
+        self._asking: dict[Exchange, asyncio.Task[None]] = {}
+
+    def look(self, exchanges: Iterable[Exchange]) -> None:
+        """Ask for the next instance for each of `exchanges` that has nobody behind its connection."""
+        for exchange in exchanges:
+            if _waits(exchange) and exchange not in self._asking and not self._table.present(exchange.to.deployment):
+                self._asking[exchange] = asyncio.create_task(self._ask(exchange))
+
+    async def _ask(self, exchange: Exchange) -> None:
+        try:
+            await self._next_instance(exchange.to.deployment)
+        except BemaError as error:
+            if _waits(exchange):
+                exchange.fail(error)
+        finally:
+            del self._asking[exchange]
+
+    def close(self) -> None:
+        for asking in self._asking.values():
+            asking.cancel()
+
+
+def _waits(exchange: Exchange) -> bool:
+    return exchange.upstream is not None and not exchange.answered
