@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from bema.cli import output
+from bema.core.errors import Invalid
 from bema.packages.files import replace_text
 from bema.packages.findings import Finding, Severity
 from bema.packages.fixes import mend
 from bema.packages.lint import Report, lint
-from bema.packages.reading import Document, examine
+from bema.packages.reading import Document, examine_all
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 
@@ -24,10 +25,11 @@ _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 @output.json_option
 def lint_command(files: tuple[Path, ...], fixing: bool, strict: bool, known: tuple[str, ...], as_json: bool) -> int:
     """Check documents together; exit 1 where there are errors."""
-    documents = [examine(file) for file in files]
+    files = tuple(dict.fromkeys(map(not_python, files)))
+    documents = examine_all(files)
     fixed = [finding for document in documents for finding in _mend(document)] if fixing else []
     if fixed:
-        documents = [examine(file) for file in files]
+        documents = examine_all(files)
     reports = lint(documents, known=known, strict=strict)
     errors = sum(report.count(Severity.ERROR) for report in reports)
     warnings = sum(report.count(Severity.WARNING) for report in reports)
@@ -44,8 +46,23 @@ def lint_command(files: tuple[Path, ...], fixing: bool, strict: bool, known: tup
         for report in reports:
             for finding in report.findings:
                 output.print_text(_line(report, finding))
-        output.note(f"{len(files)} files, {errors} errors, {warnings} warnings" + (f", {len(fixed)} fixed" * fixing))
+        counts = (_count(len(files), "file"), _count(errors, "error"), _count(warnings, "warning"))
+        output.note(", ".join(counts) + (f", {len(fixed)} fixed" * fixing))
     return 1 if errors else 0
+
+
+def not_python(file: Path) -> Path:
+    if file.suffix == ".py":
+        raise Invalid(
+            f"{file} is no document but the code of one",
+            code="usage",
+            fix=f"Export it first: `bema package print {file} --out packages`.",
+        )
+    return file
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _mend(document: Document) -> list[Finding]:

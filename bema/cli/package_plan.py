@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bema.cli import output
+from bema.cli.package_lint import not_python
 from bema.core.errors import Invalid
 from bema.packages import environments
 from bema.packages.environments import Environment
@@ -41,11 +42,12 @@ def plan_command(
     as_json: bool,
 ) -> int:
     """Plan a document's deployments; exit 1 where what it requires cannot be had."""
-    package = read(file)
+    package = read(not_python(file))
     known = [environments.parse(text) for text in envs] or _mentioned(package)
+    _once("--env", [environment.name for environment in known])
     if not envs:
         output.note(f"note: no --env: assuming {', '.join(f'{e.name} at {e.availability:g}' for e in known)}")
-    wishes = Wishes(dict(map(_pair, images)), {key: _measure(key, said) for key, said in map(_pair, measured)}, seed)
+    wishes = Wishes(_pairs("--image", images), _measures(measured), seed)
     plans = plan(package, known, classes=classes, wishes=wishes)
     conflicts = [conflict for found in plans for conflict in found.conflicts]
     if as_json:
@@ -90,6 +92,23 @@ def _print(plans: list[Plan]) -> None:
         for found in plans
     ]
     output.print_table(headings, rows)
+
+
+def _measures(measured: tuple[str, ...]) -> dict[str, Measure]:
+    return {key: _measure(key, said) for key, said in _pairs("--measured", measured).items()}
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [_pair(text) for text in texts]
+    _once(option, [key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _once(option: str, names: list[str]) -> None:
+    """Of two values for one name neither is more right than the other."""
+    for name in names:
+        if names.count(name) > 1:
+            raise Invalid(f"{option} says two things of {name}", code="usage", fix="Say one.")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -60,9 +60,9 @@ def _write(documents: dict[str, dict[str, Any]], folder: Path, prune: bool, as_j
         if not _FILE_NAME.fullmatch(name):
             raise Invalid(f"package name {name!r} cannot be the name of a file", fix="Use A-Z a-z 0-9 . _ -")
     reports = []
-    for name, document in documents.items():
-        file = folder / f"{name}.yaml"
-        merged = _merged(file, document, prune)
+    files = {folder / f"{name}.yaml": document for name, document in documents.items()}
+    # all are merged before the first is written: one that cannot be edited leaves the others as they were
+    for file, merged in [(file, _merged(file, document, prune)) for file, document in files.items()]:
         replace_text(file, merged.text)
         gone = "removed" if prune else "gone from the code, kept (--prune removes it)"
         for what, changes in (("added", merged.added), ("changed", merged.changed), (gone, merged.gone)):

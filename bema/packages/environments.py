@@ -34,12 +34,20 @@ class Environment(NamedTuple):
                 code="no_plan",
                 environment=self.name,
             )
-        return min(self.ready / self.nodes, 1.0)
+        if not 0 <= self.ready <= self.nodes:
+            raise Invalid(
+                f"environment {self.name}: {self.ready} of {self.nodes} nodes cannot be ready",
+                code="no_plan",
+                environment=self.name,
+            )
+        return self.ready / self.nodes
 
 
 def parse(text: str) -> Environment:
     """`NAME`, `NAME=0.99` or `NAME=READY/NODES`. A bare name counts as 0.99, what clusters report by default."""
     name, equals, said = text.partition("=")
+    if not name:
+        raise Invalid(f"environment {text!r} has no name", code="no_plan", fix="Write NAME, NAME=0.99 or NAME=2/3.")
     try:
         if not equals:
             return Environment(name, 0.99)

@@ -26,6 +26,8 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 def mend(source: Source) -> tuple[Source, list[Finding]]:
     """The source with everything mended that has one right answer, and what that was."""
     done: list[Finding] = []
+    if not source.whole:
+        return source, done
     (report,) = lint([examine_text(source)])
     for _round in range(_ROUNDS):
         fixable = [finding for finding in report.findings if finding.edits]

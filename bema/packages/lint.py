@@ -31,6 +31,7 @@ class Rule(NamedTuple):
 
 RULES: tuple[Rule, ...] = (
     # found while reading
+    Rule("no-file", E, "The file cannot be opened."),
     Rule("encoding", E, "The file is not UTF-8."),
     Rule("too-large", E, "The document is larger than the limit."),
     Rule("too-deep", E, "The document is nested deeper than the limit."),
@@ -57,6 +58,7 @@ RULES: tuple[Rule, ...] = (
     Rule("odd-name", W, "A name has characters that routes cannot carry.", naming.odd_name),
     Rule("class-label", E, "A class key leaves nothing for a deployment id.", naming.class_label),
     Rule("odd-version", W, "A version does not look like one.", naming.odd_version),
+    Rule("duplicate-package", W, "Two documents are of one package.", naming.duplicate_package),
     Rule("duplicate-class", E, "Two classes have one key.", naming.duplicate_class),
     Rule("duplicate-function", E, "Two functions have one key.", naming.duplicate_function),
     Rule("duplicate-binding", W, "A class binds one name twice.", naming.duplicate_binding),
@@ -116,7 +118,10 @@ class Report(NamedTuple):
 
 def lint(documents: Sequence[Document], *, known: Iterable[str] = (), strict: bool = False) -> list[Report]:
     """One report per document; they are looked at together, so that dependencies are found among them."""
-    packages = {document.package.name: document.package for document in documents if document.package is not None}
+    packages: dict[str, OPackage] = {}
+    # one that holds deployments only says nothing of what its package has: it comes last
+    for package in sorted(filter(None, (d.package for d in documents)), key=lambda p: not (p.classes or p.functions)):
+        packages.setdefault(package.name, package)
     stored = frozenset(known)
     return [Report(d, _ordered(_findings(d, packages, stored), strict)) for d in documents]
 

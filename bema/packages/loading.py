@@ -43,7 +43,8 @@ def _import(file: Path) -> ModuleType:
     except BemaError:
         raise
     except SyntaxError as error:
-        raise Invalid(f"{file}:{error.lineno}: {error.msg}", code="syntax_error") from error
+        where = f"{file}:{error.lineno}" if error.lineno else f"{file}"
+        raise Invalid(f"{where}: {error.msg}", code="syntax_error") from error
     except (Exception, SystemExit) as error:
         raise Invalid(
             _what_failed(file, error), code="bad_declaration", fix="Mend it: the file must import."

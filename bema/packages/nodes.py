@@ -51,10 +51,11 @@ Path = tuple[str | int, ...]
 class Source:
     """The text of a document and where its lines begin."""
 
-    def __init__(self, text: str, name: str = "", is_json: bool = False) -> None:
+    def __init__(self, text: str, name: str = "", is_json: bool = False, whole: bool = True) -> None:
         self.text = text
         self.name = name
         self.is_json = is_json
+        self.whole = whole  # whether the text is all of the file; if not, it must never be written back
 
     @cached_property
     def _starts(self) -> list[int]:

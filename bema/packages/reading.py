@@ -6,7 +6,7 @@ A refusal does not end the reading, so one run reports them all; without one, wh
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path as File
 from typing import Any, NamedTuple
@@ -54,15 +54,29 @@ def examine(file: File) -> Document:
             data = opened.read(int(limit("package_document")) + 1)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
-    is_json = file.suffix == ".json"
+    is_json = file.suffix.lower() == ".json"
     if len(data) > limit("package_document"):
-        source = Source("", str(file), is_json)
+        source = Source("", str(file), is_json, whole=False)
         return _unreadable(source, "too-large", 0, f"larger than {limit('package_document')} bytes")
     try:
         return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), str(file), is_json))
     except UnicodeDecodeError as error:
-        source = Source(data[: error.start].decode(), str(file), is_json)
+        source = Source(data[: error.start].decode(), str(file), is_json, whole=False)
         return _unreadable(source, "encoding", len(source.text), f"not UTF-8: byte {data[error.start]:#04x}")
+
+
+def examine_all(files: Iterable[File]) -> list[Document]:
+    """As `examine`, for files that are looked at together: one that cannot be opened does not hide the others."""
+    return [_examined(file) for file in files]
+
+
+def _examined(file: File) -> Document:
+    try:
+        return examine(file)
+    except Refused as error:
+        source = Source("", str(file), whole=False)
+        found = at(source, "no-file", Severity.ERROR, (), 0, error.message.removeprefix(f"{file}: "), error.fix or "")
+        return Document(source, None, None, (found,))
 
 
 def _unreadable(source: Source, rule: str, start: int, message: str) -> Document:

@@ -65,6 +65,8 @@ class Shape:
             return _mend_word(
                 node, "true" if node.value.lower() in _YES else "false" if node.value.lower() in _NO else ""
             )
+        if self.kind == "integer" and node.style and re.fullmatch("0|[1-9][0-9]{0,9}", node.value):
+            return _mend_word(node, node.value if int(node.value) <= self.most else "")
         if self.kind == "variant":
             return _mend_variant(node, self.variants)
         if self.kind == "text" and source.is_json and node.value != "null":

@@ -110,7 +110,7 @@ def test_lint_says_where_and_what_and_ends_with_one(bema):
     assert done.returncode == 1
     assert done.stdout.startswith("p.yaml:4:20: error unknown-variant: unknown variant `custom`")
     assert "fix: Write CUSTOM." in done.stdout
-    assert done.stderr.startswith("1 files, 1 errors, 0 warnings")
+    assert done.stderr.startswith("1 file, 1 error, 0 warnings")
 
 
 def test_fix_mends_the_file_and_nothing_else(bema):
@@ -178,6 +178,10 @@ def test_a_plan_that_does_not_fit_says_why_and_ends_with_one(bema):
         (("--image", "order.add_line"), "usage"),
         (("--image", "nope=i"), "not_found"),
         (("--measured", "order.add_line=fast"), "usage"),
+        (("--env", "env-1", "--env", "env-1=0.5"), "usage"),
+        (("--image", "order.add_line=i:1", "--image", "order.add_line=i:2"), "usage"),
+        (("--measured", "order.add_line=1", "--measured", "order.add_line=2"), "usage"),
+        (("--env", "=0.5"), "no_plan"),
         (("--class", "Nope"), "not_found"),
     ],
 )
@@ -192,7 +196,36 @@ def test_the_schema_is_json(bema):
     assert json.loads(bema("package", "schema").stdout)["title"] == "OPackage"
 
 
-@pytest.mark.parametrize("verb", ["print", "lint", "plan"])
+def test_code_given_for_a_document_is_told_what_comes_first(bema, shop):
+    for verb in ("lint", "plan"):
+        done = bema("package", verb, "shop.py")
+        assert done.returncode == 1
+        assert "fix: Export it first: `bema package print shop.py --out packages`." in done.stderr
+
+
+def test_a_file_that_is_not_there_does_not_hide_what_is_wrong_with_the_others(bema):
+    (bema.folder / "p.yaml").write_text(LINTED)
+    done = bema("package", "lint", "none.yaml", "p.yaml", ".", "p.yaml", "--fix", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [[found["rule"] for found in file["findings"]] for file in report["files"]] == [["no-file"], [], ["no-file"]]
+    assert report["files"][0]["findings"][0]["message"] == "No such file or directory"
+    assert report["fixed"] == 2
+
+
+def test_a_document_that_cannot_be_edited_leaves_the_others_as_they_were(bema, shop):
+    out = bema.folder / "out"
+    assert bema("package", "print", "shop.py", "--out", "out").returncode == 0
+    (out / "base.yaml").write_text("name: base\nname: twice\n")
+    before = (out / "shop.yaml").read_text()
+    shop.write_text(SHOP.replace("def add(self, sku)", "def add(self, sku, qty)"))
+    done = bema("package", "print", "shop.py", "--out", "out")
+    assert done.returncode == 1
+    assert "out/base.yaml:2:1: name: duplicate field `name`" in done.stderr
+    assert (out / "shop.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("verb", ["print", "plan"])
 def test_a_file_that_is_not_there(bema, verb):
     done = bema("package", verb, "none.yaml")
     assert done.returncode == 1

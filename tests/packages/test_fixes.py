@@ -10,7 +10,7 @@ from bema.packages.findings import Edit, Severity
 from bema.packages.fixes import apply, mend
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
-from bema.packages.reading import examine_text
+from bema.packages.reading import examine, examine_text
 
 from .conftest import DATA, verdicts
 
@@ -52,6 +52,21 @@ def test_fixing_never_makes_it_worse_and_ends(verdict):
     assert after.count(Severity.ERROR) <= before.count(Severity.ERROR)
     assert (fixed.text == source.text) is not bool(done)
     assert mend(fixed) == (fixed, [])
+
+
+def test_a_number_in_quotes_loses_them_where_it_fits():
+    slip = "name: p\nfunctions: [{key: f, provision_config: {need_http2: true, container_image: i, port: '%s'}}]"
+    assert mended(slip % "8080") == (slip % "8080").replace("'", "")
+    for left in ("70000", "080", "1.5", "many", "-1", "9" * 30):
+        assert mended(slip % left) == slip % left
+
+
+@pytest.mark.parametrize("broken", [b"# \xff\n", b"#" * 10_000_000], ids=["not UTF-8", "too large"])
+def test_a_file_that_was_not_read_to_its_end_is_never_written_back(tmp_path, broken):
+    file = tmp_path / "p.yaml"
+    file.write_bytes(b"name: p\nfunctions: [{key: f, function_type: custom}]\n" + broken + b"dependencies: []\n")
+    source = examine(file).source
+    assert mend(source) == (source, [])
 
 
 def test_fields_are_put_in_as_blocks_are_written():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bema.packages.findings import Severity
-from bema.packages.lint import RULES
+from bema.packages.lint import RULES, lint
+from bema.packages.nodes import Source
+from bema.packages.reading import examine_text
 
 from .conftest import DATA, check, rules
 
@@ -128,7 +130,7 @@ def test_each_rule_finds_its_breach_and_nothing_else_is_found(rule, severity, te
 def test_the_table_has_no_dead_row():
     """Every rule is breached by a case above, a fixture, or bad input."""
     elsewhere = {
-        "encoding", "too-large", "too-deep", "too-many-nodes", "alias-cycle", "yaml-syntax", "yaml-tag", "json-syntax",
+        "no-file", "duplicate-package", "encoding", "too-large", "too-deep", "too-many-nodes", "alias-cycle", "yaml-syntax", "yaml-tag", "json-syntax",
         "several-documents", "missing-field", "duplicate-field", "wrong-type", "out-of-range", "unknown-variant",
         "bad-instant", "duplicate-dependency", "dependency-cycle",
     }  # fmt: skip
@@ -156,6 +158,24 @@ def test_fields_of_earlier_dialects_are_named_and_one_is_translated():
     assert immutable.edits
     assert knative.path == "functions[0].provision_config.knative"
     assert check(text, strict=True).count(Severity.ERROR) == 2
+
+
+def test_one_package_in_two_documents_is_named_at_the_later():
+    first, second = (examine_text(Source("name: p\nfunctions: [{key: f, function_type: MACRO}]")) for _ in range(2))
+    deployments = examine_text(Source("name: p\ndeployments: [{key: d, package_name: p, class_key: C}]"))
+    assert [[found.rule for found in report.findings] for report in lint([first, second])] == [
+        [],
+        ["duplicate-package"],
+    ]
+    assert [report.findings for report in lint([deployments, first])] == [(), ()]
+
+
+def test_deployments_given_first_do_not_hide_what_the_package_has():
+    deployments = examine_text(Source("name: base\ndeployments: [{key: d, package_name: base, class_key: C}]"))
+    base = examine_text(Source("name: base\nfunctions: [{key: f, function_type: MACRO}]"))
+    binding = "{name: a, function_key: base.f, access_modifier: PUBLIC}"
+    user = examine_text(Source(f"name: p\ndependencies: [base]\nclasses: [{{key: C, function_bindings: [{binding}]}}]"))
+    assert [report.findings for report in lint([deployments, base, user])] == [(), (), ()]
 
 
 def test_a_misspelled_field_is_offered_its_name():

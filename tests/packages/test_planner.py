@@ -184,6 +184,19 @@ def test_environments_as_they_are_written():
         parse("e=much")
 
 
+@pytest.mark.parametrize("text", ["e=5/3", "e=-1/3", "e=1/-3", "e=0/0", "e=1.5", "e=-0.1", "e=nan", "e=1e400"])
+def test_an_environment_that_cannot_be_is_refused(text):
+    with pytest.raises(Invalid, match="environment e") as refused:
+        parse(text).health()
+    assert refused.value.code == "no_plan"
+
+
+@pytest.mark.parametrize("text", ["", "=0.5", "=1/2"])
+def test_an_environment_has_a_name(text):
+    with pytest.raises(Invalid, match="has no name"):
+        parse(text)
+
+
 def test_an_image_is_overridden_for_this_deployment_only():
     package = document()
     found = planned(package, images={"order.add": "i:2"})

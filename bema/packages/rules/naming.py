@@ -68,6 +68,14 @@ def odd_version(context: Context) -> Iterator[Hit]:
         yield Hit(("version",), f"version {version!r} does not look like one", "Write it like 1.2.3.")
 
 
+def duplicate_package(context: Context) -> Iterator[Hit]:
+    """The package manager keys packages by their name alone: applying the second is refused, or replaces the first."""
+    package = context.package
+    if package.name and (package.classes or package.functions) and context.packages.get(package.name) is not package:
+        message = f"another document given here is of package {package.name} too; the platform keeps one"
+        yield Hit(("name",), message, "Merge them, or rename one.")
+
+
 def duplicate_class(context: Context) -> Iterator[Hit]:
     for index, key in _repeated(cls.key for cls in context.package.classes):
         yield Hit(("classes", index, "key"), f"Duplicate class key: {key}", "Rename one of them.")
