@@ -44,6 +44,7 @@ class Row(NamedTuple):
 COMMANDS: dict[str, Row] = {
     "up": Row("bema.cli.up:command", "Start the platform: keeper, orchestrator and gateway."),
     "run": Row("bema.cli.run:command", "Run the service of a file."),
+    "dev": Row("bema.cli.dev:command", "Run the service of a file and reload it when it is saved."),
     "call": Row("bema.cli.call:command", "Call an endpoint of a running service."),
     "client": Row("bema.cli.client:command", "Clients: write a typed one of a service."),
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
