@@ -1,0 +1,36 @@
+"""`bema dev`: a service while it is written."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from bema.cli import output
+from bema.cli.reloading import Reloading
+from bema.cli.run import split
+from bema.core.errors import Invalid
+from bema.sdk.signals import Signals
+
+
+@click.command()
+@click.argument("target", metavar="FILE[:CLASS]")
+@click.argument("arguments", nargs=-1)
+def command(target: str, arguments: tuple[str, ...]) -> None:
+    """Run the service of a file and reload it when it is saved.
+
+    The file and the modules it imports from its folder are watched. The new version starts beside the old one; when it
+    serves, the old one finishes its calls and ends. When it does not start, the old one goes on. ARGUMENTS are what the
+    file sees in sys.argv.
+    """
+    file, _ = split(target)
+    if not file.is_file():
+        raise Invalid(f"{file} is not a file", code="not_found", fix="Name the file of a service.")
+    asyncio.run(_dev(file.resolve(), [target, *arguments]))
+
+
+async def _dev(file: Path, arguments: list[str]) -> None:
+    stop = asyncio.Event()
+    with Signals(stop.set):
+        await Reloading(file, arguments, output.note).run(stop)
