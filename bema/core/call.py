@@ -55,6 +55,14 @@ class Call:
         """Ask the handler to end early; it looks at `is_stopped()`."""
         self.stopped = True
 
+    def is_killed(self) -> bool:
+        """Whether it is being ended without asking; only what cleans up still runs."""
+        return False
+
+    def kill(self) -> None:
+        """End it without asking, where somebody drives it."""
+        self.stopped = True
+
 
 CURRENT: ContextVar[Call | None] = ContextVar("bema_call", default=None)
 """The call that the running task answers; calls made on its behalf inherit its deadline and metadata."""

@@ -211,6 +211,12 @@ class CallingConnection(Connection):
         if self.calls.pop(ident, None) is not None and not self.closed:
             self.put(ident, frames.CANCEL, None)
 
+    def kill(self, ident: int) -> None:
+        """Give a call up and tell whoever waits for it."""
+        if (entry := self.calls.get(ident)) is not None:
+            self.cancel(ident)
+            self._settle(entry, BemaError("the call was killed", code="cancelled"), at_once=True)
+
     def stop(self, ident: int) -> None:
         """Ask a stream's handler to end early."""
         if ident in self.calls and not self.closed:

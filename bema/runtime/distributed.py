@@ -7,10 +7,12 @@ place. Nothing is opened before it is used, and `close()` releases all of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
+
+import msgspec
 
 from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
@@ -19,6 +21,7 @@ from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import signatures
 from bema.runtime.adapt import handler_of
 from bema.runtime.bridge import Bridge
+from bema.runtime.checking import HealthCheck
 from bema.runtime.discovery import Discovery, DiscoveryFactory, View
 from bema.runtime.handles import EndpointClient, Options, ServiceHandle
 from bema.runtime.hosting import Hosted, Hosting, Standing
@@ -123,7 +126,7 @@ class DistributedRuntime:
                 await view.close()
         self._handles.clear()
 
-    async def __aenter__(self) -> DistributedRuntime:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -187,6 +190,13 @@ class Component:
         """Answer calls to one more endpoint; `show` tells of it."""
         await self.runtime.hosting.add(self.hosted, spec, handler_of(function, spec))
 
+    async def publish(self, **data: Any) -> None:
+        """Say something about this instance in its record, for who chooses among instances; None takes it back."""
+        hosted = self.hosted
+        hosted.data = {name: value for name, value in {**hosted.data, **data}.items() if value is not None}
+        if hosted.lease is not None:
+            await self.show()
+
     async def show(self) -> None:
         """Tell discovery what is served here."""
         await self.runtime.hosting.show(self.hosted)
@@ -211,22 +221,48 @@ class Endpoint:
         return EndpointClient(self.runtime, self.address, None, Options(**options), skip)
 
     async def serve_endpoint(
-        self, handler: Callable[..., Any], *, graceful_shutdown: bool = True, idempotent: bool = False
+        self,
+        handler: Callable[..., Any],
+        *,
+        graceful_shutdown: bool = True,
+        idempotent: bool = False,
+        metrics_labels: Iterable[tuple[str, str]] = (),
+        health_check_payload: Mapping[str, Any] | None = None,
     ) -> None:
         """Serve `handler` here until the runtime is asked to stop, then drain.
 
-        `handler` is any function or bound method; its signature says what it takes and whether it streams.
+        `handler` is any function or bound method; its signature says what it takes and whether it streams. With
+        `health_check_payload`, its arguments, it is called by ourselves now and then: while it does not answer, nobody is
+        sent here. `metrics_labels` are added to what is counted of it.
         """
         signatures.check(handler, self.name, method=False)
         spec = signatures.read(handler, self.name, method=False, idempotent=idempotent)
+        if labels := dict(metrics_labels):
+            spec = msgspec.structs.replace(spec, facts={**spec.facts, "metrics_labels": labels})
         await self.component.add(spec, handler)
+        hosted = self.component.hosted
+        checking = None
+        if health_check_payload is not None:
+            check = HealthCheck(self.runtime.hosting, self.runtime.pool, hosted, spec, dict(health_check_payload))
+            checking = asyncio.ensure_future(check.watch())
         try:
             await self.component.show()
             await self.runtime.stopping.wait()
             await self.runtime.drain(None if graceful_shutdown else 0.0)
         except asyncio.CancelledError:
-            await self.runtime.hosting.remove(self.component.hosted, self.name)
+            await self.runtime.hosting.remove(hosted, self.name)
             raise
+        finally:
+            if checking is not None:
+                checking.cancel()
+
+    async def hide(self) -> None:
+        """Tell nobody of it for a while; whoever holds a connection is answered still."""
+        await self.runtime.hosting.tell(self.component.hosted, self.name, whether=False)
+
+    async def show(self) -> None:
+        """Tell of it again."""
+        await self.runtime.hosting.tell(self.component.hosted, self.name, whether=True)
 
     def __repr__(self) -> str:
         return f"<endpoint {self.address}>"

@@ -1,12 +1,9 @@
-"""What a caller holds: the client of one endpoint, the typed handle of a service, and the answer to a call.
-
-Law: calling gives an `Answer` and sends nothing; what is then done with it decides how it is asked for. Awaited, it is
-one value; iterated with `async for`, a stream; iterated with `for`, the same stream by way of another thread.
-"""
+"""What a caller holds: the client of one endpoint, and the typed handle of a service. Calling gives an `Answer`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Generator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,8 +12,10 @@ from bema.core.errors import Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.naming import Address
 from bema.core.spec import EndpointSpec, ServiceSpec
-from bema.runtime import bridge
+from bema.runtime.answer import Answer
 from bema.runtime.client import Client
+from bema.runtime.discovery import wait_for
+from bema.runtime.stream import Stream
 
 if TYPE_CHECKING:
     from bema.runtime.distributed import DistributedRuntime
@@ -33,58 +32,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     instance: int | None = None
     pick: str = ""
     wait: float = 0.0
-
-
-class Answer(Coroutine[Any, Any, Any]):
-    """What a call gives: await it for one value, iterate it for a stream. It is asked for once.
-
-    It is what the signature promises: a coroutine to `create_task`, an async iterator to `anext` and `aclosing`.
-    """
-
-    __slots__ = ("_asked", "_client", "_given", "_stream")
-
-    def __init__(self, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        self._client = client
-        self._given = (arguments, keywords)
-        self._asked: Coroutine[Any, Any, Any] | None = None
-        self._stream: AsyncGenerator[Any, None] | None = None
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._client.ask(*self._given).__await__()
-
-    def send(self, value: Any) -> Any:
-        return self._coroutine().send(value)
-
-    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
-        return self._coroutine().throw(kind if value is None else value)
-
-    def close(self) -> None:
-        if self._asked is not None:
-            self._asked.close()
-
-    def _coroutine(self) -> Coroutine[Any, Any, Any]:
-        if self._asked is None:
-            self._asked = self._client.ask(*self._given)
-        return self._asked
-
-    def __aiter__(self) -> AsyncGenerator[Any, None]:
-        if self._stream is None:
-            self._stream = self._client.follow(*self._given)
-        return self._stream
-
-    async def __anext__(self) -> Any:
-        return await anext(self.__aiter__())
-
-    async def aclose(self) -> None:
-        """Give the call up, unless it has ended."""
-        await self.__aiter__().aclose()
-
-    def __iter__(self) -> Iterator[Any]:
-        return bridge.iterate(self._client, *self._given)
-
-    def result(self) -> Any:
-        """The one value, for code that does not run in an event loop."""
-        return bridge.result(self._client, *self._given)
 
 
 class EndpointClient:
@@ -108,6 +55,7 @@ class EndpointClient:
         self._spec = spec
         self._skip = skip
         self._names = None if spec is None else tuple(parameter.name for parameter in spec.parameters)
+        self._by_pick: dict[str, EndpointClient] = {}
         self._calls = Client(
             runtime.pool,
             lambda: runtime.view(address.namespace, address.component),
@@ -140,6 +88,32 @@ class EndpointClient:
     def again(self, runtime: DistributedRuntime, options: Options) -> EndpointClient:
         return EndpointClient(runtime, self.address, self._spec, options, self._skip)
 
+    def picking(self, pick: str) -> EndpointClient:
+        """The same client with another way to choose, made once."""
+        if pick not in self._by_pick:
+            self._by_pick[pick] = self.using(pick=pick)
+        return self._by_pick[pick]
+
+    def round_robin(self, *arguments: Any, **keywords: Any) -> Answer:
+        """A call to each instance in turn."""
+        return self.picking("round_robin")(*arguments, **keywords)
+
+    def random(self, *arguments: Any, **keywords: Any) -> Answer:
+        """A call to an instance at random."""
+        return self.picking("random")(*arguments, **keywords)
+
+    def power_of_two(self, *arguments: Any, **keywords: Any) -> Answer:
+        """A call to the less loaded of two at random."""
+        return self.picking("power_of_two")(*arguments, **keywords)
+
+    def least_loaded(self, *arguments: Any, **keywords: Any) -> Answer:
+        """A call to the instance with the fewest calls of ours."""
+        return self.picking("least_loaded")(*arguments, **keywords)
+
+    def direct(self, instance: int, *arguments: Any, **keywords: Any) -> Answer:
+        """A call to one instance by its id."""
+        return self.using(instance=instance)(*arguments, **keywords)
+
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
         return self._calls.instances()
@@ -147,10 +121,32 @@ class EndpointClient:
     def instance_ids(self) -> list[int]:
         return [instance.id for instance in self.instances()]
 
-    async def wait_for_instances(self, count: int = 1, timeout: float | None = None) -> list[int]:
-        """Wait until at least `count` instances are there; `Unavailable` when the time runs out first."""
-        await self._calls.ready(timeout, count=count)
-        return self.instance_ids()
+    async def wait_for_instances(
+        self, count: int = 1, timeout: float | None = None, *, data: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """Wait until at least `count` instances are there, and what they published about themselves holds `data`.
+
+        `Unavailable` when the time runs out first.
+        """
+        if data is None:
+            await self._calls.ready(timeout, count=count)
+            return self.instance_ids()
+        view = await self.runtime.view(self.address.namespace, self.address.component)
+        await self._calls.ready(timeout, count=0)  # it has its view now
+        fitting: list[int] = []
+
+        def fits(picture: tuple[Instance, ...]) -> bool:
+            fitting[:] = [i.id for i in self.instances() if data.items() <= i.data.items()]
+            return len(fitting) >= count
+
+        try:
+            async with asyncio.timeout(timeout):
+                await wait_for(view, fits)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"no {count} instances of {self.address} with {dict(data)} within {timeout:g} s"
+            ) from error
+        return fitting
 
     async def ask(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """One answer."""
@@ -164,7 +160,9 @@ class EndpointClient:
             requests=requests,
         )
 
-    async def follow(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> AsyncGenerator[Any, None]:
+    async def follow(
+        self, arguments: tuple[Any, ...], keywords: dict[str, Any], opened: Callable[[Stream], None] | None = None
+    ) -> AsyncGenerator[Any, None]:
         """A stream of answers."""
         bound, requests = await self._bind(arguments, keywords)
         options = self.options
@@ -175,6 +173,8 @@ class EndpointClient:
             instance=options.instance,
             requests=requests,
         )
+        if opened is not None:
+            opened(stream)
         async with stream:
             async for answer in stream:
                 yield answer

@@ -176,13 +176,14 @@ class Hosting:
     def _stalls(self) -> None:
         """In the watching thread: tell the store, which is all that can still be told."""
         self.stalled = True
-        self._mark()
+        self.mark()
 
     def _turns(self) -> None:
         self.stalled = False
-        self._mark()
+        self.mark()
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
+        """Write anew whatever is shown, from any thread."""
         for hosted in tuple(self.components.values()):
             if (lease := hosted.lease) is not None:
                 with contextlib.suppress(BemaError):  # a store that cannot be written shows what it showed

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from bema.core.call import Call
-from bema.core.errors import BemaError, Unavailable
+from bema.core.errors import BemaError, StreamCut, Unavailable
 from bema.runtime.flows import Inflow, Outflow
 from bema.wire import frames
 
@@ -21,13 +21,14 @@ GIVEN_UP: Final = Unavailable("the caller gave the call up")
 class Running(Call):
     """A call while it is answered here. What most calls never change is kept by the class: these are made by the million."""
 
-    stopped = False
     requests: AsyncIterator[Any] | None = None
     inflow: Inflow | None = None
     outflow: Outflow | None = None
     reason: BemaError | None = None  # why we end it: told to the caller, unless it is `GIVEN_UP`
     task: asyncio.Task[None] | None = None  # None while it waits for admission
     began: float | None = None  # when it was admitted, where admission is limited
+    _stopped = False
+    _ending: asyncio.Future[None] | None = None  # made for who waits for the stop
 
     def __init__(self, conn: ServingConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
         self.conn = conn
@@ -43,6 +44,37 @@ class Running(Call):
     @property
     def peer(self) -> str:  # type: ignore[override]
         return self.conn.peer
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    @stopped.setter
+    def stopped(self, stopped: bool) -> None:
+        self._stopped = stopped
+        if stopped:
+            self._tell()
+
+    def is_killed(self) -> bool:
+        return self.reason is not None
+
+    def kill(self) -> None:
+        self.conn.end(self, StreamCut("the handler ended the call"))
+
+    async def until_stopped(self) -> None:
+        """Wait until its end is asked for, or has come."""
+        if self._ending is None:
+            self._ending = self.conn.loop.create_future()
+            task = self.task or asyncio.current_task()  # an eager task is not told of before it waits
+            if task is not None:
+                task.add_done_callback(lambda task: self._tell())
+        if self._stopped or self.is_killed():
+            self._tell()
+        await asyncio.shield(self._ending)
+
+    def _tell(self) -> None:
+        if self._ending is not None and not self._ending.done():
+            self._ending.set_result(None)
 
     @cached_property
     def metadata(self) -> dict[str, str]:  # type: ignore[override]

@@ -41,6 +41,11 @@ class Stream:
         if self._conn is not None:
             self._conn.stop(self._ident)
 
+    def kill(self) -> None:
+        """Give the call up at once, from outside of who reads it, who is told so by `BemaError` of the code `cancelled`."""
+        if self._conn is not None:
+            self._conn.kill(self._ident)
+
     async def __aenter__(self) -> Stream:
         return self
 

@@ -73,8 +73,10 @@ class Context:
         return found
 
     def _offered(self, parameter: inspect.Parameter, annotation: Any) -> Any:
-        by_type = {Context: self, DistributedRuntime: self.runtime, Component: self.component, Init: self.init}
+        by_type = {Context: self, Component: self.component, Init: self.init}
         for arm in (annotation, *typing.get_args(annotation)):
+            if isinstance(arm, type) and issubclass(arm, DistributedRuntime):
+                return self.runtime
             if isinstance(arm, type) and arm in by_type:
                 return by_type[arm]
         if annotation is None and parameter.name in _NAMES:

@@ -1,33 +1,152 @@
-"""`dynamo.runtime`: the runtime, and the two decorators of programs that serve without a class."""
+"""`dynamo.runtime`: the runtime, its exceptions, and the decorators of programs that serve without a class.
+
+Every name is an alias of ours, or a call into the one real path.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import inspect
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bema.core.errors import BadDeclaration, Invalid
-from bema.runtime.distributed import Component, DistributedRuntime, Endpoint, Namespace
-from bema.runtime.handles import EndpointClient as Client
+from bema.compat.dynamo.clients import Client, Replies, RouterMode, UnaryClient
+from bema.compat.dynamo.context import Annotated, Cancelled, Context
+from bema.compat.dynamo.places import Component, Endpoint, Namespace
+from bema.compat.dynamo.refused import backend, refuse
+from bema.core.errors import (
+    BadDeclaration,
+    BemaError,
+    DeadlineExceeded,
+    Disconnected,
+    Invalid,
+    Overloaded,
+    RemoteError,
+    StreamCut,
+    Unavailable,
+)
+from bema.core.naming import Address, check_name
+from bema.runtime import distributed
+from bema.runtime.discovery import Discovery, MemoryDiscovery
+from bema.runtime.flock import FlockDiscovery
+from bema.sdk.signals import Signals
 
 __all__ = [
+    "Annotated",
+    "Cancelled",
+    "CannotConnect",
     "Client",
     "Component",
+    "ConnectionTimeout",
+    "Context",
+    "Disconnected",
     "DistributedRuntime",
+    "DynamoException",
     "Endpoint",
+    "EngineShutdown",
+    "InvalidArgument",
     "Namespace",
+    "Replies",
+    "RouterMode",
+    "RouterQueueLimitExceeded",
+    "StreamIncomplete",
+    "UnaryClient",
+    "Unknown",
+    "WorkerUnavailable",
     "dynamo_endpoint",
     "dynamo_worker",
+    "serve_unary_endpoint",
 ]
+
+DynamoException = BemaError
+Unknown = RemoteError
+InvalidArgument = Invalid
+CannotConnect = WorkerUnavailable = Unavailable
+ConnectionTimeout = DeadlineExceeded
+EngineShutdown = StreamIncomplete = StreamCut
+RouterQueueLimitExceeded = Overloaded
+
+_DISCOVERIES = {
+    "etcd": "Use discovery_backend='file': instances of one machine meet in a folder, with no server.",
+    "kubernetes": "Use discovery_backend='file' inside a pod, and `bema kubernetes manifests` for services.",
+}
+_REQUESTS = {"nats": "Use request_plane='tcp': calls go from process to process, with no server between."}
+_EVENTS = dict.fromkeys(("zmq", "nats"), "Leave event_plane out: serve an endpoint that streams the events.")
+_RESPONSES = {"quic": "Leave response_plane out: answers come back over the connection of their request."}
+_NATS = {True: "Leave enable_nats out: nothing here needs a broker."}
+
+_memory: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MemoryDiscovery] = weakref.WeakKeyDictionary()
+
+
+class DistributedRuntime(distributed.DistributedRuntime):
+    """Ours, made as that one is made: `discovery_backend` is "file" or "mem", `request_plane` is "tcp"."""
+
+    def __init__(
+        self,
+        event_loop: asyncio.AbstractEventLoop | None = None,
+        discovery_backend: str = "file",
+        request_plane: str = "tcp",
+        enable_nats: bool | None = None,
+        *,
+        event_plane: str | None = None,
+        response_plane: str | None = None,
+    ) -> None:
+        backend("discovery_backend", discovery_backend, _DISCOVERIES)
+        backend("request_plane", request_plane, _REQUESTS)
+        backend("enable_nats", enable_nats, _NATS)
+        backend("event_plane", event_plane, _EVENTS)
+        backend("response_plane", response_plane, _RESPONSES)
+        if (discovery_backend, request_plane) not in (("file", "tcp"), ("mem", "tcp")):
+            raise Invalid(f"there is no DistributedRuntime({discovery_backend=}, {request_plane=})")
+        self.event_loop = event_loop or asyncio.get_running_loop()
+        super().__init__(_meeting(self.event_loop, discovery_backend))
+
+    def namespace(self, name: str) -> Namespace:
+        return Namespace(self, check_name(name, "namespace"))
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The endpoint at `namespace.component.endpoint`; `ValueError` for anything else."""
+        try:
+            found = Address.parse(address)
+        except Invalid as error:
+            raise _BadAddress(error.message, code=error.code) from error
+        return self.namespace(found.namespace).component(found.component).endpoint(found.endpoint)
+
+    def shutdown(self) -> None:
+        """Ask everything that is served here to drain and end."""
+        self.stop()
+
+    def set_health_status(self, healthy: bool) -> None:
+        """Whether anybody new is sent here."""
+        self.hosting.ready = healthy
+        self.hosting.mark()
+
+    if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            return refuse("DistributedRuntime", name)
+
+
+class _BadAddress(Invalid, ValueError):
+    """As that runtime says it."""
+
+
+def _meeting(loop: asyncio.AbstractEventLoop, name: str) -> Discovery:
+    return FlockDiscovery() if name == "file" else _memory.setdefault(loop, MemoryDiscovery())
 
 
 def dynamo_worker(
-    static: bool = False,
+    static: bool = False, *, register_shutdown: bool = False
 ) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Coroutine[Any, Any, None]]]:
-    """Give the function a runtime as its first argument, and release it when the function ends."""
+    """Give the function a runtime as its first argument, and release it when the function ends.
+
+    With `register_shutdown` the first SIGTERM or SIGINT shuts the runtime down, the second ends the process.
+    """
     if static:
         raise BadDeclaration("dynamo_worker(static=True): there are no static workers here", fix="Leave `static` out.")
 
@@ -35,12 +154,18 @@ def dynamo_worker(
         @functools.wraps(function)
         async def run(*arguments: Any, **keywords: Any) -> None:
             async with DistributedRuntime() as runtime:
-                await function(runtime, *arguments, **keywords)
+                with Signals(runtime.stop) if register_shutdown else contextlib.nullcontext():
+                    await function(runtime, *arguments, **keywords)
 
         del run.__wrapped__  # its signature is its own: it takes no runtime
         return run
 
     return decorate
+
+
+async def serve_unary_endpoint(endpoint: Endpoint, handler: Callable[..., Any], **options: Any) -> None:
+    """Serve an `async def` that gives one reply."""
+    await endpoint.serve_endpoint(handler, **options)
 
 
 def dynamo_endpoint(request_type: Any, response_type: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -49,7 +174,7 @@ def dynamo_endpoint(request_type: Any, response_type: Any) -> Callable[[Callable
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if not inspect.isasyncgenfunction(function):
             raise BadDeclaration(f"@dynamo_endpoint decorates async generators, not {function!r}")
-        name = list(inspect.signature(function).parameters)[-1]
+        name = [name for name in inspect.signature(function).parameters if name != "context"][-1]
 
         @functools.wraps(function)
         async def handle(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
@@ -77,3 +202,9 @@ def _checked(answer: Any, response_type: Any, where: str) -> Any:
         return validate(answer) if validate else msgspec.convert(answer, response_type)
     except ValueError as error:
         raise Invalid(f"{where} yielded what is no {response_type.__qualname__}: {error}") from error
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return refuse("dynamo.runtime", name)

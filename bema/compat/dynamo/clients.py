@@ -1,0 +1,154 @@
+"""`Client` and `UnaryClient` of `dynamo.runtime`: the one client, spoken to in that runtime's way.
+
+`stream = await client.generate(request)`, then `async for answer in stream: answer.data()`. The `await` may be left out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from typing import Any
+
+from bema.compat.dynamo.context import Annotated, Cancelled, Context
+from bema.core.errors import BemaError, Refused, StreamCut
+from bema.core.instance import Instance
+from bema.runtime.answer import Answer
+from bema.runtime.handles import EndpointClient
+
+
+class RouterMode(enum.StrEnum):
+    RoundRobin = "round_robin"
+    Random = "random"
+    PowerOfTwoChoices = "power_of_two"
+    LeastLoaded = "least_loaded"
+    Direct = "direct"
+    DeviceAwareWeighted = "device_aware_weighted"
+    KV = "kv"
+
+
+def pick_of(mode: RouterMode | str | None) -> str:
+    """Our name for it; `Refused` for what looks at tokens or devices."""
+    if mode in (RouterMode.KV, RouterMode.DeviceAwareWeighted):
+        raise Refused(
+            f"router_mode {mode!s} looks at tokens or devices, which a runtime for any service does not know",
+            fix="Use RouterMode.LeastLoaded, or a picker of your own that reads the data instances publish.",
+        )
+    return "" if mode is None else str(mode)
+
+
+class Replies:
+    """The answers to one request. Awaiting it finds an instance and gives it back; it sends when it is iterated."""
+
+    def __init__(self, client: EndpointClient, answer: Answer, annotated: bool, context: Context | None) -> None:
+        self._client = client
+        self._answer = answer
+        self._annotated = annotated
+        self._context = context
+        self._items: AsyncGenerator[Any, None] | None = None
+
+    def __await__(self) -> Generator[Any, None, Replies]:
+        self._refuse_if_stopped()
+        yield from self._client.told().__await__()
+        return self
+
+    def _refuse_if_stopped(self) -> None:
+        if self._context is not None and self._context.is_stopped():
+            raise Cancelled(f"the context was stopped before {self._client.address} was called")
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if self._items is None:
+            self._items = self._iterate()
+        return self._items
+
+    async def __anext__(self) -> Any:
+        return await anext(self.__aiter__())
+
+    async def aclose(self) -> None:
+        """Give the request up, unless it has ended."""
+        if self._items is not None:
+            await self._items.aclose()
+
+    def _end(self, killed: bool) -> None:
+        (self._answer.kill if killed else self._answer.stop)()
+
+    async def _iterate(self) -> AsyncGenerator[Any, None]:
+        self._refuse_if_stopped()
+        context = self._context
+        unlink = None if context is None else context.link(self._end)
+        try:
+            async for item in self._answer:
+                yield Annotated.of(item) if self._annotated else item
+        except StreamCut:
+            if context is None or not context.is_stopped():
+                raise  # whoever stopped it knows that it is not all
+        except BemaError as error:
+            raise Cancelled(error.message) if error.code == Cancelled.code else error from error
+        finally:
+            if unlink is not None:
+                unlink()
+            await self._answer.aclose()
+
+
+class Client:
+    """Calls one endpoint. It may be awaited, which waits for nothing but the list of instances."""
+
+    def __init__(self, client: EndpointClient) -> None:
+        self._client = client
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        yield from self._client.wait_for_instances(0).__await__()
+        return self
+
+    def _ask(self, client: EndpointClient, request: Any, annotated: bool, context: Context | None) -> Replies:
+        if context is not None:
+            client = client.using(metadata=context.metadata)
+        return Replies(client, client(request), annotated, context)
+
+    def generate(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
+        return self._ask(self._client, request, annotated, context)
+
+    def round_robin(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
+        return self._ask(self._client.picking("round_robin"), request, annotated, context)
+
+    def random(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
+        return self._ask(self._client.picking("random"), request, annotated, context)
+
+    def power_of_two(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
+        return self._ask(self._client.picking("power_of_two"), request, annotated, context)
+
+    def least_loaded(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
+        return self._ask(self._client.picking("least_loaded"), request, annotated, context)
+
+    def direct(self, request: Any, instance_id: int, annotated: bool = True, context: Context | None = None) -> Replies:
+        return self._ask(self._client.using(instance=instance_id), request, annotated, context)
+
+    def instance_ids(self) -> list[int]:
+        return self._client.instance_ids()
+
+    def instances(self) -> tuple[Instance, ...]:
+        return self._client.instances()
+
+    async def wait_for_instances(self) -> list[int]:
+        return await self._client.wait_for_instances()
+
+    async def wait_for_instances_by_runtime_data(
+        self, key: str, value: Any, min_count: int = 1, timeout_s: float | None = None
+    ) -> list[int]:
+        """Wait for instances that published `key` as `value`; see `Endpoint.publish`."""
+        return await self._client.wait_for_instances(min_count, timeout_s, data={key: value})
+
+    async def wait_for_instance_by_runtime_data(self, key: str, value: Any, timeout_s: float | None = None) -> int:
+        return (await self.wait_for_instances_by_runtime_data(key, value, 1, timeout_s))[0]
+
+
+class UnaryClient:
+    """For endpoints of exactly one reply."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def complete(self, request: Any, context: Context | None = None) -> Any:
+        replies = [reply async for reply in self._client.generate(request, annotated=False, context=context)]
+        if len(replies) != 1:
+            raise RuntimeError(f"one reply was asked for, and {len(replies)} came")
+        return replies[0]

@@ -1,0 +1,151 @@
+"""`Context` of `dynamo.runtime`, over a `Call`; `Annotated`, the envelope of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from bema.core.call import Call, traceparent
+from bema.core.errors import BemaError
+from bema.runtime.running import Running
+
+REQUEST_ID = "request-id"
+MARK = "_dynamo_annotated"
+
+
+class Cancelled(BemaError):
+    """The call was stopped or killed before it came to anything."""
+
+    code = "cancelled"
+
+
+class Context:
+    """One request: made by a caller to stop it and to send metadata along, or given to a handler that has a parameter
+    `context`. Passed on to an outgoing call, it links the two: what stops one stops the other."""
+
+    def __init__(self, id: str | None = None, metadata: dict[str, str] | None = None) -> None:
+        self._call: Call = Call(id=id or secrets.token_hex(16), metadata=dict(metadata or {}))
+        self._call.metadata.setdefault(REQUEST_ID, self._call.id)
+        self._stopped = asyncio.Event()
+        self._killed = False
+        self._linked: list[Callable[[bool], None]] = []
+
+    @classmethod
+    def of(cls, call: Call) -> Context:
+        """The context of a call that is answered here."""
+        made = cls(call.metadata.get(REQUEST_ID, call.id))
+        call.metadata.setdefault(REQUEST_ID, made.id())
+        made._call = call
+        return made
+
+    def id(self) -> str:
+        return self._call.metadata[REQUEST_ID]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Travels with every call that this context is passed to."""
+        return self._call.metadata
+
+    def is_stopped(self) -> bool:
+        return self._call.is_stopped() or self._call.is_killed() or self._stopped.is_set()
+
+    def is_killed(self) -> bool:
+        return self._killed or self._call.is_killed()
+
+    def stop_generating(self) -> None:
+        """Ask for an early end, here and in every call that is linked."""
+        self._end(False)
+        self._call.stop_generating()
+
+    def kill(self) -> None:
+        """End the call, and every call that is linked, without asking."""
+        self._killed = True
+        self._end(True)
+        self._call.kill()
+
+    def _end(self, at_once: bool) -> None:
+        self._stopped.set()
+        for ended in tuple(self._linked):
+            ended(at_once)
+
+    async def async_killed_or_stopped(self) -> bool:
+        """Wait until either is so."""
+        if isinstance(self._call, Running):
+            await self._call.until_stopped()
+        else:
+            await self._stopped.wait()
+        return True
+
+    def link(self, ended: Callable[[bool], None]) -> Callable[[], None]:
+        """Call `ended(killed)` when this ends; returns what takes that back."""
+        self._linked.append(ended)
+        watch = asyncio.ensure_future(self._watch(ended)) if isinstance(self._call, Running) else None
+
+        def unlink() -> None:
+            self._linked.remove(ended)
+            if watch is not None:
+                watch.cancel()
+
+        return unlink
+
+    async def _watch(self, ended: Callable[[bool], None]) -> None:
+        await self.async_killed_or_stopped()
+        ended(self.is_killed())
+
+    # W3C Trace Context
+
+    @property
+    def trace_id(self) -> str:
+        return self._trace()[1]
+
+    @property
+    def span_id(self) -> str:
+        return self._trace()[2]
+
+    def trace_headers(self) -> dict[str, str]:
+        """What another protocol's request should carry on."""
+        self._trace()
+        return {"traceparent": self.metadata["traceparent"]}
+
+    def _trace(self) -> list[str]:
+        if "traceparent" not in self.metadata:
+            self.metadata["traceparent"] = traceparent()
+        return self.metadata["traceparent"].split("-")
+
+
+class Annotated:
+    """One answer with what was said beside it."""
+
+    def __init__(
+        self, data: Any = None, id: str | None = None, event: str | None = None, comments: list[str] | None = None
+    ) -> None:
+        self._said = (data, id, event, comments)
+
+    @classmethod
+    def of(cls, item: Any) -> Annotated:
+        """An item as its handler gave it: bare, or a dict tagged as an envelope."""
+        if not (isinstance(item, dict) and MARK in item):
+            return cls(item)
+        if item.get("error") is not None:
+            raise BemaError(str(item["error"]), code="remote_error")
+        return cls(item.get("data"), item.get("id"), item.get("event"), item.get("comment"))
+
+    def data(self) -> Any:
+        return self._said[0]
+
+    def id(self) -> str | None:
+        return self._said[1]
+
+    def event(self) -> str | None:
+        return self._said[2]
+
+    def comments(self) -> list[str] | None:
+        return self._said[3]
+
+    def is_error(self) -> bool:
+        return False  # an error is raised
+
+    def __repr__(self) -> str:
+        return f"<annotated {self._said!r}>"

@@ -1,0 +1,127 @@
+"""Namespace, component and endpoint of `dynamo.runtime`: ours, with that runtime's names for what is done there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bema.compat.dynamo.clients import Client, RouterMode, pick_of
+from bema.compat.dynamo.context import Context
+from bema.compat.dynamo.refused import refuse
+from bema.core.call import Call
+from bema.core.naming import check_endpoint, check_name
+from bema.runtime import distributed
+
+_ABSENT = "context"
+
+
+class Namespace(distributed.Namespace):
+    def component(self, name: str) -> Component:
+        return Component(self, check_name(name, "component"))
+
+
+class Component(distributed.Component):
+    def endpoint(self, name: str) -> Endpoint:
+        return Endpoint(self, check_endpoint(name))
+
+
+class Endpoint(distributed.Endpoint):
+    def client(self, router_mode: RouterMode | str | None = None, **options: Any) -> Client:  # type: ignore[override]
+        """The client of this endpoint; it may be awaited."""
+        return Client(super().client(pick=pick_of(router_mode), **options))
+
+    async def serve_endpoint(  # type: ignore[override]
+        self,
+        handler: Callable[..., Any],
+        graceful_shutdown: bool = True,
+        metrics_labels: Sequence[tuple[str, str]] | None = None,
+        health_check_payload: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Serve until the runtime is shut down. The health check's payload is the request it is called with."""
+        await self._serve(adapted(handler), graceful_shutdown, metrics_labels, health_check_payload)
+
+    async def serve_bidirectional_endpoint(
+        self,
+        handler: Callable[..., Any],
+        graceful_shutdown: bool = True,
+        metrics_labels: Sequence[tuple[str, str]] | None = None,
+    ) -> None:
+        """Serve a handler whose first parameter is the stream of requests."""
+        await self._serve(adapted(handler, streams=True), graceful_shutdown, metrics_labels, None)
+
+    async def _serve(
+        self,
+        handler: Callable[..., Any],
+        graceful_shutdown: bool,
+        metrics_labels: Sequence[tuple[str, str]] | None,
+        payload: Mapping[str, Any] | None,
+    ) -> None:
+        names = [name for name in inspect.signature(handler).parameters if name != _ABSENT]
+        await super().serve_endpoint(
+            handler,
+            graceful_shutdown=graceful_shutdown,
+            metrics_labels=metrics_labels or (),
+            health_check_payload=None if payload is None else dict(zip(names, [payload], strict=False)),
+        )
+
+    async def publish(self, **data: Any) -> None:
+        """Say something about this instance: what `wait_for_instances_by_runtime_data` looks for."""
+        await self.component.publish(**data)
+
+    async def unregister_endpoint_instance(self) -> None:
+        await self.hide()
+
+    async def register_endpoint_instance(self) -> None:
+        await self.show()
+
+    def connection_id(self) -> int:
+        return self.component.hosted.instance_id
+
+    lease_id = connection_id
+
+    if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            return refuse("Endpoint", name)
+
+
+def adapted(handler: Callable[..., Any], *, streams: bool = False) -> Callable[..., Any]:
+    """The handler as we call it: its `context` made of our `Call`, its first parameter a stream where it `streams`."""
+    signature = inspect.signature(handler)
+    if _ABSENT not in signature.parameters and not streams:
+        return handler
+    kinds = dict(inspect.get_annotations(inspect.unwrap(handler), eval_str=True))
+    if _ABSENT in signature.parameters:
+        kinds[_ABSENT] = Call
+    if streams:
+        first = next(iter(signature.parameters))
+        if kinds.get(first, Any) is Any:
+            kinds[first] = AsyncIterator[Any]
+    run = _streaming(handler) if inspect.isasyncgenfunction(inspect.unwrap(handler)) else _answering(handler)
+    run.__annotations__ = kinds
+    run.__name__, run.__qualname__ = handler.__name__, handler.__qualname__
+    said: Any = run
+    said.__signature__ = signature
+    return run
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    if _ABSENT in arguments:
+        arguments[_ABSENT] = Context.of(arguments[_ABSENT])
+    return arguments
+
+
+def _streaming(handler: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(**arguments: Any) -> AsyncIterator[Any]:
+        async for answer in handler(**_given(arguments)):
+            yield answer
+
+    return run
+
+
+def _answering(handler: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(**arguments: Any) -> Any:
+        return await handler(**_given(arguments))
+
+    return run

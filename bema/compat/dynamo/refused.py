@@ -1,0 +1,46 @@
+"""Names that are tied to etcd, NATS, QUIC, language models or GPUs: refused, each with the name of what to use."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from bema.core.errors import Refused
+
+_ETCD = (
+    "Instances meet in a folder; `endpoint.publish(...)` and `client.instances()` say and read what etcd was used for."
+)
+_MODELS = "A service of language models is a service: write a class with @service and call it by its endpoints."
+_EVENTS = "There is no event plane: serve an endpoint that streams the events."
+_ROUTING = "Choose among instances by `router_mode`, or by what they publish, with a picker of your own."
+
+NAMES: dict[str, str] = {
+    **dict.fromkeys(("EtcdKvCache", "etcd_client", "do_not_use_etcd_client"), _ETCD),
+    **dict.fromkeys(("KvEventPublisher", "ZmqKvEventPublisher", "EventPublisher", "WorkerMetricsPublisher"), _EVENTS),
+    **dict.fromkeys(
+        ("KvRouter", "KvPushRouter", "KvIndexer", "KvMetricsAggregator", "device_aware_weighted"), _ROUTING
+    ),
+    **dict.fromkeys(("ModelDeploymentCard", "ModelType", "register_llm", "HttpService", "HttpAsyncEngine"), _MODELS),
+    "first_token_source": _MODELS,
+    "allocate_port_block": "Ask the operating system: bind to port 0 and publish the port you got.",
+    "register_engine_route": "Serve an endpoint, and call it with `bema call` or through the gateway.",
+    "to_capsule": "Pass the runtime itself: there is no compiled part that would want a capsule.",
+    "detached": "Make a runtime of its own: any number of them live in one process.",
+    "metrics": "What is counted of an endpoint is at /metrics of the port in BEMA_STATUS_PORT, with its `metrics_labels`.",
+}
+
+
+class NotHere(Refused, ImportError):
+    """A name of that runtime that this one does not have."""
+
+
+def refuse(of: str, name: str) -> NoReturn:
+    """`NotHere` with the replacement; `AttributeError` for a name that nobody knows."""
+    if name not in NAMES:
+        raise AttributeError(f"{of} has no {name!r}")
+    raise NotHere(f"{of}: {name} is not here", fix=NAMES[name])
+
+
+def backend(option: str, value: Any, known: dict[Any, str]) -> None:
+    """Refuse a way to meet or to travel that is not ours; `known` says what to use for each that is not."""
+    if value in known:
+        raise NotHere(f"DistributedRuntime({option}={value!r}) is not here", fix=known[value])

@@ -1,0 +1,58 @@
+"""A health check: an endpoint called by its own process, as anybody would call it.
+
+Law: an endpoint that is checked is not ready before its first answer, and not while the last check went unanswered. Any
+answer will do, an error too: what is asked is whether it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bema.core.errors import BemaError
+from bema.core.spec import EndpointSpec
+from bema.runtime.calling import Answered
+from bema.runtime.connection import NEVER
+from bema.runtime.hosting import Hosted, Hosting
+from bema.runtime.pool import Pool
+from bema.wire import codecs, frames
+
+
+class HealthCheck:
+    def __init__(
+        self, hosting: Hosting, pool: Pool, hosted: Hosted, spec: EndpointSpec, arguments: dict[str, Any]
+    ) -> None:
+        self._hosting = hosting
+        self._pool = pool
+        self._hosted = hosted
+        self._name = spec.name
+        self._payload = codecs.arguments_encoder(spec.parameters)(arguments)
+        hosted.failing.add(spec.name)
+
+    async def watch(self) -> None:
+        """Check until cancelled."""
+        while True:
+            answers = await self.answers()
+            if answers is (self._name in self._hosted.failing):
+                (self._hosted.failing.discard if answers else self._hosted.failing.add)(self._name)
+                await self._hosting.refresh()
+            await asyncio.sleep(self._hosting.limit("health"))
+
+    async def answers(self) -> bool:
+        """Whether it gives anything, or ends, in time."""
+        try:
+            async with asyncio.timeout(self._hosting.limit("health_answer")):
+                conn = await self._pool.connect(self._hosting.record(self._hosted))
+                ident, inflow = conn.open(frames.STREAM, self._hosted.route(self._name), self._payload, NEVER, b"")
+                try:
+                    if inflow.poll() is None:
+                        await inflow.arrival()
+                        inflow.poll()
+                finally:
+                    conn.cancel(ident)
+                    inflow.close()
+        except Answered:
+            return True
+        except (BemaError, TimeoutError):
+            return False
+        return True
