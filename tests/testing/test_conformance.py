@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.server import MCPServer
 
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
+from bema.deploy.environments import MemoryEnvironments, UvEnvironments, Wanted
 from bema.deploy.launchers import MemoryLauncher, Start, crashes
+from bema.deploy.pythons import own_python
 from bema.deploy.store import MemoryStore, SqliteStore
+from bema.runtime.coding import MsgpackCodec
 from bema.runtime.discovery import Lease, MemoryDiscovery
 from bema.runtime.flock import FlockDiscovery
-from bema.testing.conformance import Law, Violation, check, frame, kinds, laws
+from bema.runtime.pick import PickerFactory
+from bema.runtime.transports import TransportFactory
+from bema.sdk.servers import ServerFactory
+from bema.testing.conformance import Law, Violation, check, environments, frame, kinds, laws, server, transport
 from bema.testing.conformance.launcher import Trial
 
 
@@ -55,6 +64,76 @@ def test_memory_launcher(law: Law) -> None:
     law(memory_trial)
 
 
+@pytest.mark.parametrize("law", laws("codec"), ids=str)
+def test_msgpack_codec(law: Law) -> None:
+    law(MsgpackCodec)
+
+
+@pytest.mark.parametrize("law", laws("picker", "spreading"), ids=str)
+@pytest.mark.parametrize("name", ["round_robin", "random", "least_loaded", "power_of_two"])
+def test_pickers(name: str, law: Law) -> None:
+    law(PickerFactory.choose(name))
+
+
+@pytest.mark.parametrize("law", laws("picker"), ids=str)
+def test_direct_picker(law: Law) -> None:
+    law(PickerFactory.choose("direct"))
+
+
+@pytest.mark.parametrize("law", laws("transport"), ids=str)
+@pytest.mark.parametrize("name", ["memory", "tcp", "unix"])
+def test_transports(name: str, law: Law, tmp_path: Path) -> None:
+    numbers = itertools.count()
+    places = {
+        "memory": lambda: uuid.uuid4().hex,
+        "tcp": lambda: "127.0.0.1:0",
+        "unix": lambda: f"{tmp_path}/{next(numbers)}",
+    }
+    law(lambda: transport.Trial(TransportFactory.choose(name)(), lambda: f"{name}:{places[name]()}"))
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def wsgi_app(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+APPS: dict[str, tuple[Callable[[], Any], str]] = {
+    "asgi": (lambda: asgi_app, "/"),
+    "wsgi": (lambda: wsgi_app, "/"),
+    "mcp": (lambda: MCPServer("tools"), "/mcp"),
+}
+
+
+@pytest.mark.parametrize("law", laws("server"), ids=str)
+@pytest.mark.parametrize("name", APPS)
+def test_servers(name: str, law: Law) -> None:
+    app, path = APPS[name]
+    law(lambda: server.Trial(ServerFactory.choose(name)(), app, path))
+
+
+def wanted(*dependencies: str) -> Wanted:
+    listed = ", ".join(f'"{one}"' for one in dependencies)
+    return Wanted(f"# /// script\n# dependencies = [{listed}]\n# ///\n".encode(), dependencies, own_python())
+
+
+@pytest.mark.parametrize("law", laws("environments"), ids=str)
+def test_memory_environments(law: Law) -> None:
+    made = MemoryEnvironments()
+    made.failures["six<1"] = "there is no such six"
+    law(lambda: environments.Trial(made, wanted("six"), wanted("six<1")))
+
+
+@pytest.mark.parametrize("law", laws("environments"), ids=str)
+def test_uv_environments(law: Law, tmp_path: Path) -> None:
+    made = UvEnvironments.within(tmp_path, 60)
+    law(lambda: environments.Trial(made, wanted("six"), wanted("six<1.10", "six>1.15")))
+
+
 class ForgetfulDiscovery(MemoryDiscovery):
     """Breaks one law: every lease has the same fence."""
 
@@ -87,7 +166,7 @@ def test_every_law_has_a_sentence_and_every_kind_a_suite() -> None:
     for kind in kinds():
         found = laws(kind)
         assert found and all(law.says and law.kind == kind for law in found)
-    with pytest.raises(NotFound, match="there is one for discovery"):
+    with pytest.raises(NotFound, match="there is one for codec, discovery"):
         laws("codecs-of-nobody")
     with pytest.raises(NotFound, match="about eternal"):
         laws("store", "eternal")

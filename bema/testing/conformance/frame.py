@@ -20,7 +20,7 @@ SECONDS = 20.0
 Make = Callable[[], Awaitable[Any]]
 Body = Callable[[Make], Awaitable[None]]
 
-_KINDS = ("discovery", "launcher", "store")
+_KINDS = ("codec", "discovery", "environments", "launcher", "picker", "server", "store", "transport")
 
 
 class Violation(AssertionError):
