@@ -10,7 +10,7 @@ import msgspec
 
 from bema.core.errors import BadDeclaration, NotFound
 from bema.packages.classes import export_class
-from bema.packages.facts import PackageMark, own_facts, show_in_spec
+from bema.packages.facts import PackageMark, own_facts
 from bema.packages.opackage import OPackage
 from bema.packages.writing import to_yaml
 
@@ -35,7 +35,6 @@ class MetadataRepo:
             raise BadDeclaration(
                 f"class {cls.__qualname__} has no package", fix='Decorate it with @package(name="...").'
             )
-        show_in_spec(cls, facts)
         if cls not in self._classes:
             self._classes.append(cls)
 

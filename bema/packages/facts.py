@@ -71,15 +71,10 @@ def facts_for(cls: type) -> ClassFacts:
         shared = {}
         setattr(cls, _FACTS, shared)
     found: ClassFacts = shared.setdefault(KEY, ClassFacts())
-    show_in_spec(cls, found)
-    return found
-
-
-def show_in_spec(cls: type, facts: ClassFacts) -> None:
-    """The facts as part of the ServiceSpec, whichever decorator came first."""
     service = vars(cls).get(_SERVICE)
-    if service is not None:
-        service.facts[KEY] = facts
+    if service is not None:  # @service ran before: had it run after, it would have taken them itself
+        service.facts[KEY] = found
+    return found
 
 
 def mark_method(method: Any, mark: FunctionMark | BindingMark) -> None:

@@ -48,7 +48,7 @@ def service(
                 name=check_name(cls.__name__ if name is None else name, "service name"),
                 namespace=check_name(namespace, "namespace"),
                 abstract=abstract,
-                facts=facts,
+                facts={**vars(cls).get("__bema_facts__", {}), **facts},
             ),
         )
         return cls

@@ -70,6 +70,32 @@ def test_the_facts_stand_in_the_spec_of_a_service(package_first):
     assert spec_of(decorated).endpoint("incr") is not None
 
 
+@pytest.mark.parametrize("package_first", [True, False])
+def test_the_spec_has_the_facts_as_soon_as_both_decorators_ran(package_first):
+    class Counter:
+        @endpoint()
+        async def incr(self) -> None: ...
+
+    marks = [package(name="p"), service(name="counter", owner="ann")]
+    decorated: type = Counter
+    for mark in marks if package_first else reversed(marks):
+        decorated = mark(decorated)
+    assert spec_of(decorated).facts[KEY] is own_facts(decorated)
+    assert spec_of(decorated).facts["owner"] == "ann"
+
+
+def test_a_service_does_not_take_its_bases_package_for_its_own():
+    @package(name="p")
+    class Base:
+        @endpoint()
+        async def incr(self) -> None: ...
+
+    @service(name="counter")
+    class Counter(Base): ...
+
+    assert KEY not in spec_of(Counter).facts
+
+
 def test_bindings_stand_as_they_are_written():
     @package(name="p")
     @bind("first", "f")
