@@ -105,32 +105,27 @@ def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes,
 class Reader:
     """Collects frames from chunks of any size. A frame larger than one chunk is copied once, whatever its size."""
 
-    __slots__ = ("_big", "_have", "_rest", "limit")
+    __slots__ = ("_missing", "_parts", "_rest", "limit")
 
     def __init__(self, limit: int = HELLO_LIMIT) -> None:
         self.limit = limit
         self._rest = b""
-        self._big: bytearray | None = None
-        self._have = 0
+        self._parts: list[bytes] = []  # of an unfinished frame, joined once
+        self._missing = 0
 
     def feed(self, data: bytes) -> list[Any]:
         """The messages that `data` completes, as one flat list; empty while a frame is unfinished."""
-        if self._big is not None:
-            return self._fill(self._big, data)
-        if self._rest:
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._parts)
+            self._parts = []
+        elif self._rest:
             data = self._rest + data
             self._rest = b""
         return self._split(data)
-
-    def _fill(self, big: bytearray, data: bytes) -> list[Any]:
-        taken = min(len(data), len(big) - self._have)
-        big[self._have : self._have + taken] = data if taken == len(data) else memoryview(data)[:taken]
-        self._have += taken
-        if self._have < len(big):
-            return []
-        self._big = None
-        batch = unpack(memoryview(big)[4:])
-        return batch if taken == len(data) else batch + self._split(data[taken:])
 
     def _split(self, data: bytes) -> list[Any]:
         messages: list[Any] = []
@@ -142,14 +137,13 @@ class Reader:
                 raise ProtocolError(f"a frame of {length} bytes is larger than the limit of {self.limit} bytes")
             end = start + 4 + length
             if end > size:
-                self._big = bytearray(4 + length)
-                self._have = size - start
-                self._big[: self._have] = view[start:]
+                self._parts = [data[start:]]
+                self._missing = end - size
                 return messages
             batch = unpack(view[start + 4 : end])
             messages = messages + batch if messages else batch
             start = end
-        self._rest = bytes(view[start:])
+        self._rest = data[start:]
         return messages
 
 
