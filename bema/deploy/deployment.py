@@ -13,7 +13,9 @@ import msgspec
 
 from bema.core.errors import BemaError
 from bema.core.instance import State
-from bema.deploy.restarts import Attempt, Policy, Verdict, verdict
+from bema.deploy.restarts import SECOND, Attempt, Policy, Verdict, verdict, wait_after
+
+_REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
 
 
 class Outward(enum.StrEnum):
@@ -53,6 +55,15 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     lock: str = ""
     fault: Fault | None = None
     phases: dict[str, int] = {}  # milliseconds
+    failures: int = 0  # in a row
+    again: int = 0  # the instant from which a failed one is tried again, should somebody ask
+
+    def followed_by(self, build: Build, now: int) -> Build:
+        """`build`, made after this one."""
+        if build.state != "failed":
+            return build
+        wait = wait_after(_REBUILD, self.failures + 1, _REBUILD_LONGEST)
+        return msgspec.structs.replace(build, failures=self.failures + 1, again=now + wait)
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +101,13 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     def built(self, build: Build, at: int) -> Deployment:
         """The deployment with the current version's build replaced."""
-        version = msgspec.structs.replace(self.version, build=build)
+        version = msgspec.structs.replace(self.version, build=self.version.build.followed_by(build, at))
         return msgspec.structs.replace(self, versions=(*self.versions[:-1], version), updated=at)
+
+    def afresh(self) -> Deployment:
+        """The deployment with nothing against another try of a failed build."""
+        version = msgspec.structs.replace(self.version, build=msgspec.structs.replace(self.version.build, again=0))
+        return msgspec.structs.replace(self, versions=(*self.versions[:-1], version))
 
     def tried(self, attempts: tuple[Attempt, ...], at: int) -> Deployment:
         """The deployment with another restart history."""

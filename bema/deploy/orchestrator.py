@@ -147,7 +147,7 @@ class Orchestrator:
             changed = self._reconciler.changed
             deployment = self._owned(id, "")
             told = self._activation(deployment)
-            if told.state == Outward.IDLE:
+            if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
             left = deadline - time.monotonic()
             if told.state not in (Outward.IDLE, Outward.STARTING) or left <= 0:
@@ -200,6 +200,9 @@ class Orchestrator:
         match info.state:
             case Outward.BUILDING:
                 return Activation(info.state, _BUILDING_RETRY, None)
+            case Outward.BUILD_FAILED:
+                wait = (deployment.version.build.again - self._parts.clock.now()) / SECOND
+                return Activation(info.state, max(1.0, wait), info.error)
             case Outward.START_FAILED | Outward.CRASH_LOOP:
                 wait = due(deployment.attempts, self._parts.policy, self._parts.clock.now()) / SECOND
                 return Activation(info.state, max(1.0, wait), info.error)

@@ -88,7 +88,8 @@ def _one(deployment: Deployment, instances: Iterable[Actual], now: int, policy: 
     if deployment.version.build.state == "pending":
         return [Build(deployment.id)]
     if deployment.version.build.state == "failed":
-        return []
+        # the network may have been away: what failed is tried again, but only for somebody and not too often
+        return [Build(deployment.id)] if woken and now >= deployment.version.build.again else []
     if deployment.attempts and not deployment.attempts[-1].ended:
         return [Lost(deployment.id, deployment.attempts[-1].instance)]
     said, _ = verdict(deployment.attempts, policy)

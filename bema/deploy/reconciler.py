@@ -49,7 +49,7 @@ class Reconciler:
         self._changing = asyncio.Lock()
         self._running: dict[int, Running] = {}
         self._starting: dict[str, plans.Actual] = {}
-        self._building: set[str] = set()
+        self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
         self._leaving: set[str] = set()
         self._woken: set[str] = set(parts.store.deployments())
@@ -63,6 +63,7 @@ class Reconciler:
         idle = not await self._parts.launcher.running()
         async with self._tasks:
             self._tasks.start(self._prepare(idle), "platform layer")
+            self._tasks.start(self._afresh(), "failed builds")
             happenings = asyncio.ensure_future(self._listen())
             turns = asyncio.ensure_future(self._turns())
             try:
@@ -81,6 +82,12 @@ class Reconciler:
         if idle:
             await asyncio.to_thread(sweep, self._parts)
 
+    async def _afresh(self) -> None:
+        """What failed to build before we came is tried once more, however short ago that was."""
+        for id in [d.id for d in self._parts.store.deployments().values() if d.version.build.again]:
+            await self.change(id, Deployment.afresh)
+        self.wake()
+
     # what others ask
 
     def wake(self, deployment: str = "") -> None:
@@ -90,8 +97,10 @@ class Reconciler:
         self._turn.set()
 
     def leave(self, deployment: str) -> None:
-        """A deployment was deleted: stop what runs of it, then forget it."""
+        """A deployment was deleted: stop what is built and what runs of it, then forget it."""
         self._leaving.add(deployment)
+        if (building := self._building.pop(deployment, None)) is not None:
+            building.cancel()
         self._turn.set()
 
     def instance_of(self, deployment: str) -> Seen | None:
@@ -197,8 +206,8 @@ class Reconciler:
             case plans.Wait(_, after):
                 return after / SECOND
             case plans.Build(id) if id not in self._building:
-                self._building.add(id)
-                self._tasks.start(self._build(id), f"build {id}")
+                self._woken.discard(id)
+                self._building[id] = self._tasks.start(self._build(id), f"build {id}")
             case plans.Start(id):
                 self._woken.discard(id)
                 version = self._parts.store.deployments()[id].version.label
@@ -222,7 +231,7 @@ class Reconciler:
                     made = await build(deployment, self._parts)
                     await self.change(id, lambda d: d.built(made, self._parts.clock.now()))
         finally:
-            self._building.discard(id)
+            self._building.pop(id, None)
             self.wake()
 
     async def _start(self, id: str, instance: int) -> None:

@@ -115,9 +115,9 @@ def verdict(attempts: tuple[Attempt, ...], policy: Policy) -> tuple[Verdict, int
     if last.cause == "stopped":
         return Verdict.ASLEEP, 0
     if last.failures:
-        return Verdict.FAILED, last.ended + _wait(policy.first_wait, last.failures, policy)
+        return Verdict.FAILED, last.ended + wait_after(policy.first_wait, last.failures, policy.longest_wait)
     if last.trips:
-        return Verdict.LOOPING, last.ended + _wait(policy.window, last.trips, policy)
+        return Verdict.LOOPING, last.ended + wait_after(policy.window, last.trips, policy.longest_wait)
     return Verdict.START, 0
 
 
@@ -129,5 +129,6 @@ def due(attempts: tuple[Attempt, ...], policy: Policy, now: int) -> int:
     return max(0, when - now)
 
 
-def _wait(first: int, times: int, policy: Policy) -> int:
-    return min(policy.longest_wait, first << min(times - 1, 20))
+def wait_after(first: int, times: int, longest: int) -> int:
+    """How long to wait after so many failures in a row: `first`, then twice as long each time."""
+    return min(longest, first << min(times - 1, 20))

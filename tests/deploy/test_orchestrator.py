@@ -1,6 +1,7 @@
 """The orchestrator, from a request to a serving instance and back, with its parts in memory."""
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
 from bema.deploy.deployment import Activation, DeploymentInfo
+from bema.deploy.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.launchers import MemoryLauncher, Start, crashes, hangs
 from bema.deploy.orchestrator import Orchestrator
 from bema.deploy.pythons import own_python
@@ -134,8 +136,52 @@ def test_a_build_that_fails_keeps_the_resolvers_text_and_starts_nothing(tmp_path
             failed = await until(orchestrator, info.id, "build_failed")
             assert failed.error is not None
             assert (failed.error.code, failed.error.detail) == ("build_failed", "nope was not found")
-            assert (await orchestrator.activate(info.id, 5)).error == failed.error
+            told = await orchestrator.activate(info.id, 5)
+            assert (told.state, told.error) == ("build_failed", failed.error)
+            assert 1 <= told.retry_after <= 60
         assert platform.launcher.started == []
+
+    asyncio.run(story())
+
+
+def test_a_build_that_failed_is_tried_once_more_by_the_next_orchestrator(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.environments.failures["nope"] = "the network is away"
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(code='# /// script\n# dependencies = ["nope"]\n# ///\n'))
+            await until(orchestrator, info.id, "build_failed")
+        async with platform.orchestrator() as orchestrator:
+            await eventually(lambda: len(platform.environments.made) == 2)
+        platform.environments.failures.clear()
+        async with platform.orchestrator() as orchestrator:
+            assert (await orchestrator.activate(info.id, 5)).state in ("build_failed", "ready")
+            await until(orchestrator, info.id, "ready")
+
+    asyncio.run(story())
+
+
+def test_a_build_ends_when_its_deployment_is_deleted(tmp_path: Path):
+    class Endless(MemoryEnvironments):
+        async def make(self, wanted: Wanted) -> Made:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+            raise AssertionError
+
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), builds=1)
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script())
+            await asyncio.wait_for(begun.wait(), 5)
+            await orchestrator.delete(info.id, "ada")
+            await asyncio.wait_for(ended.wait(), 5)
+            await eventually(lambda: platform.launcher.forgotten == [info.id])
 
     asyncio.run(story())
 

@@ -33,6 +33,27 @@ def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
     assert plan([deployment(build="failed")], [], 0) == []
 
 
+def test_a_failed_build_is_tried_again_when_somebody_asks_and_it_is_due():
+    failed = deployment(build="pending").built(Build(state="failed"), DAWN)
+    due = failed.version.build.again
+    assert DAWN < due <= DAWN + 60 * SECOND
+    assert plan([failed], [], due) == []
+    assert plan([failed], [], due - 1, woken=frozenset("a")) == []
+    assert plan([failed], [], due, woken=frozenset("a")) == [BuildIt("a")]
+    assert plan([failed.afresh()], [], DAWN, woken=frozenset("a")) == [BuildIt("a")]
+
+
+def test_a_build_that_fails_again_and_again_is_tried_less_often():
+    failing, at, waits = deployment(build="pending"), DAWN, []
+    for _ in range(10):
+        failing = failing.built(Build(state="failed"), at)
+        waits.append(failing.version.build.again - at)
+        at = failing.version.build.again
+    assert waits[:3] == [60 * SECOND, 120 * SECOND, 240 * SECOND]
+    assert waits[-1] == 3600 * SECOND
+    assert failing.built(Build(state="done"), at).version.build.failures == 0
+
+
 def test_what_is_built_and_not_there_is_started():
     assert plan([deployment()], [], 0) == [Start("a")]
 
