@@ -8,19 +8,24 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bema import system
-from bema.core.errors import BemaError, NotFound, ProtocolError, Unavailable, of_code
+from bema.core.errors import BemaError, Disconnected, NotFound, ProtocolError, StreamCut, Unavailable, of_code
 from bema.core.naming import UUID
 from bema.core.paths import state_dir
 
 Json = dict[str, Any]
 _PATIENCE = 60.0
 _PAGE = 500
+_AWAY = 30.0  # seconds in which a follower waits for an API that went away
+_PAUSE = 0.1
+_PIECE = 64 * 1024
+_MISSED = 10_000  # lines to catch up with at most
 
 
 def deployments() -> list[Json]:
@@ -60,10 +65,45 @@ def delete(id: str) -> None:
 
 
 def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
-    """Log records, oldest first; with `follow`, until the deployment goes."""
-    query = urllib.parse.urlencode({"tail": tail, "follow": int(follow)})
+    """Log records, oldest first; with `follow`, until the deployment goes, through any replacement of who answers."""
+    last, seen = 0, list[Json]()  # the records of the last instant: asked for again, and left out
+    while True:
+        try:
+            for record in _records(id, tail=tail, follow=follow, since=last):
+                if record in seen:
+                    continue
+                seen = [*seen, record] if record.get("ts", 0) == last else [record]
+                last, tail = record.get("ts", 0), _MISSED
+                yield record
+            return
+        except (Unavailable, Disconnected, StreamCut):
+            if not follow or not _is_back():
+                raise
+        except NotFound:
+            if not last:
+                raise
+            return  # it was deleted while nobody answered
+
+
+def _is_back() -> bool:
+    """Wait until the API answers again; not where nothing runs any more, and not for ever."""
+    end = time.monotonic() + _AWAY
+    while time.monotonic() < end:
+        time.sleep(_PAUSE)
+        try:
+            _call("GET", "/readyz")
+        except Unavailable as error:
+            if error.code == "not_up":
+                return False
+        else:
+            return True
+    return False
+
+
+def _records(id: str, *, tail: int, follow: bool, since: int) -> Iterator[Json]:
+    query = urllib.parse.urlencode({"tail": tail, "follow": int(follow), "since": since})
     with _answer("GET", f"/faas/python/{id}/logs?{query}", timeout=None if follow else _PATIENCE) as answer:
-        while line := _line(answer):
+        for line in _lines(answer):
             record = _decoded(line)
             # the status was sent before the failure: it comes as the last line
             if "error" in record:
@@ -71,9 +111,13 @@ def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
             yield record
 
 
-def _line(answer: http.client.HTTPResponse) -> bytes:
+def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Whole lines to the answer's end; `Unavailable` where it is cut (`readline` would show that as an end)."""
+    rest = b""
     try:
-        return answer.readline()
+        while piece := answer.read1(_PIECE):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
     except (OSError, http.client.HTTPException) as error:
         raise Unavailable("the control API went away; the log goes on", fix="Ask again.") from error
 

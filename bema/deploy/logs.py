@@ -59,11 +59,22 @@ def _fresh(folder: Path, readers: dict[Path, _Reader], files: contextlib.ExitSta
     for path in _paths(folder):
         if path not in readers:
             readers[path] = _Reader(path, files)
-    return _in_time([record for reader in readers.values() for record in reader.more()])
+    found = _in_time([record for reader in readers.values() for record in reader.more()])
+    for path in [path for path, reader in readers.items() if not reader.parts()]:
+        readers.pop(path).close()  # pruned: it was read to its end
+    return found
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
+    return sorted(_matching(folder, f"*{SUFFIX}"))
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """The files of that pattern; none where the folder goes meanwhile."""
+    try:
+        return list(folder.glob(pattern))
+    except FileNotFoundError:
+        return []
 
 
 def _in_time(records: list[Record]) -> list[Record]:
@@ -80,7 +91,7 @@ class _Reader:
 
     def last(self, count: int) -> list[Record]:
         """The last records; what is written from now on is `more`."""
-        parts = self._parts()
+        parts = self.parts()
         for part in parts[-1:]:
             self._take(part)
         lines: list[bytes] = []
@@ -102,6 +113,10 @@ class _Reader:
     def _end(self) -> int:
         return self._open.tell() if self._open is not None else 0
 
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+
     def more(self) -> Iterator[Record]:
         """What was written since, in every part that is newer than the one read last."""
         yield from self._rest()
@@ -110,8 +125,7 @@ class _Reader:
                 file = part.open("rb")
             except FileNotFoundError:
                 return
-            if self._open is not None:
-                self._open.close()
+            self.close()
             self._open = self._files.enter_context(file)
             yield from self._rest()
 
@@ -126,7 +140,7 @@ class _Reader:
             yield _record(line)
 
     def _newer(self) -> list[Path]:
-        parts = self._parts()
+        parts = self.parts()
         if self._open is None:
             return parts
         mine = os.fstat(self._open.fileno()).st_ino
@@ -136,9 +150,9 @@ class _Reader:
                     return parts[number + 1 :]
         return parts
 
-    def _parts(self) -> list[Path]:
+    def parts(self) -> list[Path]:
         """The files of this log, oldest first."""
-        older = [p for p in self._path.parent.glob(f"{self._path.name}.*") if p.suffix[1:].isdecimal()]
+        older = [p for p in _matching(self._path.parent, f"{self._path.name}.*") if p.suffix[1:].isdecimal()]
         older.sort(key=lambda part: -int(part.suffix[1:]))
         return [*older, self._path] if self._path.exists() else older
 

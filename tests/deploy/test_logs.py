@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from bema.deploy import logs
 
@@ -100,6 +103,33 @@ def test_following_sees_each_record_once_through_rotations_and_new_instances(tmp
         assert await take(lines, 2) == [8, 9]
 
     asyncio.run(story())
+
+
+def test_following_lets_go_of_logs_that_were_pruned(tmp_path: Path):
+    async def story() -> None:
+        held = len(os.listdir("/proc/self/fd"))
+        Writer(tmp_path, "first").write(99)
+        lines = logs.read(tmp_path, tail=1, follow=True, pause=0)
+        async with contextlib.aclosing(lines):
+            assert await take(lines, 1) == [99]
+            for number in range(20):
+                writer = Writer(tmp_path, f"i{number}")
+                writer.write(number)
+                assert await take(lines, 1) == [number]
+                writer.path.unlink()
+            assert len(os.listdir("/proc/self/fd")) <= held + 3
+
+    asyncio.run(story())
+
+
+def test_a_folder_that_goes_while_it_is_read_has_no_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Writer(tmp_path, "a").write(1)
+
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError(str(tmp_path))
+
+    monkeypatch.setattr(Path, "glob", gone)
+    assert stamps(tmp_path, tail=10) == []
 
 
 def test_half_a_record_waits_for_its_other_half(tmp_path: Path):

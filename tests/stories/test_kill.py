@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,37 @@ def test_a_killed_gateway_is_back_within_a_second_and_new_connections_wait_for_i
     with client() as http:
         assert http.get(made["url"]).text == before, "the instance kept its pid"
     assert time.monotonic() - killed < 1.0
+
+
+TICKING = """
+import itertools, threading, time
+
+def tick():
+    for n in itertools.count():
+        print("tick", n, flush=True)
+        time.sleep(0.02)
+
+threading.Thread(target=tick, daemon=True).start()
+
+async def app(scope, receive, send): ...
+"""
+
+
+@pytest.mark.parametrize("who", ["gateway", "orchestrator"])
+def test_whoever_follows_a_log_misses_no_line_when_one_of_us_is_killed(platform: Platform, who: str) -> None:
+    made = platform.up().deploy("ticking", TICKING)
+    with subprocess.Popen(
+        [*command(), "logs", "ticking", "-f", "-n", "1", "--json"], env=platform.env, stdout=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        lines = map(json.loads, following.stdout)
+        said = [int(next(lines)["event"].split()[1]) for _ in range(10)]
+        os.kill(platform.system(who), signal.SIGKILL)
+        said += [int(next(lines)["event"].split()[1]) for _ in range(100)]
+        assert said == list(range(said[0], said[0] + 110))
+        with platform.http() as api:
+            until("it can be deleted", lambda: api.delete(f"/faas/python/{made['id']}").status_code == 204)
+        assert following.wait(10) == 0, "it ends with its deployment"
 
 
 def test_when_the_keeper_is_killed_everything_ends_and_the_next_up_restores_it(
