@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-REFERENCE = re.compile(r"([A-Za-z_][\w.]*)\s*(?::\s*([A-Za-z_][\w.]*))?\s*(?:\[(.*)\])?\s*\Z")
+# compiled when first needed: every start imports this, and plain references need none
+_REFERENCE = r"([A-Za-z_][\w.]*)\s*(?::\s*([A-Za-z_][\w.]*))?\s*(?:\[(.*)\])?\s*\Z"
 
 
 class Origin(enum.StrEnum):
@@ -99,7 +100,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_reference(value: str) -> tuple[str, tuple[str, ...], str]:
     """`module:Class [extra, ...]` as (reference, extras, problem); the problem is empty when it is well formed."""
-    match = REFERENCE.match(value.strip())
+    if all(map(str.isidentifier, value.replace(":", ".", 1).split("."))):
+        return value, (), ""
+    match = re.match(_REFERENCE, value.strip())
     if match is None or ".." in value:
         return value.strip(), (), f"{value!r} is not `module:Class`"
     module, attribute, extras = match.groups()

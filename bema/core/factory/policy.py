@@ -35,7 +35,7 @@ from bema.core.errors import Invalid
 from bema.core.factory.entries import Entry, canonical, key_of
 from bema.core.factory.hints import nearest
 
-_PERMIT = re.compile(r"([A-Za-z0-9][\w.-]*?)(?:==([^@\s]+))?(?:@sha256:([0-9a-f]{64}))?\Z")
+_PERMIT = r"([A-Za-z0-9][\w.-]*?)(?:==([^@\s]+))?(?:@sha256:([0-9a-f]{64}))?\Z"  # compiled when first needed
 _LISTS = ("allow", "deny", "override_builtin", "disable", "factories", "imports")
 _PREFIX = "BEMA_PLUGINS_"
 _ADDED = ("deny", "disable")
@@ -142,7 +142,7 @@ def _strings(key: str, value: Any) -> list[str]:
 
 
 def _permit(text: str) -> Permit:
-    match = _PERMIT.match(text.strip())
+    match = re.match(_PERMIT, text.strip())
     if match is None:
         raise Invalid(f"plugins.allow: {text!r} is not distribution[==version][@sha256:digest]", code="bad_setting")
     dist, version, digest = match.groups()

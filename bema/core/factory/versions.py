@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from itertools import zip_longest
 
-_VERSION = re.compile(r"v?(?:\d+!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)[-_.]?(\d*))?", re.I)
-_CLAUSE = re.compile(r"\s*(~=|===|==|!=|<=|>=|<|>)\s*([^\s,]+)\s*\Z")
+# compiled when first needed: every start imports this
+_VERSION = r"v?(?:\d+!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)[-_.]?(\d*))?"
+_CLAUSE = r"\s*(~=|===|==|!=|<=|>=|<|>)\s*([^\s,]+)\s*\Z"
 _STAGES = {"dev": 0, "a": 1, "alpha": 1, "b": 2, "beta": 2, "c": 3, "rc": 3, "pre": 3, "preview": 3}
 
 Key = tuple[tuple[int, ...], tuple[int, int]]
@@ -14,7 +15,7 @@ Key = tuple[tuple[int, ...], tuple[int, int]]
 
 def read_version(text: str) -> Key:
     """A key that orders versions; a final release comes after its own previews. `ValueError` when it is none."""
-    match = _VERSION.match(text.strip())
+    match = re.match(_VERSION, text.strip(), re.I)
     if match is None:
         raise ValueError(f"{text!r} is not a version")
     numbers, stage, serial = match.groups()
@@ -30,7 +31,7 @@ def satisfies(version: str, requirement: str) -> bool:
 
 
 def _clause(version: str, clause: str) -> bool:
-    match = _CLAUSE.match(clause)
+    match = re.match(_CLAUSE, clause)
     if match is None:
         raise ValueError(f"{clause!r} is not a version requirement")
     operator, wanted = match.groups()
