@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from bema.core.errors import BemaError, Disconnected, ProtocolError, TooLarge
 from bema.core.limits import limit
-from bema.runtime import sockets
+from bema.runtime import forks
 from bema.wire import calls, failures, frames
 
 HEARTBEAT: Final = float(limit("rpc_heartbeat"))
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self._descriptor = sock.fileno()
-            sockets.own(self._descriptor)
+            forks.close_in_children(self._descriptor)
         self.greeting = self.loop.call_later(CONNECT, self._never_greeted)
 
     def data_received(self, data: bytes) -> None:
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
-        sockets.disown(self._descriptor)
+        forks.forget(self._descriptor)
         for timer in (self.timer, self.greeting):
             if timer is not None:
                 timer.cancel()

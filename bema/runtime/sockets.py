@@ -1,9 +1,4 @@
-"""Addresses as sockets, and what happens to them in forked children.
-
-A socket that a forked child keeps would keep a dead parent's connections open. So each descriptor of ours is known here,
-and in a child it is replaced by /dev/null: closing it would tell the event loop's poller, which the child shares with
-its parent, to forget it.
-"""
+"""Addresses as sockets."""
 
 from __future__ import annotations
 
@@ -13,30 +8,6 @@ import socket
 from pathlib import Path
 
 from bema.core.errors import Invalid, Refused
-
-_descriptors: set[int] = set()
-
-
-def own(descriptor: int) -> None:
-    _descriptors.add(descriptor)
-
-
-def disown(descriptor: int) -> None:
-    _descriptors.discard(descriptor)
-
-
-def _let_go() -> None:
-    if not _descriptors:
-        return
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in _descriptors:
-        os.dup2(nothing, descriptor)
-    os.close(nothing)
-    _descriptors.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
 
 
 def split(address: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from bema.core.errors import Invalid, Unavailable
 from bema.core.factory import Factory, FactoryError
 from bema.core.version import VERSION
-from bema.runtime import sockets
+from bema.runtime import forks, sockets
 from bema.runtime.connection import CONNECT, Connection
 
 
@@ -136,7 +136,7 @@ class Listener:
 
     def close(self) -> None:
         """The file of a Unix socket that we bound goes with it."""
-        sockets.disown(self._descriptor)
+        forks.forget(self._descriptor)
         self._server.close()
         if self._path is not None:
             Path(self._path).unlink(missing_ok=True)
@@ -154,7 +154,7 @@ async def _listen(listener: socket.socket, accept: Accept, path: str | None = No
         server = await loop.create_unix_server(accept, sock=listener, backlog=1024, **keep)
     else:
         server = await loop.create_server(accept, sock=listener, backlog=1024)
-    sockets.own(listener.fileno())
+    forks.close_in_children(listener.fileno())
     return Listener(sockets.address_of(listener), server, listener.fileno(), path)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from bema.core.errors import BadDeclaration
@@ -16,6 +16,7 @@ from bema.sdk.hooks import Kind, Mark, ServiceMark
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
+Raises = type[Exception] | Iterable[type[Exception]]
 
 
 @overload
@@ -36,7 +37,8 @@ def service(
     """A class whose marked methods can be called from elsewhere, at `namespace.name`.
 
     Without a `name` it is the class's. An `abstract` service declares endpoints that others implement; it cannot start,
-    and clients can be made of it. Further keywords are kept as facts for the rooms that know them.
+    and clients can be made of it. Further keywords are kept as facts for the rooms that know them: `slots` is how many
+    calls an instance runs at once, `queue` how many more wait; the rest is refused before it runs.
     """
 
     def decorate(cls: C) -> C:
@@ -70,15 +72,20 @@ def _declare(cls: type, said: ServiceMark) -> None:
 @overload
 def endpoint(function: F, /) -> F: ...
 @overload
-def endpoint(*, name: str = "", idempotent: bool = False, **facts: Any) -> Callable[[F], F]: ...
-def endpoint(function: Any = None, /, *, name: str = "", idempotent: bool = False, **facts: Any) -> Any:
+def endpoint(*, name: str = "", idempotent: bool = False, raises: Raises = (), **facts: Any) -> Callable[[F], F]: ...
+def endpoint(
+    function: Any = None, /, *, name: str = "", idempotent: bool = False, raises: Raises = (), **facts: Any
+) -> Any:
     """A method that can be called from elsewhere.
 
     Its shape is its own: `async def` answers once, an async generator streams, a parameter annotated as AsyncIterator
-    receives a stream, a plain `def` runs in a thread. `idempotent` says that running it twice does no harm.
+    receives a stream, a plain `def` runs in a thread. `idempotent` says that running it twice does no harm. Exception
+    types of your own that are listed in `raises` reach the caller as themselves, with attributes; others as `RemoteError`.
     """
     if name:
         check_endpoint(name)
+    if declared := _exceptions(raises):
+        facts["raises"] = declared
 
     def decorate(function: F) -> F:
         if not inspect.isfunction(function):
@@ -87,6 +94,14 @@ def endpoint(function: Any = None, /, *, name: str = "", idempotent: bool = Fals
         return function
 
     return decorate if function is None else decorate(function)
+
+
+def _exceptions(raises: Raises) -> tuple[type[Exception], ...]:
+    declared = (raises,) if isinstance(raises, type) else tuple(raises)
+    for one in declared:
+        if not (isinstance(one, type) and issubclass(one, Exception)):
+            raise BadDeclaration(f"@endpoint(raises=...) takes exception types, not {one!r}")
+    return declared
 
 
 def async_init(function: F) -> F:

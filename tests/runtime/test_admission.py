@@ -39,10 +39,13 @@ def test_the_call_beyond_slots_and_queue_is_refused_at_once_with_a_hint(tmp_path
             calls = [asyncio.ensure_future(served.call("work", n=n)) for n in range(5)]
             await until(lambda: served.server.inflight == 5)
             assert work.running == [0, 1]
-            began = time.monotonic()
-            with pytest.raises(Overloaded, match="2 calls run and 3 wait") as caught:
-                await served.call("work", n=9)
-            assert time.monotonic() - began < 1
+            took = []
+            for _ in range(5):
+                began = time.monotonic()
+                with pytest.raises(Overloaded, match="2 calls run and 3 wait") as caught:
+                    await served.call("work", n=9)
+                took.append(time.monotonic() - began)
+            assert min(took) < 0.01
             assert caught.value.retry_after is not None
             work.go.set()
             assert await asyncio.gather(*calls) == [0, 1, 2, 3, 4]
