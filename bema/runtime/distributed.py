@@ -36,7 +36,7 @@ INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=N
 class DistributedRuntime:
     """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
 
-    `limits` are bounds of the table that differ here.
+    `limits` are bounds of the table that differ here; `slots` is how many calls run at once, `queue` how many more wait.
     """
 
     def __init__(
@@ -45,10 +45,13 @@ class DistributedRuntime:
         *,
         standing: Standing | None = None,
         limits: Mapping[str, float] | None = None,
+        slots: int | None = None,
+        queue: int = 0,
     ) -> None:
         self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
         self.hosting = Hosting(self.discovery, standing or Standing())
         self.hosting.limits.update(limits or {})
+        self.hosting.slots, self.hosting.queue = slots, queue
         self.stopping = asyncio.Event()
         self._pool: Pool | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}

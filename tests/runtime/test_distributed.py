@@ -225,6 +225,114 @@ def test_awaiting_a_client_waits_for_an_instance():
     asyncio.run(story())
 
 
+def test_a_call_chooses_how_its_instance_is_picked():
+    async def story():
+        async with DistributedRuntime() as one, DistributedRuntime() as two, bema.connect() as other:
+            serving = []
+            for number, runtime in enumerate((one, two)):
+
+                async def answer(number: int = number) -> int:
+                    return number
+
+                serving.append(asyncio.create_task(runtime.endpoint("demo.pair.answer").serve_endpoint(answer)))
+            client = other.endpoint("demo.pair.answer").client()
+            ids = await client.wait_for_instances(2, timeout=5)
+            assert {await client.round_robin() for _ in range(4)} == {0, 1}
+            assert {await client.random() for _ in range(64)} == {0, 1}
+            for ask in (client.power_of_two, client.least_loaded, client.answer):
+                assert await ask() in (0, 1)
+            assert {await client.direct(ident) for ident in ids} == {0, 1}
+            assert client.picking("random") is client.picking("random")
+            with pytest.raises(Invalid, match="needs the instance"):
+                await client.using(pick="direct")()
+            for runtime in (one, two):
+                runtime.stop()
+            await asyncio.gather(*serving)
+
+    asyncio.run(story())
+
+
+def test_an_instance_publishes_and_is_waited_for_by_what_it_published():
+    async def story():
+        async with serving() as (one, other):
+            client = other.endpoint("demo.shapes.add").client()
+            component = one.namespace("demo").component("shapes")
+            waits = asyncio.ensure_future(client.wait_for_instances(data={"model": "small"}))
+            with pytest.raises(
+                Unavailable, match=r"no 1 instances of demo\.shapes\.add with \{'model': 'small'\} within 0\.02 s"
+            ):
+                await client.wait_for_instances(timeout=0.02, data={"model": "small"})
+            await component.publish(model="large", slots=3)
+            assert not waits.done()
+            await component.publish(model="small")
+            assert await asyncio.wait_for(waits, 5) == [one.own_instance("demo", "shapes")]
+            assert client.instances()[0].data == {"model": "small", "slots": 3}
+            await component.publish(slots=None)
+            await until(lambda: client.instances()[0].data == {"model": "small"})
+
+    asyncio.run(story())
+
+
+def test_an_endpoint_may_be_hidden_for_a_while():
+    async def story():
+        async with serving() as (one, other):
+            add = other.endpoint("demo.shapes.add").client()
+            count = other.endpoint("demo.shapes.count").client()
+            await add.wait_for_instances()
+            await count.wait_for_instances()
+            place = one.endpoint("demo.shapes.add")
+            await place.hide()
+            await until(lambda: add.instances() == ())
+            assert len(count.instances()) == 1
+            with pytest.raises(Unavailable):
+                await add(a=1)
+            await place.show()
+            await until(lambda: len(add.instances()) == 1)
+            assert await add(a=1) == 2
+            with pytest.raises(NotFound, match="is not served here"):
+                await one.endpoint("demo.shapes.nothing").hide()
+
+    asyncio.run(story())
+
+
+def test_a_stream_is_stopped_politely_or_killed_from_beside_its_reader():
+    async def story():
+        async with serving() as (_, runtime):
+            stream: Any = runtime.client(Shapes).count(10_000_000)
+            assert await anext(stream) == 0
+            stream.kill()
+            with pytest.raises(bema.BemaError, match="was killed") as killed:
+                async for _ in stream:
+                    pass
+            assert killed.value.code == "cancelled"
+            unasked: Any = runtime.client(Shapes).count(1)
+            unasked.stop()
+            unasked.kill()
+            assert [i async for i in unasked] == [0]
+
+    asyncio.run(story())
+
+
+def test_a_runtime_s_own_bounds_hold():
+    async def story():
+        meeting = MemoryDiscovery()
+        async with DistributedRuntime(meeting, limits={"drain": 0.05}, slots=1) as one, bema.connect(meeting) as other:
+
+            async def hangs() -> None:
+                await asyncio.sleep(60)
+
+            running = asyncio.create_task(one.endpoint("demo.slow.hangs").serve_endpoint(hangs))
+            client = await other.endpoint("demo.slow.hangs").client()
+            calls = [asyncio.ensure_future(client()) for _ in range(2)]
+            done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            assert isinstance(done.pop().exception(), bema.Overloaded)
+            one.stop()
+            await asyncio.wait_for(running, 5)
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(story())
+
+
 def test_serving_ends_with_its_task_and_twice_is_refused():
     async def story():
         async with DistributedRuntime() as one, bema.connect() as other:

@@ -88,8 +88,26 @@ async def call() -> None:
         assert_type(await runtime.client(Abstract, timeout=1.0).get(), int)
         client = await runtime.namespace("demo").component("worker").endpoint("named").client()
         assert_type(client.instance_ids(), list[int])
+        assert_type(await client.wait_for_instances(2, data={"model": "small"}), list[int])
+        await client.direct(client.instance_ids()[0], Request())
+        async for answer in client.power_of_two(Request()):
+            print(answer)
         async with asyncio.TaskGroup() as group:
             assert_type(group.create_task(worker.unary(Request())), asyncio.Task[list[str]])
+
+
+async def publishing(context: Context) -> None:
+    assert_type(context.limit("drain"), float)
+    await context.component.publish(model="small")
+    endpoint = context.component.endpoint("more")
+    await endpoint.serve_endpoint(numbers, metrics_labels=[("kind", "more")], health_check_payload={})
+    await endpoint.hide()
+
+
+def handled(call: Call) -> bool:
+    call.stop_generating()
+    call.kill()
+    return call.is_stopped() or call.is_killed()
 
 
 def main() -> None:
