@@ -45,7 +45,10 @@ class Pool:
             opening = self._tasks.start(self._open(instance), name=f"connecting to {instance.label}")
             self._opening[instance.id] = opening
             opening.add_done_callback(lambda task: self._opening.pop(instance.id, None))
-        return await asyncio.shield(opening)
+        connection = await asyncio.shield(opening)
+        if connection.closed or connection.going:  # since it was greeted: a call on it would never be settled
+            raise Unavailable(f"{instance.component_address}@{instance.label} stopped while it was connected to")
+        return connection
 
     async def _open(self, instance: Instance) -> CallingConnection:
         problem: BemaError = Unavailable(f"{instance.component_address}@{instance.label} speaks RPC nowhere")
