@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 from pathlib import Path
 
 import msgspec
 
-from bema.core.errors import Refused
+from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.instance import Instance
 from bema.core.limits import limit
 from bema.core.naming import show_instance_id
@@ -26,6 +27,10 @@ from bema.runtime.picture import Picture
 from bema.runtime.records import lock_path, record_path, remove_record, write_record
 
 __all__ = ["FlockDiscovery", "lock_path", "record_path", "remove_record", "write_record"]
+
+KEEP = 1.0  # seconds between looks at whether our own record is still there
+
+_log = logging.getLogger("bema.discovery")
 
 
 class FlockDiscovery:
@@ -90,6 +95,9 @@ class _FlockLease:
         self.fence = 0
         self._writing = threading.Lock()  # the watching thread writes too
         self._released = False
+        self._last: Instance | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(KEEP, self._keep)
         forks.close_in_children(descriptor)
         home.leases.append(self)
 
@@ -100,9 +108,30 @@ class _FlockLease:
     def mark(self, instance: Instance) -> None:
         with self._writing:
             if not self._released:
-                write_record(self._home.directory, msgspec.structs.replace(instance, fence=self.fence))
+                self._last = msgspec.structs.replace(instance, fence=self.fence)
+                write_record(self._home.directory, self._last)
+
+    def _keep(self) -> None:
+        """Come back after somebody cleared the folder: temporary directories are."""
+        self._timer = self._loop.call_later(KEEP, self._keep)
+        if self._last is not None and not record_path(self._home.directory, self._id).exists():
+            try:
+                records.prepare(self._home.directory)
+                self._hold_again()
+                self.mark(self._last)
+            except (BemaError, OSError) as error:
+                _log.warning("the record of %s is gone and cannot be written: %s", self._last.label, error)
+
+    def _hold_again(self) -> None:
+        with contextlib.suppress(Conflict):  # the record alone was removed: the lock is ours as ever
+            descriptor = records.hold(self._home.directory, self._id)
+            if forks.forget(self._descriptor):
+                os.close(self._descriptor)
+            self._descriptor = descriptor
+            forks.close_in_children(descriptor)
 
     async def release(self) -> None:
+        self._timer.cancel()
         with self._writing:
             self._released = True
         if self in self._home.leases:

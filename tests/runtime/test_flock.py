@@ -306,6 +306,27 @@ def test_a_folder_that_goes_away_is_made_again(folder):
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("what", ["*", "*.json", "*.lock"])
+def test_what_lives_comes_back_after_its_files_were_removed(folder, what):
+    async def story():
+        here, there = FlockDiscovery(folder), FlockDiscovery(folder)
+        view = await there.view()
+        lease = await here.register(an_instance())
+        await until(lambda: len(view.instances()) == 1)
+        before = view.instances()
+        for path in folder.glob(what):
+            path.unlink()
+        await until(lambda: view.instances() == ())
+        await until(lambda: view.instances() == before)
+        await lease.release()
+        await until(lambda: view.instances() == ())
+        assert [path.suffix for path in folder.iterdir() if path.suffix in (".json", ".lock")] == []
+        await here.close()
+        await there.close()
+
+    asyncio.run(story())
+
+
 def test_without_inotify_the_folder_is_polled(folder, monkeypatch):
     monkeypatch.setattr(Inotify, "shared", classmethod(lambda cls: None))
 
