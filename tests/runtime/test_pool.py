@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from bema.core.errors import Disconnected, Unavailable
+from bema.runtime.calling import CallingConnection
 from bema.runtime.pool import Pool
 from bema.runtime.server import Server
 from tests.runtime.helpers import an_instance
@@ -75,6 +76,26 @@ def test_an_instance_that_goes_away_takes_no_new_calls(tmp_path):
             await connection.changed
         with pytest.raises(Unavailable, match="stopping"):
             await pool.connect(instance)
+        await pool.close()
+        await server.close()
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_is_lost_as_it_was_greeted_is_given_to_nobody(tmp_path, monkeypatch):
+    def greeted_and_lost(connection, hello):
+        greet(connection, hello)
+        connection.close()
+
+    greet = CallingConnection.greeted
+    monkeypatch.setattr(CallingConnection, "greeted", greeted_and_lost)
+
+    async def story():
+        server = Server("t")
+        where = await server.listen(f"unix:{tmp_path}/x.sock")
+        pool = Pool()
+        with pytest.raises(Unavailable, match="stopped while it was connected to"):
+            await pool.connect(an_instance(addresses={"rpc": (where,)}, token="t"))
         await pool.close()
         await server.close()
 
