@@ -150,7 +150,7 @@ async def _listen(listener: socket.socket, accept: Accept, path: str | None = No
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if listener.family == socket.AF_UNIX:
         # from 3.13 on asyncio would remove the file, also of a socket that was passed to us
-        keep: dict[str, Any] = {"cleanup_socket": False} if _REMOVES and isinstance(loop, asyncio.BaseEventLoop) else {}
+        keep: dict[str, Any] = {"cleanup_socket": False} if _REMOVES else {}
         server = await loop.create_unix_server(accept, sock=listener, backlog=1024, **keep)
     else:
         server = await loop.create_server(accept, sock=listener, backlog=1024)

@@ -20,6 +20,8 @@ from bema.core.spec import EndpointSpec, Shape
 from bema.runtime.pool import Pool
 from tests.runtime.served import TRANSPORTS, Served, serving, stream, unary, until
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 @pytest.fixture(params=TRANSPORTS)
 def transport(request):

@@ -27,6 +27,8 @@ from bema.core.spec import EndpointSpec, Parameter, Shape
 from bema.runtime.server import Server
 from tests.runtime.served import TRANSPORTS, serving, stream, unary, until
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 class Order(msgspec.Struct):
     item: str

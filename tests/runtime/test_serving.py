@@ -13,6 +13,8 @@ from bema.wire import codecs, failures
 from bema.wire import frames as f
 from tests.runtime.served import Served, serving, stream, unary, until
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 class Peer:
     """A caller that speaks in frames of its own making."""

@@ -15,6 +15,8 @@ from bema.runtime.calling import CallingConnection
 from bema.runtime.server import Server
 from bema.runtime.serving import ServingConnection
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 def _socket(end: connection.Connection) -> socket.socket:
     assert end.transport is not None
