@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -106,8 +107,8 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
 
 def _once(option: str, names: list[str]) -> None:
     """Of two values for one name neither is more right than the other."""
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise Invalid(f"{option} says two things of {name}", code="usage", fix="Say one.")
 
 

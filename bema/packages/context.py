@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from bema.packages import nodes
@@ -78,3 +79,12 @@ class Context:
 
 def _plain(value: str | bool) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def repeated(names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The second and later occurrences; empty names are another rule's business."""
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        if name and seen[name] > 1:
+            yield index, name

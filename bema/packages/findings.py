@@ -10,6 +10,8 @@ from msgspec import Struct
 from bema.core.errors import Invalid
 from bema.packages.nodes import Path, Source, path_text
 
+_LONGEST = 500
+
 
 class Severity(enum.StrEnum):
     ERROR = "error"
@@ -58,6 +60,8 @@ def at(
     edits: tuple[Edit, ...] = (),
 ) -> Finding:
     line, column = source.place(start)
+    if len(message) > _LONGEST:  # what a document says is quoted, and may be megabytes
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     return Finding(rule, severity, path_text(path), line, column, message, fix, edits)
 
 

@@ -244,13 +244,16 @@ class Reader:
 
     def _fields(self, shape: Shape, pairs: list[tuple[Node, Node]]) -> dict[str, Any]:
         values: dict[str, Any] = {}
+        siblings: set[str] = set()  # made once, and only where a field is unknown
         for key_node, value_node in pairs:
             key = self._key(key_node)
             if key is None:
                 continue
             field = shape.fields.get(key)
             if field is None:
-                self._dropped(shape, key, key_node, pairs)
+                siblings = siblings or {k.value for k, _ in pairs if isinstance(k, Scalar)}
+                rule, message, fix, edits = shape.dropped(key, key_node, siblings)
+                self.note(rule, key_node, (*self.path, key), message, fix, edits)
             elif key in values:
                 self.path.append(key)
                 self.refuse("duplicate-field", key_node, f"duplicate field `{key}`", "Keep one.")
@@ -258,10 +261,6 @@ class Reader:
             else:
                 values[key] = self.below(key, field, value_node)
         return values
-
-    def _dropped(self, shape: Shape, key: str, node: Node, pairs: list[tuple[Node, Node]]) -> None:
-        rule, message, fix, edits = shape.dropped(key, node, {k.value for k, _ in pairs if isinstance(k, Scalar)})
-        self.note(rule, node, (*self.path, key), message, fix, edits)
 
 
 _READERS: dict[str, Callable[[Reader, Shape, Node], Any]] = {

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bema.core.errors import Invalid
 from bema.packages.opackage import OClass, OClassDeployment, to_data
 
 _LABEL = 54  # a DNS label has 63 characters; the id adds "-" and eight of its own
+_MOST_PLACES = 2_000_000  # 2**32 partitions are a document of forty characters
 _DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -51,10 +53,16 @@ def units(deployment: OClassDeployment, cls: OClass, selected: Sequence[str], se
     odgm = deployment.odgm
     assert odgm is not None
     nodes = list(dict.fromkeys(node for ids in odgm.env_node_ids.values() for node in ids))
+    partitions = odgm.partition_count or 1
+    if partitions * len(odgm.collections) * len(nodes) * len(selected) > _MOST_PLACES:
+        raise Invalid(
+            f"{deployment.key}: {partitions} partitions are more than a plan can list, one by one for each collection,"
+            " node and environment",
+            code="no_plan",
+            fix="Lower odgm.partition_count.",
+        )
     placed = {
-        collection: assignments(odgm.partition_count or 1, odgm.replica_count or 1, nodes)
-        for collection in odgm.collections
-        if nodes
+        collection: assignments(partitions, odgm.replica_count or 1, nodes) for collection in odgm.collections if nodes
     }
     shared = {
         "functions": [to_data(spec) for spec in deployment.functions],

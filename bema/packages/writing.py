@@ -15,7 +15,7 @@ from bema.core.errors import Invalid
 
 _PLAIN = re.compile(
     r"[A-Za-z_](?:[\w./@+()'-]|:(?=[\w./])| (?=[\w(]))*"  # words
-    r"|\d+\.\d+\.\d+(?:[-+.]?[A-Za-z]\w*)*"  # 1.2.3-rc1
+    r"|\d+\.\d+\.\d+(?:[A-Za-z]\w*)?(?:[-+.][A-Za-z]\w*)*"  # 1.2.3-rc1
     r"|\d+(?:m|k|M|G|T|Ki|Mi|Gi|Ti)",  # 250m
     re.ASCII,
 )

@@ -78,6 +78,7 @@ class _Composer:
         self.root: Node | None = None
         self.documents = 0
         self.nodes = 0
+        self.aliased = False
         self.most_nodes = int(limit("package_nodes"))
         self.most_depth = int(limit("package_depth"))
 
@@ -163,6 +164,13 @@ class _Composer:
         if closed.anchor is not None:
             self.anchors[closed.anchor] = (closed.node, closed.size)
         self._place(closed.node, closed.size)
+        if self.aliased:
+            self._weigh(event)
+
+    def _weigh(self, event: Any) -> None:
+        """What counts is what a reader walks, so a collection weighs what its aliases stand for, at every level."""
+        if self.stack and self.stack[-1].size > self.most_nodes:
+            self._too_many(event)
 
     def _alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
@@ -171,8 +179,8 @@ class _Composer:
         if size is None:
             raise _stop(self.source, "alias-cycle", event.start_mark.index, f"*{event.anchor} contains itself")
         self._place(node, size)
-        if self.stack and self.stack[-1].size > self.most_nodes:
-            self._too_many(event)
+        self.aliased = True
+        self._weigh(event)
 
     def _place(self, node: Node, size: int) -> None:
         if not self.stack:

@@ -13,8 +13,10 @@ import yaml
 from bema.core.errors import Refused
 from bema.core.limits import limit
 from bema.packages import yaml_tree
+from bema.packages.lint import lint
 from bema.packages.nodes import Source
 from bema.packages.reading import examine, examine_text
+from bema.packages.writing import scalar
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
     f"{there}: &{there} [{','.join([f'*{here}'] * 10)}]" for here, there in zip("abcdefghi", "bcdefghij", strict=True)
@@ -104,6 +106,41 @@ def test_memory_is_bounded(tmp_path, text):
     rule, megabytes = done.stdout.split()
     assert rule == "too-many-nodes"
     assert int(megabytes) < 400
+
+
+MANY = 60_000
+BINDINGS = ",".join(f"{{name: b{n}, function_key: f{n}, access_modifier: PUBLIC}}" for n in range(15_000))
+COSTLY = {
+    "many dependencies": f"name: p\ndependencies: [{','.join(f'd{n}' for n in range(MANY))}]",
+    "many unknown fields": "name: p\n" + "\n".join(f"k{n}: 1" for n in range(MANY)),
+    "one unknown field many times": "name: p\nclasses:\n- key: C\n  function_bindings:\n  - name: a\n"
+    + "    immutable: 1\n" * MANY,
+    "bindings and dependencies": f"name: p\ndependencies: [{','.join(f'd{n}' for n in range(15_000))}]\n"
+    f"classes: [{{key: C, function_bindings: [{BINDINGS}]}}]",
+    "one list in many classes": f"name: p\nx: &b [{BINDINGS}]\nclasses:\n"
+    + "\n".join(f"- {{key: C{n}, function_bindings: *b}}" for n in range(2000)),
+    "a version that can be read in many ways": f"name: p\nversion: '{'1a' * 60}!'",
+    "a key with many dots": "name: p\ndependencies: [a]\nclasses: [{key: C, function_bindings: [{name: b, function_key:"
+    f" '{'.' * 1_000_000}', access_modifier: PUBLIC}}]}}]",
+    "a number with many digits": "name: p\nfunctions: [{key: f, provision_config: {port: %s}}]" % ("9" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY)
+def test_a_document_costs_no_more_than_its_size(text):
+    """Each of these once took hours: a rule or a reader that looks at everything for everything."""
+    started = time.process_time()
+    (report,) = lint([examine_text(Source(text))])
+    assert time.process_time() - started < 6
+    assert report.findings
+    assert max(len(finding.message) for finding in report.findings) < 600
+
+
+@pytest.mark.parametrize("text", ["1.2.3" + "a" * 60 + "!", "a" * 100_000 + "!", "1.2.3" + "-a" * 100_000 + "!"])
+def test_a_text_is_printed_in_a_time_of_its_length(text):
+    started = time.process_time()
+    assert yaml.safe_load(scalar(text)) == text
+    assert time.process_time() - started < 3
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):

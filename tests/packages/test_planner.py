@@ -272,6 +272,13 @@ def test_parts_of_the_data_are_spread_over_the_nodes():
     assert [n for part in made for n in part["shard_ids"]] == list(range(1, 9))
 
 
+@pytest.mark.parametrize("odgm", ["{partition_count: 4294967295}", "{partition_count: 3000000}"])
+def test_a_plan_that_would_fill_the_memory_is_refused(odgm):
+    with pytest.raises(Invalid, match="more than a plan can list") as refused:
+        planned(document(more=f"odgm: {odgm}"))
+    assert refused.value.code == "no_plan"
+
+
 def test_the_package_itself_is_never_changed():
     package = document("{availability: 0.999}", more="functions: [{function_key: order.add}]")
     before = json.dumps(to_data(package))

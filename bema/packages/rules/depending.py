@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from bema.packages.context import Context, Hit
+from bema.packages.context import Context, Hit, repeated
 from bema.packages.dependencies import cycle_through
+
+_DOT = re.compile(r"\.")
+_LONGEST_NAME = 1024  # of a package, as far as spellings of its functions are looked for
 
 
 def empty_dependency(context: Context) -> Iterator[Hit]:
@@ -15,10 +19,8 @@ def empty_dependency(context: Context) -> Iterator[Hit]:
 
 
 def duplicate_dependency(context: Context) -> Iterator[Hit]:
-    names = context.package.dependencies
-    for index, name in enumerate(names):
-        if name and name in names[:index]:
-            yield Hit(("dependencies", index), f"dependency {name} is listed twice", "List it once.")
+    for index, name in repeated(context.package.dependencies):
+        yield Hit(("dependencies", index), f"dependency {name} is listed twice", "List it once.")
 
 
 def self_dependency(context: Context) -> Iterator[Hit]:
@@ -45,14 +47,16 @@ def dependency_cycle(context: Context) -> Iterator[Hit]:
 def missing_function(context: Context) -> Iterator[Hit]:
     """A binding names a function of its package, or of a declared dependency: by its key, or as `package.key`."""
     reachable = _reachable(context)
-    unseen = [name for name in context.package.dependencies if name not in context.packages]
+    unseen = {name for name in context.package.dependencies if name not in context.packages}
+    owners: dict[str, str] | None = None
     for c, cls in enumerate(context.package.classes):
         for b, binding in enumerate(cls.function_bindings):
             key = binding.function_key
-            if not key or key in reachable or any(_of_unseen(context, name, key) for name in unseen):
+            if not key or key in reachable or _of_unseen(key, unseen):
                 continue
+            owners = _owners(context) if owners is None else owners
             message = f"Class {cls.key} references non-existent function: {key}"
-            yield Hit(("classes", c, "function_bindings", b, "function_key"), message, _advice(context, key))
+            yield Hit(("classes", c, "function_bindings", b, "function_key"), message, _advice(owners.get(key)))
 
 
 def _reachable(context: Context) -> set[str]:
@@ -68,13 +72,20 @@ def _at_hand(context: Context, name: str) -> bool:
     return name in context.packages or name in context.known
 
 
-def _of_unseen(context: Context, name: str, key: str) -> bool:
-    """Whether the key is spelled as one of a stored dependency whose document is not here to be asked."""
-    return key.startswith(f"{name}.") and (name in context.known or name in context.package.dependencies)
+def _of_unseen(key: str, unseen: set[str]) -> bool:
+    """Whether the key is spelled as one of a declared dependency whose document is not here to be asked."""
+    return any(key[: dot.start()] in unseen for dot in _DOT.finditer(key[:_LONGEST_NAME])) if unseen else False
 
 
-def _advice(context: Context, key: str) -> str:
+def _owners(context: Context) -> dict[str, str]:
+    """The functions of all other packages, by both their spellings."""
+    found: dict[str, str] = {}
     for name, package in context.packages.items():
-        if name != context.package.name and any(key in (f.key, f"{name}.{f.key}") for f in package.functions):
-            return f"It is a function of {name}: add {name} to dependencies."
-    return "Add it to functions."
+        for function in package.functions if name != context.package.name else ():
+            found.setdefault(function.key, name)
+            found.setdefault(f"{name}.{function.key}", name)
+    return found
+
+
+def _advice(owner: str | None) -> str:
+    return f"It is a function of {owner}: add {owner} to dependencies." if owner else "Add it to functions."

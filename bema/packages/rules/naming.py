@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from bema.packages.context import Context, Hit
+from bema.packages.context import Context, Hit, repeated
 from bema.packages.nodes import Path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _ENTRY = re.compile(r"[a-z0-9._:-]{1,160}", re.ASCII)
-_VERSION = re.compile(r"v?\d+(\.\d+)*([-+.]?[A-Za-z0-9]+)*", re.ASCII)
+# every character can be taken in one way only: with two ways each, fifty letters would take years to refuse
+_VERSION = re.compile(r"v?\d(?:[-+.]?[A-Za-z0-9])*", re.ASCII)
 
 
 def named(context: Context) -> Iterator[tuple[Path, str, str]]:
@@ -77,18 +77,18 @@ def duplicate_package(context: Context) -> Iterator[Hit]:
 
 
 def duplicate_class(context: Context) -> Iterator[Hit]:
-    for index, key in _repeated(cls.key for cls in context.package.classes):
+    for index, key in repeated(cls.key for cls in context.package.classes):
         yield Hit(("classes", index, "key"), f"Duplicate class key: {key}", "Rename one of them.")
 
 
 def duplicate_function(context: Context) -> Iterator[Hit]:
-    for index, key in _repeated(function.key for function in context.package.functions):
+    for index, key in repeated(function.key for function in context.package.functions):
         yield Hit(("functions", index, "key"), f"Duplicate function key: {key}", "Keep one of them.")
 
 
 def duplicate_binding(context: Context) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
-        for index, name in _repeated(binding.name for binding in cls.function_bindings):
+        for index, name in repeated(binding.name for binding in cls.function_bindings):
             message = f"class {cls.key} binds {name!r} twice; the last one takes the route"
             yield Hit(("classes", c, "function_bindings", index, "name"), message, "Rename one of them.")
 
@@ -96,14 +96,14 @@ def duplicate_binding(context: Context) -> Iterator[Hit]:
 def duplicate_parameter(context: Context) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         for b, binding in enumerate(cls.function_bindings):
-            for index, name in _repeated(binding.parameters):
+            for index, name in repeated(binding.parameters):
                 path: Path = ("classes", c, "function_bindings", b, "parameters", index)
                 yield Hit(path, f"parameter {name!r} is named twice", "Name each once.")
 
 
 def duplicate_state_key(context: Context) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
-        for index, name in _repeated(spec.name for spec in (cls.state_spec.key_specs if cls.state_spec else ())):
+        for index, name in repeated(spec.name for spec in (cls.state_spec.key_specs if cls.state_spec else ())):
             yield Hit(("classes", c, "state_spec", "key_specs", index, "name"), f"key {name!r} is declared twice")
 
 
@@ -117,15 +117,6 @@ def entry_key(context: Context) -> Iterator[Hit]:
 
 
 def duplicate_deployment(context: Context) -> Iterator[Hit]:
-    for index, key in _repeated(deployment.key for deployment in context.package.deployments):
+    for index, key in repeated(deployment.key for deployment in context.package.deployments):
         message = f"two deployments are called {key!r}; the later one replaces the earlier"
         yield Hit(("deployments", index, "key"), message, "Rename one of them.")
-
-
-def _repeated(names: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """The second and later occurrences; empty names are another rule's business."""
-    seen: Counter[str] = Counter()
-    for index, name in enumerate(names):
-        seen[name] += 1
-        if name and seen[name] > 1:
-            yield index, name
