@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ import click
 
 import bema
 from bema.cli import COMMANDS, cli
+from bema.cli.plugins import FACTORIES
+from bema.core.factory import Factory
+from bema.core.factory.registry import variable
 from bema.core.limits import LIMITS
 from bema.core.problems import PROBLEMS
 from bema.core.settings import SETTINGS
@@ -114,6 +118,36 @@ def api() -> str:
     return page("Python", "The public names of `import bema`.", *parts)
 
 
+def parts() -> str:
+    loaded = [(row.partition(":")[0], _named(row)) for row in FACTORIES]
+    return page(
+        "Parts",
+        "Every kind of part that can be replaced, what it has to keep, and what bema comes with. [Plugins](../plugins.md) tells how."
+        " A name marked * is in use where nobody asks for another.",
+        *(line for module, factory in loaded for line in part(module, factory)),
+    )
+
+
+def _named(reference: str) -> type[Factory[Any]]:
+    module, _, name = reference.partition(":")
+    found: type[Factory[Any]] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def part(module: str, factory: type[Factory[Any]]) -> Iterator[str]:
+    promised, default = factory.base(), factory.registry.default
+    yield f"## {factory.group}\n"
+    yield f"`{module}.{promised.__name__}`. {inspect.cleandoc(promised.__doc__ or '')}\n"
+    entries = [entry for found in factory.registry.table().values() for entry in found if not entry.path]
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        yield f"- `{entry.name}`{' *' if entry.name == default else ''}: `{entry.reference}`"
+    yield f"- another: `{variable(factory.group)}=NAME`\n" if default else ""
+    for name, member in vars(promised).items():
+        function = getattr(member, "__func__", member)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            yield from documented(name, function)
+
+
 def described(name: str, found: Any) -> Iterator[str]:
     yield f"## {name}\n"
     if inspect.isclass(found):
@@ -168,6 +202,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "http": http,
     "python": api,
+    "parts": parts,
 }
 
 

@@ -52,6 +52,8 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Environments(Protocol):
+    """What scripts run in, made before they start."""
+
     @classmethod
     def within(cls, folder: Path, timeout: float) -> Environments:
         """Those kept in `folder`, each made in at most `timeout` seconds."""

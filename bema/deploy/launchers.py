@@ -86,6 +86,8 @@ Event = Announced | Line | Exited
 
 
 class Launcher(Protocol):
+    """Starts, polls and stops instances; what becomes of them arrives as events."""
+
     @classmethod
     async def open(cls, *, start_limit: float) -> Launcher:
         """The orchestrator's launcher; an instance that does not serve within `start_limit` seconds is ended."""
@@ -110,7 +112,9 @@ class Launcher(Protocol):
         """Close the listener that the deployment's instances shared."""
         ...
 
-    async def next_event(self) -> Event: ...
+    async def next_event(self) -> Event:
+        """What happened next, to whichever instance."""
+        ...
 
 
 class LauncherFactory(Factory[Launcher], group="bema.launcher", api=VERSION, default="process"):

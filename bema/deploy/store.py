@@ -40,35 +40,33 @@ class Store(Protocol):
     @classmethod
     async def open(cls, path: Path) -> Store:
         """Open or make the store; one on this disk is at `path`. `Refused` (store_newer, state_unwritable) in one line."""
-        ...
 
     def deployments(self) -> Mapping[str, Deployment]:
         """All deployments by id, current as of the last write that returned."""
-        ...
 
     def answer(self, key: str, request: str) -> bytes | None:
         """The reply given before; `Conflict` (key_reused) if that was to another request."""
-        ...
 
     async def create(self, deployment: Deployment, code: bytes, answer: Answer | None = None) -> None:
         """Add a deployment; `Conflict` (name_taken) with the `id` of the owner's other one of that name."""
-        ...
 
     async def save(self, deployment: Deployment) -> None:
         """Replace a deployment; `NotFound` if it was deleted meanwhile."""
-        ...
 
-    async def delete(self, id: str) -> None: ...
+    async def delete(self, id: str) -> None:
+        """Take a deployment away, with the codes that no other uses; `NotFound` if it is not there."""
 
-    async def code(self, digest: str) -> bytes: ...
+    async def code(self, digest: str) -> bytes:
+        """The content of a version; `NotFound` for one that nobody uses."""
 
     def fact(self, name: str) -> str | None:
         """A small thing worth remembering: that an example was deployed once, a port that was chosen."""
-        ...
 
-    async def remember(self, name: str, value: str) -> None: ...
+    async def remember(self, name: str, value: str) -> None:
+        """Replace a fact."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Let go of what is open; nothing that returned is lost."""
 
 
 class StoreFactory(Factory[Store], group="bema.store", api=VERSION, default="sqlite"):

@@ -56,6 +56,8 @@ class View(Protocol):
 
 
 class Discovery(Protocol):
+    """Where instances register and are looked up; each is of one event loop."""
+
     async def register(self, instance: Instance) -> Lease:
         """Show `instance` under a new lease; `Conflict` if its id is held already."""
         ...

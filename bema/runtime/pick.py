@@ -22,6 +22,8 @@ _dice = random.Random()
 
 
 class Picker(Protocol):
+    """Which of the instances that can take a call gets it; each is of one client."""
+
     def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
         """One of the candidates, of which there is at least one; `load` tells the calls of ours an instance has."""
         ...

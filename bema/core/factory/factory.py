@@ -43,11 +43,11 @@ class Factory(Generic[T]):
     def __init_subclass__(cls, *, group: str = "", api: str = "", default: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.group = group or cls.group
-        cls.registry = Registry(cls.__name__, cls.group, cls._base, api=api, default=default)
+        cls.registry = Registry(cls.__name__, cls.group, cls.base, api=api, default=default)
         cls._shared = Shared()
 
     @classmethod
-    def _base(cls) -> Any:
+    def base(cls) -> Any:
         """The base type as declared; a name in quotes is looked up in the module of the factory."""
         for klass in cls.__mro__:
             for base in vars(klass).get("__orig_bases__", ()):
@@ -74,7 +74,7 @@ class Factory(Generic[T]):
         """As `register`, under several names."""
 
         def mark(implementation: C) -> C:
-            if why := misfit(implementation, cls._base()):
+            if why := misfit(implementation, cls.base()):
                 raise BadDeclaration(f"{cls.__name__}.register({names[0]!r}): {why}")
             for name in names:
                 entry = cls._declared(name, reference_of(implementation), override_priority)

@@ -16,6 +16,8 @@ __all__ = ["Adapted", "Server", "ServerFactory", "adapt"]
 
 
 class Server(Protocol):
+    """One kind of app that a script may hold."""
+
     def adapt(self, target: Any) -> Adapted | None:
         """The app that `target` is or can give; None when it is of another kind, told without calling it."""
         ...
