@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 from bema.core.errors import BadDeclaration, BemaError, ProtocolError
 from bema.core.limits import limit
-from bema.runtime import channel
+from bema.runtime import channel, telemetry
 from bema.sdk import hooks, lifecycle, servers
 from bema.sdk.loops import loop_factory
 from bema.sdk.servers import asgi
@@ -30,7 +29,7 @@ _FAILED = 1
 def run(init: dict[str, Any], descriptor: int, module: ModuleType, entry: dict[str, str]) -> None:
     """Serve `entry` of `module` until Stop. A refusal is one sentence on stderr and exit code 1."""
     phases: dict[str, int] = init.pop("phases", {})
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    telemetry.log_lines()
     try:
         channel.adopt(descriptor, init, phases)
         target = _find(module, entry["name"])
