@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from bema.core.errors import Refused
 from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.deploy.keeper import roster
+from bema.deploy.naming import name_of
 from bema.deploy.ports import Listener, bind, keep_ports, kept_ports
 from bema.runtime import records
 
@@ -147,7 +149,8 @@ def read_up(state: Path) -> dict[str, Any]:
 def make_token(state: Path) -> Path:
     """The admin's token, made once: whoever reads the file sees all of it, and nobody else may read it."""
     path = state / "token"
-    if not path.exists():
+    # an empty one, of a disk that was full, would let everybody in
+    if not path.exists() or not path.read_bytes().strip():
         draft = state / f".token.{secrets.token_hex(8)}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
@@ -173,6 +176,7 @@ def hand_over(
         "api_url": control.url,
         "token_file": str(token),
         "seeds": [str(seed.absolute()) for seed in seeds],
+        "program": program(state),
     }
     socket_path = paths.socket_dir() / "orchestrator.sock"
     return {
@@ -195,7 +199,7 @@ def hand_over(
             "version": VERSION,
             "state": str(state),
         },
-        "banner": banner(state, token, data.url, control.url),
+        "banner": banner(state, token, data.url, control.url, seeds),
         "log": {name: int(settings.limit(f"log_{name}")) for name in ("line", "file", "files")},
         "line": int(settings.limit("channel_line")),
         "start": max(_OWN_START, settings.limit("start")),
@@ -231,10 +235,17 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any
     }
 
 
-def banner(state: Path, token: Path, gateway: str, api: str) -> str:
-    program = "bema" if shutil.which("bema") else str(Path(sys.executable).with_name("bema"))
-    if "BEMA_STATE_DIR" in os.environ:
-        program = f"BEMA_STATE_DIR={state} {program}"
+def program(state: Path) -> str:
+    """How to type `bema` so that it finds this platform."""
+    ours = Path(sys.executable).with_name("bema")
+    found = shutil.which("bema")
+    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else str(ours)
+    return f"BEMA_STATE_DIR={shlex.quote(str(state))} {typed}" if "BEMA_STATE_DIR" in os.environ else typed
+
+
+def banner(state: Path, token: Path, gateway: str, api: str, seeds: tuple[Path, ...] = ()) -> str:
+    bema = program(state)
+    sown = f"\nseeds, each told here when it is up: {', '.join(map(name_of, seeds))}\n" if seeds else ""
     return f"""bema {VERSION} is up; Ctrl-C stops it
 
   gateway  {gateway}
@@ -242,7 +253,7 @@ def banner(state: Path, token: Path, gateway: str, api: str) -> str:
   token    {token}
 
 try
-  {program} ls
-  {program} deploy FILE
-  curl -H "Authorization: Bearer $(cat {token})" {api}/faas/python
-"""
+  {bema} ls
+  {bema} deploy FILE
+  curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python
+{sown}"""

@@ -2,7 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["fastapi>=0.115,<1"]
 # ///
-"""A FastAPI script: `bema deploy examples/api.py`, then ask the URL it prints."""
+"""A FastAPI script: `bema deploy examples/api.py`, then ask the URL it prints:
+
+curl $URL/greet/ada
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -78,6 +78,12 @@ def test_the_token_is_made_once_and_read_by_its_user_alone(state):
     assert [file.name for file in state.iterdir()] == ["token"]
 
 
+def test_an_empty_token_is_none(state):
+    state.mkdir()
+    (state / "token").touch()
+    assert len(system.make_token(state).read_text().strip()) == 43
+
+
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_other_systems_are_refused_in_a_sentence(monkeypatch, platform):
     monkeypatch.setattr("sys.platform", platform)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bema.core.access import LOCAL_ADMIN
+from bema.core.errors import NotFound
 from bema.core.limits import LIMITS
 from bema.deploy.environments import EnvironmentsFactory
 from bema.deploy.launchers import LauncherFactory
@@ -19,8 +22,8 @@ from bema.deploy.orchestrator import Orchestrator
 from bema.deploy.parts import Parts
 from bema.deploy.pythons import FoundPythons
 from bema.deploy.restarts import SECOND, Policy
-from bema.deploy.seeds import sow
-from bema.deploy.store import StoreFactory
+from bema.deploy.seeds import report, sow
+from bema.deploy.store import Store, StoreFactory
 from bema.deploy.uv import Uv
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context
@@ -42,8 +45,18 @@ class PlatformOrchestrator(Orchestrator):
         parts = await parts_of(self._settings)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        self._tasks.start(self._sow(parts.store), "seeds")
+
+    async def _sow(self, store: Store) -> None:
+        """Deploy the seeds; what became of each goes to stdout, which the keeper shows on the terminal."""
         seeds = [Path(seed) for seed in self._settings.get("seeds", ())]
-        self._tasks.start(sow(seeds, self, parts.store, LOCAL_ADMIN.name), "seeds")
+        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN.name)).items():
+            with contextlib.suppress(NotFound):  # it was removed, and stays so
+                info = await self.settled(id)
+                url = f"{self._settings['gateway_url']}/gateway/{id}"
+                told = await asyncio.to_thread(report, seed, info, url, self._settings["program"])
+                sys.stdout.write(told + "\n")
+                sys.stdout.flush()
 
     @on_shutdown
     async def close(self) -> None:

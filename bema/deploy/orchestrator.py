@@ -156,6 +156,15 @@ class Orchestrator:
                 async with asyncio.timeout(left):
                     await changed.wait()
 
+    async def settled(self, id: str) -> DeploymentInfo:
+        """Wait until what was begun with a deployment has come out, well or badly."""
+        while True:
+            changed = self._reconciler.changed
+            info = self._info(self._owned(id, ""))
+            if info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
+                return info
+            await changed.wait()
+
     @endpoint
     async def logs(
         self, id: str, owner: str, tail: int = 100, follow: bool = False, since: int = 0

@@ -1,14 +1,19 @@
-"""Scripts that are deployed by their file's name, once: an example that was removed does not come back."""
+"""Scripts that are deployed by their file's name, once: an example that was removed does not come back.
+
+What became of each is told, with its URL and the commands its docstring names: a line of it that begins with `bema` or
+`curl`, `$URL` in it standing for the script's own.
+"""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from bema.core.errors import BemaError, Conflict
-from bema.deploy.deployment import CreateRequest
+from bema.deploy.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.naming import name_of
 from bema.deploy.orchestrator import Orchestrator
 from bema.deploy.store import Store
@@ -16,18 +21,47 @@ from bema.deploy.store import Store
 logger = logging.getLogger(__name__)
 
 
-async def sow(seeds: Iterable[Path], orchestrator: Orchestrator, store: Store, owner: str) -> None:
-    """Deploy what was not deployed before. One that is refused is said, and tried again at the next start."""
+async def sow(seeds: Iterable[Path], orchestrator: Orchestrator, store: Store, owner: str) -> dict[Path, str]:
+    """Deploy what was not deployed before; gives the id of each. One that is refused is said, and tried again at the
+    next start."""
+    known: dict[Path, str] = {}
     for seed in seeds:
         name = name_of(seed)
         fact = f"seed.{name}"
-        if store.fact(fact) is not None:
+        if (given := store.fact(fact)) is not None:
+            known[seed] = given
             continue
         try:
             code = await asyncio.to_thread(seed.read_text, "utf-8")
             info = await orchestrator.create(CreateRequest(name, code, owner=owner), key=fact)
-            await store.remember(fact, info.id)
+            known[seed] = info.id
         except Conflict as error:
-            await store.remember(fact, str(error.details.get("id", "")))
+            known[seed] = str(error.details.get("id", ""))
         except (BemaError, OSError, UnicodeDecodeError) as error:
             logger.warning("%s is not deployed: %s", seed, error)
+            continue
+        await store.remember(fact, known[seed])
+    return known
+
+
+def report(seed: Path, info: DeploymentInfo, url: str, program: str) -> str:
+    """What became of a seed, for whoever looks at the terminal."""
+    lines = [f"{info.name}: {info.state}  {url}"]
+    if info.state == "ready":
+        lines += (f"  {hint}" for hint in _hints(seed, url, program))
+    else:
+        lines.append(f"  {program} logs {info.name}")
+    return "\n".join(lines)
+
+
+def _hints(seed: Path, url: str, program: str) -> list[str]:
+    try:
+        text = ast.get_docstring(ast.parse(seed.read_bytes())) or ""
+    except (OSError, SyntaxError, ValueError):
+        return []
+    lines = [line.strip().replace("$URL", url) for line in text.splitlines()]
+    return [
+        line if line.startswith("curl ") else program + line.removeprefix("bema")
+        for line in lines
+        if line.startswith(("bema ", "curl "))
+    ]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
@@ -15,7 +16,7 @@ from bema.deploy.launchers import MemoryLauncher, Start, crashes, hangs
 from bema.deploy.orchestrator import Orchestrator
 from bema.deploy.pythons import own_python
 from bema.deploy.restarts import SECOND, Policy
-from bema.deploy.seeds import sow
+from bema.deploy.seeds import report, sow
 from bema.sdk.hooks import spec_of
 from tests.deploy.platform import Platform, eventually, script, until
 
@@ -467,6 +468,27 @@ def test_seeds_are_sown_once(tmp_path: Path):
             assert await sown(orchestrator) == []
             bad.write_text("app = 1\n")
             assert [i.name for i in await sown(orchestrator)] == ["bad"]
+
+    asyncio.run(story())
+
+
+def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(tmp_path: Path):
+    seed = tmp_path / "greeter.py"
+    seed.write_text('"""Greets.\n\nbema call a.b.c\ncurl $URL/x\n"""\napp = 1\n')
+
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            known = await sow([seed], orchestrator, platform.store, "ada")
+            assert known == await sow([seed], orchestrator, platform.store, "ada")
+            info = await asyncio.wait_for(orchestrator.settled(known[seed]), 10)
+            assert report(seed, info, "http://u", "S=1 bema").splitlines() == [
+                "greeter: ready  http://u",
+                "  S=1 bema call a.b.c",
+                "  curl http://u/x",
+            ]
+            failed = msgspec.structs.replace(info, state="build_failed")
+            assert report(seed, failed, "http://u", "bema").splitlines()[1] == "  bema logs greeter"
 
     asyncio.run(story())
 

@@ -39,12 +39,16 @@ class Order(NamedTuple):
     held: int | None = None  # a lease that is held in its stead
 
 
+Said = Callable[[str], None]
 Heard = Callable[["Child", dict[str, Any]], None]
 Ended = Callable[["Child", int | None, int | None], None]
 
 
 class Child:
-    def __init__(self, loop: Loop, order: Order, log: Log, line_limit: int, heard: Heard, ended: Ended) -> None:
+    def __init__(
+        self, loop: Loop, order: Order, log: Log, line_limit: int, heard: Heard, ended: Ended, said: Said | None = None
+    ) -> None:
+        """`said` is told every line of its stdout."""
         self.order = order
         self.log = log
         self.announce: dict[str, Any] | None = None
@@ -53,6 +57,7 @@ class Child:
         self._loop = loop
         self._heard = heard
         self._ended = ended
+        self._said = said
         self._killer: Timer | None = None
         self._pipes: dict[int, tuple[str, Lines]] = {}
         self._log_line = log.line_limit
@@ -137,7 +142,11 @@ class Child:
             data = os.read(reading, _READ)
         except BlockingIOError:
             return False
-        self.log.write(stream, lines.feed(data) if data else lines.rest())
+        whole = lines.feed(data) if data else lines.rest()
+        self.log.write(stream, whole)
+        if self._said is not None and stream == "stdout":
+            for line in whole:
+                self._said(line.text.decode("utf-8", "replace"))
         if not data:
             self._close_pipe(reading)
         return bool(data)

@@ -46,6 +46,7 @@ class Keeper:
                 ready=self._ready,
                 died=lambda why: _say(f"bema: {why}; it is started again", error=True),
                 hopeless=self._hopeless,
+                said=_say,
             )
             for plan in config.children
         ]

@@ -35,7 +35,10 @@ class Backoff:
 
 
 class Stander:
-    """`ready` is called at its first announcement, `died` at a death, `hopeless` when it dies too often before it."""
+    """`ready` is called at its first announcement, `died` at a death, `hopeless` when it dies too often before it.
+
+    `said` is told what it writes on stdout, each line once, however often it is started.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Stander:
         ready: Callable[[], None],
         died: Callable[[str], None],
         hopeless: Callable[[str], None],
+        said: Callable[[str], None],
     ) -> None:
         self.plan = plan
         self.child: Child | None = None
@@ -61,6 +65,8 @@ class Stander:
         self._ready = ready
         self._died = died
         self._hopeless = hopeless
+        self._said = said
+        self._known: set[str] = set()
         self._backoff = Backoff()
         self._listeners = Listeners()
         self._on_gone: Callable[[], None] | None = None
@@ -93,7 +99,7 @@ class Stander:
                 env["BEMA_KEEPER"] = str(theirs.fileno())
                 descriptors.append(theirs.fileno())
             order = Order(self.plan.name, self.plan.argv, env, self.plan.cwd, init, tuple(descriptors))
-            child = Child(self._loop, order, self._log(), self._config.line, self._heard, self._ended)
+            child = Child(self._loop, order, self._log(), self._config.line, self._heard, self._ended, self._tell)
             child.launch(self._descriptor_limit)
             return child
         finally:
@@ -113,6 +119,11 @@ class Stander:
             self.was_ready = True
             self._ready()
 
+    def _tell(self, line: str) -> None:
+        if line not in self._known:
+            self._known.add(line)
+            self._said(line)
+
     def _late(self, child: Child) -> None:
         if child is self.child and child.announce is None:
             child.log.note(f"not announced within {self._config.start:g} s", "error")
@@ -126,7 +137,7 @@ class Stander:
         if self._on_gone is not None:
             self._on_gone()
             return
-        said = [record["event"] for record in child.log.tail if record["stream"] != "bema"]
+        said = [record["event"] for record in child.log.tail if record["stream"] == "stderr"]
         how = f"code {code}" if number is None else f"signal {number}"
         self._again(f"{self.plan.name} ended with {how}" + (f": {said[-1]}" if said else ""))
 

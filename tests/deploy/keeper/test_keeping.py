@@ -236,6 +236,20 @@ def test_a_platform_that_cannot_start_says_why_and_ends(tmp_path):
     assert not (platform.state / "up.json").exists()
 
 
+def test_what_its_children_print_is_shown_once_however_often_they_start(tmp_path):
+    platform = Platform(tmp_path, gateway={"say": "api: ready\n"}).ready()
+    try:
+        assert platform.process.stdout.readline() == "api: ready\n"
+        old = platform.pid_of("gateway")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: platform.pid_of("gateway") not in (None, old))
+        assert ask(platform.address) == str(platform.pid_of("gateway"))
+        platform.signal()
+        assert platform.process.communicate(timeout=15)[0] == ""
+    finally:
+        platform.close()
+
+
 def test_up_json_is_there_while_it_is_up(platform):
     platform.ready()
     up = json.loads((platform.state / "up.json").read_text())

@@ -15,6 +15,7 @@ def main() -> None:
         sys.exit(1)
     data = socket.socket(fileno=init["listen_fds"]["data"])
     channel.sendall(json.dumps({"op": "announce", "listen": "", "endpoints": []}).encode() + b"\n")
+    print(init.get("settings", {}).get("say", ""), end="", flush=True)
     selector = selectors.DefaultSelector()
     for end in (channel, data):
         selector.register(end, selectors.EVENT_READ)
