@@ -373,6 +373,48 @@ def test_handlers_that_cannot_be_called_by_name_are_refused_when_served():
     asyncio.run(story())
 
 
+def test_a_handler_of_any_shape_is_served_and_a_failing_one_marks_nobody_down():
+    async def coroutine(n: int) -> list[int]:
+        return list(range(n))
+
+    async def stream(n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+    def plain(n: int) -> list[int]:
+        return list(range(n))
+
+    def generator(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    async def failing(n: int) -> list[int]:
+        raise LookupError("nothing")
+
+    async def story():
+        handlers = {f.__name__: f for f in (coroutine, stream, plain, generator, failing)}
+        async with DistributedRuntime() as one, bema.connect() as other:
+            serving = [
+                asyncio.create_task(one.endpoint(f"demo.any.{name}").serve_endpoint(handler))
+                for name, handler in handlers.items()
+            ]
+            clients = {name: other.endpoint(f"demo.any.{name}").client() for name in handlers}
+            for client in clients.values():
+                await client.wait_for_instances(timeout=5)
+            for _ in range(2):
+                with pytest.raises(LookupError):
+                    await clients["failing"](n=3)
+                with pytest.raises(Invalid):
+                    await clients["stream"](n=2)  # two answers where one was asked for
+                assert await clients["coroutine"](n=3) == await clients["plain"](n=3) == [0, 1, 2]
+                assert [i async for i in clients["stream"](n=3)] == [i async for i in clients["generator"](n=3)]
+                assert [i async for i in clients["coroutine"](n=1)] == [[0]]
+                assert all(len(client.instances()) == 1 for client in clients.values())
+            one.stop()
+            await asyncio.gather(*serving)
+
+    asyncio.run(story())
+
+
 def test_draining_shows_and_finishes():
     async def story():
         async with serving() as (one, runtime):

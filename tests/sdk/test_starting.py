@@ -18,6 +18,7 @@ from bema import (
     Context,
     DistributedRuntime,
     MemoryDiscovery,
+    Unavailable,
     async_init,
     depends,
     endpoint,
@@ -362,6 +363,34 @@ def test_a_dependency_is_one_handle_and_waits_until_it_is_there():
             for runtime in (meeting.serving, late.serving):
                 runtime.stop()
             await asyncio.gather(waits, worker)
+
+    asyncio.run(story())
+
+
+def test_depending_starts_nothing():
+    """There is no graph behind it: a service is listed while what it depends on is nowhere."""
+
+    @service(name="alone", namespace="demo")
+    class Alone:
+        worker = depends(Worker, wait=0.05)
+
+        @endpoint()
+        async def ask(self) -> str:
+            return await self.worker.slow()
+
+    async def story():
+        async with Meeting() as meeting:
+            running = asyncio.create_task(serve(Alone, meeting.serving))
+            view = await meeting.calling.view("demo", "alone")
+            await wait_for(view, lambda instances: len(instances) == 1)
+            everybody = await meeting.calling.discovery.view()
+            assert [i.component for i in everybody.instances()] == ["alone"]
+            assert events == []
+            with pytest.raises(Unavailable):
+                await meeting.calling.client(Alone).ask()
+            assert [i.component for i in everybody.instances()] == ["alone"]
+            meeting.serving.stop()
+            await running
 
     asyncio.run(story())
 
