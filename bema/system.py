@@ -26,15 +26,18 @@ from bema.deploy.keeper import roster
 from bema.deploy.naming import name_of
 from bema.deploy.ports import Listener, bind, keep_ports, kept_ports
 from bema.runtime import records
+from bema.runtime.discovery import DiscoveryFactory
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
+_MEETING = "flock"
 _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 
 
 def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     """Check, make, hand over. Does not return: this process becomes the keeper."""
     check_machine()
+    check_meeting()
     state = prepare_state(Path(settings.text("state_dir")))
     try:
         lock = take_lock(state)
@@ -70,6 +73,17 @@ def check_machine() -> None:
             f"`bema up` needs {', '.join(missing)}",
             code="missing_extra",
             fix="Install them: pip install 'bema[platform]'",
+        )
+
+
+def check_meeting() -> None:
+    """The launcher shows what it started in the folder of `flock`, so the platform has to look there."""
+    DiscoveryFactory.discover_plugins()
+    if (name := DiscoveryFactory.registry.name_in_use()) != _MEETING:
+        raise Refused(
+            f"`bema up` meets its instances by the discovery {_MEETING!r}, and {name!r} is in use here",
+            code="bad_setting",
+            fix="Take BEMA_DISCOVERY, or plugins.use in the settings, away.",
         )
 
 
