@@ -28,30 +28,39 @@ class Order:
 """
 
 
-@pytest.fixture
-def repository(tmp_path):
-    """A git repository with a class, its document exported, and both committed."""
+class Repository:
+    """A git repository; called with a script, it runs it as CI would."""
 
-    def run(script):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "BEMA_STATE_DIR": str(folder / "state"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def __call__(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-ec", script],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "BEMA_STATE_DIR": str(tmp_path / "state"),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "a@b.c", "GIT_COMMITTER_NAME": "Ann", "GIT_COMMITTER_EMAIL": "a@b.c",
-    }  # fmt: skip
+
+@pytest.fixture
+def repository(tmp_path):
+    """One with a class, its document exported, and both committed."""
+    found = Repository(tmp_path)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "shop.py").write_text(SHOP)
-    made = run(
-        "git init -q . && bema package print src/shop.py --out packages && git add src packages && git commit -qm a"
-    )
+    commit = "git -c user.name=Ann -c user.email=a@b.c commit -qm start"
+    made = found(f"git init -q . && bema package print src/shop.py --out packages && git add src packages && {commit}")
     assert made.returncode == 0, made.stderr
-    run.folder = tmp_path
-    return run
+    return found
 
 
 def recipe():
