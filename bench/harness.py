@@ -69,6 +69,7 @@ class Wanted(NamedTuple):
 class Verdict(NamedTuple):
     wanted: Wanted
     reached: float
+    by_cpu: float = 0.0  # the same ratio of CPU time per operation, where it was measured: other work sways it less
 
     @property
     def met(self) -> bool:
@@ -77,4 +78,5 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         row, ours, peer, least = self.wanted
         mark = "met   " if self.met else "MISSED"
-        return f"{mark} {row:28s} {ours} / {peer}: {self.reached:.2f} (at least {least:g})"
+        by_cpu = f", {self.by_cpu:.2f} by CPU" if self.by_cpu else ""
+        return f"{mark} {row:32s} {ours} / {peer}: {self.reached:.2f}{by_cpu} (at least {least:g})"

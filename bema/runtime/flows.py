@@ -121,7 +121,10 @@ class Inflow:
 
     def take(self, payloads: Any) -> None:
         """Items have come."""
-        size = frames.payload_size(payloads)
+        if type(payloads) is list and len(payloads) == 1 and type(payloads[0]) is bytes:
+            size = len(payloads[0])
+        else:
+            size = frames.payload_size(payloads)
         if self._held > STREAM_WINDOW + self._conn.largest:
             raise ProtocolError(f"a stream sent {self._held} bytes beyond its window")
         self._held += size
@@ -147,7 +150,10 @@ class Inflow:
         What was given out before counts as read.
         """
         if self._given:
-            self._eat()
+            self._eaten += self._given
+            self._given = 0
+            if self._eaten >= GRANT and not self.ended:
+                self._give_back()
         if self._batches:
             payloads, self._given = self._batches.popleft()
             return payloads
@@ -175,12 +181,6 @@ class Inflow:
                 return
             for payload in payloads:
                 yield decode(payload)
-
-    def _eat(self) -> None:
-        self._eaten += self._given
-        self._given = 0
-        if self._eaten >= GRANT and not self.ended:
-            self._give_back()
 
     def _give_back(self) -> None:
         # a full portion while there is more to read; any worth of it before waiting, for the sender may be at its floor
