@@ -60,39 +60,53 @@ class Meter:
         return tally
 
 
+_unary, _stream, _done = ServingConnection._unary, ServingConnection._stream, ServingConnection._done
+
+
 class _Metered(ServingConnection):
     def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, meter: Meter) -> None:
         super().__init__(loop, server)
         self._meter = meter
-        self._began: dict[int, float] = {}
+        self._tallies = meter.tallies
+        self._running: dict[int, tuple[Tally, float]] = {}
         self._codes: dict[int, str] = {}
 
     # the drivers are asked for when a call is admitted: what waits in the queue is not in flight yet
     def _unary(self, call: Running, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
-        self._begin(call)
-        return super()._unary(call, route, payload)
+        tally = self._tallies.get(call.route) or self._meter.of(call.route)
+        tally.in_flight += 1
+        self._running[call.ident] = (tally, monotonic())
+        return _unary(self, call, route, payload)
 
     def _stream(self, call: Running, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
-        self._begin(call)
-        return super()._stream(call, route, payload)
-
-    def _begin(self, call: Running) -> None:
-        self._meter.of(call.route).in_flight += 1
-        self._began[call.ident] = monotonic()
+        tally = self._tallies.get(call.route) or self._meter.of(call.route)
+        tally.in_flight += 1
+        self._running[call.ident] = (tally, monotonic())
+        return _stream(self, call, route, payload)
 
     def _failed(self, call: Running, error: BaseException) -> None:
         self._codes[call.ident] = error.code if isinstance(error, BemaError) else RemoteError.code
         super()._failed(call, error)
 
     def _done(self, call: Running) -> None:
-        super()._done(call)
-        tally = self._meter.of(call.route)
-        began, code = self._began.pop(call.ident, None), self._codes.pop(call.ident, None)
-        if began is not None:
+        ident = call.ident
+        _done(self, call)
+        entry = self._running.pop(ident, None)
+        if entry is None:  # it ended in the queue
+            tally = self._meter.of(call.route)
+        else:
+            tally, began = entry
             seconds = monotonic() - began
             tally.in_flight -= 1
             tally.seconds += seconds
             tally.buckets[bisect_left(BOUNDS, seconds)] += 1
+        if call.reason is None and not self._codes:
+            tally.ok += 1
+        else:
+            self._count_end(call, tally)
+
+    def _count_end(self, call: Running, tally: Tally) -> None:
+        code = self._codes.pop(call.ident, None)
         if call.reason is GIVEN_UP:
             tally.cancelled += 1
         elif code is None:
