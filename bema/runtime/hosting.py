@@ -54,7 +54,8 @@ class Hosted:
         self.instance_id = instance_id
         self.endpoints: dict[str, EndpointInfo] = {}
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
-        self.failing: set[str] = set()  # endpoints whose health check went unanswered
+        self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
+        self.alive = True  # what the service says of itself
         self.lease: Lease | None = None
         self.since = 0
         self.data: dict[str, Any] = {}
@@ -70,7 +71,6 @@ class Hosting:
         self.standing = standing
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
-        self.alive = True  # what the service says of itself
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
         self.ready = True  # what the service says of itself
         self.stalled = False
@@ -120,10 +120,18 @@ class Hosting:
             hosted.hidden.add(endpoint)
         await self.show(hosted)
 
-    async def say_ready(self, ready: bool) -> None:
-        """Mark every component as able to take calls, or not."""
-        if ready is not self.ready:
+    @property
+    def alive(self) -> bool:
+        return all(hosted.alive for hosted in self.components.values())
+
+    async def say_ready(self, ready: bool, hosted: Hosted | None = None) -> None:
+        """Mark one component, or every one, as able to take calls or not."""
+        was = self.ready, [set(each.failing) for each in self.components.values()]
+        if hosted is None:
             self.ready = ready
+        else:
+            (hosted.failing.discard if ready else hosted.failing.add)("")
+        if was != (self.ready, [each.failing for each in self.components.values()]):
             await self.refresh()
 
     async def refresh(self) -> None:

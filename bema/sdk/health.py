@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bema.core.errors import Failed
-from bema.core.spec import Hooks
+from bema.core.spec import ServiceSpec
 from bema.runtime.hosting import Hosting
 
 ASKED_AGAIN = 0.1  # seconds, while it is not ready
@@ -25,10 +25,11 @@ _log = logging.getLogger("bema.health")
 class Health:
     """Asks the hooks of one service. `alive` and `ready` are the last answers."""
 
-    def __init__(self, service: Any, hooks: Hooks, hosting: Hosting) -> None:
+    def __init__(self, service: Any, spec: ServiceSpec, hosting: Hosting) -> None:
         self._service = service
-        self._hooks = hooks
+        self._hooks = spec.hooks
         self._hosting = hosting
+        self._hosted = hosting.component(spec.namespace, spec.name)
         self._noes: set[str] = set()
         self.alive = True
         self.ready = True
@@ -42,7 +43,7 @@ class Health:
         misses = 0
         while self._hooks.readiness or self._hooks.liveness:
             await asyncio.sleep(self._hosting.limit("health") if self.ready else ASKED_AGAIN)
-            await self._hosting.say_ready(await self.ask_ready())
+            await self._hosting.say_ready(await self.ask_ready(), self._hosted)
             misses = 0 if await self.ask_alive() else misses + 1
             if misses == PATIENCE:
                 raise Failed(f"the service says that it is not alive ({', '.join(self._hooks.liveness)})")
@@ -52,7 +53,7 @@ class Health:
         return self.ready
 
     async def ask_alive(self) -> bool:
-        self.alive = self._hosting.alive = await self._all(self._hooks.liveness)
+        self.alive = self._hosted.alive = await self._all(self._hooks.liveness)
         return self.alive
 
     async def _all(self, names: Iterable[str]) -> bool:

@@ -162,7 +162,7 @@ class Life:
     async def _watch(self, service: Any) -> None:
         """Ask after its health for as long as it lives; fails when it says that it does not."""
         assert self._runtime is not None
-        await Health(service, self._spec.hooks, self._runtime.hosting).watch()
+        await Health(service, self._spec, self._runtime.hosting).watch()
         await asyncio.Event().wait()
 
     async def _last_hooks(self, service: Any) -> None:

@@ -50,6 +50,6 @@ async def serve_endpoints(service: Any, context: Context) -> None:
     """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
     for spec in context.spec.endpoints:
         await context.component.add(spec, getattr(service, spec.attribute))
-    await Health(service, context.spec.hooks, context.runtime.hosting).until_ready()
+    await Health(service, context.spec, context.runtime.hosting).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()

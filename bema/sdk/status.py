@@ -63,7 +63,7 @@ class Member(NamedTuple):
             "instance": show_instance_id(hosted.instance_id),
             "state": self.state.value,
             "ready": self.ready,
-            "alive": self.hosting.alive,
+            "alive": hosted.alive,
             "endpoints": {
                 name: {
                     "serving": self.state is State.SERVING and name not in hosted.failing,

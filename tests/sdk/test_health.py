@@ -126,6 +126,38 @@ def test_one_no_is_no_death():
     asyncio.run(story())
 
 
+def test_two_services_of_one_runtime_are_asked_apart():
+    @service(name="neighbour", namespace="demo")
+    class Neighbour:
+        @endpoint()
+        async def ask(self) -> str:
+            return "fine"
+
+        @readiness
+        def always(self) -> bool:
+            return True
+
+        @liveness
+        def lives(self) -> bool:
+            return True
+
+    async def story():
+        async with Fresh() as fresh:
+            beside = asyncio.create_task(serve(Neighbour, fresh.serving))
+            both = await fresh.calling.discovery.view("demo")
+            await wait_for(both, lambda seen: [i.routable() for i in seen] == [True, True])
+            fresh.cls.well = False
+            await fresh.until_routable(False)
+            await asyncio.sleep(0.1)
+            assert {i.component: i.routable() for i in both.instances()} == {"patient": False, "neighbour": True}
+            fresh.cls.well = True
+            await fresh.until_routable(True)
+            fresh.serving.stop()
+            await beside
+
+    asyncio.run(story())
+
+
 def test_a_program_may_say_so_itself():
     async def story():
         async with bema.DistributedRuntime(MemoryDiscovery()) as runtime:
