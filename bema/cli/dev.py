@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from bema.cli import output
 from bema.cli.reloading import Reloading
 from bema.cli.run import split
 from bema.core.errors import Invalid
+from bema.sdk import status
 from bema.sdk.signals import Signals
 
 
@@ -32,5 +35,9 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
 
 async def _dev(file: Path, arguments: list[str]) -> None:
     stop = asyncio.Event()
-    with Signals(stop.set):
-        await Reloading(file, arguments, output.note).run(stop)
+    port = os.environ.get(status.VARIABLE, "")
+    with contextlib.ExitStack() as held:
+        # versions follow each other: none can bind the port while the one before it finishes its calls
+        passed = {status.INHERITED: held.enter_context(status.bound(port)).fileno()} if port else {}
+        held.enter_context(Signals(stop.set))
+        await Reloading(file, arguments, output.note, passed).run(stop)

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -41,15 +41,19 @@ class Version:
         self._writer = writer
 
     @classmethod
-    async def start(cls, arguments: list[str]) -> Version:
-        """`bema run` with a channel: in a process group of its own, so that Ctrl-C reaches it through us alone."""
+    async def start(cls, arguments: list[str], passed: Mapping[str, int]) -> Version:
+        """`bema run` with a channel: in a process group of its own, so that Ctrl-C reaches it through us alone.
+
+        `passed` are descriptors it is given besides, by the variable that tells their number.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
+            given = {**passed, VARIABLE: theirs.fileno()}
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "bema", "run", "--", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, VARIABLE: str(theirs.fileno())},
-                pass_fds=(theirs.fileno(),),
+                env={**os.environ, **{name: str(number) for name, number in given.items()}},
+                pass_fds=tuple(given.values()),
                 process_group=0,
             )
         ours.setblocking(False)
@@ -95,10 +99,13 @@ class Version:
 class Reloading:
     """Runs one version after the other. `tell` is given lines for whoever edits."""
 
-    def __init__(self, file: Path, arguments: list[str], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, file: Path, arguments: list[str], tell: Callable[[str], None], passed: Mapping[str, int] | None = None
+    ) -> None:
         self._file = file
         self._arguments = arguments
         self._tell = tell
+        self._passed = passed or {}
         self._current: Version | None = None
         self._tasks = Tasks("dev")
         self._old: set[asyncio.Task[None]] = set()
@@ -121,7 +128,7 @@ class Reloading:
     async def _replace(self, watch: Watch, stop: asyncio.Event) -> None:
         """Start a version and wait for the next change, before it serves or after."""
         began = monotonic()
-        version = await Version.start(self._arguments)
+        version = await Version.start(self._arguments, self._passed)
         self._tasks.start(version.listen(), name=f"version {version.process.pid}")
         changed = asyncio.ensure_future(_first(watch.changed(), stop.wait()))
         turns: set[asyncio.Future[Any]] = {version.announce, changed}

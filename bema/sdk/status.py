@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import socket
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from bema.sdk.servers import asgi
 from bema.sdk.servers.adapted import Adapted, Scope
 
 VARIABLE = "BEMA_STATUS_PORT"
+INHERITED = "BEMA_STATUS_FD"  # the number of a socket that listens there already, where processes follow each other
 SAMPLE = 0.1  # seconds between looks at how late the loop is
 SAMPLES = 100  # of which the greatest is told
 
@@ -81,28 +83,37 @@ def opened() -> Status:
     """The status of this loop's services, one more of which begins."""
     loop = asyncio.get_running_loop()
     if loop not in _by_loop:
-        _by_loop[loop] = Status(_checked(os.environ.get(VARIABLE, "")))
+        _by_loop[loop] = Status(_listening(os.environ.get(VARIABLE, "")))
     status = _by_loop[loop]
     status.services += 1
     return status
 
 
-def _checked(port: str) -> int:
-    if not port.isdecimal() or int(port) > 65_535:
-        raise Refused(f"{VARIABLE} is {port!r}, which is not the number of a port", code="bad_setting")
+def _listening(port: str) -> socket.socket:
     if importlib.util.find_spec("uvicorn") is None:
         raise Refused(f"{VARIABLE} needs uvicorn", code="missing_extra", fix="Install it: pip install 'bema[http]'")
-    return int(port)
+    inherited = os.environ.pop(INHERITED, "")
+    if not inherited:
+        return bound(port)
+    os.set_inheritable(int(inherited), False)
+    return socket.socket(fileno=int(inherited))
+
+
+def bound(port: str) -> socket.socket:
+    """A socket that listens where `BEMA_STATUS_PORT` says, or `Refused`."""
+    if not port.isdecimal() or int(port) > 65_535:
+        raise Refused(f"{VARIABLE} is {port!r}, which is not the number of a port", code="bad_setting")
+    return sockets.bind(f"tcp:127.0.0.1:{port}")
 
 
 class Status:
     """Serves from its making until the last of its services has left."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self.members: list[Member] = []
         self.services = 0
         self._loop = asyncio.get_running_loop()
-        self._listener = sockets.bind(f"tcp:127.0.0.1:{port}")
+        self._listener = listener
         forks.close_in_children(self._listener.fileno())
         self._stop: asyncio.Future[float] = self._loop.create_future()
         self._lags: deque[float] = deque([0.0], SAMPLES)

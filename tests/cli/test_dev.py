@@ -5,10 +5,13 @@ import contextlib
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -230,6 +233,31 @@ def test_no_process_outlives_it(bema):
                 assert time.monotonic() - began < 10
                 await asyncio.sleep(0.01)
 
+    asyncio.run(story())
+
+
+def test_versions_follow_each_other_on_one_status_port(bema):
+    def ready() -> int:
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return int(answer.status)
+        return 503
+
+    async def story():
+        async with running(bema) as dev:
+            await dev.until_said("is ready")
+            assert await asyncio.to_thread(ready) == 200
+            old = (await dev.version())[2]
+            dev.save(NEXT)
+            await dev.until_said("is reloaded")
+            while process_start(old) is not None:
+                await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(ready) == 200
+            assert dev.end() == 0
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    bema.env["BEMA_STATUS_PORT"] = str(port)
     asyncio.run(story())
 
 
