@@ -32,6 +32,7 @@ from typing import NamedTuple
 import click
 
 from bema.cli import errors
+from bema.core.errors import Refused
 from bema.core.version import VERSION
 
 
@@ -61,6 +62,10 @@ COMMANDS: dict[str, Row] = {
 }
 
 
+_POSIX = ("fcntl", "pwd", "grp", "resource", "termios")
+"""Modules of the standard library that not every system has."""
+
+
 class Commands(click.Group):
     """A click group that reads the table and imports a command when it is run."""
 
@@ -72,7 +77,15 @@ class Commands(click.Group):
         if row is None:
             return None
         module, _, attribute = row.target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name not in _POSIX:
+                raise
+            raise Refused(
+                f"`bema {cmd_name}` needs {error.name}, which {sys.platform} does not have",
+                fix="Use Linux; on Windows, inside WSL.",
+            ) from error
         assert isinstance(found, click.Command)
         return found
 

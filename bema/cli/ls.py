@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
-import urllib.parse
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from bema import system
-from bema.cli import output
+from bema.cli import api, output
 from bema.core.errors import Unavailable
 from bema.core.instance import Instance
 from bema.core.naming import show_instance_id
-from bema.core.paths import state_dir
 from bema.runtime.distributed import connect
 
 
@@ -41,20 +35,12 @@ def command(as_json: bool) -> None:
 
 def _deployments() -> list[dict[str, Any]]:
     """What the control API lists; nothing where no platform is up."""
-    if not system.is_up(state_dir()):
-        return []
-    up = system.read_up(state_dir())
-    api = urllib.parse.urlsplit(up.get("api", ""))
-    token = Path(up.get("token_file", "")).read_text().strip()
-    connection = http.client.HTTPConnection(api.hostname or "", api.port, timeout=10)
     try:
-        connection.request("GET", "/faas/python", headers={"Authorization": f"Bearer {token}"})
-        answer = json.load(connection.getresponse())
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Unavailable(f"the control API at {up.get('api')} does not answer: {error}") from error
-    finally:
-        connection.close()
-    return list(answer.get("items", ()))
+        return api.deployments()
+    except Unavailable as error:
+        if error.code != "not_up":
+            raise
+        return []
 
 
 async def _instances() -> tuple[Instance, ...]:

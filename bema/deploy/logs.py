@@ -174,6 +174,6 @@ def _last_lines(file: BinaryIO, end: int, count: int, *, unfinished: bool = Fals
 def _record(line: bytes) -> Record:
     try:
         found = msgspec.json.decode(line, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = {"ts": 0, "stream": "bema", "event": line.decode(errors="replace")}
     return found

@@ -67,7 +67,7 @@ class Control:
             asked = _DECODE.decode(body)
         except msgspec.ValidationError as error:
             raise Invalid(f"the body does not fit: {error}") from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the body is not JSON: {error}", code="bad_request", fix="Send a JSON object.") from error
         if (asked.source is None) == (asked.code is None):
             raise Invalid(

@@ -80,7 +80,7 @@ def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:
         return {}
     try:
         given = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the body is not JSON: {error}", code="bad_request") from error
     only = info.parameters[0] if info.parameters is not None and len(info.parameters) == 1 else None
     if not isinstance(given, dict):

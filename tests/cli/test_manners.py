@@ -79,6 +79,19 @@ def test_an_unknown_command_is_the_users_fault_and_has_a_remedy(bema):
     )
 
 
+WITHOUT_FCNTL = (
+    "import sys; sys.modules['fcntl'] = None; import bema; from bema.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+@pytest.mark.parametrize("name", ["up", "doctor", "ls"])
+def test_a_system_without_locks_is_refused_in_a_sentence(name):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_FCNTL, name], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error not_supported: `bema {name}` needs fcntl")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unknown_option_is_answered_in_json_where_json_was_asked_for(bema):
     done = bema("explain", "--json", "--nope")
     assert done.returncode == 1

@@ -136,6 +136,8 @@ def test_a_refusal_says_what_is_wrong_and_how_to_mend_it(tmp_path):
     ("body", "status", "code"),
     [
         (b"{", 400, "bad_request"),
+        (b'{"name": "\xff", "code": ""}', 400, "bad_request"),
+        (b'{"name": "x", "code": "\\ud800"}', 400, "bad_request"),
         (b"[]", 422, "invalid_argument"),
         (b'{"name": "x"}', 422, "invalid_argument"),
         (b'{"name": "x", "code": "", "source": {"type": "inline", "code": ""}}', 422, "invalid_argument"),

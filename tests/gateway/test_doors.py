@@ -182,10 +182,11 @@ def test_errors_leave_with_the_status_of_their_code(endpoint, body, status, code
     run(story())
 
 
-def test_a_body_that_is_not_json_is_400():
+@pytest.mark.parametrize("body", [b"{a", b'{"a": "\xff"}', b"[" * 100_000], ids=["cut", "latin", "deep"])
+def test_a_body_that_is_not_json_is_400(body):
     async def story():
         async with shop() as (g, _):
-            answer = await g.ask(request(f"{PATH}/add", method="POST", body=b"{a"))
+            answer = await g.ask(request(f"{PATH}/add", method="POST", body=body))
             assert (answer.status, answer.error["code"]) == (400, "bad_request")
 
     run(story())

@@ -138,8 +138,8 @@ class Stander:
             self._on_gone()
             return
         said = [record["event"] for record in child.log.tail if record["stream"] == "stderr"]
-        how = f"code {code}" if number is None else f"signal {number}"
-        self._again(f"{self.plan.name} ended with {how}" + (f": {said[-1]}" if said else ""))
+        how = f"signal {number}" if number is not None else f"code {code}" + (f": {said[-1]}" if said else "")
+        self._again(f"{self.plan.name} ended with {how}")
 
     def _again(self, why: str) -> None:
         wait = self._backoff.next(time.monotonic() - self._started)
