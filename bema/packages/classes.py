@@ -22,6 +22,7 @@ def export_class(cls: type, pkg_dict: dict[str, Any]) -> None:
     if description:
         exported["description"] = description
     state = next((facts.state for facts in reversed([*lineage(cls)]) if facts.state is not None), None)
+    # the nearest class that declares a state decides; without one the field is left out, which the model reads as null
     if state is not None:
         exported["state_spec"] = _state(state)
     exported["function_bindings"] = _bindings(cls)

@@ -18,6 +18,7 @@ class Environment(NamedTuple):
     ready: int | None = None
 
     def health(self) -> float:
+        # a cluster that reports no nodes is refused even when it claims an availability: nothing can be placed there
         if self.nodes == 0:
             raise Invalid(f"environment {self.name} reports zero nodes", code="no_plan", environment=self.name)
         if self.availability is not None:

@@ -50,6 +50,7 @@ class MetadataRepo:
 
     def print_pkg(self, package: str | None = None, dialect: Dialect = "current") -> str:
         """The documents as YAML, with `---` between two packages and nowhere else."""
+        # upstream's command line refuses a file whose last line is `---`: it opens a second, empty document
         return "---\n".join(map(to_yaml, self.export_pkg(package, dialect).values()))
 
 
@@ -150,6 +151,7 @@ def _distinct(functions: list[dict[str, Any]], sayers: list[type]) -> list[dict[
 
 def _in_dialect(document: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     """Without what left the model in September 2025, unless that is the dialect asked for."""
+    # to the current model these fields are unknown and dropped: printing them would promise what nobody keeps
     if dialect == "2025-08":
         return document
     document.pop("disabled", None)

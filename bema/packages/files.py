@@ -21,7 +21,7 @@ def replace_text(file: Path, text: str) -> None:
         try:
             with os.fdopen(descriptor, "wb") as out:
                 out.write(mark + text.encode())
-            if there:
+            if there:  # before the rename, so that the file is never seen with another mode
                 beside.chmod(target.stat().st_mode & 0o7777)
             beside.replace(target)
         except OSError:

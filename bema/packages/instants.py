@@ -15,6 +15,7 @@ def to_utc(text: str) -> str | None:
         return None
     date, minute, second, fraction, _zulu, sign, hours, minutes = found.groups()
     offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    # 60 is a leap second, which chrono takes and datetime does not: the seconds never pass through datetime
     if int(second) > 60 or int(minutes or 0) > 59 or offset >= timedelta(days=1):
         return None
     try:

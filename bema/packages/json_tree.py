@@ -57,7 +57,7 @@ class _Reader:
         try:
             value, end = scanstring(self.text, start + 1, True)
             if not value.isascii():
-                value.encode()
+                value.encode()  # `\\ud800` alone: Python's decoder makes a text of it that no UTF-8 file can hold
         except JSONDecodeError as error:
             raise self.stop(error.pos, error.msg) from error
         except UnicodeEncodeError as error:

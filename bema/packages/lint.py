@@ -18,6 +18,8 @@ from bema.packages.reading import Document
 from bema.packages.rules import depending, naming, placing, provisioning
 
 Check = Callable[[Context], Iterator[Hit]]
+# An error is what some layer of the platform refuses or declares wrong, also where nothing upstream calls the check.
+# A warning is what it takes and then drops, ignores or runs in a way the author can hardly have meant.
 E, W = Severity.ERROR, Severity.WARNING
 
 

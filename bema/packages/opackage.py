@@ -70,6 +70,8 @@ class KeySpecification(Part):
 
 
 class StateSpecification(Part):
+    # The defaults here are serde's, the empty text; "memory" and "json" are those of the type's Default, which reading
+    # never uses. So an export writes both, and lint asks for them.
     key_specs: list[KeySpecification] = field(default_factory=list)
     default_provider: str = ""
     consistency_model: ConsistencyModel = ConsistencyModel.NONE
@@ -79,6 +81,7 @@ class StateSpecification(Part):
 
 
 class FunctionBinding(Part):
+    # access_modifier is required: PUBLIC is the type's Default, and serde was not told to use it
     name: str
     function_key: str
     access_modifier: AccessModifier
@@ -94,6 +97,7 @@ class OClass(Part):
 
 
 class ProvisionConfig(Part):
+    # need_http2 is false when left out, though the platform speaks gRPC only: the reason of the rule http2-absent
     container_image: str | None = None
     wasm_module_url: str | None = None
     port: U16 | None = None
@@ -123,6 +127,7 @@ class NfrRequirements(Part):
 
 
 class QosRequirement(Part):
+    # the one place where an availability is required, and the one whose range nothing upstream looks at
     availability: float
     throughput: U32 = 0
 
@@ -218,6 +223,7 @@ def _print_order(kind: type[Part]) -> tuple[tuple[str, bool], ...]:
 
 def to_data(value: Any) -> Any:
     """Plain data as the Rust model prints it: every loud field, null where unset, quiet fields only when they say more."""
+    # null or nothing is each field's own matter in the model (skip_serializing_if); whoever compares prints needs the same
     if isinstance(value, Part):
         kind = type(value)
         printed: dict[str, Any] = {}

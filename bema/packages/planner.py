@@ -136,7 +136,7 @@ def _target(deployment: OClassDeployment) -> float:
     wanted = deployment.nfr_requirements.availability
     if wanted is None:
         return replicas.DEFAULT_AVAILABILITY
-    if not 0 <= wanted <= 1:
+    if not 0 <= wanted <= 1:  # the reference planner takes 0.99 instead and says nothing
         raise Invalid(
             f"{deployment.key}: availability {wanted:g} is not between 0 and 1",
             code="no_plan",
@@ -167,6 +167,7 @@ def _functions(
     """What the deployment lists, else each function the class binds: once, however many bindings name it."""
     known = {function.key: function for function in package.functions}
     listed = {spec.function_key: spec for spec in deployment.functions}
+    # the reference planner makes an entry per binding: two names for one function start two workloads
     bound = list(dict.fromkeys(binding.function_key for binding in cls.function_bindings))
     left_out = [key for key in bound if listed and key not in listed]
     notes += [f"{deployment.key}: function {key} is bound but not listed: left out" for key in left_out]

@@ -199,6 +199,7 @@ class Reader:
 
     def _list(self, shape: Shape, node: Node) -> Any:
         assert shape.inner is not None
+        # a blank (`classes:`) is an empty collection, a null (`classes: null`) is not: so serde_yaml, and JSON has no blank
         if type(node) is not Sequence:
             if not (type(node) is Scalar and self.scalars.blank(node)):
                 self.mismatch(node, shape)
@@ -217,6 +218,7 @@ class Reader:
             if key is None:
                 continue
             if key in values:
+                # serde's maps keep the last and say nothing, its structs refuse: see _fields
                 where = (*self.path, key)
                 self.note("duplicate-config-key", key_node, where, f"`{key}` is written twice; the last one counts")
             values[key] = self.below(key, shape.inner, value_node)
@@ -250,7 +252,7 @@ class Reader:
             if key is None:
                 continue
             field = shape.fields.get(key)
-            if field is None:
+            if field is None:  # no struct of the model has deny_unknown_fields: it is read over, and lost
                 siblings = siblings or {k.value for k, _ in pairs if isinstance(k, Scalar)}
                 rule, message, fix, edits = shape.dropped(key, key_node, siblings)
                 self.note(rule, key_node, (*self.path, key), message, fix, edits)

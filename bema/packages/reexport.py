@@ -184,6 +184,7 @@ class _Merge:
     ) -> None:
         """Write what code says where it differs; what code leaves unsaid is the person's."""
         value = said.get(key)
+        # an export writes neither null nor an empty list by choice: there the code has no opinion
         if (value is None or value == []) and not code_decides:
             return
         before = present.get(key)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+# The bounds, the default and the slow mark are the reference planner's own, so that its table comes out the same.
 MOST = 50
 MOST_FOR_THROUGHPUT = 20
 DEFAULT_AVAILABILITY = 0.99
 _MILLICORES = 500.0  # what one replica is meant to use
 _SLOW_MS = 250.0
-_ROUNDING = 1e-12
+_ROUNDING = 1e-12  # a sum of products misses 0.99 by a few units in the last place
 
 
 class Sized(NamedTuple):

@@ -12,8 +12,12 @@ from typing import Protocol
 
 from bema.packages.nodes import Scalar
 
+# Forms that serde_yaml 0.9 takes for numbers. Python's own are wider (`1_000`, `inf`, other scripts' digits), hence ASCII
+# and a pattern before every int() and float().
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+# `007` is text, as in YAML 1.2 and unlike YAML 1.1, which reads it as octal
 _PADDED = re.compile(r"[-+]?0\d+", re.ASCII)
+# `yes` and `on` are not here: they left with YAML 1.1, and the model refuses them where it wants a boolean
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 _NULL = frozenset(("null", "Null", "NULL", "~"))
@@ -36,7 +40,7 @@ class Scalars(Protocol):
 
 class YamlScalars:
     def text(self, scalar: Scalar) -> str | None:
-        return scalar.value
+        return scalar.value  # the source text, whatever it looks like: `version: 1.10` stays "1.10"
 
     def boolean(self, scalar: Scalar) -> bool | None:
         if not _reads_as(scalar, "bool"):
@@ -77,7 +81,7 @@ class YamlScalars:
 
 class JsonScalars:
     def text(self, scalar: Scalar) -> str | None:
-        return scalar.value if scalar.style else None
+        return scalar.value if scalar.style else None  # a number is never text: JSON clients are answered 422
 
     def boolean(self, scalar: Scalar) -> bool | None:
         return None if scalar.style else {"true": True, "false": False}.get(scalar.value)
@@ -90,7 +94,7 @@ class JsonScalars:
     def number(self, scalar: Scalar) -> float | None:
         if scalar.style or not _FLOAT.fullmatch(scalar.value):
             return None
-        value = float(scalar.value)
+        value = float(scalar.value)  # serde_json refuses 1e400 as out of range; Python makes it infinite
         return value if math.isfinite(value) else None
 
     def null(self, scalar: Scalar) -> bool:

@@ -47,6 +47,7 @@ def scaled(
             f"{demand.deployment}: function {key} needs {wanted} replicas but max_scale is {config.max_scale}. Raise"
             " max_scale, or require less."
         )
+    # the reference planner writes max(1, replicas) over min_scale, so that nobody can ask for scale to zero
     if config.min_scale is None:
         config.min_scale = wanted if config.max_scale is None else min(wanted, config.max_scale)
     elif config.min_scale < wanted:

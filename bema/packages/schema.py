@@ -23,7 +23,7 @@ def schema() -> dict[str, Any]:
         for name, described in definition.get("properties", {}).items():
             _relax(described)
             kind = definitions.get(described.get("$ref", "").rpartition("/")[2], {}).get("type")
-            if kind == "object" and name not in required:
+            if kind == "object" and name not in required:  # `metadata:` with nothing behind it is null to an editor
                 described["anyOf"] = [{"$ref": described.pop("$ref")}, {"type": "null"}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -75,12 +75,13 @@ class Shape:
 
     def dropped(self, key: str, node: Node, siblings: set[str]) -> Dropped:
         """What the model does with a key it does not know: nothing. Rule, message, fix and edits."""
-        if key == "<<":
+        if key == "<<":  # serde_yaml expands no merge keys: it sees a field of that name, which no struct has
             return "merge-key", "the model drops merge keys and all they would bring", "Write the fields out.", ()
         story = _LEGACY.get(self.name, {}).get(key)
         if story is None:
             return "dropped-key", f"the model has no field `{key}` here and drops it", _nearest(key, self.fields), ()
         message = f"`{key}` {story}; the model drops it"
+        # an exporter wrote `immutable` for `stateless`, and the model, which knows no `immutable`, made the method stateful
         if (self.name, key) == ("FunctionBinding", "immutable") and "stateless" not in siblings:
             quote = node.style if isinstance(node, Scalar) else ""
             return (
@@ -154,6 +155,7 @@ _PLAIN: dict[Any, tuple[str, str]] = {
 
 def _whole(arguments: tuple[Any, ...]) -> Shape:
     meta = arguments[1]
+    # 2**64 - 1 stands beside, because msgspec cannot compare what is beyond 63 bits
     most = (meta.extra_json_schema or {}).get("maximum", meta.le)
     shape = Shape("integer", f"u{most.bit_length()}")
     shape.most = most

@@ -21,6 +21,7 @@ _DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 def node_id(seed: int, *names: str) -> int:
     """A number of 32 bits, never 0."""
+    # upstream a random u32; derived here, for two runs of one plan must not move the data to new nodes
     return int.from_bytes(_digest(seed, *names)[:4]) or 1
 
 

@@ -19,7 +19,9 @@ _PLAIN = re.compile(
     r"|\d+(?:m|k|M|G|T|Ki|Mi|Gi|Ti)",  # 250m
     re.ASCII,
 )
+# YAML 1.1 readers (PyYAML, Go's) take these for booleans and null in any case
 _WORDS = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
+# line breaks and marks that JSON writes as they are, and YAML folds, strips or refuses
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WIDTH = 100
 _LONGEST_KEY = 900  # YAML finds the `:` of a key within 1,024 characters, or not at all

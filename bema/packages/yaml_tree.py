@@ -18,6 +18,7 @@ from bema.packages.nodes import Mapping, Node, Scalar, Sequence, Source
 # what YAML does not call printable, at which a reader gives up; the complement would take 20 times as long to compile
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _CORE = "tag:yaml.org,2002:"
+# A tag names a type to construct. YAML's own are harmless; any other is a request to run something, or means nothing.
 _CORE_TAGS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 
 
@@ -108,6 +109,7 @@ class _Composer:
         if self.documents == 1:
             return
         start = event.start_mark.index
+        # the platform's own tool wrote a closing `---` and its command line then refused the file: worth a fix of its own
         rest = self.source.text[event.end_mark.index :]
         if rest.strip():
             raise _stop(
@@ -176,7 +178,7 @@ class _Composer:
         if event.anchor not in self.anchors:
             raise _stop(self.source, "yaml-syntax", event.start_mark.index, f"unknown anchor {event.anchor!r}")
         node, size = self.anchors[event.anchor]
-        if size is None:
+        if size is None:  # the model is a tree; a reader would walk such a circle for ever
             raise _stop(self.source, "alias-cycle", event.start_mark.index, f"*{event.anchor} contains itself")
         self._place(node, size)
         self.aliased = True

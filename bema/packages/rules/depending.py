@@ -24,12 +24,14 @@ def duplicate_dependency(context: Context) -> Iterator[Hit]:
 
 
 def self_dependency(context: Context) -> Iterator[Hit]:
+    """Upstream possible by an update, never by a creation."""
     for index, name in enumerate(context.package.dependencies):
         if name and name == context.package.name:
             yield Hit(("dependencies", index), f"{name} depends on itself", "Remove it.")
 
 
 def missing_dependency(context: Context) -> Iterator[Hit]:
+    """The package manager looks for each by name when a package is created: one that is not stored refuses it whole."""
     for index, name in enumerate(context.package.dependencies):
         if name and name != context.package.name and not _at_hand(context, name):
             fix = f"Give its document too, or say that it is stored already: --known {name}."
@@ -37,6 +39,7 @@ def missing_dependency(context: Context) -> Iterator[Hit]:
 
 
 def dependency_cycle(context: Context) -> Iterator[Hit]:
+    """Nothing upstream looks; but none of the packages in a circle can be created first."""
     name = context.package.name
     way = cycle_through(name, {**context.packages, name: context.package})
     if way is not None and len(way) > 2:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from bema.packages.context import Context, Hit, repeated
 from bema.packages.nodes import Path
 
+# names travel in URLs, topics and DNS labels; upstream only a space in the package's is refused
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+# the data grid lower-cases entry keys and refuses the rest when the object is first written, long after the deployment
 _ENTRY = re.compile(r"[a-z0-9._:-]{1,160}", re.ASCII)
 # every character can be taken in one way only: with two ways each, fifty letters would take years to refuse
 _VERSION = re.compile(r"v?\d(?:[-+.]?[A-Za-z0-9])*", re.ASCII)
@@ -58,6 +60,7 @@ def odd_name(context: Context) -> Iterator[Hit]:
 
 def class_label(context: Context) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
+        # the unit's id is the key as a DNS label: `___` comes out empty and the deployment is refused
         if cls.key and not re.search(r"[A-Za-z0-9]", cls.key, re.ASCII):
             yield Hit(("classes", c, "key"), f"class key {cls.key!r} leaves nothing for the id of a deployment unit")
 
@@ -77,6 +80,7 @@ def duplicate_package(context: Context) -> Iterator[Hit]:
 
 
 def duplicate_class(context: Context) -> Iterator[Hit]:
+    """Declared by the model's own business rules, which nothing calls: the platform stores such a package."""
     for index, key in repeated(cls.key for cls in context.package.classes):
         yield Hit(("classes", index, "key"), f"Duplicate class key: {key}", "Rename one of them.")
 
@@ -88,6 +92,7 @@ def duplicate_function(context: Context) -> Iterator[Hit]:
 
 def duplicate_binding(context: Context) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
+        # the routes are a map from name to function: the last of two wins, and the first is never called
         for index, name in repeated(binding.name for binding in cls.function_bindings):
             message = f"class {cls.key} binds {name!r} twice; the last one takes the route"
             yield Hit(("classes", c, "function_bindings", index, "name"), message, "Rename one of them.")

@@ -12,6 +12,7 @@ _SHARDS = ("mst", "raft", "none")
 
 
 def throughput_zero(context: Context) -> Iterator[Hit]:
+    """With the ranges below, a rule the model declares and nothing calls."""
     for d, deployment in enumerate(context.package.deployments):
         if deployment.nfr_requirements.min_throughput_rps == 0:
             path = ("deployments", d, "nfr_requirements", "min_throughput_rps")
@@ -65,6 +66,7 @@ def shard_type(context: Context) -> Iterator[Hit]:
 
 
 def strong_without_raft(context: Context) -> Iterator[Hit]:
+    """The model carries both and connects neither: a STRONG class on `mst` or `none` silently is not."""
     strong = {
         cls.key
         for cls in context.package.classes

@@ -13,6 +13,7 @@ _PLACEHOLDER = "${"  # filled in by whoever applies the document
 
 
 def missing_image(context: Context) -> Iterator[Hit]:
+    """The controllers leave such a function out without a word; a warning, because an export has no images yet."""
     for f, function in enumerate(context.package.functions):
         if function.function_type is FunctionType.CUSTOM and not (_config(function.provision_config).container_image):
             message = f"{function.key}: a CUSTOM function without container_image is dropped by the controllers"
@@ -27,6 +28,7 @@ def missing_module(context: Context) -> Iterator[Hit]:
 
 
 def http2_absent(context: Context) -> Iterator[Hit]:
+    """Absent is an oversight with one remedy; `false` was written by somebody and is not ours to overrule."""
     for provision in _served(context):
         if not context.says(provision.path, "need_http2"):
             message = "need_http2 is absent and counts as false; the platform speaks gRPC"
@@ -43,6 +45,7 @@ def http2_false(context: Context) -> Iterator[Hit]:
 
 
 def bad_quantity(context: Context) -> Iterator[Hit]:
+    """The model has free text here; it is the cluster that refuses, when the function is already being started."""
     for provision in context.provisions():
         for name in _RESOURCES:
             text = getattr(provision.config, name)
@@ -72,6 +75,7 @@ def request_over_limit(context: Context) -> Iterator[Hit]:
 
 
 def port_zero(context: Context) -> Iterator[Hit]:
+    """A u16 to the model; to a socket it means any port, which nobody can address."""
     for provision in context.provisions():
         if provision.config.port == 0:
             yield Hit(
@@ -80,6 +84,7 @@ def port_zero(context: Context) -> Iterator[Hit]:
 
 
 def scale_order(context: Context) -> Iterator[Hit]:
+    """A warning, because the reference platform takes it (and overwrites min_scale); the plan reports it too."""
     for provision in context.provisions():
         least, most = provision.config.min_scale, provision.config.max_scale
         if least is not None and most is not None and least > most:
