@@ -241,6 +241,8 @@ class Endpoint:
         signatures.check(handler, self.name, method=False)
         spec = signatures.read(handler, self.name, method=False, idempotent=idempotent)
         if labels := dict(metrics_labels):
+            if bad := [name for name in labels if not (name.isidentifier() and name.isascii())]:
+                raise BadDeclaration(f"{self.address}: {bad[0]!r} is no name of a label: letters, digits and '_'")
             spec = msgspec.structs.replace(spec, facts={**spec.facts, "metrics_labels": labels})
         await self.component.add(spec, handler)
         hosted = self.component.hosted

@@ -56,6 +56,7 @@ class Hosted:
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
         self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
         self.alive = True  # what the service says of itself
+        self.labels: dict[str, dict[str, str]] = {}  # by endpoint: what is added to its counters
         self.lease: Lease | None = None
         self.since = 0
         self.data: dict[str, Any] = {}
@@ -102,6 +103,7 @@ class Hosting:
         server = await self._listening(hosted)
         server.add(hosted.route(spec.name), handler, spec)
         hosted.endpoints[spec.name] = info_of(spec)
+        hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
     async def remove(self, hosted: Hosted, endpoint: str) -> None:
         """Tell nobody of it any more, then stop answering."""

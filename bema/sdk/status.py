@@ -181,11 +181,7 @@ class Status:
 
     def metrics(self) -> str:
         """The counters as Prometheus reads them."""
-        rows = [
-            (f'namespace="{member.spec.namespace}",component="{member.spec.name}",endpoint="{name}"', tally)
-            for member in self.members
-            for name, tally in member.tallies()
-        ]
+        rows = [(_where(member, name), tally) for member in self.members for name, tally in member.tallies()]
         refused = {code for member in self.members for code in member.meter.refused}
         meters = {id(member.meter): member.meter for member in self.members}.values()
         families = (
@@ -215,7 +211,17 @@ class Status:
         return "".join(families)
 
 
+def _where(member: Member, endpoint: str) -> str:
+    """The labels of an endpoint's counters: its place, and what it was served with."""
+    spec = member.spec
+    own = member.hosting.component(spec.namespace, spec.name).labels.get(endpoint, {})
+    labels = {**own, "namespace": spec.namespace, "component": spec.name, "endpoint": endpoint}
+    place = [f'{name}="{labels.pop(name)}"' for name in ("namespace", "component", "endpoint")]
+    return ",".join([*place, *(f'{name}="{str(value).translate(_ESCAPED)}"' for name, value in labels.items())])
+
+
 Rows = list[tuple[str, Tally]]
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 def _family(name: str, kind: str, says: str, samples: Any) -> str:

@@ -13,7 +13,19 @@ import urllib.request
 
 import pytest
 
-from bema import DistributedRuntime, MemoryDiscovery, async_init, endpoint, liveness, readiness, serve, service
+from bema import (
+    BadDeclaration,
+    Context,
+    DistributedRuntime,
+    MemoryDiscovery,
+    async_init,
+    endpoint,
+    entrypoint,
+    liveness,
+    readiness,
+    serve,
+    service,
+)
 from bema.runtime.discovery import wait_for
 from bema.runtime.hosting import Standing
 from bema.sdk import health, status
@@ -125,6 +137,34 @@ def test_requests_are_counted_by_endpoint_and_by_what_they_ended_as():
             }  # fmt: skip
 
     began = asyncio.Event()
+    asyncio.run(story())
+
+
+def test_an_endpoint_s_own_labels_are_among_them():
+    @service(name="labelled", namespace="status")
+    class Labelled:
+        def __init__(self, context: Context) -> None:
+            self.component = context.component
+
+        @entrypoint
+        async def go(self) -> None:
+            place = self.component.endpoint("ask")
+            with pytest.raises(BadDeclaration, match="no name of a label"):
+                await place.serve_endpoint(self.ask, metrics_labels=[("a-b", "c")])
+            await place.serve_endpoint(
+                self.ask, metrics_labels=[("model", 'a "small"\\one'), ("namespace", "not ours")]
+            )
+
+        async def ask(self) -> None: ...
+
+    async def story():
+        async with Watched(Labelled) as watched:
+            await watched.listed()
+            await watched.calling.endpoint("status.labelled.ask").client(wait=5)()
+            where = 'namespace="status",component="labelled",endpoint="ask",model="a \\"small\\"\\\\one"'
+            _, text = await watched.page("/metrics")
+            assert f'bema_requests_total{{{where},outcome="ok"}} 1\n' in text
+
     asyncio.run(story())
 
 
