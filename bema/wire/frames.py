@@ -110,7 +110,7 @@ class Reader:
     def __init__(self, limit: int = HELLO_LIMIT) -> None:
         self.limit = limit
         self._rest = b""
-        self._parts: list[bytes] = []  # of an unfinished frame, joined once
+        self._parts: list[bytes | memoryview] = []  # of an unfinished frame, joined once
         self._missing = 0
 
     def feed(self, data: bytes) -> list[Any]:
@@ -137,7 +137,7 @@ class Reader:
                 raise ProtocolError(f"a frame of {length} bytes is larger than the limit of {self.limit} bytes")
             end = start + 4 + length
             if end > size:
-                self._parts = [data[start:]]
+                self._parts = [view[start:]]
                 self._missing = end - size
                 return messages
             batch = unpack(view[start + 4 : end])
