@@ -63,12 +63,14 @@ def _write(documents: dict[str, dict[str, Any]], folder: Path, prune: bool, as_j
     files = {folder / f"{name}.yaml": document for name, document in documents.items()}
     # all are merged before the first is written: one that cannot be edited leaves the others as they were
     for file, merged in [(file, _merged(file, document, prune)) for file, document in files.items()]:
-        replace_text(file, merged.text)
+        same = file.exists() and not (merged.added or merged.changed or (prune and merged.gone))
+        if not same:
+            replace_text(file, merged.text)
         gone = "removed" if prune else "gone from the code, kept (--prune removes it)"
         for what, changes in (("added", merged.added), ("changed", merged.changed), (gone, merged.gone)):
             for change in changes:
                 output.note(f"{file}: {what}: {change}")
-        output.note(f"{file}: written")
+        output.note(f"{file}: {'unchanged' if same else 'written'}")
         reports.append(
             {"file": str(file), "added": merged.added, "changed": merged.changed, "gone": merged.gone, "pruned": prune}
         )

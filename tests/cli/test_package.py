@@ -196,6 +196,14 @@ def test_the_schema_is_json(bema):
     assert json.loads(bema("package", "schema").stdout)["title"] == "OPackage"
 
 
+def test_a_document_that_says_it_all_already_is_not_written(bema, shop):
+    assert bema("package", "print", "shop.py", "--out", "out").stderr.count(": written") == 2
+    file = bema.folder / "out" / "shop.yaml"
+    before = file.stat()
+    assert "out/shop.yaml: unchanged" in bema("package", "print", "shop.py", "--out", "out").stderr
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_code_given_for_a_document_is_told_what_comes_first(bema, shop):
     for verb in ("lint", "plan"):
         done = bema("package", verb, "shop.py")

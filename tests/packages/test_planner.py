@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bema.core.errors import Invalid, NotFound
 from bema.packages.environments import Environment, parse
@@ -277,6 +282,49 @@ def test_a_plan_that_would_fill_the_memory_is_refused(odgm):
     with pytest.raises(Invalid, match="more than a plan can list") as refused:
         planned(document(more=f"odgm: {odgm}"))
     assert refused.value.code == "no_plan"
+
+
+chances = st.lists(st.floats(0, 1), min_size=1, max_size=9)
+
+
+@given(chances)
+def test_a_quorums_chance_is_that_of_counting_every_case(chances):
+    def chance(case):
+        return math.prod(p if up else 1 - p for p, up in zip(chances, case, strict=True))
+
+    cases = itertools.product((True, False), repeat=len(chances))
+    expected = math.fsum(chance(case) for case in cases if sum(case) > len(chances) // 2)
+    assert quorum_availability(chances) == pytest.approx(expected, abs=1e-9)
+
+
+@given(chances, st.floats(0, 1))
+def test_the_first_number_of_replicas_that_suffices_is_taken(chances, target):
+    sized = for_availability(target, chances)
+    worst_first = sorted(chances)
+    reached = [quorum_availability(worst_first[:n]) for n in range(1, len(chances) + 1)]
+    enough = [n for n, share in enumerate(reached, 1) if share >= target - 1e-12]
+    assert sized.enough is bool(enough)
+    assert sized.replicas == (enough[0] if enough else len(chances))
+    assert sized.reached == reached[sized.replicas - 1]
+
+
+@given(st.integers(1, 49))
+def test_a_strong_class_survives_the_loss_of_one(replicas):
+    strong = for_strong(replicas)
+    assert strong >= max(replicas, 3)
+    assert strong - 1 >= strong // 2 + 1, "a quorum of them is left"
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))
+def test_every_partition_has_its_copies_on_different_nodes(partitions, copies, nodes):
+    made = assignments(partitions, copies, list(range(1, nodes + 1)))
+    held = min(copies, nodes)
+    assert len(made) == partitions
+    assert all(len(set(one["replica"])) == len(one["replica"]) == held for one in made)
+    assert all(one["primary"] == one["replica"][0] for one in made)
+    assert [shard for one in made for shard in one["shard_ids"]] == list(range(1, partitions * held + 1))
+    used = Counter(node for one in made for node in one["replica"])
+    assert max(used.values()) - min(used.get(node, 0) for node in range(1, nodes + 1)) <= held
 
 
 def test_the_package_itself_is_never_changed():

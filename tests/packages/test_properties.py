@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bema.packages.fixes import mend
 from bema.packages.lint import RULES, lint
 from bema.packages.nodes import Source
 from bema.packages.opackage import to_data
@@ -98,6 +99,45 @@ def kept(said: Any, printed: Any, dropped: set[str], path: str = "") -> bool:
             said == printed or yaml.safe_dump(said).split("\n")[0] == printed or "T" in printed
         )
     return said == printed or (printed is None and said in ("", 0, False))
+
+
+@given(st.integers())
+@settings(max_examples=100)
+def test_mending_a_mutation_breaks_nothing_and_comes_to_an_end(seed):
+    data = mutated(yaml.load(GOOD, Loader=yaml.SafeLoader), seed)
+    for text, is_json in ((json.dumps(data), True), (yaml.safe_dump(data, default_flow_style=seed % 2 == 0), False)):
+        source = Source(text, is_json=is_json)
+        fixed, done = mend(source)
+        before, after = examine_text(source), examine_text(fixed)
+        assert before.package is None or after.package is not None
+        assert len(after.problems) <= len(before.problems)
+        assert (fixed.text == text) is not bool(done)
+        assert mend(fixed) == (fixed, [])
+
+
+@given(st.integers())
+@settings(max_examples=100)
+def test_what_was_mended_is_all_that_means_something_else(seed):
+    """`--fix` of a document that reads changes only what one of its findings was about."""
+    data = mutated(yaml.load(GOOD, Loader=yaml.SafeLoader), seed)
+    source = Source(yaml.safe_dump(data))
+    fixed, done = mend(source)
+    before, after = examine_text(source).package, examine_text(fixed).package
+    if before is None or after is None:
+        return
+    changed = differing(to_data(before), to_data(after))
+    places = {finding.path for finding in done}
+    assert all(any(path.startswith(place) or place.startswith(path) for place in places) for path in changed)
+
+
+def differing(one: Any, other: Any, path: str = "") -> set[str]:
+    """The paths at which two prints differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [*one, *(key for key in other if key not in one)]
+        return set().union(*(differing(one.get(k), other.get(k), f"{path}.{k}".lstrip(".")) for k in keys))
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return set().union(*(differing(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True))))
+    return set() if one == other else {path}
 
 
 @given(st.text(max_size=200))
