@@ -106,6 +106,31 @@ def test_a_killed_gateway_is_back_within_a_second_and_new_connections_wait_for_i
     assert time.monotonic() - killed < 1.0
 
 
+MORTAL = """
+import os
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        os._exit(1)
+"""
+
+
+def test_an_instance_that_dies_again_and_again_is_a_crash_loop(platform: Platform) -> None:
+    made = platform.up().deploy("mortal", MORTAL)
+    answers: list[httpx2.Response] = []
+    with client() as http:
+
+        def looping() -> bool:
+            answers.append(http.get(made["url"]))
+            return answers[-1].status_code != 502
+
+        until("it is a crash loop", looping)
+    assert answers[-1].status_code == 503
+    assert answers[-1].json()["error"]["code"] == "crash_loop"
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert platform.reach(made["id"], "crash_loop")["restarts"] == 4
+
+
 TICKING = """
 import itertools, threading, time
 
