@@ -27,28 +27,16 @@ def test_the_template_is_built_installed_and_found(machine: Machine) -> None:
     package = machine.folder / "plugin"
     shutil.copytree(TEMPLATE, package)
     machine.uv("pip", "install", "-q", "--python", str(machine.python), "--no-deps", str(package))
-    machine.write(
-        machine.source,
-        {
-            "app/meeting.py": """
-                from bema.core.factory import Factory
-                from bema.runtime.discovery import Discovery, MemoryDiscovery
-
-                class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api="0.1.0"):
-                    pass
-
-                DiscoveryFactory.register("memory")(MemoryDiscovery)
-                """
-        },
-    )
     done = machine.run(
         """
-        from app.meeting import DiscoveryFactory
+        from bema.runtime.discovery import DiscoveryFactory
         assert not DiscoveryFactory.discover_plugins(strict=True).problems()
-        print(DiscoveryFactory.names(), type(DiscoveryFactory.create_instance("counting")).__name__)
-        """
+        print(DiscoveryFactory.names(), DiscoveryFactory.choose().__name__)
+        """,
+        prelude="",
+        BEMA_DISCOVERY="counting",
     )
-    assert done.stdout.strip() == "['counting', 'memory'] CountingDiscovery", done.stderr
+    assert done.stdout.strip() == "['counting', 'flock', 'memory'] CountingDiscovery", done.stderr
 
 
 def test_the_template_passes_its_own_tests(tmp_path: Path) -> None:
