@@ -44,6 +44,7 @@ class Row(NamedTuple):
 # in story order; a row appears together with its module
 COMMANDS: dict[str, Row] = {
     "up": Row("bema.cli.up:command", "Start the platform: keeper, orchestrator and gateway."),
+    "new": Row("bema.cli.new:command", "Write a first service, API or set of tools to a new file."),
     "run": Row("bema.cli.run:command", "Run the service of a file."),
     "dev": Row("bema.cli.dev:command", "Run the service of a file and reload it when it is saved."),
     "call": Row("bema.cli.call:command", "Call an endpoint of a running service."),
