@@ -58,9 +58,9 @@ def _check(text: str, meant: dict[str, Any], name: str) -> None:
     """
     if to_data(read_text(text, name)) != to_data(msgspec.convert(meant, OPackage)):
         raise Invalid(
-            f"{name or 'the document'} cannot be edited: parts that change are shared by an alias",
+            f"{name or 'the document'} cannot be edited without changing what else it says",
             code="bad_document",
-            fix="Write out what the aliases (`*name`) stand for.",
+            fix="Write out what aliases (`*name`) stand for, or edit it by hand.",
         )
 
 

@@ -65,3 +65,12 @@ def test_lint_refuses_what_any_layer_would(verdict):
 
 def test_the_same_file_gives_the_same_findings(verdict):
     assert lint([examine(verdict.file)])[0].findings == lint([examine(verdict.file)])[0].findings
+
+
+def test_a_print_of_the_model_reads_as_itself():
+    """Read again, as JSON, and nothing of it is dropped."""
+    for golden in sorted((DATA / "golden").iterdir()):
+        document = examine(golden)
+        assert document.package is not None, golden.name
+        assert document.notes == (), golden.name
+        assert to_data(document.package) == json.loads(golden.read_text())

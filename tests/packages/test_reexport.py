@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bema.core.errors import Invalid, Refused
 from bema.packages.decorators import bind, oaas_function, package, state_spec
@@ -196,7 +198,7 @@ classes:
 functions:
   - key: order.add
 """
-    with pytest.raises(Invalid, match="shared by an alias") as refused:
+    with pytest.raises(Invalid, match="without changing what else it says") as refused:
         reexport(shared, exported(), "shop.yaml")
     assert "Write out" in refused.value.fix
 
@@ -227,6 +229,28 @@ def test_the_missing_extra_is_named(monkeypatch):
     assert reexport(EDITED, exported()).text == EDITED, "without a change nothing is needed"
     assert refused.value.code == "missing_extra"
     assert "bema[packages]" in refused.value.fix
+
+
+@given(st.integers())
+@settings(max_examples=150)
+def test_whatever_a_person_did_to_it_nothing_is_lost_or_it_is_refused(seed):
+    """Characters changed at random: what comes out means what was there and what code says, or nothing comes out."""
+    chance = random.Random(seed)
+    text = list(EDITED)
+    for _ in range(chance.randint(1, 5)):
+        text[chance.randrange(len(text))] = chance.choice("{}[]:,-#'\"&*!|>%@` \n\tx0~<")
+    there = "".join(text)
+    try:
+        merged = reexport(there, exported("9"), "shop.yaml")
+    except Invalid as refused:
+        assert "shop.yaml" in refused.message
+        return
+    before, after = read_text(there), read_text(merged.text)
+    assert after.version == "9"
+    assert after.deployments == before.deployments
+    kept = {function.key: (function.provision_config, function.config) for function in after.functions}
+    assert all(kept[f.key] == (f.provision_config, f.config) for f in {f.key: f for f in before.functions}.values())
+    assert reexport(merged.text, exported("9")).text == merged.text
 
 
 @given(packages.filter(lambda p: len({f.key for f in p.functions}) == len(p.functions)))
