@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bema.core.access import LOCAL_ADMIN
-from bema.core.errors import NotFound
+from bema.core.errors import NotFound, Refused
 from bema.core.limits import LIMITS
 from bema.deploy.environments import EnvironmentsFactory
 from bema.deploy.launchers import LauncherFactory
@@ -90,4 +90,7 @@ async def parts_of(settings: Mapping[str, Any]) -> Parts:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(PlatformOrchestrator))
+    try:
+        asyncio.run(serve(PlatformOrchestrator))
+    except Refused as error:
+        sys.exit(f"error: {error.message} {error.fix}")

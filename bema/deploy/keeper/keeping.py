@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from .child import Child
 from .config import Config
 from .instances import Instances
 from .link import Link
@@ -20,6 +22,7 @@ from .standing import Stander
 from .warden import Warden
 
 _FAILED = 2
+_LAST_WORDS = 0.3  # seconds
 
 
 class Keeper:
@@ -91,9 +94,14 @@ class Keeper:
     def _link_broken(self, why: str) -> None:
         """An orchestrator that cannot be talked to is as good as dead; the next one asks what runs."""
         for stander in self._standers:
-            if stander.plan.link and stander.child is not None and not self._draining:
-                stander.child.log.note(f"killed: its link is broken: {why}", "error")
-                stander.child.kill()
+            if stander.plan.link and (child := stander.child) is not None:
+                # one that is ending closes its link first, and its own end says more than ours would
+                self._loop.after(_LAST_WORDS, functools.partial(self._kill_deaf, stander, child, why))
+
+    def _kill_deaf(self, stander: Stander, child: Child, why: str) -> None:
+        if stander.child is child and not self._draining:
+            child.log.note(f"killed: its link is broken: {why}", "error")
+            child.kill()
 
     # the end
 
