@@ -19,7 +19,8 @@ __all__ = ["Activate", "Waking", "refusal"]
 Activate = Callable[[str, float], Awaitable[Activation]]
 """`(deployment, seconds to wait) -> Activation`: the orchestrator's `activate`."""
 
-_SHOWN = 5.0  # seconds an instance that is ready may take to be seen in Discovery
+_SHOWN = 0.25  # seconds an instance that is ready may take to be seen in Discovery, before it is asked about again
+_LOOKS = 20
 
 
 class _Question:
@@ -55,20 +56,29 @@ class Waking:
 
     async def _ask(self, deployment: str) -> Route:
         shown = asyncio.create_task(self._table.routed(deployment))
+        try:
+            # "ready" may be said of one that has just died: what is not shown soon is asked about again
+            for _ in range(_LOOKS):
+                await self._answered(deployment, shown)
+                await asyncio.wait({shown}, timeout=_SHOWN)
+                if shown.done():
+                    return shown.result()
+            raise _starting()
+        finally:
+            shown.cancel()
+
+    async def _answered(self, deployment: str, shown: asyncio.Task[Route]) -> None:
+        """Until an instance is shown or said to be ready; raises what stands in its way."""
         asked = asyncio.ensure_future(self._activate(deployment, self._limits.start))
         try:
             await asyncio.wait({shown, asked}, timeout=self._limits.start + 1, return_when=asyncio.FIRST_COMPLETED)
-            if not shown.done():
-                if not asked.done():
-                    raise _starting()
-                if (refused := refusal(_result(asked))) is not None:
-                    raise refused
-                await asyncio.wait({shown}, timeout=_SHOWN)
-            if not shown.done():
+            if shown.done():
+                return
+            if not asked.done():
                 raise _starting()
-            return shown.result()
+            if (refused := refusal(_result(asked))) is not None:
+                raise refused
         finally:
-            shown.cancel()
             asked.cancel()
 
 

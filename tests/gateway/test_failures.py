@@ -295,6 +295,20 @@ def test_what_stands_in_the_way_of_a_start_is_told(activation, status, code, ret
     run(story())
 
 
+def test_one_that_died_while_it_was_called_ready_is_asked_about_again():
+    said = [Activation("ready"), Activation("crash_loop", 7, FAULT)]
+
+    async def activate(deployment: str, wait: float) -> Activation:
+        return said.pop(0)
+
+    async def story():
+        async with gate(activate) as g:
+            answer = await asyncio.wait_for(g.get(PATH), 2)
+            assert (answer.status, answer.error["code"]) == (503, "crash_loop")
+
+    run(story())
+
+
 def test_an_absent_orchestrator_stops_only_what_is_cold():
     async def activate(deployment: str, wait: float) -> Activation:
         raise Unavailable("no instance of bema.orchestrator.activate is there")
