@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         self.out: list[Any] = []
         self.size = 0  # payload bytes in `out`
         self.scheduled = False
+        self.hurried = False  # something left before the end of this turn
         self.reader = frames.Reader()
         self.transport: asyncio.Transport | None = None
         self.paused: asyncio.Future[None] | None = None
@@ -155,8 +156,14 @@ class Connection(asyncio.Protocol):
                 self.transport.write(b"".join(parts))
 
     def _turn(self) -> None:
-        self.scheduled = False
+        self.scheduled = self.hurried = False
         self.flush()
+
+    def hurry(self) -> None:
+        """Send what was put now: once a turn, so that many streams that begin together still share a write."""
+        if not self.hurried:
+            self.hurried = True
+            self.flush()
 
     def flush(self) -> None:
         out = self.out

@@ -2,7 +2,8 @@
 
 Law: a sender holds at most a window of unread bytes per stream, and what all streams of a connection have unread is
 bounded too; a floor per stream keeps a slow reader from stopping its neighbours. Bytes are given back when they are
-read, not when they arrive. No task switch per item: items of one turn travel and are queued as one list.
+read, not when they arrive. No task switch per item: items of one turn travel and are queued as one list, but for the first of
+a stream, which somebody waits for.
 """
 
 from __future__ import annotations
@@ -46,10 +47,13 @@ class Outflow:
             self._items.append(payload)
             conn.size += size
         else:
+            first = self._out is None
             self._items = [payload]
             conn.put(self._ident, self._kind, self._items)
             self._out = conn.out
             conn.size += size
+            if first:
+                conn.hurry()
         conn.window -= size
         self._left -= size
         self._since += 1

@@ -139,6 +139,7 @@ def test_a_build_that_fails_keeps_the_resolvers_text_and_starts_nothing(tmp_path
             assert (failed.error.code, failed.error.detail) == ("build_failed", "nope was not found")
             told = await orchestrator.activate(info.id, 5)
             assert (told.state, told.error) == ("build_failed", failed.error)
+            assert told.retry_after is not None
             assert 1 <= told.retry_after <= 60
         assert platform.launcher.started == []
 

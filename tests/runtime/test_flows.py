@@ -30,7 +30,7 @@ class Line(Connection):
         self.frames.append([ident, kind, [payload]])
 
 
-def test_items_of_a_turn_travel_as_one_list():
+def test_the_first_item_of_a_turn_goes_at_once_and_the_others_travel_as_one_list():
     async def story():
         line = Line()
         one, two = Outflow(line, 1, f.ITEM), Outflow(line, 2, f.ITEM)
@@ -40,7 +40,8 @@ def test_items_of_a_turn_travel_as_one_list():
         line.flush()
         one.push(b"d")
         line.flush()
-        assert line.frames == [[1, f.ITEM, [b"a", b"b", b"c"], 2, f.ITEM, [b"A", b"B", b"C"]], [1, f.ITEM, [b"d"]]]
+        together = [2, f.ITEM, [b"A", b"B", b"C"], 1, f.ITEM, [b"b", b"c"]]
+        assert line.frames == [[1, f.ITEM, [b"a"]], together, [1, f.ITEM, [b"d"]]]
 
     asyncio.run(story())
 

@@ -93,10 +93,11 @@ def test_a_conversation_by_hand(tmp_path):
     async def story():
         async with connected(tmp_path) as (_, peer, _):
             peer.say(1, f.UNARY, request("echo", x=7), 2, f.STREAM, request("letters"), 0, f.PING, None)
-            heard = [await peer.hear() for _ in range(4)]
+            heard = [await peer.hear() for _ in range(5)]
             assert (0, f.PONG, None) in heard
             assert (1, f.ANSWER, codecs.pack(7)) in heard
-            letters = [(2, f.ITEM, [codecs.pack(letter) for letter in "abc"]), (2, f.END, False)]
+            first, *others = (codecs.pack(letter) for letter in "abc")
+            letters = [(2, f.ITEM, [first]), (2, f.ITEM, others), (2, f.END, False)]
             assert [message for message in heard if message[0] == 2] == letters
 
     asyncio.run(story())

@@ -239,6 +239,7 @@ def test_a_platform_that_cannot_start_says_why_and_ends(tmp_path):
 def test_what_its_children_print_is_shown_once_however_often_they_start(tmp_path):
     platform = Platform(tmp_path, gateway={"say": "api: ready\n"}).ready()
     try:
+        assert platform.process.stdout is not None
         assert platform.process.stdout.readline() == "api: ready\n"
         old = platform.pid_of("gateway")
         os.kill(old, signal.SIGKILL)
