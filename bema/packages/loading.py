@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -30,16 +29,20 @@ def classes_of(file: Path) -> list[type]:
 
 
 def _import(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(_MODULE, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise Invalid(f"{file}: not a Python file", code="not_found", fix="Name a .py file that can be read.")
-    module = importlib.util.module_from_spec(spec)
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise Invalid(f"{file}: {reason}", code="not_found", fix="Name a .py file that can be read.") from error
+    module = ModuleType(_MODULE)
+    module.__file__ = str(file)
     sys.modules[_MODULE] = module
     sys.path.insert(0, str(file.resolve().parent))
     try:
-        # stdout is for the document: what the file prints goes to stderr
+        # stdout is for the document: what the file prints goes to stderr. Compiled here, because an import would take
+        # the bytecode of an earlier edit that has the same size and second.
         with contextlib.redirect_stdout(sys.stderr):
-            spec.loader.exec_module(module)
+            exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__)
     except BemaError:
         raise
     except SyntaxError as error:

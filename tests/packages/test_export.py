@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -305,3 +306,18 @@ def test_a_file_that_cannot_be_packaged_is_one_line(tmp_path, text, code, says):
 def test_the_names_of_oaas():
     assert oaas.package is package
     assert oaas.MetadataRepo is MetadataRepo
+
+
+def test_an_edit_of_the_same_size_in_the_same_second_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "shop.py"
+    text = "from bema.compat.oaas import package\n\n\n@package(name='shop', version='1')\nclass Basket:\n    pass\n"
+    seen = []
+    for version in "12":
+        file.write_text(text.replace("version='1'", f"version='{version}'"))
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        repo = MetadataRepo()
+        for cls in classes_of(file):
+            repo.add_cls(cls)
+        seen.append(repo.export_pkg()["shop"]["version"])
+    assert seen == ["1", "2"]
