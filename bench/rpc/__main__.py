@@ -2,7 +2,7 @@
 
 Every server and client process is up at once; a round visits every row for every peer, so that a noisy moment falls on
 all. Clients are pinned to core 0 and servers to core 1, because where the kernel puts them changes a call alone on its
-connection fourfold; the row "one core" has both on core 0. Exit 1 when a figure named in `wanted` is missed.
+connection fourfold; the row "one core" has both on core 0. Exit 1 when a ratio named in `wanted` is missed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def main() -> int:
     verdicts = judged(table)
     if options.json:
         options.json.write_text(json.dumps({"table": table, "ratios": [_as_data(v) for v in verdicts]}, indent=1))
-    return 0 if all(verdict.met for verdict in verdicts) & within(table) else 1
+    tell_ceilings(table)
+    return 0 if all(verdict.met for verdict in verdicts) else 1
 
 
 def _chosen(name: str, parts: str) -> bool:
@@ -247,15 +248,12 @@ def judged(table: Table) -> list[Verdict]:
     return verdicts
 
 
-def within(table: Table) -> bool:
-    """Whether our own figures stay under their ceilings."""
-    good = True
+def tell_ceilings(table: Table) -> None:
+    """Say how our own figures stand to their ceilings; seconds depend on the machine, so they decide nothing."""
     for row, figure, most in MOST:
         reached = table.get(row, {}).get("ours tcp", {}).get(figure)
         if reached is not None:
-            good &= reached <= most
-            print(f"{'met   ' if reached <= most else 'MISSED'} {row:32s} {figure} {reached:.1f} us (at most {most:g})")
-    return good
+            print(f"{'within' if reached <= most else 'above '} {row:32s} {figure} {reached:.1f} us (at most {most:g})")
 
 
 def _as_data(verdict: Verdict) -> dict[str, Any]:
