@@ -85,7 +85,9 @@ def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Comma
 
 
 def command_page(path: str, command: click.Command) -> list[str]:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    # a command keeps the help option of its first context: give it the one that it has below `bema`
+    names = cli.context_settings["help_option_names"]
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100, help_option_names=names)
     return [f"## {path}", "", "```text", command.get_help(context), "```", ""]
 
 

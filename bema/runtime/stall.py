@@ -1,7 +1,8 @@
 """The watch over an event loop: a thread sees that the loop does not turn, and says so while it does not.
 
 A handler that blocks its loop keeps its lease, because the kernel holds that; callers should know nevertheless. Law: what
-is said from the thread is said to the store alone, never to anything that belongs to the loop.
+is said from the thread is said to the store alone, never to anything that belongs to the loop; and the loop's word comes
+last: it waits for a thread that is just saying the opposite.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class StallWatch:
         self._stalled = stalled
         self._turns = turns
         self._said = False
+        self._saying = threading.Lock()
         self._beat = monotonic()
         self._ended = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -36,8 +38,9 @@ class StallWatch:
         self._beat = monotonic()
         self._timer = self._loop.call_later(self._after / PER_LIMIT, self._turn)
         if self._said:
-            self._said = False
-            self._turns()
+            with self._saying:
+                self._said = False
+                self._turns()
 
     def _watch(self) -> None:
         looked = monotonic()
@@ -45,5 +48,6 @@ class StallWatch:
             before, looked = looked, monotonic()
             # a thread that was late itself was stopped with the whole process, and knows nothing of the loop
             if looked - before < self._after and looked - self._beat > self._after and not self._said:
-                self._said = True
-                self._stalled()
+                with self._saying:
+                    self._said = True
+                    self._stalled()

@@ -69,6 +69,29 @@ def test_what_is_told_late_does_not_bring_a_record_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == []
 
 
+def test_a_loop_that_turns_again_has_the_last_word():
+    said: list[str] = []
+    saying, turned = threading.Event(), threading.Event()
+
+    def stalled() -> None:
+        saying.set()
+        turned.wait(0.2)  # the loop turns meanwhile, and must not be heard before this has been said
+        said.append("stalled")
+
+    def turns() -> None:
+        said.append("turns")
+
+    async def story() -> None:
+        watch = StallWatch(0.05, stalled, turns)
+        saying.wait(5)  # the loop stands still until the thread speaks
+        while len(said) < 2:
+            await asyncio.sleep(0.005)
+        watch.close()
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+    assert said[:2] == ["stalled", "turns"]
+
+
 def test_a_loop_that_turns_is_left_in_peace_and_its_watch_ends():
     said: list[str] = []
 
