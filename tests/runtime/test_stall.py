@@ -15,7 +15,12 @@ def seen_by_another_thread(folder, heard: list[bool], ended: threading.Event) ->
     async def watch() -> None:
         discovery = FlockDiscovery(folder)
         view = await discovery.view("demo", "slow")
-        view.subscribe(lambda: heard.extend(i.stalled for i in view.instances()))
+
+        def look() -> None:
+            heard.extend(i.stalled for i in view.instances())
+
+        view.subscribe(look)
+        look()  # it may have been there before this view
         while not ended.is_set():
             await asyncio.sleep(0.005)
         await discovery.close()
