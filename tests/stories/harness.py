@@ -162,6 +162,12 @@ class Platform:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for pid in processes_of(self.state):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # one that was just being started is in no first list
+        until("every process of the platform has ended", lambda: not _killed(processes_of(self.state)))
+
+
+def _killed(pids: list[int]) -> list[int]:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
