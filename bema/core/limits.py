@@ -18,6 +18,7 @@ _TABLE = (
     Limit("rpc_message", 32 * 1024 * 1024, "bytes", "wire", "largest payload of one message"),
     Limit("rpc_headers", 64 * 1024, "bytes", "wire", "largest header block of one call"),
     Limit("rpc_stream_window", 1024 * 1024, "bytes", "wire", "unread bytes a stream may hold"),
+    Limit("rpc_stream_items", 16_384, "items", "runtime", "unread items a stream may hold, about"),
     Limit("rpc_connection_window", 8 * 1024 * 1024, "bytes", "wire", "unread bytes a connection may hold"),
     Limit("rpc_calls", 65_536, "calls", "runtime", "calls in flight on one connection"),
     Limit("rpc_connect", 5.0, "seconds", "runtime", "time to connect and greet"),

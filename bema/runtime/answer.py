@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bema.runtime import bridge
-from bema.runtime.stream import Stream
+from bema.runtime.stream import Opened
 
 if TYPE_CHECKING:
     from bema.runtime.handles import EndpointClient
@@ -22,14 +22,14 @@ class Answer(Coroutine[Any, Any, Any]):
     It is what the signature promises: a coroutine to `create_task`, an async iterator to `anext` and `aclosing`.
     """
 
-    __slots__ = ("_asked", "_client", "_given", "_handle", "_stream")
+    __slots__ = ("_asked", "_client", "_given", "_opened", "_stream")
 
     def __init__(self, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self._client = client
         self._given = (arguments, keywords)
         self._asked: Coroutine[Any, Any, Any] | None = None
         self._stream: AsyncGenerator[Any, None] | None = None
-        self._handle: Stream | None = None
+        self._opened = Opened()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._client.ask(*self._given).__await__()
@@ -51,21 +51,16 @@ class Answer(Coroutine[Any, Any, Any]):
 
     def __aiter__(self) -> AsyncGenerator[Any, None]:
         if self._stream is None:
-            self._stream = self._client.follow(*self._given, opened=self._opened)
+            self._stream = self._client.follow(*self._given, self._opened)
         return self._stream
-
-    def _opened(self, handle: Stream) -> None:
-        self._handle = handle
 
     def stop(self) -> None:
         """Ask the producer of a stream to end early; what it still sends can be read, then `StreamCut` tells of it."""
-        if self._handle is not None:
-            self._handle.stop()
+        self._opened.stop()
 
     def kill(self) -> None:
         """Give a stream up while somebody else reads it."""
-        if self._handle is not None:
-            self._handle.kill()
+        self._opened.kill()
 
     async def __anext__(self) -> Any:
         return await anext(self.__aiter__())

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable
-from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, ProtocolError, StreamCut, TooLarge, Unavailable
-from bema.runtime.connection import HEARTBEAT, NEVER, Connection
+from bema.runtime.connection import FULL, HEARTBEAT, Connection
 from bema.runtime.flows import Inflow, Outflow
 from bema.runtime.tasks import Tasks
 from bema.wire import calls, failures, frames
 from bema.wire.codecs import Encode
+
+BEATS: Final = 4  # looks per heartbeat: who says nothing until the third of them is silent before it is over
+BEAT: Final = HEARTBEAT / BEATS
 
 Pending = tuple["asyncio.Future[bytes]", float]
 
@@ -54,19 +56,19 @@ class CallingConnection(Connection):
 
     def greeted(self, hello: frames.Hello) -> None:
         self.usable = True
-        self._beat = self.loop.call_later(HEARTBEAT / 2, self._heartbeat)
+        self._beat = self.loop.call_later(BEAT, self._heartbeat)
         if not self.ready.done():
             self.ready.set_result(None)
 
     def _heartbeat(self) -> None:
-        self._beat = self.loop.call_later(HEARTBEAT / 2, self._heartbeat)
+        self._beat = self.loop.call_later(BEAT, self._heartbeat)
         if self.heard:
             self.heard = False
             self._quiet = 0
             return
         self._quiet += 1
         self.put(0, frames.PING, None)
-        if self._quiet >= 2 and not self.silent:
+        if self._quiet >= BEATS - 1 and not self.silent:
             self.silent = True
             self.usable = False
 
@@ -127,42 +129,42 @@ class CallingConnection(Connection):
     # requests
 
     def ask(
-        self, kind: int, route: str, payload: bytes, deadline: float, headers: bytes
+        self, kind: int, route: str, payload: bytes, deadline: float, remaining: float | None, headers: bytes
     ) -> tuple[int, asyncio.Future[bytes]]:
-        """Send a request for one answer; the future gets its payload, or `Answered` or a loss as exception."""
-        if len(payload) >= frames.LARGE:
-            ident = self._request(kind, route, payload, deadline, headers)
-        else:
-            # as `_request` does: most calls come by here, and a function more is a part of their cost
-            remaining = None
-            if deadline != NEVER:
-                remaining = deadline - monotonic()
-                if deadline < self.next_due:
-                    self.watch(deadline)
-            self.newest = ident = self.newest + 1
-            self.out += (ident, kind, (route, remaining, headers, payload))
-            self.size += len(payload) + len(headers)
-            if not self.scheduled:
-                self.scheduled = True
-                self.loop.call_soon(self._turn)
-            if self.size >= frames.FRAME_FULL:
-                self.flush()
+        """Send a request for one answer; the future gets its payload, or `Answered` or a loss as exception.
+
+        `remaining` is the time until the deadline, None where there is none.
+        """
+        ident = self._request(kind, route, payload, deadline, remaining, headers)
         future: asyncio.Future[bytes] = self.loop.create_future()
         self.calls[ident] = (future, deadline)
         return ident, future
 
-    def open(self, kind: int, route: str, payload: bytes, deadline: float, headers: bytes) -> tuple[int, Inflow]:
+    def open(
+        self, kind: int, route: str, payload: bytes, deadline: float, remaining: float | None, headers: bytes
+    ) -> tuple[int, Inflow]:
         """Send a request for a stream."""
-        ident = self._request(kind, route, payload, deadline, headers)
+        ident = self._request(kind, route, payload, deadline, remaining, headers)
         inflow = self.calls[ident] = Inflow(self, ident, deadline)
         return ident, inflow
 
-    def _request(self, kind: int, route: str, payload: bytes, deadline: float, headers: bytes) -> int:
-        remaining = None
-        if deadline != NEVER:
-            remaining = deadline - monotonic()
-            if deadline < self.next_due:
-                self.watch(deadline)
+    def _request(
+        self, kind: int, route: str, payload: bytes, deadline: float, remaining: float | None, headers: bytes
+    ) -> int:
+        if remaining is not None and deadline < self.next_due:
+            self.watch(deadline)
+        size = self.size + len(payload) + len(headers)
+        if size >= FULL:
+            return self._request_full(kind, route, payload, remaining, headers)
+        self.size = size
+        self.newest = ident = self.newest + 1
+        self.out += (ident, kind, (route, remaining, headers, payload))
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._turn)
+        return ident
+
+    def _request_full(self, kind: int, route: str, payload: bytes, remaining: float | None, headers: bytes) -> int:
         size = len(payload)
         if size >= frames.LARGE:
             if size > self.largest:
@@ -170,14 +172,9 @@ class CallingConnection(Connection):
             self.flush()
             self.newest = ident = self.newest + 1
             self.put_large(ident, kind, (route, remaining, headers, b""), payload)
-            return ident
-        self.newest = ident = self.newest + 1
-        self.out += (ident, kind, (route, remaining, headers, payload))
-        self.size += size + len(headers)
-        if not self.scheduled:
-            self.scheduled = True
-            self.loop.call_soon(self._turn)
-        if self.size >= frames.FRAME_FULL:
+        else:
+            self.newest = ident = self.newest + 1
+            self.out += (ident, kind, (route, remaining, headers, payload))
             self.flush()
         return ident
 

@@ -43,7 +43,8 @@ class HealthCheck:
         try:
             async with asyncio.timeout(self._hosting.limit("health_answer")):
                 conn = await self._pool.connect(self._hosting.record(self._hosted))
-                ident, inflow = conn.open(frames.STREAM, self._hosted.route(self._name), self._payload, NEVER, b"")
+                route = self._hosted.route(self._name)
+                ident, inflow = conn.open(frames.STREAM, route, self._payload, NEVER, None, b"")
                 try:
                     if inflow.poll() is None:
                         await inflow.arrival()

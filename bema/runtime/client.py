@@ -21,7 +21,7 @@ from bema.runtime.connection import NEVER
 from bema.runtime.finding import Finder, Viewing
 from bema.runtime.pool import Pool
 from bema.runtime.retries import Budget
-from bema.runtime.stream import Stream
+from bema.runtime.stream import Opened, Stream
 from bema.wire import codecs, failures, frames
 
 ATTEMPTS = 5
@@ -87,13 +87,16 @@ class Client:
             payload = self._encode(arguments)
         except (Invalid, *codecs.UNFIT) as error:
             raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
-        deadline, headers = self._inherit(timeout, metadata)
+        deadline, remaining, headers = self._inherit(timeout, metadata)
         kind = frames.UNARY if requests is None else frames.COLLECT
         self._budget.calls += 1
         attempt = 0
         while True:
-            conn = self._usable(instance) or await self._connected(instance, deadline)
-            ident, future = conn.ask(kind, self.route, payload, deadline, headers)
+            conn = self._usable(instance)
+            if conn is None:
+                conn = await self._connected(instance, deadline)
+                remaining = _until(deadline)
+            ident, future = conn.ask(kind, self.route, payload, deadline, remaining, headers)
             if requests is not None:
                 conn.send_input(ident, requests, self._encode_request)
             try:
@@ -103,9 +106,11 @@ class Client:
                 conn.cancel(ident)
                 raise
             except (Answered, Unavailable, Disconnected) as error:
+                del future  # it holds the error, which holds this frame: a cycle would wait for the collector
                 attempt += 1
                 if requests is not None or not self._again(error, attempt):
                     raise self._raised(error) from None
+                remaining = _until(deadline)
         try:
             return self._decode(answer)
         except codecs.UNFIT as error:
@@ -119,15 +124,15 @@ class Client:
         metadata: dict[str, str] | None = None,
         instance: int | None = None,
         requests: AsyncIterable[Any] | None = None,
+        opened: Opened | None = None,
     ) -> Stream:
-        """A stream of answers; nothing is sent before the first is asked for."""
-        handle = Stream()
-        handle.items = self._items(handle, arguments, timeout, metadata, instance, requests)
-        return handle
+        """A stream of answers; nothing is sent before the first is asked for. `opened` is told where it is answered."""
+        opened = Opened() if opened is None else opened
+        return Stream(self._items(opened, arguments, timeout, metadata, instance, requests), opened)
 
     async def _items(
         self,
-        handle: Stream,
+        opened: Opened,
         arguments: dict[str, Any],
         timeout: float | None,
         metadata: dict[str, str] | None,
@@ -138,15 +143,18 @@ class Client:
             payload = self._encode(arguments)
         except (Invalid, *codecs.UNFIT) as error:
             raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
-        deadline, headers = self._inherit(timeout, metadata)
+        deadline, remaining, headers = self._inherit(timeout, metadata)
         kind = frames.STREAM if requests is None else frames.BOTH
         decode = self._decode
         self._budget.calls += 1
         attempt = 0
         while True:
-            conn = self._usable(instance) or await self._connected(instance, deadline)
-            ident, inflow = conn.open(kind, self.route, payload, deadline, headers)
-            handle.opened(conn, ident)
+            conn = self._usable(instance)
+            if conn is None:
+                conn = await self._connected(instance, deadline)
+                remaining = _until(deadline)
+            ident, inflow = conn.open(kind, self.route, payload, deadline, remaining, headers)
+            opened.conn, opened.ident = conn, ident
             if requests is not None:
                 conn.send_input(ident, requests, self._encode_request)
             try:
@@ -166,12 +174,14 @@ class Client:
                 attempt += 1
                 if inflow.began or requests is not None or not self._again(error, attempt):
                     raise self._raised(error) from None
+                remaining = _until(deadline)
             finally:
                 conn.cancel(ident)
                 inflow.close()
 
-    def _inherit(self, timeout: float | None, metadata: dict[str, str] | None) -> tuple[float, bytes]:
-        """The call's deadline and headers: its own, within those of the call that is being answered here."""
+    def _inherit(self, timeout: float | None, metadata: dict[str, str] | None) -> tuple[float, float | None, bytes]:
+        """The call's deadline, the time until then, and its headers: its own, within those of the call that is being
+        answered here."""
         # not the loop's clock: asking for the running loop costs a system call
         deadline = NEVER if timeout is None else monotonic() + timeout
         parent = CURRENT.get()
@@ -184,7 +194,7 @@ class Client:
                 timeout = deadline - monotonic()
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded(f"the time for {self.route} had run out before it was called")
-        return deadline, frames.pack_metadata(metadata)
+        return deadline, timeout, frames.pack_metadata(metadata)
 
     def _again(self, error: BaseException, attempt: int) -> bool:
         """Whether a failed call may be sent once more."""
@@ -200,3 +210,8 @@ class Client:
 
     def _raised(self, error: BaseException) -> BaseException:
         return failures.rebuild(error.failure, self._known) if isinstance(error, Answered) else error
+
+
+def _until(deadline: float) -> float | None:
+    """The time that is left, None where there is no deadline."""
+    return None if deadline == NEVER else deadline - monotonic()

@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from bema.core.errors import BemaError, Disconnected, ProtocolError, TooLarge
 from bema.core.limits import limit
 from bema.runtime import forks
-from bema.wire import calls, failures, frames
+from bema.wire import calls, failures, frames, reader
 
 HEARTBEAT: Final = float(limit("rpc_heartbeat"))
 CONNECT: Final = float(limit("rpc_connect"))
 HIGH_WATER: Final = 1024 * 1024
+READ: Final = 256 * 1024
+FULL: Final = frames.FRAME_FULL
 NEVER: Final = float("inf")
 
 # these versions of asyncio never tell that a buffer is full after `writelines` (CVE-2024-12254)
 _TELLS: Final = sys.version_info < (3, 12) or (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
 
 
-class Connection(asyncio.Protocol):
+_spaces: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+
+
+def _space(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """What all connections of a loop read into: one read is looked through before the next begins."""
+    if loop not in _spaces:
+        _spaces[loop] = memoryview(bytearray(READ))
+    return _spaces[loop]
+
+
+class Connection(asyncio.BufferedProtocol):
     """Collects, writes, reads, and keeps the connection's window, deadlines and end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -35,7 +48,7 @@ class Connection(asyncio.Protocol):
         self.size = 0  # payload bytes in `out`
         self.scheduled = False
         self.hurried = False  # something left before the end of this turn
-        self.reader = frames.Reader()
+        self.reader = reader.Reader(_space(loop))
         self.transport: asyncio.Transport | None = None
         self.paused: asyncio.Future[None] | None = None
         self.window = calls.CONNECTION_WINDOW  # stream bytes we may still send
@@ -83,15 +96,24 @@ class Connection(asyncio.Protocol):
             forks.close_in_children(self._descriptor)
         self.greeting = self.loop.call_later(CONNECT, self._never_greeted)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.reader.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         if not self.heard:
             self.hear()
         try:
-            messages = self.reader.feed(data)
+            messages = self.reader.put(nbytes)
             if messages:
                 self.received(messages)
         except ProtocolError as error:
             self.abort(error)
+
+    def data_received(self, data: bytes) -> None:
+        """For transports that have read already."""
+        for size in self.reader.lay(data):
+            if self.error is None:
+                self.buffer_updated(size)
 
     def pause_writing(self) -> None:
         self.paused = self.loop.create_future()
@@ -126,16 +148,21 @@ class Connection(asyncio.Protocol):
 
     def put_payload(self, ident: int, kind: int, payload: bytes) -> None:
         """Send a message whose body is a payload; `TooLarge` is raised here, and the connection lives on."""
-        size = len(payload)
-        if size >= frames.LARGE:
-            self.put_large(ident, kind, b"", payload)
+        self.size = size = self.size + len(payload)
+        if size >= FULL:
+            self._put_full(ident, kind, payload)
             return
         self.out += (ident, kind, payload)
-        self.size += size
         if not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self._turn)
-        if self.size >= frames.FRAME_FULL:
+
+    def _put_full(self, ident: int, kind: int, payload: bytes) -> None:
+        if len(payload) >= frames.LARGE:
+            self.size -= len(payload)
+            self.put_large(ident, kind, b"", payload)
+        else:
+            self.out += (ident, kind, payload)
             self.flush()
 
     def put_large(self, ident: int, kind: int, body: Any, payload: bytes) -> None:

@@ -1,7 +1,7 @@
 """Streams of payloads over a connection, either way: what may be sent, and what came and is not yet read.
 
-Law: a sender holds at most a window of unread bytes per stream, and what all streams of a connection have unread is
-bounded too; a floor per stream keeps a slow reader from stopping its neighbours. Bytes are given back when they are
+Law: a sender holds at most a window of unread bytes per stream, and a number of unread items; what all streams of a
+connection have unread is bounded too; a floor per stream keeps a slow reader from stopping its neighbours. Bytes are given back when they are
 read, not when they arrive. No task switch per item: items of one turn travel and are queued as one list, but for the first of
 a stream, which somebody waits for.
 """
@@ -14,18 +14,20 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from bema.core.errors import ProtocolError
+from bema.core.limits import limit
 from bema.runtime.connection import Connection
 from bema.wire import frames
 from bema.wire.calls import FLOOR, GRANT, STREAM_WINDOW
 from bema.wire.codecs import Decode
 
+ITEMS: Final = int(limit("rpc_stream_items"))
 FAIR: Final = 128  # items after which the other calls of the loop get a turn
 
 
 class Outflow:
     """The sending end of one stream."""
 
-    __slots__ = ("_conn", "_gate", "_ident", "_items", "_kind", "_left", "_out", "_since")
+    __slots__ = ("_conn", "_gate", "_given_back", "_ident", "_items", "_kind", "_left", "_out", "_pushed", "_since")
 
     def __init__(self, conn: Connection, ident: int, kind: int) -> None:
         self._conn = conn
@@ -35,6 +37,8 @@ class Outflow:
         self._items: list[bytes] = []
         self._out: list[Any] | None = None  # the connection's batch that `_items` went into
         self._since = 0
+        self._pushed = 0  # items, of which `_since` are not counted yet
+        self._given_back = 0  # bytes
         self._gate: asyncio.Future[None] | None = None
 
     def push(self, payload: bytes) -> bool:
@@ -63,16 +67,25 @@ class Outflow:
 
     async def turn(self) -> None:
         """Let the others run, and wait until the reader and the socket have room. Returns when the line is gone, too."""
+        self._pushed += self._since
         self._since = 0
         conn = self._conn
         await asyncio.sleep(0)
         while not conn.closed:
             if conn.paused is not None:
                 await conn.writable()
-            elif self._left > 0 and (conn.window > 0 or self._left > STREAM_WINDOW - FLOOR):
+            elif self._has_room():
                 return
             else:
                 await self._wait()
+
+    def _has_room(self) -> bool:
+        left = self._left
+        unread = STREAM_WINDOW - left
+        # credits count bytes; of small items the reader holds many in few, as many as those of their mean size would be
+        if unread * self._pushed > ITEMS * (self._given_back + unread):
+            return False
+        return left > 0 and (self._conn.window > 0 or unread < FLOOR)
 
     async def _wait(self) -> None:
         conn = self._conn
@@ -86,6 +99,7 @@ class Outflow:
 
     def credited(self, size: int) -> None:
         self._left = min(self._left + size, STREAM_WINDOW)
+        self._given_back += size
         self.wake()
 
     def wake(self) -> None:

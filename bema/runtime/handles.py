@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.answer import Answer
 from bema.runtime.client import Client
 from bema.runtime.discovery import wait_for
-from bema.runtime.stream import Stream
+from bema.runtime.stream import Opened
 
 if TYPE_CHECKING:
     from bema.runtime.distributed import DistributedRuntime
@@ -161,9 +161,9 @@ class EndpointClient:
         )
 
     async def follow(
-        self, arguments: tuple[Any, ...], keywords: dict[str, Any], opened: Callable[[Stream], None] | None = None
+        self, arguments: tuple[Any, ...], keywords: dict[str, Any], opened: Opened | None = None
     ) -> AsyncGenerator[Any, None]:
-        """A stream of answers."""
+        """A stream of answers. `opened` is told where it is answered."""
         bound, requests = await self._bind(arguments, keywords)
         options = self.options
         stream = self._calls.stream(
@@ -172,9 +172,8 @@ class EndpointClient:
             metadata=None if options.metadata is None else dict(options.metadata),
             instance=options.instance,
             requests=requests,
+            opened=opened,
         )
-        if opened is not None:
-            opened(stream)
         async with stream:
             async for answer in stream:
                 yield answer

@@ -118,7 +118,7 @@ class Server:
 
     async def drain(self, grace: float = float(limit("drain"))) -> bool:
         """Refuse new calls, let running ones finish within `grace`, cut the rest. True when nothing had to be cut."""
-        self.draining = True
+        self._take_no_more()
         for connection in self.connections:
             if not connection.closed:
                 connection.put(0, frames.GOAWAY, None)
@@ -129,6 +129,10 @@ class Server:
             await self._cut()
             return False
         return True
+
+    def _take_no_more(self) -> None:
+        self.draining = True
+        self.most = 0
 
     async def _wait_idle(self) -> None:
         while self.inflight:
@@ -144,7 +148,7 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening, cut what runs, close every connection. Safe to call twice."""
-        self.draining = True
+        self._take_no_more()
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

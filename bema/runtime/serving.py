@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from bema.runtime.server import Route, Server
 
 # from 3.12 on a call whose handler does not wait is answered without a turn of the loop
+_IS_EAGER: Final = sys.version_info >= (3, 12)
 _EAGER: dict[str, Any] = {"eager_start": True}
-_task: Callable[..., asyncio.Task[None]] = (
-    partial(asyncio.Task, **_EAGER) if sys.version_info >= (3, 12) else asyncio.Task
-)
+_task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _IS_EAGER else asyncio.Task
 
 
 BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
@@ -103,28 +102,32 @@ class ServingConnection(Connection):
         if type(ident) is not int or ident <= self.newest:
             raise ProtocolError(f"a request bears the id {ident!r} after {self.newest}")
         self.newest = ident
-        name, remaining, headers, payload = frames.read_request(body)
+        try:
+            name, remaining, headers, payload = body
+            route = self.routes.get(name)
+            deadline = None if remaining is None else monotonic() + remaining
+        except (TypeError, ValueError) as error:
+            frames.read_request(body)  # says what is wrong
+            raise ProtocolError("a request cannot be read") from error
         server = self.server
-        route = self.routes.get(name)
-        if route is None or server.draining or len(self.calls) >= server.most:
+        if route is None or len(self.calls) >= server.most:
+            frames.read_request(body)
             self._refuse(ident, server.refusal(self, name))
             return
-        if server.admission is not None and server.admission.full():
-            self._refuse(ident, server.admission.refusal())
+        admission = server.admission
+        if admission is not None and admission.full():
+            self._refuse(ident, admission.refusal())
             return
-        deadline = None
-        if remaining is not None:
-            deadline = monotonic() + remaining
-            if deadline < self.next_due:
-                self.watch(deadline)
+        if deadline is not None and deadline < self.next_due:
+            self.watch(deadline)
         call = self.calls[ident] = Running(self, ident, name, headers, deadline)
-        if server.admission is not None:
-            server.admission.enter(call, partial(self._start, call, route, kind, payload))
-            return
-        if kind == frames.UNARY and not route.streams_in:
-            task = _task(self._unary(call, route, payload), loop=self.loop, name=name)
-            if not task.done():  # an eager one may be
-                call.task = task
+        if admission is not None:
+            admission.enter(call, partial(self._start, call, route, kind, payload))
+        elif kind == frames.UNARY and not route.streams_in:
+            # as `_start` does: most calls come by here, and a function more is a part of their cost
+            call.task = _task(self._unary(call, route, payload), loop=self.loop, name=name)
+            if _IS_EAGER and call.task.done():
+                call.task = None
         else:
             self._start(call, route, kind, payload)
 
@@ -132,9 +135,9 @@ class ServingConnection(Connection):
         if route.streams_in or kind not in (frames.UNARY, frames.STREAM):
             self._open_input(call, route, kind)
         drive = self._unary if kind in (frames.UNARY, frames.COLLECT) else self._stream
-        task = _task(drive(call, route, payload), loop=self.loop, name=call.route)
-        if not task.done():
-            call.task = task
+        call.task = _task(drive(call, route, payload), loop=self.loop, name=call.route)
+        if _IS_EAGER and call.task.done():
+            call.task = None
 
     def _refuse(self, ident: int, error: BemaError) -> None:
         self.put(ident, frames.ERROR, failures.pack_failure(error, refused=True))

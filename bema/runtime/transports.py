@@ -23,7 +23,7 @@ from bema.runtime.connection import CONNECT, Connection
 class MemoryEnd(asyncio.Transport):
     """One end of an in-process pair: what is written arrives at the other end in a later turn."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol | Connection) -> None:
         super().__init__()
         self._loop = loop
         self._protocol = protocol

@@ -1,4 +1,4 @@
-"""Bytes to batches of messages and back.
+"""Batches of messages to bytes, and what a message may hold; `reader` is the way back.
 
 A frame is a little-endian u32 length and one msgpack array: the messages of one turn, flattened as `id, kind, body, id,
 kind, body, ...`. Payloads inside a body are opaque msgpack `bin`: encoded before they come here and decoded after, so a
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.core.limits import limit
+from bema.wire import memory
 
 VERSION: Final = 1
 OLDEST: Final = 1
@@ -73,23 +74,21 @@ HEADERS_LIMIT: Final = int(limit("rpc_headers"))
 LARGE: Final = 64 * 1024  # a payload from here on travels in a frame of its own, uncopied
 HELLO_LIMIT: Final = 4096  # nobody unknown makes us hold more than this
 
-_LENGTH = struct.Struct("<I")
+Payload = bytes | memoryview
+"""What came of a value: bytes, or the part of a large frame's buffer where it lies."""
+
+LENGTH: Final = struct.Struct("<I")
 _BIN32 = struct.Struct(">BI")
 
 
-def _no_extensions(code: int, data: memoryview) -> NoReturn:
-    raise ProtocolError(f"a frame holds a msgpack extension of type {code}")
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(ext_hook=_no_extensions).decode
 _decode_metadata = msgspec.msgpack.Decoder(dict[str, str]).decode
 
 
 def pack(messages: list[Any]) -> bytes:
     """One frame of a flat batch."""
     body = _encode(messages)
-    return _LENGTH.pack(len(body)) + body
+    return LENGTH.pack(len(body)) + body
 
 
 def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes, bytes]:
@@ -97,65 +96,10 @@ def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes,
 
     `body` is the message's body with `b""` in the payload's place, which is always its last element.
     """
+    memory.keep()
     head = _encode([ident, kind, body])[:-2]
     length = len(head) + _BIN32.size + len(payload)
-    return _LENGTH.pack(length) + head + _BIN32.pack(0xC6, len(payload)), payload
-
-
-class Reader:
-    """Collects frames from chunks of any size. A frame larger than one chunk is copied once, whatever its size."""
-
-    __slots__ = ("_missing", "_parts", "_rest", "limit")
-
-    def __init__(self, limit: int = HELLO_LIMIT) -> None:
-        self.limit = limit
-        self._rest = b""
-        self._parts: list[bytes | memoryview] = []  # of an unfinished frame, joined once
-        self._missing = 0
-
-    def feed(self, data: bytes) -> list[Any]:
-        """The messages that `data` completes, as one flat list; empty while a frame is unfinished."""
-        if self._parts:
-            self._parts.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return []
-            data = b"".join(self._parts)
-            self._parts = []
-        elif self._rest:
-            data = self._rest + data
-            self._rest = b""
-        return self._split(data)
-
-    def _split(self, data: bytes) -> list[Any]:
-        messages: list[Any] = []
-        view = memoryview(data)
-        start, size = 0, len(data)
-        while size - start >= 4:
-            (length,) = _LENGTH.unpack_from(data, start)
-            if length > self.limit:
-                raise ProtocolError(f"a frame of {length} bytes is larger than the limit of {self.limit} bytes")
-            end = start + 4 + length
-            if end > size:
-                self._parts = [view[start:]]
-                self._missing = end - size
-                return messages
-            batch = unpack(view[start + 4 : end])
-            messages = messages + batch if messages else batch
-            start = end
-        self._rest = data[start:]
-        return messages
-
-
-def unpack(frame: memoryview | bytes) -> list[Any]:
-    """The flat messages of one frame's body."""
-    try:
-        batch = _decode(frame)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, TypeError) as error:
-        raise ProtocolError(f"a frame is not the msgpack we speak: {error}") from error
-    if type(batch) is not list or len(batch) % 3:
-        raise ProtocolError("a frame is not a flat array of id, kind and body")
-    return batch
+    return LENGTH.pack(length) + head + _BIN32.pack(0xC6, len(payload)), payload
 
 
 def messages(batch: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
@@ -164,7 +108,7 @@ def messages(batch: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
     return zip(parts, parts, parts, strict=False)
 
 
-def read_request(body: Any) -> tuple[str, float | None, bytes, bytes]:
+def read_request(body: Any) -> tuple[str, float | None, bytes, Payload]:
     """The body of the four request kinds: route, remaining time, headers, payload, each of its type.
 
     The remaining time is in seconds or nil, for clocks of two hosts are never compared. Headers are opaque like the
@@ -175,13 +119,13 @@ def read_request(body: Any) -> tuple[str, float | None, bytes, bytes]:
     route, remaining, headers, payload = body
     if (
         type(route) is str
-        and type(payload) is bytes
+        and (type(payload) is bytes or type(payload) is memoryview)
         and type(headers) is bytes
         and len(headers) <= HEADERS_LIMIT
         and (remaining is None or type(remaining) is float or type(remaining) is int)
     ):
         return body  # type: ignore[return-value]
-    if type(route) is not str or type(headers) is not bytes or type(payload) is not bytes:
+    if type(route) is not str or type(headers) is not bytes or not isinstance(payload, bytes | memoryview):
         raise ProtocolError("a request's route is not text, or its headers or payload not binary")
     if len(headers) > HEADERS_LIMIT:
         raise ProtocolError(f"headers of {len(headers)} bytes are larger than the limit of {HEADERS_LIMIT} bytes")
@@ -207,7 +151,7 @@ def read_metadata(headers: bytes) -> dict[str, str]:
         return {}
     try:
         return _decode_metadata(headers)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, TypeError) as error:
         raise Invalid(f"the call's metadata is not text to text: {error}") from error
 
 
@@ -215,7 +159,8 @@ def payload_size(payloads: Any) -> int:
     """The bytes in a list of payloads; `ProtocolError` unless it is one."""
     try:
         if len(payloads) == 1 and type(payloads) is list:
-            return bytes.__len__(payloads[0])
+            only = payloads[0]
+            return len(only) if type(only) is memoryview else bytes.__len__(only)
         return sum(map(bytes.__len__, payloads))
     except TypeError as error:
         raise ProtocolError("a stream's items are not a list of binaries") from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -118,6 +119,54 @@ def test_a_typed_handle_calls_every_shape():
             assert dir(shapes) == sorted(e.name for e in bema.spec_of(Shapes).endpoints)
             with pytest.raises(AttributeError, match=r"demo.shapes has no endpoint 'nothing'"):
                 shapes.nothing  # type: ignore[attr-defined] # noqa: B018
+
+    asyncio.run(story())
+
+
+async def _whole(shapes: Any) -> None:
+    assert [i async for i in shapes.count(3)] == [0, 1, 2]
+
+
+async def _left_early(shapes: Any) -> None:
+    async for i in shapes.count(100_000):
+        if i == 2:
+            break
+
+
+async def _failed(shapes: Any) -> None:
+    with pytest.raises(Invalid):
+        await shapes.move(3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda shapes: shapes.add(1),
+        lambda shapes: shapes.blocking(1),
+        lambda shapes: shapes.total(numbers(1, 2)),
+        _whole,
+        _left_early,
+        _failed,
+    ],
+    ids=["unary", "in a thread", "collecting", "a stream", "a stream that is left early", "a failure"],
+)
+def test_a_call_leaves_nothing_to_the_collector_and_a_stream_that_is_dropped_ends(call):
+    """Pauses of the collector grow with what is left to it; and where little is made it may never come."""
+
+    async def story():
+        async with serving() as (one, runtime):
+            shapes: Any = runtime.client(Shapes)
+            server: Any = one.hosting._server
+            await call(shapes)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    await call(shapes)
+                await until(lambda: server.inflight == 0)
+                assert gc.collect() < 20
+            finally:
+                gc.enable()
 
     asyncio.run(story())
 

@@ -7,7 +7,7 @@ import pytest
 
 from bema.core.errors import ProtocolError
 from bema.runtime.connection import Connection
-from bema.runtime.flows import FAIR, Inflow, Outflow
+from bema.runtime.flows import FAIR, ITEMS, Inflow, Outflow
 from bema.wire import calls, codecs
 from bema.wire import frames as f
 
@@ -96,6 +96,34 @@ def test_credit_of_the_stream_and_of_the_connection_let_it_go_on():
         flow.credited(100)
         await turn
         assert not line.blocked
+
+    asyncio.run(story())
+
+
+def test_a_sender_of_tiny_items_stops_at_a_number_of_them_and_goes_on_when_they_are_read():
+    async def story():
+        line = Line()
+        flow = Outflow(line, 1, f.ITEM)
+        sent = 0
+
+        async def send():
+            nonlocal sent
+            while True:
+                sent += 1
+                if flow.push(b"x"):
+                    await flow.turn()
+
+        async def sent_in_turns(turns):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return sent
+
+        sending = asyncio.ensure_future(send())
+        stopped = await sent_in_turns(500)
+        assert ITEMS <= stopped <= ITEMS + FAIR
+        flow.credited(stopped // 2)
+        assert stopped < await sent_in_turns(500) <= 1.5 * ITEMS + FAIR
+        sending.cancel()
 
     asyncio.run(story())
 
