@@ -52,7 +52,7 @@ class Up(NamedTuple):
 def main() -> int:
     asked = argparse.ArgumentParser(prog="bench rpc")
     asked.add_argument("--json", type=Path, help="write the figures here")
-    asked.add_argument("--rounds", type=int, default=5)
+    asked.add_argument("--rounds", type=int, default=11)
     asked.add_argument("--seconds", type=float, default=0.1, help="length of one measurement")
     asked.add_argument(
         "--peer",

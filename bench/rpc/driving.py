@@ -22,6 +22,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+SMALL = 11  # characters
+
 Unary = Callable[[Any], Awaitable[Any]]
 Stream = Callable[[int, bool], AsyncIterator[Any]]
 
@@ -40,8 +42,8 @@ class Peer(ABC):
         """Connect; the operations: unary ones as functions of a message, `stream` of a count and whether it is paced."""
 
     def message(self, op: str, size: int) -> Any:
-        """The message of a unary operation; its text has `size` characters, 11 for size 0."""
-        return {"text": "x" * size if size else "hello world", "n": 1}
+        """The message of a unary operation; its text has `size` characters."""
+        return {"text": "hello world" if size == SMALL else "x" * size, "n": 1}
 
 
 async def items(count: int, paced: bool) -> AsyncIterator[dict[str, Any]]:

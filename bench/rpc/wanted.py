@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from bench.harness import Wanted
+from bench.rpc.driving import SMALL
 
 Row = dict[str, Any]
 
 
-def _unary(calls: int, size: int = 0, **other: Any) -> Row:
+def _unary(calls: int, size: int = SMALL, **other: Any) -> Row:
     return {"op": "unary", "calls": calls, "size": size, "items": 0, "paced": False, **other}
 
 
 def _stream(calls: int, items: int, *, paced: bool, **other: Any) -> Row:
-    return {"op": "stream", "calls": calls, "size": 0, "items": items, "paced": paced, **other}
+    return {"op": "stream", "calls": calls, "size": SMALL, "items": items, "paced": paced, **other}
 
 
 COMMON: dict[str, Row] = {
@@ -36,6 +37,8 @@ COMMON: dict[str, Row] = {
 OWN: dict[str, Row] = {
     "unary 16, one core": _unary(16, core=0),
     "unary 128, one core": _unary(128, core=0),
+    "unary 0 B 16": _unary(16, 0),
+    "unary 0 B 128": _unary(128, 0),
     "unary 1 KiB 16": _unary(16, 1024),
     "unary 1 KiB 128": _unary(128, 1024),
     "unary 64 KiB 16": _unary(16, 65536),
