@@ -15,60 +15,96 @@ from typing import Any, Final
 
 from bema.core.errors import ProtocolError
 from bema.core.limits import limit
-from bema.runtime.connection import Connection
+from bema.runtime.connection import FULL, Connection
 from bema.wire import frames
 from bema.wire.calls import FLOOR, GRANT, STREAM_WINDOW
 from bema.wire.codecs import Decode
 
 ITEMS: Final = int(limit("rpc_stream_items"))
-FAIR: Final = 128  # items after which the other calls of the loop get a turn
+BUDGET: Final = FLOOR  # bytes after which the other calls of the loop get a turn, each item taken for `PER_ITEM` more
+PER_ITEM: Final = 100
 
 
 class Outflow:
-    """The sending end of one stream."""
+    """The sending end of one stream.
 
-    __slots__ = ("_conn", "_gate", "_given_back", "_ident", "_items", "_kind", "_left", "_out", "_pushed", "_since")
+    Items are pushed on a budget, which a turn is worth; what was pushed is counted against the windows when it is spent.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_conn",
+        "_counted",
+        "_gate",
+        "_given_back",
+        "_ident",
+        "_items",
+        "_kind",
+        "_left",
+        "_out",
+        "_pushed",
+    )
 
     def __init__(self, conn: Connection, ident: int, kind: int) -> None:
         self._conn = conn
         self._ident = ident
         self._kind = kind
         self._left = STREAM_WINDOW
+        self._budget = 0  # the first item finds it spent
         self._items: list[bytes] = []
         self._out: list[Any] | None = None  # the connection's batch that `_items` went into
-        self._since = 0
-        self._pushed = 0  # items, of which `_since` are not counted yet
+        self._counted = 0  # items pushed on this budget into batches before that
+        self._pushed = 0  # items pushed on the budgets before
         self._given_back = 0  # bytes
         self._gate: asyncio.Future[None] | None = None
 
     def push(self, payload: bytes) -> bool:
         """Send one item this turn. True: call `turn()` before the next one."""
-        conn = self._conn
         size = len(payload)
+        self._budget = budget = self._budget - size - PER_ITEM
+        if budget <= 0:
+            return self._spend(payload, size)
+        conn = self._conn
+        if self._out is not conn.out:
+            self._begin()
+        self._items.append(payload)
+        conn.size = size = conn.size + size
+        if size >= FULL:
+            conn.flush()
+        return conn.paused is not None
+
+    def _begin(self) -> None:
+        conn = self._conn
+        self._counted += len(self._items)
+        self._items = []
+        conn.put(self._ident, self._kind, self._items)
+        self._out = conn.out
+
+    def _spend(self, payload: bytes, size: int) -> bool:
+        conn, first = self._conn, self._out is None
+        count = self._counted + len(self._items) + 1
+        spent = BUDGET - self._budget - PER_ITEM * count if not first else size
         if size >= frames.LARGE:
             conn.put_large(self._ident, self._kind, [b""], payload)
-        elif self._out is conn.out:
-            self._items.append(payload)
-            conn.size += size
+            self._out = []
         else:
-            first = self._out is None
-            self._items = [payload]
-            conn.put(self._ident, self._kind, self._items)
-            self._out = conn.out
+            if self._out is not conn.out:
+                self._begin()
+            self._items.append(payload)
             conn.size += size
             if first:
                 conn.hurry()
-        conn.window -= size
-        self._left -= size
-        self._since += 1
-        if conn.size >= frames.FRAME_FULL:
-            conn.flush()
-        return self._since >= FAIR or self._left <= 0 or conn.window <= 0 or conn.paused is not None
+            if conn.size >= FULL:
+                conn.flush()
+        self._pushed += count
+        self._counted = -len(self._items)
+        self._budget = BUDGET
+        conn.window -= spent
+        self._left -= spent
+        return not first or conn.paused is not None or not self._has_room()
 
     async def turn(self) -> None:
         """Let the others run, and wait until the reader and the socket have room. Returns when the line is gone, too."""
-        self._pushed += self._since
-        self._since = 0
         conn = self._conn
         await asyncio.sleep(0)
         while not conn.closed:
@@ -117,6 +153,7 @@ class Inflow:
         "_given",
         "_held",
         "_ident",
+        "_most",
         "_outcome",
         "_waiter",
         "began",
@@ -136,6 +173,7 @@ class Inflow:
         self.began = False
         self.ended = False
         self.deadline = deadline
+        self._most = STREAM_WINDOW + BUDGET + conn.largest  # before that the sender has seen that there is no room
 
     def take(self, payloads: Any) -> None:
         """Items have come."""
@@ -143,13 +181,16 @@ class Inflow:
             size = len(payloads[0])
         else:
             size = frames.payload_size(payloads)
-        if self._held > STREAM_WINDOW + self._conn.largest:
-            raise ProtocolError(f"a stream sent {self._held} bytes beyond its window")
-        self._held += size
+        self._held = held = self._held + size
+        if held > self._most:
+            raise ProtocolError(f"a stream has {held} unread bytes, which is beyond its window")
         self.began = True
         self._batches.append((payloads, size))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def finish(self, outcome: BaseException | None = None, *, at_once: bool = False) -> None:
         """The stream ended, well or with an error; what came before is still read, unless it has to stop at once."""

@@ -161,9 +161,11 @@ def payload_size(payloads: Any) -> int:
         if len(payloads) == 1 and type(payloads) is list:
             only = payloads[0]
             return len(only) if type(only) is memoryview else bytes.__len__(only)
-        return sum(map(bytes.__len__, payloads))
-    except TypeError as error:
-        raise ProtocolError("a stream's items are not a list of binaries") from error
+        if payloads:
+            return sum(map(bytes.__len__, payloads))
+    except TypeError:
+        pass
+    raise ProtocolError("a stream's items are not a list of binaries")
 
 
 class Hello(msgspec.Struct, omit_defaults=True):

@@ -165,7 +165,7 @@ def test_metadata_round_trips_and_is_bounded():
         f.read_metadata(msgspec.msgpack.encode({"x": 1}))
 
 
-@pytest.mark.parametrize("payloads", [None, 3, "text", ["text"], [b"x", 1], {b"x": 1, "y": 2}])
+@pytest.mark.parametrize("payloads", [None, 3, "text", [], ["text"], [b"x", 1], {b"x": 1, "y": 2}])
 def test_items_are_a_list_of_binaries(payloads):
     with pytest.raises(ProtocolError):
         f.payload_size(payloads)
