@@ -7,7 +7,7 @@ one value; iterated with `async for`, a stream; iterated with `for`, the same st
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bema.runtime import bridge
 from bema.runtime.stream import Opened
@@ -32,7 +32,7 @@ class Answer(Coroutine[Any, Any, Any]):
         self._opened = Opened()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._client.ask(*self._given).__await__()
+        return self._coroutine().__await__()
 
     def send(self, value: Any) -> Any:
         return self._coroutine().send(value)
@@ -64,6 +64,12 @@ class Answer(Coroutine[Any, Any, Any]):
 
     async def __anext__(self) -> Any:
         return await anext(self.__aiter__())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Give the call up, unless it has ended."""

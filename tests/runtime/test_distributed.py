@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -190,6 +191,121 @@ def test_an_answer_is_what_the_signature_promises():
                 assert await anext(numbers) == 0
             with pytest.raises(StopAsyncIteration):
                 await anext(numbers)
+
+    asyncio.run(story())
+
+
+@service(name="watched", namespace="demo")
+class Watched:
+    """Streams without an end, and tells when the `finally` of each has run."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    @endpoint()
+    async def endless(self) -> AsyncIterator[int]:
+        try:
+            for n in range(10**9):
+                yield n
+                await asyncio.sleep(0.001)
+        finally:
+            self.ends.append(time.monotonic())
+
+    @endpoint()
+    async def waits(self) -> int:
+        try:
+            await asyncio.sleep(60)
+            return 0
+        finally:
+            self.ends.append(time.monotonic())
+
+    @endpoint()
+    async def ended(self) -> list[float]:
+        return self.ends
+
+
+async def by_break(watched: Watched) -> None:
+    async for _ in watched.endless():
+        break
+
+
+async def by_aclose(watched: Watched) -> None:
+    stream: Any = watched.endless()
+    await anext(stream)
+    await stream.aclose()
+
+
+async def by_aclosing(watched: Watched) -> None:
+    stream: Any = watched.endless()
+    async with contextlib.aclosing(stream):
+        await anext(stream)
+
+
+async def by_async_with(watched: Watched) -> None:
+    stream: Any = watched.endless()
+    async with stream as numbers:
+        assert await anext(numbers) == 0
+
+
+async def by_task_cancel(watched: Watched) -> None:
+    begun = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in watched.endless():
+            begun.set()
+
+    task = asyncio.create_task(read())
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def by_timeout(watched: Watched) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            async for _ in watched.endless():
+                pass
+
+
+async def by_cancelling_a_unary_call(watched: Watched) -> None:
+    task = asyncio.create_task(watched.waits())
+    await watched.ended()  # sent after it, and answered: it runs
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.usefixtures("each_loop")
+@pytest.mark.parametrize(
+    "leave", [by_break, by_aclose, by_aclosing, by_async_with, by_task_cancel, by_timeout, by_cancelling_a_unary_call]
+)
+def test_however_a_handle_s_call_is_left_its_handler_s_finally_runs_within_100_ms(leave):
+    async def story():
+        async with serving(Watched) as (_, runtime):
+            watched = runtime.client(Watched)
+            took = []
+            gc.disable()  # a program that allocates little may not collect for minutes
+            for count in range(1, 4):
+                await leave(watched)
+                left = time.monotonic()
+                async with asyncio.timeout(5):
+                    while len(ends := await watched.ended()) < count:
+                        pass
+                took.append(ends[-1] - left)
+            assert min(took) < 0.1
+
+    try:
+        asyncio.run(story())
+    finally:
+        gc.enable()
+
+
+def test_an_answer_is_asked_for_once():
+    async def story():
+        async with serving() as (_, runtime):
+            answer: Any = runtime.client(Shapes).add(1)
+            assert await answer == 2
+            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+                await answer
 
     asyncio.run(story())
 
@@ -399,6 +515,8 @@ def test_serving_ends_with_its_task_and_twice_is_refused():
             await until(lambda: [len(i.endpoints) for i in view.instances()] == [2])
             with pytest.raises(Conflict, match=r"demo.raw.first is served already"):
                 await component.endpoint("first").serve_endpoint(answer)
+            assert [[e.name for e in i.endpoints] for i in view.instances()] == [["first", "second"]]
+            assert await other.endpoint("demo.raw.first").client()() == 42, "the first one is served as before"
             tasks[0].cancel()
             await until(lambda: [[e.name for e in i.endpoints] for i in view.instances()] == [["second"]])
             assert await other.endpoint("demo.raw.second").client()() == 42
