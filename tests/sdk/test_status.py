@@ -18,6 +18,8 @@ from bema import (
     Context,
     DistributedRuntime,
     MemoryDiscovery,
+    Overloaded,
+    StreamCut,
     async_init,
     endpoint,
     entrypoint,
@@ -214,6 +216,97 @@ def test_it_is_not_ready_before_it_serves_and_what_never_answers_is_never_ready(
             assert (await watched.page("/readyz"))[0] == 200
 
     may_start, answering = asyncio.Event(), asyncio.Event()
+    asyncio.run(story())
+
+
+def test_an_endpoint_whose_health_check_goes_unanswered_is_not_ready_until_it_answers():
+    hangs, checked = True, asyncio.Event()
+
+    @service(name="checked", namespace="status")
+    class Checked:
+        def __init__(self, context: Context) -> None:
+            self.component = context.component
+
+        @entrypoint
+        async def go(self) -> None:
+            await self.component.endpoint("ask").serve_endpoint(self.ask, health_check_payload={"word": "well?"})
+
+        async def ask(self, word: str) -> str:
+            checked.set()
+            while hangs:
+                await asyncio.sleep(0)
+            return word
+
+    async def story():
+        nonlocal hangs
+        ready: list[bool] = []
+        async with Watched(Checked, health=0.01, health_answer=0.05) as watched:
+            view = await watched.discovery.view()
+            view.subscribe(lambda: ready.extend(i.ready for i in view.instances()))
+            await watched.listed()
+            for _ in range(3):
+                checked.clear()
+                await asyncio.wait_for(checked.wait(), 5)
+                code, told = await watched.page("/readyz")
+                assert (code, json.loads(told)["services"]["status.checked"]["endpoints"]["ask"]["serving"]) == (
+                    503,
+                    False,
+                )
+                assert (await watched.page("/healthz"))[0] == 200
+            assert set(ready) == {False}, "who never answered was never shown as ready"
+            hangs = False
+            await asyncio.wait_for(wait_for(view, lambda seen: seen[0].ready), 5)
+            assert (await watched.page("/readyz"))[0] == 200
+            assert await watched.calling.endpoint("status.checked.ask").client()(word="still?") == "still?"
+
+    asyncio.run(story())
+
+
+def test_what_is_refused_is_counted_and_after_the_drain_nothing_is_in_flight():
+    go, began = asyncio.Event(), asyncio.Event()
+
+    @service(name="full", namespace="status")
+    class Full:
+        @endpoint()
+        async def finishes(self) -> str:
+            began.set()
+            await go.wait()
+            return "whole"
+
+        @endpoint()
+        async def is_cut(self) -> None:
+            await asyncio.sleep(60)
+
+    async def story():
+        watched = Watched(Full, drain=0.2)
+        watched.serving.hosting.slots = 2
+        async with watched:
+            await watched.listed()
+            full = watched.calling.client(Full)
+            running = asyncio.ensure_future(full.finishes())
+            cut = asyncio.ensure_future(full.is_cut())
+            await began.wait()
+            while (await watched.samples())[in_flight("is_cut")] == 0:
+                pass
+            with pytest.raises(Overloaded):
+                await full.finishes()
+            assert (await watched.samples())['bema_refused_total{code="overloaded"}'] >= 1
+            draining = asyncio.ensure_future(watched.serving.drain())
+            go.set()
+            assert await running == "whole"
+            assert await draining is False, "one call outlived the grace"
+            with pytest.raises(StreamCut):
+                await cut
+            found = await watched.samples()
+            assert [found[in_flight(name)] for name in ("finishes", "is_cut")] == [0, 0]
+            assert found[f'bema_errors_total{{{where("is_cut")},code="stream_cut"}}'] == 1
+
+    def where(name):
+        return f'namespace="status",component="full",endpoint="{name}"'
+
+    def in_flight(name):
+        return f"bema_requests_in_flight{{{where(name)}}}"
+
     asyncio.run(story())
 
 
