@@ -135,6 +135,13 @@ def test_a_given_runtime_is_left_open_and_serves_several():
             assert await meeting.calling.client(Other).words("a b c") == ["a", "b", "c"]
             meeting.serving.stop()
             await both
+            async with DistributedRuntime(meeting.discovery) as elsewhere:
+                running = asyncio.create_task(serve(Worker, elsewhere))
+                await meeting.listed()
+                worker = meeting.serving.client(Worker)
+                assert [word async for word in worker.generate("still open")] == ["still", "open"]
+                elsewhere.stop()
+                await running
 
     asyncio.run(story())
 
@@ -204,11 +211,13 @@ def test_a_failing_step_is_named_and_nothing_is_listed(step):
 
     async def story():
         async with Meeting() as meeting:
+            view = await meeting.discovery.view()
+            view.subscribe(lambda: events.append("listed"))
             with pytest.raises(ValueError, match="broken") as failed:
                 await serve(Breaks, meeting.serving)
             assert failed.value.__notes__ == [f"demo.breaks: step '{step}' of start() failed"]
-            assert await meeting.listed(0) == ()
-            assert events == []
+            assert view.instances() == ()
+            assert events == [], "it was never listed, and its hooks have nothing to put away"
 
     asyncio.run(story())
 
