@@ -236,7 +236,7 @@ def test_no_time_left_means_no_call(tmp_path):
             for timeout in (0, -1):
                 with pytest.raises(DeadlineExceeded):
                     await served.call("count", timeout=timeout)
-            assert not ran
+            assert not ran and not served.pool.connections, "it is said here: nobody was even connected to"
 
     asyncio.run(story())
 
