@@ -28,7 +28,7 @@ from bema.runtime.records import lock_path, record_path, remove_record, write_re
 
 __all__ = ["FlockDiscovery", "lock_path", "record_path", "remove_record", "write_record"]
 
-KEEP = 1.0  # seconds between looks at whether our own record is still there
+KEEP = 1.0  # seconds between looks at whether our own files are still there
 
 _log = logging.getLogger("bema.discovery")
 
@@ -92,6 +92,7 @@ class _FlockLease:
         self._home = home
         self._id = instance_id
         self._descriptor = descriptor
+        self._former: list[int] = []
         self.fence = 0
         self._writing = threading.Lock()  # the watching thread writes too
         self._released = False
@@ -114,21 +115,39 @@ class _FlockLease:
     def _keep(self) -> None:
         """Come back after somebody cleared the folder: temporary directories are."""
         self._timer = self._loop.call_later(KEEP, self._keep)
-        if self._last is not None and not record_path(self._home.directory, self._id).exists():
-            try:
-                records.prepare(self._home.directory)
-                self._hold_again()
-                self.mark(self._last)
-            except (BemaError, OSError) as error:
-                _log.warning("the record of %s is gone and cannot be written: %s", self._last.label, error)
+        if self._last is None:
+            return
+        if self._is_there():
+            self._let_go_of_former()
+            return
+        try:
+            records.prepare(self._home.directory)
+            self._hold_again()
+            self.mark(self._last)
+        except (BemaError, OSError) as error:
+            _log.warning("the record of %s is gone and cannot be written: %s", self._last.label, error)
+
+    def _is_there(self) -> bool:
+        """Whether our record is there, and the lock beside it is the one that we hold."""
+        try:
+            beside = lock_path(self._home.directory, self._id).stat()
+        except OSError:
+            return False
+        ours = os.path.samestat(os.fstat(self._descriptor), beside)
+        return ours and record_path(self._home.directory, self._id).exists()
 
     def _hold_again(self) -> None:
         with contextlib.suppress(Conflict):  # the record alone was removed: the lock is ours as ever
             descriptor = records.hold(self._home.directory, self._id)
-            if forks.forget(self._descriptor):
-                os.close(self._descriptor)
+            # who saw us knows us by the former lock until the new record has come to them
+            self._former.append(self._descriptor)
             self._descriptor = descriptor
             forks.close_in_children(descriptor)
+
+    def _let_go_of_former(self) -> None:
+        while self._former:
+            if forks.forget(descriptor := self._former.pop()):
+                os.close(descriptor)
 
     async def release(self) -> None:
         self._timer.cancel()
@@ -136,6 +155,7 @@ class _FlockLease:
             self._released = True
         if self in self._home.leases:
             self._home.leases.remove(self)
+        self._let_go_of_former()
         if forks.forget(self._descriptor):
             remove_record(self._home.directory, self._id)
             os.close(self._descriptor)

@@ -1,28 +1,31 @@
 """What a discovery folder shows, kept current: told by inotify, looked at anew where nothing tells.
 
 Law: subscribe, then scan; an event says only where to look, never what is there. The closing of a lock file is told just
-before the kernel lets go of the lock, so such a place is looked at again a little later.
+before the kernel lets go of the lock, so such a place is looked at again a little later. The lock is the lease, also of
+what lost its files: who was seen alive is shown until its lock is let go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from bema.core.errors import BemaError
+from bema.core.errors import BemaError, Refused
 from bema.core.instance import Instance
 from bema.core.naming import INSTANCE
 from bema.runtime import processes, records
 from bema.runtime.discovery import LiveView
-from bema.runtime.inotify import CLOSE_WRITE, Inotify
+from bema.runtime.inotify import CLOSE_WRITE, DELETE, Inotify
 
 PROBES = (0.001, 0.005, 0.025)
 SWEEP = 0.5  # how often pids are looked at: a lock that leaked into a child outlives its process
 POLL = 0.25  # how often all is looked at where nothing tells of changes
+HELD = 256  # locks that are kept open, so that their files may go; descriptors are few
 
 _log = logging.getLogger("bema.discovery")
 
@@ -37,6 +40,7 @@ class Picture:
         self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._unreadable: set[str] = set()
+        self._locks: dict[str, int] = {}
         self._unwatch = self._subscribe()
         self._scan()
         self._timer = self._again()
@@ -45,6 +49,8 @@ class Picture:
         self._timer.cancel()
         if self._unwatch is not None:
             self._unwatch()
+        while self._locks:
+            os.close(self._locks.popitem()[1])
 
     def look_at(self, label: str) -> None:
         """Take this label's files as they are now."""
@@ -52,12 +58,11 @@ class Picture:
         self._show()
 
     def _take(self, label: str) -> None:
-        self.instances.pop(label, None)
+        known, lock = self.instances.pop(label, None), self._locks.pop(label, None)
+        lives = known is not None and lock is not None and records.still_alive(lock, known)
         try:
             instance = records.read_record(self._directory, label)
-            if instance is not None and records.is_alive(self._directory, instance):
-                self.instances[label] = instance
-            elif instance is not None:
+            if instance is not None and not self._found(instance) and not lives:
                 records.bury(self._directory, instance)
         except (OSError, ValueError, msgspec.MsgspecError, BemaError) as error:
             if label not in self._unreadable:
@@ -65,6 +70,23 @@ class Picture:
                 _log.warning("record %s in %s is skipped: %s", label, self._directory, error)
         else:
             self._unreadable.discard(label)
+        if known is not None and lock is not None:
+            if lives and label not in self.instances:
+                self.instances[label], self._locks[label] = known, lock
+            else:
+                os.close(lock)
+
+    def _found(self, instance: Instance) -> bool:
+        """Show it if it lives."""
+        lock = records.lock_of(self._directory, instance)
+        if lock is None:
+            return False
+        self.instances[instance.label] = instance
+        if len(self._locks) < HELD:
+            self._locks[instance.label] = lock
+        else:
+            os.close(lock)
+        return True
 
     def _scan(self) -> None:
         labels = {path.stem for path in self._directory.glob(f"*{records.RECORD}") if INSTANCE.match(path.stem)}
@@ -90,7 +112,7 @@ class Picture:
             self._loop.call_soon(self._start_over)
         elif INSTANCE.match(label := name.rpartition(".")[0]):
             self.look_at(label)
-            if mask & CLOSE_WRITE and label in self.instances:
+            if mask & (CLOSE_WRITE | DELETE) and label in self.instances:
                 for delay in PROBES:
                     self._loop.call_later(delay, self._probe, label)
 
@@ -102,9 +124,15 @@ class Picture:
         """Events were lost, or the folder itself went away."""
         if self._timer.cancelled():
             return
-        if self._unwatch is not None:
-            self._unwatch()
-        records.prepare(self._directory)
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
+        try:
+            records.prepare(self._directory)
+        except Refused as error:
+            if unwatch is not None:
+                _log.warning("%s; it is looked for until it is there", error.message)
+            return
         self._unwatch = self._subscribe()
         self._scan()
 

@@ -129,20 +129,33 @@ def _is_held_at(path: Path, descriptor: int) -> bool:
 
 def is_alive(directory: Path, instance: Instance) -> bool:
     """Whether its lock is held, and its process is there: the lock may have leaked into a child that outlived it."""
-    return _is_locked(lock_path(directory, instance.id)) and (
+    descriptor = lock_of(directory, instance)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
+def lock_of(directory: Path, instance: Instance) -> int | None:
+    """A descriptor of its lock file while it is alive: it tells whether it still is when its files were taken away."""
+    try:
+        descriptor = os.open(lock_path(directory, instance.id), os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        alive = still_alive(descriptor, instance)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if alive:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def still_alive(descriptor: int, instance: Instance) -> bool:
+    return not _try_lock(descriptor, fcntl.LOCK_SH) and (
         instance.pid == 0 or processes.is_same(instance.pid, instance.process_start)
     )
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
 
 
 def bury(directory: Path, instance: Instance) -> None:

@@ -307,22 +307,97 @@ def test_a_folder_that_goes_away_is_made_again(folder):
 
 
 @pytest.mark.parametrize("what", ["*", "*.json", "*.lock"])
-def test_what_lives_comes_back_after_its_files_were_removed(folder, what):
+@pytest.mark.parametrize("watch", [True, False], ids=["inotify", "polling"])
+def test_who_lives_is_shown_on_when_its_files_are_removed_and_brings_them_back(folder, what, watch):
+    async def story():
+        here, there = FlockDiscovery(folder), FlockDiscovery(folder, watch=watch)
+        view = await there.view()
+        lease = await here.register(an_instance())
+        await until(lambda: len(view.instances()) == 1)
+        before, seen = view.instances(), [view.instances()]
+        view.subscribe(lambda: seen.append(view.instances()))
+        files = {path for path in folder.glob("*") if path.suffix in (".json", ".lock")}
+        for path in folder.glob(what):
+            path.unlink()
+        await until(lambda: all(path.exists() for path in files))
+        newcomer = await FlockDiscovery(folder).view()
+        assert newcomer.instances() == before
+        assert all(picture == before for picture in seen), "it was never away"
+        await lease.release()
+        await until(lambda: view.instances() == newcomer.instances() == ())
+        assert [path.suffix for path in folder.iterdir() if path.suffix in (".json", ".lock")] == []
+        for discovery in (here, there):
+            await discovery.close()
+        await newcomer.close()
+
+    asyncio.run(story())
+
+
+def test_a_folder_that_was_away_is_taken_for_what_it_is(folder, caplog):
+    """While it was away another was made in its place; its old lock is held by nobody."""
+
     async def story():
         here, there = FlockDiscovery(folder), FlockDiscovery(folder)
         view = await there.view()
         lease = await here.register(an_instance())
         await until(lambda: len(view.instances()) == 1)
-        before = view.instances()
-        for path in folder.glob(what):
+        before, away = view.instances(), folder.with_name("away")
+        folder.rename(away)
+        folder.touch()
+        await until(lambda: "cannot be written" in caplog.text)
+        assert view.instances() == before
+        folder.unlink()
+        await until(lambda: record_path(folder, before[0].id).exists())
+        for path in folder.iterdir():
             path.unlink()
-        await until(lambda: view.instances() == ())
-        await until(lambda: view.instances() == before)
+        folder.rmdir()
+        away.rename(folder)
+
+        async def seen_anew() -> tuple[Instance, ...]:
+            newcomer = await FlockDiscovery(folder).view()
+            await newcomer.close()
+            return newcomer.instances()
+
+        async with asyncio.timeout(5):
+            while await seen_anew() != before:
+                await asyncio.sleep(0.01)
         await lease.release()
-        await until(lambda: view.instances() == ())
-        assert [path.suffix for path in folder.iterdir() if path.suffix in (".json", ".lock")] == []
         await here.close()
         await there.close()
+
+    asyncio.run(story())
+
+
+def test_a_folder_in_whose_place_a_file_was_is_watched_again(folder, caplog):
+    async def story():
+        here, there = FlockDiscovery(folder), FlockDiscovery(folder)
+        view = await there.view()
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        folder.touch()
+        await until(lambda: "it is looked for until it is there" in caplog.text)
+        folder.unlink()
+        lease = await here.register(an_instance())
+        await until(lambda: len(view.instances()) == 1)
+        await lease.release()
+        await until(lambda: view.instances() == ())
+        await here.close()
+        await there.close()
+
+    asyncio.run(story())
+
+
+def test_who_is_killed_after_its_files_were_removed_is_gone(folder):
+    async def story():
+        view = await FlockDiscovery(folder).view()
+        with a_worker(folder) as (process, instance_id):
+            await until(lambda: [i.id for i in view.instances()] == [instance_id])
+            for path in folder.glob("*"):
+                path.unlink()
+            process.kill()
+            assert await until(lambda: view.instances() == ()) < 1
+        await view.close()
 
     asyncio.run(story())
 
