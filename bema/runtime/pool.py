@@ -20,7 +20,7 @@ class Pool:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.connections: dict[int, CallingConnection] = {}
-        self._opening: dict[int, asyncio.Task[CallingConnection]] = {}
+        self._opening: dict[int, asyncio.Task[CallingConnection | BemaError]] = {}
         self._tasks = Tasks("connecting")
 
     def load(self, instance: Instance) -> int:
@@ -42,13 +42,22 @@ class Pool:
             return connection
         opening = self._opening.get(instance.id)
         if opening is None:
-            opening = self._tasks.start(self._open(instance), name=f"connecting to {instance.label}")
+            opening = self._tasks.start(self._tried(instance), name=f"connecting to {instance.label}")
             self._opening[instance.id] = opening
             opening.add_done_callback(lambda task: self._opening.pop(instance.id, None))
-        connection = await asyncio.shield(opening)
-        if connection.closed or connection.going:  # since it was greeted: a call on it would never be settled
+        opened = await asyncio.shield(opening)
+        if isinstance(opened, BemaError):
+            raise opened
+        if opened.closed or opened.going:  # since it was greeted: a call on it would never be settled
             raise Unavailable(f"{instance.component_address}@{instance.label} stopped while it was connected to")
-        return connection
+        return opened
+
+    async def _tried(self, instance: Instance) -> CallingConnection | BemaError:
+        """A connection, or why there is none: whoever waits for it raises that, and it is no failure of the task."""
+        try:
+            return await self._open(instance)
+        except BemaError as error:
+            return error
 
     async def _open(self, instance: Instance) -> CallingConnection:
         problem: BemaError = Unavailable(f"{instance.component_address}@{instance.label} speaks RPC nowhere")

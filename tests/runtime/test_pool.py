@@ -32,7 +32,7 @@ def test_the_first_address_that_answers_is_taken(tmp_path):
     asyncio.run(story())
 
 
-def test_an_instance_that_cannot_be_reached_is_unavailable(tmp_path):
+def test_an_instance_that_cannot_be_reached_is_unavailable_and_nothing_is_logged_of_it(tmp_path, caplog):
     async def story():
         pool = Pool()
         for addresses in ({}, {"rpc": ()}, {"rpc": ("memory:nobody",)}, {"rpc": (f"unix:{tmp_path}/gone.sock",)}):
@@ -42,6 +42,7 @@ def test_an_instance_that_cannot_be_reached_is_unavailable(tmp_path):
         await pool.close()
 
     asyncio.run(story())
+    assert caplog.records == [], "who asked for it was told"
 
 
 def test_a_lost_connection_is_made_anew(tmp_path):
