@@ -10,9 +10,11 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bema.core.errors import Invalid
+from bema.runtime.threads import WAITS
 
 if TYPE_CHECKING:
     from bema.runtime.distributed import DistributedRuntime
@@ -32,7 +34,15 @@ class Bridge:
         self.runtime = runtime.twin()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._begin(work).result()
+
+    def ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a call; where a handler's function waits for it, until the handler is given up."""
+        waits = WAITS.get()
+        return self.run(work) if waits is None else waits.result(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
         self.run(self.runtime.close())
@@ -44,15 +54,15 @@ class Bridge:
 def result(client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """One answer, from sync code."""
     bridge = client.runtime.bridge()
-    return bridge.run(_ask(bridge, client, arguments, keywords, _in_a_loop()))
+    return bridge.ask(_ask(bridge, client, arguments, keywords, _in_a_loop()))
 
 
 def iterate(client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Any]:
     """A stream of answers, from sync code; leaving it early gives the call up."""
     bridge = client.runtime.bridge()
-    stream = bridge.run(_open(bridge, client, arguments, keywords, _in_a_loop()))
+    stream = bridge.ask(_open(bridge, client, arguments, keywords, _in_a_loop()))
     try:
-        while (answer := bridge.run(_next(stream))) is not _END:
+        while (answer := bridge.ask(_next(stream))) is not _END:
             yield answer
     finally:
         bridge.run(stream.aclose())

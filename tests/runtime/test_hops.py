@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -35,6 +35,8 @@ class Third:
     @endpoint()
     async def count(self, who: str, call: Call | None = None) -> AsyncIterator[int]:
         with hop("third", who, call):
+            if who == "silent":
+                await asyncio.sleep(60)
             for number in range(10**9):
                 yield number
                 await asyncio.sleep(0.001)
@@ -77,6 +79,21 @@ class First:
             await self.second.wait(who)
 
 
+@service(name="between", namespace="hops")
+class Between:
+    """A hop of plain functions, each in a thread."""
+
+    third: Any = depends(Third)
+
+    @endpoint()
+    def wait(self, who: str) -> None:
+        self.third.wait(who).result()
+
+    @endpoint()
+    def count(self, who: str) -> Iterator[int]:
+        yield from self.third.count(who)
+
+
 @pytest.fixture(autouse=True)
 def fresh():
     begun.clear()
@@ -85,33 +102,31 @@ def fresh():
 
 
 @contextlib.asynccontextmanager
-async def chain(folder) -> AsyncIterator[DistributedRuntime]:
+async def chain(folder, *classes: type[Any]) -> AsyncIterator[DistributedRuntime]:
     """Each service in a runtime of its own, over sockets; the runtime of who calls them."""
     async with contextlib.AsyncExitStack() as stack:
-        runtimes = [await stack.enter_async_context(DistributedRuntime(FlockDiscovery(folder))) for _ in range(4)]
-        *serving, calling = runtimes
-        lives = [
-            asyncio.create_task(serve(cls, runtime))
-            for cls, runtime in zip((First, Second, Third), serving, strict=True)
+        calling, *serving = [
+            await stack.enter_async_context(DistributedRuntime(FlockDiscovery(folder))) for _ in range(len(classes) + 1)
         ]
-        await wait_for(await calling.discovery.view(), lambda seen: len(seen) == 3)
+        lives = [asyncio.create_task(serve(cls, runtime)) for cls, runtime in zip(classes, serving, strict=True)]
+        await wait_for(await calling.discovery.view(), lambda seen: len(seen) == len(classes))
         yield calling
         for runtime in serving:
             runtime.stop()
         await asyncio.gather(*lives)
 
 
-async def all_left(who: str) -> float:
-    """When the last of the three hops had put its things away."""
+async def all_left(who: str, hops: int = 3) -> float:
+    """When the last of the hops had put its things away."""
     async with asyncio.timeout(5):
-        while len(when := {name: at for name, whose, at in left if whose == who}) < 3:
+        while len(when := {name: at for name, whose, at in left if whose == who}) < hops:
             await asyncio.sleep(0.001)
     return max(when.values())
 
 
 def test_a_stream_that_is_left_stops_at_every_hop_within_200_ms_and_its_sibling_goes_on(tmp_path):
     async def story():
-        async with chain(tmp_path) as calling:
+        async with chain(tmp_path, First, Second, Third) as calling:
             first = calling.client(First)
             sibling: Any = first.count("sibling")
             assert [await anext(sibling) for _ in range(3)] == [0, 1, 2]
@@ -132,7 +147,7 @@ def test_a_stream_that_is_left_stops_at_every_hop_within_200_ms_and_its_sibling_
 
 def test_a_cancelled_call_stops_at_every_hop_within_200_ms_and_its_sibling_goes_on(tmp_path):
     async def story():
-        async with chain(tmp_path) as calling:
+        async with chain(tmp_path, First, Second, Third) as calling:
             first = calling.client(First)
             sibling = asyncio.create_task(first.wait("sibling"))
             took = []
@@ -153,7 +168,7 @@ def test_a_cancelled_call_stops_at_every_hop_within_200_ms_and_its_sibling_goes_
 
 def test_time_shrinks_from_hop_to_hop_and_ends_all_of_them(tmp_path):
     async def story():
-        async with chain(tmp_path) as calling:
+        async with chain(tmp_path, First, Second, Third) as calling:
             first = calling.client(First, timeout=0.3)
             at = time.monotonic()
             with pytest.raises(DeadlineExceeded):
@@ -162,5 +177,45 @@ def test_time_shrinks_from_hop_to_hop_and_ends_all_of_them(tmp_path):
             given = [seconds for _, seconds in told]
             assert 0.3 > given[0] > given[1] > given[2] > 0
             assert await all_left("mine") - at < 0.3 + 0.2
+
+    asyncio.run(story())
+
+
+def test_a_hop_of_plain_functions_gives_up_what_it_waits_for(tmp_path):
+    async def story():
+        async with chain(tmp_path, Between, Third) as calling:
+            between: Any = calling.client(Between)
+            waiting = asyncio.create_task(between.wait("alone"))
+            many = between.count("many")
+            assert await anext(many) == 0
+            while ("third", "alone") not in begun:
+                await asyncio.sleep(0)
+            waiting.cancel()
+            at = time.monotonic()
+            assert await all_left("alone", hops=1) - at < 0.2
+            assert "many" not in {who for _, who, _ in left}
+            await many.aclose()
+
+            async def read() -> None:
+                async for number in between.count("left"):
+                    if number == 3:
+                        break
+
+            await read()
+            await all_left("left", hops=1)
+
+    asyncio.run(story())
+
+
+def test_a_plain_generator_that_waits_for_an_item_is_given_up_too(tmp_path):
+    async def story():
+        async with chain(tmp_path, Between, Third) as calling:
+            reading: Any = calling.client(Between).count("silent")
+            first = asyncio.create_task(anext(reading))
+            while ("third", "silent") not in begun:
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+            await all_left("silent", hops=1)
 
     asyncio.run(story())
