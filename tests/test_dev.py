@@ -110,3 +110,22 @@ def test_every_test_is_counted_once():
         "<s><testcase/><testcase><failure/></testcase><testcase><error/></testcase><testcase><skipped/></testcase></s>"
     ).findall("testcase")
     assert dev.counted("tests", cases, 1.5) == dev.Result("tests", passed=1, failed=2, skipped=1, seconds=1.5)
+
+
+def test_the_runtime_s_suite_runs_on_each_python_that_is_there_and_who_is_not_is_named(monkeypatch, capsys):
+    found = {"python3.12", *dev.TOOLS}
+    asked: dict[str, dev.Command] = {}
+
+    def note(stages: dict[str, dev.Command], suites: dict[str, dev.Command]) -> int:
+        asked.update(suites)
+        return 0
+
+    monkeypatch.setattr(dev, "set_up", lambda extras: None)
+    monkeypatch.setattr(dev, "runs", lambda tool: tool in found)
+    monkeypatch.setattr(dev, "run_stages", note)
+    assert dev.test([]) == 0
+    assert capsys.readouterr().out.startswith("not found: python3.13;")
+    assert list(asked) == ["tests", "stories", "python3.12"]
+    words = [str(part) for part in asked["python3.12"]]
+    assert words[words.index("--python") + 1] == "python3.12"
+    assert set(dev.RUNTIME_SUITE) <= set(words)
