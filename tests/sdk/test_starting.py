@@ -18,6 +18,7 @@ from bema import (
     Context,
     DistributedRuntime,
     MemoryDiscovery,
+    Overloaded,
     Unavailable,
     async_init,
     depends,
@@ -218,6 +219,39 @@ def test_a_failing_step_is_named_and_nothing_is_listed(step):
             assert failed.value.__notes__ == [f"demo.breaks: step '{step}' of start() failed"]
             assert view.instances() == ()
             assert events == [], "it was never listed, and its hooks have nothing to put away"
+
+    asyncio.run(story())
+
+
+def test_what_a_class_says_of_its_slots_and_its_queue_bounds_its_calls():
+    runtimes: list[DistributedRuntime] = []
+    began, go = asyncio.Event(), asyncio.Event()
+
+    @service(name="bounded", namespace="demo", slots=1, queue=1)
+    class Bounded:
+        def __init__(self, context: Context) -> None:
+            runtimes.append(context.runtime)
+
+        @endpoint()
+        async def work(self) -> str:
+            began.set()
+            await go.wait()
+            return "whole"
+
+    async def story():
+        running = asyncio.create_task(serve(Bounded))
+        async with DistributedRuntime() as calling:
+            bounded = calling.client(Bounded, wait=5)
+            accepted = [asyncio.ensure_future(bounded.work())]
+            await began.wait()
+            accepted.append(asyncio.ensure_future(bounded.work()))
+            refused = asyncio.ensure_future(bounded.work())
+            with pytest.raises(Overloaded, match="1 calls run and 1 wait"):
+                await refused
+            go.set()
+            assert await asyncio.gather(*accepted) == ["whole", "whole"]
+        runtimes[0].stop()
+        await running
 
     asyncio.run(story())
 
