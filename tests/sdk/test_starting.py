@@ -270,6 +270,8 @@ def test_an_entrypoint_serves_what_it_serves_and_nothing_else():
             assert runtime is self.context.runtime
             await self.context.component.create_service()
             await self.context.component.endpoint("generate").serve_endpoint(self.generate)
+            await asyncio.sleep(0.01)
+            events.append("came to its own end")
 
         async def generate(self, text: str):
             yield text
@@ -283,6 +285,7 @@ def test_an_entrypoint_serves_what_it_serves_and_nothing_else():
             assert [x async for x in client.generate("a")] == ["a"]
             meeting.serving.stop()
             await running
+            assert events == ["came to its own end"]
 
     asyncio.run(story())
 
