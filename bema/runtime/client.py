@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from bema.core.call import CURRENT, traceparent
-from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Unavailable
+from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, Unavailable
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.calling import Answered
@@ -209,7 +209,12 @@ class Client:
         return attempt < ATTEMPTS and self._budget.take()
 
     def _raised(self, error: BaseException) -> BaseException:
-        return failures.rebuild(error.failure, self._known) if isinstance(error, Answered) else error
+        if not isinstance(error, Answered):
+            return error
+        raised = failures.rebuild(error.failure, self._known)
+        if isinstance(raised, Unavailable | Overloaded) and not error.failure.refused:
+            raised.fix = f"{self.route} itself ran and met this: repeat it only if it may run twice."
+        return raised
 
 
 def _until(deadline: float) -> float | None:

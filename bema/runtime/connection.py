@@ -29,6 +29,10 @@ NEVER: Final = float("inf")
 _TELLS: Final = sys.version_info < (3, 12) or (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
 
 
+class NotGreeted(ProtocolError):
+    """The peer was connected to and said nothing."""
+
+
 _spaces: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
 
 
@@ -264,7 +268,7 @@ class Connection(asyncio.BufferedProtocol):
             self.received(messages[3:])
 
     def _never_greeted(self) -> None:
-        self.abort(ProtocolError(f"the peer did not greet within {CONNECT:g} s"))
+        self.abort(NotGreeted(f"the peer did not greet within {CONNECT:g} s"))
 
     def hear(self) -> None:
         self.heard = True

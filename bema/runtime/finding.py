@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
 from bema.runtime.calling import CallingConnection
-from bema.runtime.connection import NEVER
+from bema.runtime.connection import HEARTBEAT, NEVER
 from bema.runtime.discovery import View, wait_for
 from bema.runtime.pick import picker
 from bema.runtime.pool import Pool
@@ -120,7 +120,7 @@ class Finder:
                     chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
                 )
                 try:
-                    return await self._pool.connect(instance)
+                    return await self._pool.connect(instance, HEARTBEAT if len(left) > 1 else None)
                 except BemaError as error:
                     problem = error
                     tried.add(instance.id)
@@ -133,7 +133,7 @@ class Finder:
 
     async def _heard(self, silent: list[Instance]) -> None:
         """Every candidate was silent for a heartbeat: wait until one speaks, or is gone."""
-        waiting = [conn.changed for i in silent if (conn := self._pool.quiet(i)) is not None]
+        waiting = [change for i in silent if (change := self._pool.quiet(i)) is not None]
         view = await self._viewed()
         turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stop = view.subscribe(lambda: None if turned.done() else turned.set_result(None))

@@ -1,17 +1,29 @@
-"""One connection per instance, made on demand and shared by every client of one event loop."""
+"""One connection per instance, made on demand and shared by every client of one event loop.
+
+Law: who was silent for a heartbeat gets no new calls, and is waited for by nobody who could go elsewhere. That holds for
+who accepts a connection and says nothing, too: a stopped process does.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from time import monotonic
+from typing import Any, Final
 
 from bema.core.errors import BemaError, Disconnected, Unavailable
 from bema.core.instance import Instance
 from bema.runtime import transports
 from bema.runtime.calling import CallingConnection
+from bema.runtime.connection import HEARTBEAT, NotGreeted
 from bema.runtime.tasks import Tasks
 
 _HOST = socket.gethostname()
+REMEMBERED: Final = 1024
+
+
+class Silent(Unavailable):
+    """It did not answer in time; whoever has nobody else may wait on."""
 
 
 class Pool:
@@ -21,6 +33,7 @@ class Pool:
         self.name = name
         self.connections: dict[int, CallingConnection] = {}
         self._opening: dict[int, asyncio.Task[CallingConnection | BemaError]] = {}
+        self._since: dict[int, float] = {}  # when it was first tried to reach who has not answered yet
         self._tasks = Tasks("connecting")
 
     def load(self, instance: Instance) -> int:
@@ -28,42 +41,64 @@ class Pool:
         connection = self.connections.get(instance.id)
         return 0 if connection is None else len(connection.calls)
 
-    def quiet(self, instance: Instance) -> CallingConnection | None:
-        """The instance's connection if it is open but was silent for a heartbeat."""
+    def quiet(self, instance: Instance) -> asyncio.Future[Any] | None:
+        """If the instance was silent for a heartbeat, what is done when that has changed."""
         connection = self.connections.get(instance.id)
-        return connection if connection is not None and connection.silent and not connection.closed else None
+        if connection is not None and not connection.closed:
+            return connection.changed if connection.silent else None
+        since = self._since.get(instance.id)
+        if since is None or monotonic() - since < HEARTBEAT:
+            return None
+        return self._begun(instance)
 
-    async def connect(self, instance: Instance) -> CallingConnection:
-        """The instance's connection, opened if need be; `Unavailable` if it cannot take calls."""
+    async def connect(self, instance: Instance, patience: float | None = None) -> CallingConnection:
+        """The instance's connection, opened if need be; `Unavailable` if it cannot take calls.
+
+        `Silent` after `patience` seconds, while the connection is opened on.
+        """
         connection = self.connections.get(instance.id)
         if connection is not None and not connection.closed:
             if connection.going:
                 raise Unavailable(f"{instance.component_address}@{instance.label} is stopping and takes no new calls")
             return connection
-        opening = self._opening.get(instance.id)
-        if opening is None:
-            opening = self._tasks.start(self._tried(instance), name=f"connecting to {instance.label}")
-            self._opening[instance.id] = opening
-            opening.add_done_callback(lambda task: self._opening.pop(instance.id, None))
-        opened = await asyncio.shield(opening)
+        opening = self._begun(instance)
+        if not (await asyncio.wait({opening}, timeout=patience))[0]:
+            raise Silent(f"{instance.component_address}@{instance.label} has not answered within {patience:g} s")
+        opened = opening.result()
         if isinstance(opened, BemaError):
             raise opened
         if opened.closed or opened.going:  # since it was greeted: a call on it would never be settled
             raise Unavailable(f"{instance.component_address}@{instance.label} stopped while it was connected to")
         return opened
 
+    def _begun(self, instance: Instance) -> asyncio.Task[CallingConnection | BemaError]:
+        opening = self._opening.get(instance.id)
+        if opening is None:
+            opening = self._tasks.start(self._tried(instance), name=f"connecting to {instance.label}")
+            self._opening[instance.id] = opening
+            opening.add_done_callback(lambda task: self._opening.pop(instance.id, None))
+        return opening
+
     async def _tried(self, instance: Instance) -> CallingConnection | BemaError:
         """A connection, or why there is none: whoever waits for it raises that, and it is no failure of the task."""
+        self._since.setdefault(instance.id, monotonic())
         try:
-            return await self._open(instance)
+            opened: CallingConnection | BemaError = await self._open(instance)
         except BemaError as error:
-            return error
+            opened = error
+        if not isinstance(opened, Silent):
+            self._since.pop(instance.id, None)
+        while len(self._since) > REMEMBERED:
+            del self._since[next(iter(self._since))]
+        return opened
 
     async def _open(self, instance: Instance) -> CallingConnection:
         problem: BemaError = Unavailable(f"{instance.component_address}@{instance.label} speaks RPC nowhere")
         for address in self._addresses(instance):
             try:
                 connection = await self._greet(address, instance.token)
+            except Silent:
+                raise  # whoever accepts and says nothing does so at every address
             except BemaError as error:
                 problem = error
                 continue
@@ -81,6 +116,8 @@ class Pool:
         connection = await transports.connect(address, lambda: CallingConnection(loop, token, self.name))
         try:
             await connection.ready
+        except NotGreeted as error:
+            raise Silent(f"the instance at {address} accepts connections and says nothing") from error
         except Disconnected as error:
             raise Unavailable(f"the instance at {address} hung up: {error.message}") from error
         return connection

@@ -30,7 +30,6 @@ _IS_EAGER: Final = sys.version_info >= (3, 12)
 _EAGER: dict[str, Any] = {"eager_start": True}
 _task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _IS_EAGER else asyncio.Task
 
-
 BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
 
 
@@ -219,12 +218,17 @@ class ServingConnection(Connection):
             except BemaError as too_large:
                 self.put(call.ident, frames.ERROR, failures.pack_failure(too_large))
 
+    def _raised(self, call: Running, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._cancelled(call)
+            return
+        self._failed(call, error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self.flush()
+            raise error
+
     def _cancelled(self, call: Running) -> None:
-        reason = call.reason
-        if reason is None:
-            self._failed(call, asyncio.CancelledError("the handler cancelled itself"))
-        elif reason is not GIVEN_UP:
-            self._failed(call, reason)
+        self._failed(call, call.reason or asyncio.CancelledError("the handler cancelled itself"))
 
     def _done(self, call: Running) -> None:
         del self.calls[call.ident]
@@ -252,10 +256,10 @@ class ServingConnection(Connection):
                 raise codecs.refusal(error, f"the answer of {call.route}", answer) from error
             if call.reason is None:
                 self.put_payload(call.ident, frames.ANSWER, answer)
-        except asyncio.CancelledError:
-            self._cancelled(call)
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything; it is its caller's
-            self._failed(call, error)
+            else:
+                self._cancelled(call)  # and the handler went on to its end
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything; it is its caller's
+            self._raised(call, error)
         finally:
             self._done(call)
 
@@ -276,10 +280,10 @@ class ServingConnection(Connection):
                     await close()
             if call.reason is None:
                 self.put(call.ident, frames.END, call.stopped)
-        except asyncio.CancelledError:
-            self._cancelled(call)
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything; it is its caller's
-            self._failed(call, error)
+            else:
+                self._cancelled(call)
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything; it is its caller's
+            self._raised(call, error)
         finally:
             self._done(call)
 

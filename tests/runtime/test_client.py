@@ -18,7 +18,10 @@ from bema.core.errors import DeadlineExceeded, Denied, Disconnected, Invalid, No
 from bema.core.instance import State
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec, Shape
+from bema.runtime import sockets
+from bema.runtime.connection import HEARTBEAT
 from bema.runtime.pool import Pool
+from bema.runtime.server import Server
 from tests.runtime.served import TRANSPORTS, Served, serving, stream, unary, until
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -159,7 +162,10 @@ import asyncio, sys
 from bema.core.instance import EndpointInfo, Instance
 from bema.runtime.client import Client
 from bema.runtime.discovery import MemoryDiscovery
+from bema.runtime import sockets
+from bema.runtime.connection import HEARTBEAT
 from bema.runtime.pool import Pool
+from bema.runtime.server import Server
 
 async def main():
     discovery = MemoryDiscovery()
@@ -621,6 +627,42 @@ def test_a_silent_instance_gets_no_new_calls_and_running_ones_live(tmp_path):
             finally:
                 process.kill()
                 process.communicate()
+
+    asyncio.run(story())
+
+
+def test_a_new_caller_waits_once_for_who_accepts_and_says_nothing_and_hears_it_when_it_speaks(tmp_path):
+    """As a process does that was stopped before anybody called it: the kernel accepts in its stead."""
+
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(unary("who"))
+            async def who(call: Call) -> Any:
+                return "here"
+
+            here = await served.start()
+            view = await served.discovery.view("t", "t")
+            silent = sockets.bind(f"unix:{tmp_path}/silent.sock")
+            mine = view.instances()[0]
+            places = {"rpc": (f"unix:{tmp_path}/silent.sock", "tcp:127.0.0.1:1")}
+            served.discovery.put(msgspec.structs.replace(mine, id=here + 1, addresses=places, token="t"))
+            client = await served.client("who")
+            began = time.monotonic()
+            assert {await client.unary({}, timeout=20) for _ in range(10)} == {"here"}
+            assert time.monotonic() - began < 2 * HEARTBEAT
+
+            server = Server("t")
+
+            async def there(call: Call) -> Any:
+                return "there"
+
+            server.add("t.t.who", there, unary("who"))
+            await server.listen(silent)
+            async with asyncio.timeout(5):
+                while await client.unary({}) != "there":
+                    await asyncio.sleep(0.01)
+            await server.close()
 
     asyncio.run(story())
 

@@ -20,6 +20,8 @@ from bema.runtime.pool import Pool
 from bema.runtime.server import Server
 from bema.wire import codecs
 from bema.wire import frames as f
+from bema.wire.reader import Reader
+from tests.wire.feeding import fed, open_reader
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -31,8 +33,8 @@ def lines(side: str) -> list[bytes]:
     return [bytes.fromhex(line) for line in (RECORDED / f"v1-{side}.hex").read_text().splitlines()]
 
 
-def heard(reader: f.Reader, data: bytes) -> list[tuple[Any, Any, Any]]:
-    return list(f.messages(reader.feed(data)))
+def heard(reader: Reader, data: bytes) -> list[tuple[Any, Any, Any]]:
+    return list(f.messages(fed(reader, data)))
 
 
 async def hung_up(writing: asyncio.StreamWriter) -> None:
@@ -76,7 +78,7 @@ def test_the_recorded_caller_is_answered(tmp_path):
         server = first_server()
         where = await server.listen(f"unix:{tmp_path}/first.sock")
         reading, writing = await asyncio.open_unix_connection(where.removeprefix("unix:"))
-        reader = f.Reader(f.MESSAGE_LIMIT)
+        reader = open_reader()
         greeting, *said = lines("caller")
         writing.write(greeting)
         got = heard(reader, await reading.read(65536))
@@ -119,7 +121,7 @@ def test_the_recorded_callee_is_understood(tmp_path):
         async def callee(reading: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
             writers.append(writing)
             writing.write(greeting)
-            reader = f.Reader(f.MESSAGE_LIMIT)
+            reader = open_reader()
             while len(asked) < 7:
                 messages = heard(reader, await reading.read(65536))
                 asked.extend((ident, kind) for ident, kind, _ in messages if kind in (UNARY, STREAM, COLLECT, BOTH))

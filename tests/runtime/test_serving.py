@@ -11,8 +11,8 @@ import pytest
 from bema.core.call import Call
 from bema.wire import codecs, failures
 from bema.wire import frames as f
-from bema.wire.reader import Reader
 from tests.runtime.served import Served, serving, stream, unary, until
+from tests.wire.feeding import fed, open_reader
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -23,7 +23,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._frames = Reader(memoryview(bytearray(256 * 1024)), f.MESSAGE_LIMIT)
+        self._frames = open_reader()
         self._got: list[Any] = []
 
     @classmethod
@@ -46,8 +46,7 @@ class Peer:
                 data = await self._reader.read(65536)
                 if not data:
                     raise EOFError
-                for size in self._frames.lay(data):
-                    self._got += self._frames.put(size)
+                self._got += fed(self._frames, data)
         message, self._got = tuple(self._got[:3]), self._got[3:]
         return message
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.wire import frames as f
 from bema.wire.reader import Reader
+from tests.wire.feeding import fed, open_reader
 
 RECORDED = Path(__file__).parents[1] / "data" / "rpc"
 
@@ -28,15 +29,6 @@ batches = st.lists(st.tuples(st.integers(0, 2**63), st.sampled_from(sorted(f.KIN
 
 def flat(batch):
     return [part for message in batch for part in message]
-
-
-def open_reader(space=256 * 1024):
-    return Reader(memoryview(bytearray(space)), f.MESSAGE_LIMIT + f.HEADERS_LIMIT)
-
-
-def fed(reader, data):
-    """What the reader makes of data that comes in one piece."""
-    return [part for size in reader.lay(data) for part in reader.put(size)]
 
 
 @given(st.lists(batches, min_size=1, max_size=4), st.integers(1, 500))
