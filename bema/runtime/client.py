@@ -51,7 +51,7 @@ class Client:
         self._usable = self._finder.usable
         self._connected = self._finder.connected
         self._budget = Budget()
-        self._idempotent = endpoint is not None and endpoint.idempotent
+        self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
         codec = CodecFactory.choose()()
         self._encode = codec.arguments_encoder(None if endpoint is None else endpoint.parameters)
@@ -201,12 +201,15 @@ class Client:
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
         if isinstance(error, Answered) and error.failure.code == "not_found":
             return False
-        if not safe and not (self._idempotent and isinstance(error, Disconnected)):
+        if not safe and not (isinstance(error, Disconnected) and self._may_run_twice()):
             return False
         # a busy instance stays busy: only another one is worth asking
         if isinstance(error, Answered) and error.failure.code == "overloaded" and attempt >= len(self.instances()):
             return False
         return attempt < ATTEMPTS and self._budget.take()
+
+    def _may_run_twice(self) -> bool:
+        return self._finder.idempotent() if self._idempotent is None else self._idempotent
 
     def _raised(self, error: BaseException) -> BaseException:
         if not isinstance(error, Answered):

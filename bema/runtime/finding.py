@@ -61,6 +61,11 @@ class Finder:
             and any(info.name == self._name for info in instance.endpoints)
         )
 
+    def idempotent(self) -> bool:
+        """Whether every instance that a call could go to says that calls may run twice."""
+        told = [info.idempotent for i in self.instances() for info in i.endpoints if info.name == self._name]
+        return bool(told) and all(told)
+
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> None:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
         view = await self._viewed()

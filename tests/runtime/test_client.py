@@ -247,7 +247,10 @@ def test_a_lost_connection_leaves_a_sent_call_unknown(transport, tmp_path):
     asyncio.run(story())
 
 
-def test_an_idempotent_call_is_repeated_elsewhere(transport, tmp_path):
+@pytest.mark.parametrize("typed", [True, False], ids=["typed", "by address"])
+def test_an_idempotent_call_is_repeated_elsewhere(typed, transport, tmp_path):
+    """Who calls by address takes it from the instances' records."""
+
     async def story():
         async with serving(transport, tmp_path) as served:
             begun: list[str] = []
@@ -265,7 +268,8 @@ def test_an_idempotent_call_is_repeated_elsewhere(transport, tmp_path):
 
             await served.start()
             await served.start()
-            assert await served.call("which") == "done"
+            client = await served.client("which", **({} if typed else {"endpoint": None}))
+            assert await client.unary({}) == "done"
             assert len(begun) == 2
 
     asyncio.run(story())
