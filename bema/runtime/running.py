@@ -13,6 +13,7 @@ from bema.runtime.flows import Inflow, Outflow
 from bema.wire import frames
 
 if TYPE_CHECKING:
+    from bema.runtime.admission import Admission
     from bema.runtime.serving import ServingConnection
 
 GIVEN_UP: Final = Unavailable("the caller gave the call up")
@@ -26,7 +27,8 @@ class Running(Call):
     outflow: Outflow | None = None
     reason: BemaError | None = None  # why we end it: told to the caller, unless it is `GIVEN_UP`
     task: asyncio.Task[None] | None = None  # None while it waits for admission
-    began: float | None = None  # when it was admitted, where admission is limited
+    admission: Admission | None = None  # what bounds how many run
+    began: float | None = None  # when it was admitted
     _stopped = False
     _ending: asyncio.Future[None] | None = None  # made for who waits for the stop
 

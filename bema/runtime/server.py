@@ -23,12 +23,13 @@ from bema.wire import frames
 
 
 class Route:
-    """One endpoint as it is served: both forms of its handler, and its codecs."""
+    """One endpoint as it is served: both forms of its handler, its codecs, and what admits calls to it."""
 
-    __slots__ = ("decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
+    __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
 
-    def __init__(self, handler: Handler, spec: EndpointSpec) -> None:
+    def __init__(self, handler: Handler, spec: EndpointSpec, admission: Admission | None) -> None:
         self.spec = spec
+        self.admission = admission
         self.streams_in = spec.shape.streams_in
         codec = CodecFactory.choose()()
         self.decode = codec.arguments_decoder(spec.parameters)
@@ -61,21 +62,22 @@ class Server:
         self.routes: dict[str, Route] = {}
         self.connections: set[ServingConnection] = set()
         self.draining = False
-        self.admission = None if slots is None else Admission(slots, queue)
+        self._admission = None if slots is None else Admission(slots, queue)
         self.most = calls  # in flight on one connection
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
         self._listeners: list[transports.Listening] = []
         self._idle: asyncio.Event | None = None
 
-    def add(self, route: str, handler: Handler, spec: EndpointSpec) -> None:
+    def add(self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None = None) -> None:
         """Serve `handler` at `route`; its form follows `spec.shape`, a `threaded` one is a plain function or generator.
 
+        `admission` bounds what runs at once of the routes that share it; without one the server's own does, if it has one.
         The item type of an incoming stream is `spec.facts["requests"]`; exception types that travel as themselves are
         `spec.facts["raises"]`.
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(handler, spec)
+        self.routes[route] = Route(handler, spec, admission or self._admission)
 
     def remove(self, route: str) -> None:
         """Stop serving a route; running calls finish."""

@@ -113,7 +113,7 @@ class ServingConnection(Connection):
             frames.read_request(body)
             self._refuse(ident, server.refusal(self, name))
             return
-        admission = server.admission
+        admission = route.admission
         if admission is not None and admission.full():
             self._refuse(ident, admission.refusal())
             return
@@ -121,6 +121,7 @@ class ServingConnection(Connection):
             self.watch(deadline)
         call = self.calls[ident] = Running(self, ident, name, headers, deadline)
         if admission is not None:
+            call.admission = admission
             admission.enter(call, partial(self._start, call, route, kind, payload))
         elif kind == frames.UNARY and not route.streams_in:
             # as `_start` does: most calls come by here, and a function more is a part of their cost
@@ -235,8 +236,8 @@ class ServingConnection(Connection):
         call.task = None  # the task's context holds the call: a cycle would wait for the collector
         if call.inflow is not None:
             call.inflow.close()
-        if self.server.admission is not None:
-            self.server.admission.leave(call)
+        if call.admission is not None:
+            call.admission.leave(call)
         if self.closed or self.server.draining:
             self.server.call_ended(self)
 
