@@ -39,6 +39,7 @@ EXAMPLES = ("worker.py", "api.py", "tools.py")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TOOLS = ("curl", "nginx", "wrk")
 OTHER_PYTHONS = ("python3.12", "python3.13")
+ALONE, BESIDE = "slow or alone", "not slow and not alone"
 RUNTIME_SUITE = ("tests/core", "tests/wire", "tests/runtime", "tests/sdk")
 
 
@@ -90,9 +91,9 @@ def test(arguments: list[str]) -> int:
     if missing:
         print(f"not found: {', '.join(missing)}; what needs them is left out, the tests by name")
     suites: dict[str, Command] = {
-        "tests": [BIN / "python", "-m", "pytest", "-n", "2", "-m", "not slow", *arguments],
-        # alone, because promises in seconds are asserted as they stand
-        "stories": [BIN / "python", "-m", "pytest", "-m", "slow", *arguments],
+        "tests": [BIN / "python", "-m", "pytest", "-n", "2", "-m", BESIDE, *arguments],
+        # one after the other, because promises in seconds are asserted as they stand
+        "stories": [BIN / "python", "-m", "pytest", "-m", ALONE, *arguments],
     }
     suites |= {name: on_python(name, arguments) for name in OTHER_PYTHONS if name not in missing}
     return run_stages(checks(), suites)
@@ -100,7 +101,7 @@ def test(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     set_up(("dev",))
-    quick: Command = [BIN / "python", "-m", "pytest", "-n", "2", "-q", "-x", "-m", "not slow", *arguments]
+    quick: Command = [BIN / "python", "-m", "pytest", "-n", "2", "-q", "-x", "-m", BESIDE, *arguments]
     return run_stages(checks(), {"tests": quick})
 
 
@@ -266,7 +267,7 @@ def on_python(name: str, arguments: list[str]) -> Command:
     """The runtime's suite in an environment of another Python, made from the same lock."""
     place = f"UV_PROJECT_ENVIRONMENT={ROOT / '.venvs' / name}"
     python: Command = ["env", place, BIN / "uv", "run", "-q", "--locked", "--python", name, "--extra", "dev", "python"]
-    return [*python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *RUNTIME_SUITE, *arguments]
+    return [*python, "-m", "pytest", "-q", "-n", "2", "-m", BESIDE, *RUNTIME_SUITE, *arguments]
 
 
 def run_stages(stages: dict[str, Command], suites: dict[str, Command]) -> int:

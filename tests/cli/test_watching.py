@@ -57,6 +57,7 @@ def test_what_cannot_be_read_is_watched_all_the_same(files):
     assert names(main, imported(main)) == ["broken.py", "main.py"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("told", [True, False], ids=["told", "looking"])
 def test_a_change_is_one_of_content_however_it_is_saved(files, monkeypatch, told):
     async def story():

@@ -31,6 +31,7 @@ class Work:
         return n
 
 
+@pytest.mark.alone
 def test_the_call_beyond_slots_and_queue_is_refused_at_once_with_a_hint(tmp_path):
     async def story():
         async with serving("unix", tmp_path) as served:

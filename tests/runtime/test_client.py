@@ -105,6 +105,7 @@ async def leave_by_failing(client, begun):
             raise LookupError
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "leave",
     [leave_by_break, leave_by_aclose, leave_by_context, leave_by_task_cancel, leave_by_timeout, leave_by_failing],
@@ -180,6 +181,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("transport", ["unix", "tcp"])
 def test_a_callers_death_runs_the_handlers_finally(transport, tmp_path):
     async def story():
@@ -472,6 +474,7 @@ def test_a_callers_stream_is_stopped_by_a_slow_handler(transport, tmp_path):
     asyncio.run(story())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["cancelled", "out of time"])
 def test_deadline_metadata_and_cancellation_reach_the_third_hop(how, transport, tmp_path):
     async def story():
@@ -671,6 +674,7 @@ def test_a_new_caller_waits_once_for_who_accepts_and_says_nothing_and_hears_it_w
     asyncio.run(story())
 
 
+@pytest.mark.alone
 def test_a_forked_child_does_not_keep_its_parents_connections(tmp_path):
     async def story():
         async with serving("unix", tmp_path) as served:

@@ -83,6 +83,7 @@ def test_two_processes_meet_and_part(folder):
     asyncio.run(story())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", ["fork", "leak"])
 def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder, how):
     async def story():
@@ -388,6 +389,7 @@ def test_a_folder_in_whose_place_a_file_was_is_watched_again(folder, caplog):
     asyncio.run(story())
 
 
+@pytest.mark.alone
 def test_who_is_killed_after_its_files_were_removed_is_gone(folder):
     async def story():
         view = await FlockDiscovery(folder).view()

@@ -124,6 +124,7 @@ async def all_left(who: str, hops: int = 3) -> float:
     return max(when.values())
 
 
+@pytest.mark.alone
 def test_a_stream_that_is_left_stops_at_every_hop_within_200_ms_and_its_sibling_goes_on(tmp_path):
     async def story():
         async with chain(tmp_path, First, Second, Third) as calling:
@@ -145,6 +146,7 @@ def test_a_stream_that_is_left_stops_at_every_hop_within_200_ms_and_its_sibling_
     asyncio.run(story())
 
 
+@pytest.mark.alone
 def test_a_cancelled_call_stops_at_every_hop_within_200_ms_and_its_sibling_goes_on(tmp_path):
     async def story():
         async with chain(tmp_path, First, Second, Third) as calling:
@@ -166,6 +168,7 @@ def test_a_cancelled_call_stops_at_every_hop_within_200_ms_and_its_sibling_goes_
     asyncio.run(story())
 
 
+@pytest.mark.alone
 def test_time_shrinks_from_hop_to_hop_and_ends_all_of_them(tmp_path):
     async def story():
         async with chain(tmp_path, First, Second, Third) as calling:
@@ -181,6 +184,7 @@ def test_time_shrinks_from_hop_to_hop_and_ends_all_of_them(tmp_path):
     asyncio.run(story())
 
 
+@pytest.mark.alone
 def test_a_hop_of_plain_functions_gives_up_what_it_waits_for(tmp_path):
     async def story():
         async with chain(tmp_path, Between, Third) as calling:

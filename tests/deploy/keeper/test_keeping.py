@@ -127,6 +127,7 @@ def test_refused_requests_say_why(platform):
     assert ask(platform.address) == str(platform.pid_of("gateway"))
 
 
+@pytest.mark.alone
 def test_kill_9_of_the_orchestrator_leaves_instances_alone_and_a_new_one_asks(platform):
     platform.ready()
     pid = platform.serving()
@@ -163,6 +164,7 @@ def test_the_end_of_an_instance_is_told_until_it_was_seen(platform):
     assert platform.event("exited")["instance"] == platform.last
 
 
+@pytest.mark.alone
 def test_kill_9_of_the_gateway_lets_connections_wait_for_the_next(platform):
     platform.ready()
     old = platform.pid_of("gateway")
