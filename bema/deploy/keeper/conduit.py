@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from .lines import Lines
 
 _READ = 64 * 1024
+_ENVELOPES = 64
 
 
 class Heard(NamedTuple):
@@ -57,6 +58,7 @@ class Conduit:
             return
         try:
             message = json.loads(text)
+            _check(message)
         except (ValueError, RecursionError):
             message = None
         if isinstance(message, dict):
@@ -87,3 +89,13 @@ class Conduit:
     def close(self) -> None:
         self.closed = True
         self.socket.close()
+
+
+def _check(message: Any) -> None:
+    """`ValueError` or `RecursionError` for what Python reads as JSON and others do not: we pass it on to them.
+
+    NaN, numbers without end, half a character; and what is nested so deeply that no envelope fits around it.
+    """
+    for _ in range(_ENVELOPES):
+        message = [message]
+    json.dumps(message, ensure_ascii=False, allow_nan=False).encode()

@@ -1,8 +1,13 @@
+import json
 import socket
 
 import pytest
 
 from bema.deploy.keeper.conduit import Conduit
+
+
+# Python reads these, and whoever is told of them does not
+UNREADABLE = [b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":"\\ud800"}', b'{"\\ud800":1}']
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def test_messages_come_whole_however_they_arrive(ends):
     assert not conduit.closed
 
 
-@pytest.mark.parametrize("line", [b"x" * 101, b"nonsense", b"[]", b"[" * 99, b"\xff"])
+@pytest.mark.parametrize("line", [b"x" * 101, b"nonsense", b"[]", b"[" * 99, b"\xff", *UNREADABLE])
 def test_a_line_that_is_no_message_is_one_sentence(ends, line):
     conduit, peer = ends
     peer.sendall(line + b'\n{"a":1}\n')
@@ -48,3 +53,18 @@ def test_a_peer_that_is_gone_closes_it(ends):
     conduit.send({"a": 1})
     assert conduit.receive() == ([], [])
     assert conduit.closed
+
+
+def test_what_is_nested_so_deeply_that_nothing_fits_around_it_is_no_message():
+    ours, peer = socket.socketpair()
+    conduit = Conduit(ours, line_limit=1 << 20, send_limit=1 << 24)
+    for depth in (*range(700, 1100), 100_000):
+        peer.sendall(b'{"a":' + b"[" * depth + b"]" * depth + b"}\n")
+        heard = conduit.receive()
+        while not (heard.messages or heard.refused):
+            heard = conduit.receive()
+        for message in heard.messages:
+            json.dumps({"event": "line", "line": message})
+    assert heard.refused
+    ours.close()
+    peer.close()
