@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 from bema.core.errors import Refused
 from bema.deploy.orchestrator import Orchestrator
@@ -28,7 +28,7 @@ async def main() -> None:
     number = os.environ.pop(VARIABLE, "")
     if not number.isdecimal():
         raise Refused("the gateway is started by `bema up`", fix="Run `bema up`.")
-    inherited = await _Channel.open(int(number))
+    inherited = await Channel.open(int(number))
     for ending in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(ending, _stop, inherited.stop)
     init = await inherited.init()
@@ -46,13 +46,6 @@ async def main() -> None:
         stop = await inherited.stop
         grace = init.drain_ms if stop.deadline_ms is None else stop.deadline_ms
         await gateway.drain((30_000 if grace is None else grace) / 1000)
-
-
-class _Channel(Channel):
-    """The module channel on uvloop, whose transports are none of asyncio's classes."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
 
 
 def _listener(init: Init, name: str) -> socket.socket:

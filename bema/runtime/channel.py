@@ -19,10 +19,11 @@ import msgspec
 from bema.core.errors import ProtocolError, Refused
 from bema.core.limits import limit
 from bema.runtime import forks
+from bema.runtime.outlet import Outlet
 from bema.wire.envelopes import encode, read_to_module
 from bema.wire.handshake import Announce, Handshake, Init, Side, Stop, init_of, read_init
 from bema.wire.lines import BadLine, LineReader
-from bema.wire.messages import Heartbeat, HeartbeatAck
+from bema.wire.messages import Heartbeat, HeartbeatAck, Status
 
 VARIABLE = "BEMA_CHANNEL"
 
@@ -74,6 +75,7 @@ class Channel(asyncio.Protocol):
         self._lines = LineReader(read_init)
         self._heard: dict[type[Any], Callable[[Any], None]] = {Heartbeat: lambda beat: self.send(HeartbeatAck())}
         self._transport: asyncio.Transport | None = None
+        self._outlet: Outlet | None = None
         self._descriptor = -1
         if init is not None:
             self._first(init)
@@ -107,6 +109,12 @@ class Channel(asyncio.Protocol):
         """Say anything else."""
         self._write(encode(message))
 
+    def tell(self, status: Status) -> None:
+        """Say how this process serves now, from any thread; what was told before and still waits is not said."""
+        line = encode(status)
+        if self._outlet is not None:
+            self._outlet.tell(line)
+
     def on(self, kind: type[M], heard: Callable[[M], None]) -> None:
         """Call `heard` with every message of this kind; one listener per kind."""
         self._heard[kind] = heard
@@ -114,7 +122,12 @@ class Channel(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._forget()
+            self._end_outlet()
             self._transport.close()
+
+    def _end_outlet(self) -> None:
+        if self._outlet is not None:
+            self._outlet.end()
 
     def _forget(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -125,6 +138,7 @@ class Channel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no asyncio.Transport
         self._descriptor = transport.get_extra_info("socket").fileno()
+        self._outlet = Outlet(self._descriptor)
 
     def data_received(self, data: bytes) -> None:
         for message in self._lines.feed(data):
@@ -135,6 +149,7 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
+        self._end_outlet()
         if not self._init.done():
             self._fail(ProtocolError("the launcher hung up before it said Init"))
         self._stopped(Stop(reason="the launcher is gone"))
@@ -171,5 +186,5 @@ class Channel(asyncio.Protocol):
             self.stop.set_result(stop)
 
     def _write(self, line: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(line)
+        if self._outlet is not None:
+            self._outlet.write(line)

@@ -16,7 +16,7 @@ from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import EndpointInfo, State, move
 
 PROTOCOL = 1
-FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain")
+FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain", "status")
 
 SecurityLevel = Literal["None", "Token", "Mtls"]
 Kind = Literal["service", "app", "mcp", "main", "asgi", "wsgi"]

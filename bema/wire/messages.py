@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bema.core.instance import EndpointInfo
 from bema.wire.handshake import Announce, Init, Stop, always
 
 Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -113,6 +114,19 @@ class RouteToModule(Op, tag="route_to_module"):
 
 class HeartbeatAck(Op, tag="heartbeat_ack"):
     pass
+
+
+class Status(Op, tag="status"):
+    """Ours, and said only to who lists the feature: what of its record may change while the process serves.
+
+    Each says the whole of it, so only the last one counts; what is absent is as it was announced. One that comes before
+    the announcement is how it will serve.
+    """
+
+    ready: bool = always(True)  # takes new calls
+    stalled: bool = always(False)  # its event loop does not turn
+    operations: list[EndpointInfo] | None = None
+    data: dict[str, Any] | None = None  # what it publishes about itself
 
 
 # orchestrator -> module
@@ -220,6 +234,7 @@ FromModule = (
     | RouteToModule
     | ServiceOperation
     | ServiceRequest
+    | Status
 )
 ToModule = (
     DiscoverServiceProvidersResponse

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import ProtocolError
+from bema.core.instance import EndpointInfo
+from bema.core.spec import Shape
 from bema.wire import messages
 from bema.wire.envelopes import Envelope, encode, http_response_line, read_from_module, read_to_module
 from bema.wire.handshake import Announce, Init, Stop, read_init
@@ -123,3 +125,30 @@ def test_no_bytes_break_the_reader(noise):
     reader = LineReader(read_from_module, longest=100)
     list(reader.feed(noise))
     assert list(reader.feed(b'\n{"op":"heartbeat_ack"}\n'))[-1] == messages.HeartbeatAck()
+
+
+def test_a_status_says_the_whole_of_it_and_travels_unchanged():
+    said = messages.Status(
+        ready=False, stalled=True, operations=[EndpointInfo("ask", Shape.STREAM)], data={"load": [1, None]}
+    )
+    assert encode(messages.Status(operations=[], data={})) == (
+        b'{"op":"status","ready":true,"stalled":false,"operations":[],"data":{}}\n'
+    )
+    assert read_from_module(encode(said)) == said
+
+
+def test_what_a_status_leaves_out_is_as_it_was_announced():
+    said = read_from_module(b'{"op":"status","ready":false,"mood":"low","operations":null}')
+    assert said == messages.Status(ready=False)
+    assert (said.stalled, said.operations, said.data) == (False, None, None)
+
+
+@pytest.mark.parametrize("field", ['"ready":"no"', '"stalled":1', '"operations":["ask"]', '"data":[]'])
+def test_a_status_of_other_types_is_none(field):
+    with pytest.raises(ProtocolError):
+        read_from_module(f'{{"op":"status",{field}}}'.encode())
+
+
+def test_a_status_is_said_by_the_module_alone():
+    with pytest.raises(ProtocolError):
+        read_to_module(encode(messages.Status()))
