@@ -197,7 +197,7 @@ class Component:
         """Say something about this instance in its record, for who chooses among instances; None takes it back."""
         hosted = self.hosted
         hosted.data = {name: value for name, value in {**hosted.data, **data}.items() if value is not None}
-        if hosted.lease is not None:
+        if self.runtime.hosting.is_shown(hosted):
             await self.show()
 
     async def show(self) -> None:

@@ -1,7 +1,8 @@
 """What this process serves: its components, their records and leases, and the addresses they are reached at.
 
 Law: listen, then serve, then show; at the end refuse, finish, take away. A record is never shown for what cannot be
-called yet, and one process has one server however many components it serves.
+called yet, and one process has one server however many components it serves. Where the launcher writes the record, it is
+told whatever would have been written here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +81,8 @@ class Hosting:
         self.slots: int | None = None
         self.queue = 0
         self.shown: list[Callable[[Hosted], None]] = []  # called when a component is shown, and when it changed
+        self.reports: Callable[[Hosted, Instance], None] | None = None  # to who writes the records; from any thread
+        self._reporting = threading.Lock()
         self._draining: asyncio.Task[bool] | None = None
         self._discovery = discovery
         self._clock = clock or SystemClock()
@@ -141,6 +145,12 @@ class Hosting:
         for hosted in tuple(self.components.values()):
             if hosted.lease is not None:
                 await hosted.lease.update(self.record(hosted))
+            else:
+                self._report(hosted)
+
+    def is_shown(self, hosted: Hosted) -> bool:
+        """Whether there is a record of it, here or with the launcher."""
+        return hosted.lease is not None if self.standing.registers else hosted.since > 0
 
     async def show(self, hosted: Hosted) -> None:
         """Write the component's record as it is now."""
@@ -153,6 +163,9 @@ class Hosting:
             elif hosted.endpoints:
                 hosted.lease = await self._discovery.register(self.record(hosted))
                 self._keep_watch()
+        elif self.reports is not None:
+            self._report(hosted)
+            self._keep_watch()
         for shown in tuple(self.shown):
             shown(hosted)
 
@@ -184,7 +197,7 @@ class Hosting:
             self._watch = StallWatch(self.limit("stalled"), self._stalls, self._turns)
 
     def _stalls(self) -> None:
-        """In the watching thread: tell the store, which is all that can still be told."""
+        """In the watching thread: tell the store or the launcher, which is all that can still be told."""
         self.stalled = True
         self.mark()
 
@@ -198,6 +211,14 @@ class Hosting:
             if (lease := hosted.lease) is not None:
                 with contextlib.suppress(BemaError):  # a store that cannot be written shows what it showed
                     lease.mark(self.record(hosted))
+            else:
+                self._report(hosted)
+
+    def _report(self, hosted: Hosted) -> None:
+        """Tell the launcher; what was so last is told last, whichever thread it was in."""
+        if self.reports is not None and not self.standing.registers and self.is_shown(hosted):
+            with self._reporting:
+                self.reports(hosted, self.record(hosted))
 
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""

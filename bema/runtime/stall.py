@@ -1,8 +1,8 @@
 """The watch over an event loop: a thread sees that the loop does not turn, and says so while it does not.
 
 A handler that blocks its loop keeps its lease, because the kernel holds that; callers should know nevertheless. Law: what
-is said from the thread is said to the store alone, never to anything that belongs to the loop; and the loop's word comes
-last: it waits for a thread that is just saying the opposite.
+is said from the thread is said to the store or to the launcher, never to anything that belongs to the loop; and the
+loop's word comes last: it waits for a thread that is just saying the opposite.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from bema.runtime.hosting import Hosted, Hosting, Standing, info_of
 from bema.sdk import hooks
 from bema.sdk.context import Context
 from bema.sdk.health import Health
+from bema.sdk.reporting import FEATURE, Reporter
 from bema.sdk.signals import Signals
 from bema.wire.handshake import FEATURES, Announce, EndpointAnnounce, Init, Stop, agree, default_init
 
@@ -126,6 +127,8 @@ class Life:
         if self._given is None:
             _bound(self._runtime.hosting, self._spec, context.settings)
         mine, shown = context.component.hosted, self._runtime.hosting.shown
+        if self._channel is not None and FEATURE in (init.features or ()):
+            self._runtime.hosting.reports = Reporter(self._channel, mine)
 
         def tell(hosted: Hosted) -> None:
             if hosted is mine and hosted.endpoints:

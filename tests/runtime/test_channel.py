@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import msgspec
 import pytest
@@ -16,8 +17,9 @@ from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import State
 from bema.runtime import channel as channels
 from bema.runtime.channel import Channel
+from bema.wire.envelopes import read_from_module
 from bema.wire.handshake import Announce, Init, Stop, encode
-from bema.wire.messages import Heartbeat, Secret
+from bema.wire.messages import Heartbeat, HeartbeatAck, Secret, Status
 
 INIT = Init(orchestrator_api="", module_id="m-1", env={}, listen="unix:/x.sock")
 ANNOUNCE = Announce(listen="unix:/x.sock", endpoints=[])
@@ -154,3 +156,22 @@ def test_a_channel_that_is_none_is_refused(monkeypatch, tmp_path):
     with open(tmp_path / "file", "w") as file:
         asyncio.run(story(str(os.dup(file.fileno()))))
     asyncio.run(story("first"))
+
+
+def test_a_thread_says_how_it_serves_while_the_loop_stands_still():
+    async def story():
+        outside, inside = socket.socketpair()
+        channel = await Channel.open(inside.detach(), INIT)
+        channel.announce(ANNOUNCE)
+        channel.send(HeartbeatAck())
+        saying = threading.Thread(target=channel.tell, args=(Status(stalled=True),))
+        saying.start()
+        with outside, outside.makefile("rb") as lines:  # read here: the loop does not turn
+            said = [read_from_module(lines.readline()) for _ in range(3)]
+            assert said == [ANNOUNCE, HeartbeatAck(), Status(stalled=True)]
+        saying.join()
+        channel.close()
+        channel.tell(Status())  # into nothing
+        await asyncio.sleep(0)
+
+    asyncio.run(story())
