@@ -127,6 +127,8 @@ class InstanceInfo(msgspec.Struct, frozen=True):
     pid: int
     state: str
     since: int
+    ready: bool = True
+    stalled: bool = False
 
 
 class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +168,8 @@ class Seen(msgspec.Struct, frozen=True):
     state: State
     since: int
     phases: dict[str, int] = {}
+    ready: bool = True
+    stalled: bool = False
 
 
 def outward(deployment: Deployment, instance: Seen | None, policy: Policy) -> Outward:
@@ -174,7 +178,8 @@ def outward(deployment: Deployment, instance: Seen | None, policy: Policy) -> Ou
     if build.state != "done":
         return Outward.BUILD_FAILED if build.state == "failed" else Outward.BUILDING
     if instance is not None and instance.state is State.SERVING:
-        return Outward.READY
+        # no history is asked: whatever came before it, this one serves
+        return Outward.READY if instance.ready else Outward.STARTING
     said, _ = verdict(deployment.attempts, policy)
     if said is Verdict.FAILED:
         return Outward.START_FAILED
@@ -225,9 +230,20 @@ def describe(deployment: Deployment, instance: Seen | None, policy: Policy) -> D
         created=deployment.created,
         updated=deployment.updated,
         error=fault(deployment, state),
-        instance=InstanceInfo(instance.label, instance.pid, str(instance.state), instance.since) if instance else None,
+        instance=None if instance is None else _seen(instance),
         restarts=deployment.restarts,
         phases=version.build.phases | (instance.phases if instance else {}),
+    )
+
+
+def _seen(instance: Seen) -> InstanceInfo:
+    return InstanceInfo(
+        instance.label,
+        instance.pid,
+        str(instance.state),
+        instance.since,
+        ready=instance.ready,
+        stalled=instance.stalled,
     )
 
 

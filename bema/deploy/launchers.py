@@ -18,7 +18,9 @@ from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Conflict
 from bema.core.factory import Factory
 from bema.core.instance import Instance, State, move
+from bema.core.naming import show_instance_id
 from bema.core.version import VERSION
+from bema.deploy.deployment import Seen
 from bema.runtime.discovery import MemoryDiscovery
 
 
@@ -51,6 +53,15 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     since: int  # microseconds UTC
     kind: str = "main"
     announce: dict[str, Any] | None = None
+    ready: bool = True  # what it says of itself
+    stalled: bool = False
+
+    def seen(self) -> Seen:
+        """It, as it is described with its deployment."""
+        label, phases = show_instance_id(self.instance), (self.announce or {}).get("phases") or {}
+        return Seen(
+            self.instance, label, self.pid, self.state, self.since, phases, ready=self.ready, stalled=self.stalled
+        )
 
 
 class Announced(msgspec.Struct, frozen=True):
@@ -58,6 +69,14 @@ class Announced(msgspec.Struct, frozen=True):
 
     instance: int
     announce: dict[str, Any]
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """The instance serves otherwise than before, as it says itself; its record says so."""
+
+    instance: int
+    ready: bool
+    stalled: bool
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -82,7 +101,7 @@ class Exited(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-Event = Announced | Line | Exited
+Event = Announced | Reported | Line | Exited
 
 
 class Launcher(Protocol):
@@ -203,6 +222,17 @@ class MemoryLauncher:
         self._running[instance] = msgspec.structs.replace(
             running, state=move(running.state, State.SERVING), announce=said
         )
+        self._show(instance)
+        self._events.put_nowait(Announced(instance, said))
+
+    def report(self, instance: int, *, ready: bool = True, stalled: bool = False) -> None:
+        """Let an instance say how it serves."""
+        self._running[instance] = msgspec.structs.replace(self._running[instance], ready=ready, stalled=stalled)
+        self._show(instance)
+        self._events.put_nowait(Reported(instance, ready, stalled))
+
+    def _show(self, instance: int) -> None:
+        running = self._running[instance]
         if self._discovery is not None:
             self._discovery.put(
                 Instance(
@@ -213,10 +243,11 @@ class MemoryLauncher:
                     deployment=running.deployment,
                     version=running.version,
                     pid=running.pid,
-                    since=self._clock.now(),
+                    since=running.since,
+                    ready=running.ready,
+                    stalled=running.stalled,
                 )
             )
-        self._events.put_nowait(Announced(instance, said))
 
     def end(self, instance: int, **how: Any) -> None:
         """Let an instance end; keywords are those of `Exited`."""

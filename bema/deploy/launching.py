@@ -1,13 +1,15 @@
 """The launcher of processes: it asks the keeper, and stands between an instance and Discovery.
 
 A deployed instance never touches Discovery itself: its record is written when it serves, says DRAINING before it is asked
-to stop, and goes when it has gone; the lock beside the record is the instance's own for life.
+to stop, and goes when it has gone; the lock beside the record is the instance's own for life. What it says of itself while
+it serves is shown until it says otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from typing import Any
 
@@ -18,11 +20,17 @@ from bema.core.limits import limit
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir, state_dir
 from bema.deploy.keeping import Keeping
-from bema.deploy.launchers import Announced, Event, Exited, Line, Running, Start
+from bema.deploy.launchers import Announced, Event, Exited, Line, Reported, Running, Start
 from bema.deploy.listening import free_port, listener_of, port_of, socket_of
 from bema.deploy.sandbox import Home, environment
 from bema.deploy.supervision import Supervised, found_at
 from bema.runtime import records
+from bema.wire.handshake import FEATURES
+
+logger = logging.getLogger(__name__)
+
+_AGAIN = 1.0
+"""Seconds until a record that could not be written is written again."""
 
 
 class ProcessLauncher:
@@ -35,6 +43,7 @@ class ProcessLauncher:
         self._discovery = discovery_dir()
         self._known: dict[int, Supervised] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._unwritten: dict[int, asyncio.TimerHandle] = {}
         self._unseen: int | None = None
 
     @classmethod
@@ -51,6 +60,7 @@ class ProcessLauncher:
             "orchestrator_api": "",
             "module_id": label,
             "env": start.env,
+            "features": list(FEATURES),
             "listen": start.listen or (f"127.0.0.1:{free_port()}" if program else ""),
             "entry": {"kind": start.kind, "name": ""},
             **start.init,
@@ -88,6 +98,7 @@ class ProcessLauncher:
             listen=kept["listen"] or "",
             since=kept["since"],
         )
+        self._told(seen, kept.get("status"))
         if announce is not None:
             self._show(seen, announce)
         else:
@@ -122,6 +133,30 @@ class ProcessLauncher:
                 since = shown.since
         records.write_record(self._discovery, seen.announced(announce, since))
 
+    def _told(self, seen: Supervised, status: dict[str, Any] | None) -> bool:
+        """Take in how it serves now, and show it; whether anything of it is new."""
+        try:
+            record = None if status is None else seen.told(status)
+        except ProtocolError as error:
+            logger.warning("instance %s: %s; it is skipped", show_instance_id(seen.instance), error.message)
+            return False
+        if record is not None:
+            self._write(seen)
+        return record is not None
+
+    def _write(self, seen: Supervised) -> None:
+        """Show the record as it is now; a mark that stayed on a full disk would keep callers away for good."""
+        if (late := self._unwritten.pop(seen.instance, None)) is not None:
+            late.cancel()
+        if (record := seen.record) is None:
+            return
+        try:
+            records.write_record(self._discovery, record)
+        except Refused as error:
+            logger.error("%s; trying again", error.message)
+            again = asyncio.get_running_loop().call_later(_AGAIN, self._write, seen)
+            self._unwritten[seen.instance] = again
+
     def _hide(self, seen: Supervised) -> None:
         record = seen.draining()
         if record is not None:
@@ -154,6 +189,8 @@ class ProcessLauncher:
             since=seen.since,
             kind=seen.kind,
             announce=seen.announce,
+            ready=seen.ready,
+            stalled=seen.stalled,
         )
 
     async def forget(self, deployment: str) -> None:
@@ -181,18 +218,23 @@ class ProcessLauncher:
                 return Line(instance, message["line"])
             case "announced" if seen is not None and seen.state is State.STARTING:
                 self._cancel_start(instance)
+                self._told(seen, message.get("status"))
                 try:
                     self._show(seen, message["announce"])
                 except (ProtocolError, Refused) as error:
                     await self._end(seen, "exited", error.message)
                     return None
                 return Announced(instance, message["announce"])
+            case "status" if seen is not None and self._told(seen, message["status"]):
+                return Reported(instance, seen.ready, seen.stalled)
         return None
 
     def _exited(self, seen: Supervised | None, message: dict[str, Any]) -> Exited:
         instance = message["instance"]
         self._cancel_start(instance)
         self._known.pop(instance, None)
+        if (late := self._unwritten.pop(instance, None)) is not None:
+            late.cancel()
         records.remove_record(self._discovery, instance)
         cause, how = "stopped" if message["stopped"] else "exited", ""
         if seen is not None:
@@ -205,6 +247,8 @@ class ProcessLauncher:
 
     async def close(self) -> None:
         """Let go of the link; what runs goes on running."""
+        for late in self._unwritten.values():
+            late.cancel()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

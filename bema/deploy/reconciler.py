@@ -18,11 +18,11 @@ import msgspec
 
 from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
-from bema.core.naming import UUID, new_instance_id, show_instance_id
+from bema.core.naming import UUID, new_instance_id
 from bema.deploy import plan as plans
 from bema.deploy.building import build, is_there, start_of
 from bema.deploy.deployment import Build, Deployment, Seen
-from bema.deploy.launchers import Announced, Event, Exited, Running
+from bema.deploy.launchers import Announced, Event, Exited, Reported, Running
 from bema.deploy.parts import Parts
 from bema.deploy.pythons import own_python
 from bema.deploy.restarts import SECOND, begun, ended, served
@@ -107,9 +107,7 @@ class Reconciler:
         found = [r for r in self._running.values() if r.deployment == deployment]
         if not found:
             return None
-        best = next((r for r in found if r.state is State.SERVING), found[0])
-        phases = (best.announce or {}).get("phases") or {}
-        return Seen(best.instance, show_instance_id(best.instance), best.pid, best.state, best.since, phases)
+        return next((r for r in found if r.state is State.SERVING), found[0]).seen()
 
     def instances(self) -> int:
         return len(self._running)
@@ -134,7 +132,11 @@ class Reconciler:
 
     async def _listen(self) -> None:
         while True:
-            await self._happened(await self._parts.launcher.next_event())
+            event = await self._parts.launcher.next_event()
+            if isinstance(event, Reported):
+                self._reported(event)
+            else:
+                await self._happened(event)
 
     async def _happened(self, event: Event) -> None:
         now, policy = self._parts.clock.now(), self._parts.policy
@@ -156,6 +158,12 @@ class Reconciler:
             }
             await self.change(owner, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
         self.wake()
+
+    def _reported(self, event: Reported) -> None:
+        """Nothing is to be done about it, but somebody may wait for it."""
+        if (running := self._running.get(event.instance)) is not None:
+            self._running[event.instance] = msgspec.structs.replace(running, ready=event.ready, stalled=event.stalled)
+            self._notify()
 
     def _owner(self, instance: int) -> str:
         if (running := self._running.get(instance)) is not None:

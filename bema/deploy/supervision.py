@@ -1,6 +1,7 @@
 """One instance seen from outside: the outer end of the handshake, and what is shown of it in Discovery.
 
 Law: the state follows the one table (`core.instance.MOVES`); what the process says decides, and its end decides over that.
+What it says of itself while it serves changes marks, endpoints and data of its record, never the state.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import msgspec
 
 from bema.core.errors import ProtocolError
 from bema.core.instance import Instance, State, move
+from bema.runtime.records import LARGEST
 from bema.wire.handshake import Announce
+from bema.wire.messages import Status
 
 NAMESPACE = "functions"  # where scripts that are no services are shown
 
@@ -30,7 +33,8 @@ class Supervised:
         self.state = State.STARTING
         self.announce: dict[str, Any] | None = None
         self.fault: tuple[str, str] | None = None  # why we end it: (cause, sentence)
-        self._record: Instance | None = None
+        self._status = Status()
+        self._announced: Instance | None = None  # its record as it was announced
 
     @property
     def kind(self) -> str:
@@ -45,7 +49,7 @@ class Supervised:
         self.state = move(self.state, State.SERVING)
         self.announce = announce
         init = self.init
-        self._record = Instance(
+        self._announced = Instance(
             id=self.instance,
             namespace=said.namespace or init.get("namespace") or NAMESPACE,
             component=said.name or init.get("name") or "script",
@@ -59,7 +63,46 @@ class Supervised:
             since=now,
             data={"kind": said.kind or self.kind, "phases": said.phases or {}},
         )
-        return self._record
+        return self._shown()
+
+    def told(self, status: dict[str, Any]) -> Instance | None:
+        """How it serves now: the record to show, if that changes one that is shown. `ProtocolError` when what it said
+        cannot be understood, or is more than a record holds."""
+        try:
+            said = msgspec.convert({**status, "op": "status"}, Status)
+        except msgspec.ValidationError as error:
+            raise ProtocolError(f"its status cannot be read: {error}") from error
+        before, self._status = self._status, said
+        if self._announced is not None and len(msgspec.json.encode(self._shown())) > LARGEST:
+            self._status = before
+            raise ProtocolError(f"its status makes a record of more than {LARGEST} bytes")
+        return self.record if said != before else None
+
+    @property
+    def ready(self) -> bool:
+        return self._status.ready
+
+    @property
+    def stalled(self) -> bool:
+        return self._status.stalled
+
+    @property
+    def record(self) -> Instance | None:
+        """What is to be shown of it now; None before it announced itself, and when it is gone."""
+        shown = self._announced is not None and self.state in (State.SERVING, State.DRAINING)
+        return self._shown() if shown else None
+
+    def _shown(self) -> Instance:
+        assert self._announced is not None
+        said, announced = self._status, self._announced
+        return msgspec.structs.replace(
+            announced,
+            state=self.state,
+            ready=said.ready,
+            stalled=said.stalled,
+            endpoints=announced.endpoints if said.operations is None else tuple(said.operations),
+            data={**announced.data, **(said.data or {})},
+        )
 
     def _addresses(self, said: Announce) -> dict[str, tuple[str, ...]]:
         if said.addresses:
@@ -70,9 +113,7 @@ class Supervised:
         """It was asked to stop: the record to show, if it was shown before."""
         if self.state is not State.DRAINING:
             self.state = move(self.state, State.DRAINING)
-        if self._record is not None:
-            self._record = msgspec.structs.replace(self._record, state=State.DRAINING)
-        return self._record
+        return self.record
 
     def ended(self, code: int | None, number: int | None, *, stopped: bool) -> tuple[str, str]:
         """(cause, sentence) of its end."""

@@ -19,8 +19,8 @@ def deployment(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Deplo
     return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, attempts=attempts)
 
 
-def seen(state: State) -> Seen:
-    return Seen(1, "0000000000001", 77, state, 5)
+def seen(state: State, **marks: bool) -> Seen:
+    return Seen(1, "0000000000001", 77, state, 5, **marks)
 
 
 RUNNING = begun((), 1, 0)
@@ -58,6 +58,17 @@ def looping() -> tuple[Attempt, ...]:
 )
 def test_outward(build: Build, attempts: tuple[Attempt, ...], instance: State | None, state: Outward):
     assert outward(deployment(build, attempts), seen(instance) if instance else None, POLICY) is state
+
+
+@pytest.mark.parametrize("attempts", [RUNNING, begun(looping(), 9, 9)])
+def test_one_that_serves_and_is_not_ready_is_starting_whatever_came_before(attempts: tuple[Attempt, ...]):
+    assert outward(deployment(attempts=attempts), seen(State.SERVING, ready=False), POLICY) is Outward.STARTING
+
+
+def test_stalled_is_a_mark_and_no_state():
+    info = describe(deployment(attempts=served(RUNNING, 1, 1)), seen(State.SERVING, stalled=True), POLICY)
+    assert info.instance is not None
+    assert (info.state, info.instance.stalled, info.instance.ready) == ("ready", True, True)
 
 
 def test_a_failed_start_says_how_it_ended_and_its_last_lines():
@@ -101,7 +112,7 @@ def test_a_ready_deployment_as_the_api_shows_it():
         "created": 1,
         "updated": 2,
         "error": None,
-        "instance": {"id": "0000000000001", "pid": 77, "state": "serving", "since": 5},
+        "instance": {"id": "0000000000001", "pid": 77, "state": "serving", "since": 5, "ready": True, "stalled": False},
         "restarts": 0,
         "phases": {},
     }

@@ -6,7 +6,7 @@ import pytest
 
 from bema.core.errors import Conflict
 from bema.core.instance import State
-from bema.deploy.launchers import Announced, Exited, MemoryLauncher, Start, crashes, hangs
+from bema.deploy.launchers import Announced, Exited, MemoryLauncher, Reported, Start, crashes, hangs
 from bema.runtime.discovery import MemoryDiscovery
 
 
@@ -53,5 +53,20 @@ def test_an_instance_is_started_once():
         await launcher.start(start())
         with pytest.raises(Conflict):
             await launcher.start(start())
+
+    asyncio.run(story())
+
+
+def test_what_an_instance_reports_is_told_known_and_shown():
+    async def story():
+        discovery = MemoryDiscovery()
+        view = await discovery.view()
+        launcher = MemoryLauncher(discovery)
+        await launcher.start(start())
+        assert isinstance(await launcher.next_event(), Announced)
+        launcher.report(1, ready=False, stalled=True)
+        assert await launcher.next_event() == Reported(1, ready=False, stalled=True)
+        assert [(r.ready, r.stalled) for r in await launcher.running()] == [(False, True)]
+        assert [(i.ready, i.stalled, i.routable()) for i in view.instances()] == [(False, True, False)]
 
     asyncio.run(story())

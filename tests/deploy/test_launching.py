@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 import bema
-from bema.core.errors import Failed, Unavailable
+from bema.core.errors import Failed, Refused, Unavailable
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
+from bema.deploy import launching
 from bema.deploy.keeping import Keeping
-from bema.deploy.launchers import Announced, Exited, Start
+from bema.deploy.launchers import Announced, Exited, Reported, Start
 from bema.deploy.launching import ProcessLauncher
+from bema.runtime import records
+from bema.runtime.discovery import wait_for
 from bema.runtime.flock import FlockDiscovery
-from tests.deploy.keeper.conftest import Platform, alive, platform, until
+from tests.deploy.keeper.conftest import DUMMIES, Platform, alive, ask, platform, until
+from tests.deploy.platform import eventually
 
 __all__ = ["platform"]
 
@@ -42,6 +47,25 @@ import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
 HTTPServer(("0.0.0.0", int(os.environ["PORT"]) if WISH is None else WISH), BaseHTTPRequestHandler).serve_forever()
 """
+
+MOODY = """
+import time
+from pathlib import Path
+from bema import endpoint, readiness, service
+
+@service(name="moody", namespace="demo")
+class Moody:
+    @endpoint()
+    async def ask(self) -> str:
+        return "fine"
+
+    @readiness
+    def is_well(self) -> bool:
+        while Path("FOLDER/block").exists():
+            time.sleep(0.01)
+        return not Path("FOLDER/no").exists()
+"""
+QUICK = {"limits.health": 0.05, "limits.stalled": 0.2}
 
 Story = Callable[["Stage"], Awaitable[None]]
 
@@ -82,6 +106,16 @@ class Stage:
 
     async def event(self) -> Any:
         return await asyncio.wait_for(self.launcher.next_event(), 20)
+
+    async def moody(self) -> Any:
+        """A service whose readiness is in two files: one says no, one blocks its loop."""
+        start = self.start(MOODY.replace("FOLDER", str(self.platform.folder)), "service", "Moody")
+        await self.launcher.start(msgspec.structs.replace(start, init={**start.init, "settings": QUICK}))
+        assert isinstance(await self.event(), Announced)
+        return start
+
+    def file(self, name: str) -> Path:
+        return self.platform.folder / name
 
     async def shown(self) -> list[Any]:
         return list((await self.discovery.view()).instances())
@@ -257,5 +291,92 @@ def test_the_end_is_told_once(platform):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stage.launcher.next_event(), 0.2)
         assert platform is stage.platform
+
+    told(platform, story)
+
+
+def test_what_an_instance_says_of_itself_is_shown_until_it_says_otherwise(platform):
+    async def story(stage):
+        number = (await stage.moody()).instance
+        [record] = await stage.shown()
+        assert (record.routable(), [each.name for each in record.endpoints]) == (True, ["ask"])
+        stage.file("no").touch()
+        assert await stage.event() == Reported(number, ready=False, stalled=False)
+        [record] = await stage.shown()
+        assert (record.ready, record.state) == (False, State.SERVING)
+        stage.file("no").unlink()
+        assert await stage.event() == Reported(number, ready=True, stalled=False)
+        assert [each.routable() for each in await stage.shown()] == [True]
+
+    told(platform, story)
+
+
+def test_a_loop_that_stands_still_is_marked_and_the_mark_outlives_the_orchestrator(platform):
+    async def story(stage):
+        number = (await stage.moody()).instance
+        stage.file("block").touch()
+        assert await stage.event() == Reported(number, ready=True, stalled=True)
+        assert [each.stalled for each in await stage.shown()] == [True]
+        await stage.launcher.close()
+        old = platform.pid_of("orchestrator")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: platform.pid_of("orchestrator") not in (None, old))
+
+        await stage.connect()
+        [running] = await stage.launcher.running()
+        assert (running.stalled, [each.stalled for each in await stage.shown()]) == (True, [True])
+        stage.file("block").unlink()
+        assert await stage.event() == Reported(number, ready=True, stalled=False)
+        assert [each.routable() for each in await stage.shown()] == [True]
+
+    told(platform, story)
+
+
+def test_a_status_that_cannot_be_read_is_skipped_and_the_next_is_heard(platform, caplog):
+    async def story(stage):
+        start = stage.start("", argv=[sys.executable, str(DUMMIES / "instance.py")], env={"MODE": "mad"})
+        running = await stage.launcher.start(start)
+        assert isinstance(await stage.event(), Announced)
+        hearing = asyncio.create_task(stage.event())
+        await asyncio.to_thread(ask, running.listen.removeprefix("unix:"))
+        await eventually(lambda: "cannot be read" in caplog.text)
+        await asyncio.to_thread(ask, running.listen.removeprefix("unix:"))
+        assert await hearing == Reported(start.instance, ready=False, stalled=False)
+        assert [each.ready for each in await stage.shown()] == [False]
+
+    told(platform, story)
+    assert [record.message.partition(": ")[2] for record in caplog.records if "status" in record.message] == [
+        "its status cannot be read: Expected `bool`, got `str` - at `$.ready`; it is skipped"
+    ]
+
+
+def test_an_instance_that_drains_unasked_takes_nothing_new(platform):
+    async def story(stage):
+        await stage.moody()
+        [running] = await stage.launcher.running()
+        os.kill(running.pid, signal.SIGTERM)
+        assert await stage.event() == Reported(running.instance, ready=False, stalled=False)
+        assert (await stage.event()).cause == "exited"
+
+    told(platform, story)
+
+
+def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch):
+    async def story(stage):
+        await stage.moody()
+        full = [Refused("the disk is full", code="state_unwritable")]
+        written = records.write_record
+
+        def write(directory: Path, record: Any) -> None:
+            if full:
+                raise full.pop()
+            written(directory, record)
+
+        monkeypatch.setattr(launching, "_AGAIN", 0.01)
+        monkeypatch.setattr(launching.records, "write_record", write)
+        stage.file("no").touch()
+        assert isinstance(await stage.event(), Reported)
+        view = await stage.discovery.view()
+        await asyncio.wait_for(wait_for(view, lambda shown: [i.ready for i in shown] == [False]), 10)
 
     told(platform, story)

@@ -502,3 +502,24 @@ def test_it_is_a_service_that_can_be_called_from_elsewhere():
         **dict.fromkeys(("create", "read", "list", "delete", "activate", "status"), "unary"),
         "logs": "stream",
     }
+
+
+def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
+    async def story():
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            made = await orchestrator.create(script())
+            await until(orchestrator, made.id, "ready")
+            [running] = await platform.launcher.running()
+            platform.launcher.report(running.instance, ready=False)
+            info = await until(orchestrator, made.id, "starting")
+            assert info.instance is not None and not info.instance.ready
+            waiting = asyncio.create_task(orchestrator.activate(made.id, 10))
+            platform.launcher.report(running.instance, stalled=True)
+            assert (await waiting).state == "ready"
+            info = await orchestrator.read(made.id, "")
+            assert info.instance is not None and info.instance.stalled
+            assert [start.instance for start in platform.launcher.started] == [running.instance]
+            assert platform.launcher.stopped == []
+
+    asyncio.run(story())

@@ -73,3 +73,56 @@ def test_a_second_announcement_is_refused(seen):
     seen.announced({"listen": "/s", "endpoints": []}, now=5)
     with pytest.raises(ProtocolError, match="from serving to serving"):
         seen.announced({"listen": "/s", "endpoints": []}, now=6)
+
+
+def announced(seen, **more):
+    return seen.announced({"listen": "/s", "endpoints": [], "operations": [{"name": "ask"}], **more}, now=5)
+
+
+def names(record):
+    return [endpoint.name for endpoint in record.endpoints]
+
+
+def test_what_it_says_while_it_serves_is_shown_until_it_says_otherwise(seen):
+    announced(seen, phases={"import": 3})
+    record = seen.told({"ready": False, "stalled": True, "operations": [{"name": "more"}], "data": {"load": 1}})
+    assert (record.ready, record.stalled, names(record)) == (False, True, ["more"])
+    assert record.data == {"kind": "app", "phases": {"import": 3}, "load": 1}
+    assert (record.state, record.id, record.token, record.since) == (State.SERVING, 7, "secret", 5)
+    record = seen.told({})
+    assert (record.ready, record.stalled, names(record)) == (True, False, ["ask"])
+    assert "load" not in record.data
+
+
+def test_what_it_says_twice_is_written_once(seen):
+    announced(seen)
+    assert seen.told({"ready": True}) is None
+    assert seen.told({"ready": False}) is not None
+    assert seen.told({"ready": False}) is None
+
+
+def test_what_it_says_before_it_announces_is_how_it_is_shown_first(seen):
+    assert seen.told({"ready": False, "data": {"zone": "a"}}) is None
+    record = announced(seen)
+    assert (record.ready, record.data["zone"], names(record)) == (False, "a", ["ask"])
+
+
+def test_nothing_that_it_says_brings_it_back_from_draining_or_from_the_end(seen):
+    announced(seen)
+    seen.draining()
+    late = seen.told({"ready": False, "state": "serving", "id": 8, "token": "other", "addresses": {}})
+    assert (late.state, late.id, late.token) == (State.DRAINING, 7, "secret")
+    assert late.addresses == {"http": ("unix:/s",)}
+    seen.ended(0, None, stopped=True)
+    assert seen.told({"ready": True}) is None
+
+
+@pytest.mark.parametrize(
+    "status", [{"ready": "no"}, {"operations": "all"}, {"data": 3}, {"data": {"load": "x" * 300_000}}]
+)
+def test_a_status_that_cannot_be_read_or_held_changes_nothing(seen, status):
+    announced(seen)
+    before = seen.told({"stalled": True})
+    with pytest.raises(ProtocolError, match="its status"):
+        seen.told(status)
+    assert seen.record == before

@@ -18,6 +18,7 @@ from .listeners import Listeners
 from .logs import Log, prune
 from .loop import Loop
 from .roster import Roster
+from .statuses import Status
 
 _PLAIN = re.compile(r"[0-9a-z][0-9a-z-]{0,63}\Z")
 _KEPT_LOGS = 10
@@ -43,6 +44,7 @@ class Instances:
         self._listeners = Listeners()
         self._children: dict[int, Child] = {}
         self._requests: dict[int, dict[str, Any]] = {}
+        self._statuses: dict[int, Status] = {}
         self.draining = False
         self.on_empty: Callable[[], None] = lambda: None
 
@@ -80,6 +82,7 @@ class Instances:
             if order.held is not None:
                 ours.pop_all()
         self._children[number] = child
+        self._statuses[number] = Status(self._loop, functools.partial(self._pass_on, number))
         self._requests[number] = {**request, "listen": listen, "init": order.init}
         self._roster.add(label, child.pid, child.process_start, order.marker)
         return {"pid": child.pid, "process_start": child.process_start, "listen": listen}
@@ -142,6 +145,7 @@ class Instances:
                     "pid": child.pid,
                     "process_start": child.process_start,
                     "announce": child.announce,
+                    "status": self._statuses[number].last,
                     "stopping": child.stopping,
                     "since": child.since,
                 }
@@ -152,12 +156,23 @@ class Instances:
     # what happens to them
 
     def _heard(self, number: int, child: Child, message: dict[str, Any]) -> None:
-        if message.get("op") == "announce":
-            self._tell({"event": "announced", "instance": number, "announce": child.announce})
-        else:
-            self._tell({"event": "line", "instance": number, "line": message})
+        match message.get("op"):
+            case "announce":
+                announced = {"event": "announced", "instance": number, "announce": child.announce}
+                self._tell({**announced, "status": self._statuses[number].last})
+            case "status":
+                if why := self._statuses[number].take(message):
+                    child.log.note(f"ignored on the channel: {why}", "warning")
+            case _:
+                self._tell({"event": "line", "instance": number, "line": message})
+
+    def _pass_on(self, number: int) -> None:
+        """Tell its status; one that comes before the announcement is told with it."""
+        if self._children[number].announce is not None:
+            self._tell({"event": "status", "instance": number, "status": self._statuses[number].last})
 
     def _ended(self, instance: int, child: Child, code: int | None, number: int | None) -> None:
+        self._statuses.pop(instance).close()
         del self._children[instance], self._requests[instance]
         if child.order.held is not None:
             os.close(child.order.held)

@@ -5,7 +5,6 @@ import pytest
 
 from bema.deploy.keeper.conduit import Conduit
 
-
 # Python reads these, and whoever is told of them does not
 UNREADABLE = [b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":"\\ud800"}', b'{"\\ud800":1}']
 

@@ -30,11 +30,14 @@ def main() -> None:
             print(child.pid, flush=True)
     if mode == "nonsense":
         channel.sendall(b"this is not JSON\n" + b"y" * (3 << 20) + b"\n")
+    if mode == "moody":
+        channel.sendall(b'{"op": "status", "ready": false}\n')
     listener = socket.socket(fileno=init["listen_fd"])
     held = {"environment": sorted(os.environ), "descriptors": sorted(int(fd) for fd in os.listdir("/proc/self/fd"))}
     channel.sendall(
         json.dumps({"op": "announce", "listen": init["listen"], "endpoints": [], "held": held}).encode() + b"\n"
     )
+    moods = iter((b'"perhaps"', b"false"))
     selector = selectors.DefaultSelector()
     for end in (channel, listener):
         selector.register(end, selectors.EVENT_READ)
@@ -50,6 +53,11 @@ def main() -> None:
                     continue
                 sys.exit(0)
             client, _ = listener.accept()
+            if mode == "moody":
+                for number in range(1000):
+                    channel.sendall(json.dumps({"op": "status", "data": {"number": number}}).encode() + b"\n")
+            if mode == "mad":
+                channel.sendall(b'{"op": "status", "ready": %b}\n' % next(moods))
             client.sendall(str(os.getpid()).encode())
             client.close()
 
