@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bema.core.instance import Instance
+from bema.core.instance import Instance, State
 from bema.runtime.discovery import View
 
 __all__ = ["Route", "Table"]
@@ -29,6 +29,7 @@ class Table:
         self._view = view
         self._routes: dict[str, list[Route]] = {}
         self._present: set[str] = set()
+        self._kept_back: set[str] = set()
         self._turn = 0
         self._waiting: set[asyncio.Event] = set()
         self._stop = view.subscribe(self._changed)
@@ -53,6 +54,14 @@ class Table:
         await self._until(lambda: deployment in self._routes)
         return self._routes[deployment][0]
 
+    def kept_back(self, deployment: str) -> bool:
+        """Whether it serves and takes nothing new: not ready as it says itself, or its loop does not turn."""
+        return deployment in self._kept_back
+
+    async def decided(self, deployment: str) -> None:
+        """Wait while the deployment is kept back. Put a timeout around it."""
+        await self._until(lambda: not self.kept_back(deployment))
+
     async def left(self, route: Route) -> None:
         """Wait until `route` is no longer offered. Put a timeout around it."""
         await self._until(lambda: route not in self._routes.get(route.deployment, ()))
@@ -72,11 +81,15 @@ class Table:
 
     def _changed(self) -> None:
         routes: dict[str, list[Route]] = {}
+        serving: set[str] = set()
         self._present = {instance.deployment for instance in self._view.instances()}
         for instance in self._view.instances():
+            if instance.state is State.SERVING:
+                serving.add(instance.deployment)
             if instance.deployment and instance.routable() and (route := _route(instance)):
                 routes.setdefault(instance.deployment, []).append(route)
         self._routes = routes
+        self._kept_back = serving - routes.keys()
         for turned in tuple(self._waiting):
             turned.set()
 

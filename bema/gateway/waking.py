@@ -1,6 +1,7 @@
 """Asking for an instance where there is none: one question per deployment, however many requests wait for it.
 
-Law: a request waits only while an instance is starting. Building, failing and an absent orchestrator are answered at once.
+Law: a request waits only while an instance is starting, or is there and takes nothing new for now. Building, failing and
+an absent orchestrator are answered at once.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class Waking:
         try:
             # "ready" may be said of one that has just died: what is not shown soon is asked about again
             for _ in range(_LOOKS):
+                await self._kept_back(deployment)
+                if (route := self._table.route(deployment)) is not None:
+                    return route
                 await self._answered(deployment, shown)
                 await asyncio.wait({shown}, timeout=_SHOWN)
                 if shown.done():
@@ -66,6 +70,14 @@ class Waking:
             raise _starting()
         finally:
             shown.cancel()
+
+    async def _kept_back(self, deployment: str) -> None:
+        """Wait while it is not ready or stalled: its record says so, and nobody need be asked."""
+        try:
+            async with asyncio.timeout(self._limits.start):
+                await self._table.decided(deployment)
+        except TimeoutError:
+            raise _starting() from None
 
     async def _answered(self, deployment: str, shown: asyncio.Task[Route]) -> None:
         """Until an instance is shown or said to be ready; raises what stands in its way."""

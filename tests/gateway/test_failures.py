@@ -295,6 +295,66 @@ def test_what_stands_in_the_way_of_a_start_is_told(activation, status, code, ret
     run(story())
 
 
+def marked(g, **marks):
+    """Rewrite the only record there is."""
+    [shown] = g.listener.table._view.instances()
+    g.discovery.put(msgspec.structs.replace(shown, **marks))
+
+
+def waiters(g):
+    return [question.waiters for question in g.listener._waking._questions.values()]
+
+
+@pytest.mark.parametrize("marks", [{"ready": False}, {"stalled": True}])
+def test_requests_to_an_instance_that_takes_nothing_new_wait_until_it_does(marks):
+    taken = []
+
+    async def instance(reader, writer):
+        taken.append(await read_request(reader))
+        writer.write(OK)
+
+    async def story():
+        async with gate() as g:  # whoever asks the orchestrator is told that there is no such deployment
+            path = await g.serve(instance)
+            marked(g, **marks)
+            waiting = [asyncio.create_task(g.get(path)) for _ in range(3)]
+            await until(lambda: waiters(g) == [3])
+            assert taken == []
+            marked(g, ready=True, stalled=False)
+            assert {answer.body for answer in await asyncio.gather(*waiting)} == {b"ok"}
+            assert len(taken) == 3
+
+    run(story())
+
+
+def test_an_instance_that_takes_nothing_new_for_too_long_is_not_ready_in_time():
+    async def story():
+        async with gate(start=0.05) as g:
+            path = await g.serve(says_ok)
+            marked(g, ready=False)
+            answer = await g.get(path)
+            assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (504, "starting", "1")
+
+    run(story())
+
+
+def test_one_that_takes_nothing_new_and_goes_is_followed_by_the_next():
+    async def story():
+        async def activate(deployment: str, wait: float):
+            await g.serve(says_ok, deployment)
+            return Activation("ready")
+
+        async with gate(activate) as g:
+            path = await g.serve(says_ok)
+            marked(g, ready=False)
+            waiting = asyncio.create_task(g.get(path))
+            await until(lambda: waiters(g) == [1])
+            marked(g, state=State.DRAINING)
+            assert (await waiting).body == b"ok"
+
+    run(story())
+
+
 def test_one_that_died_while_it_was_called_ready_is_asked_about_again():
     said = [Activation("ready"), Activation("crash_loop", 7, FAULT)]
 
