@@ -25,7 +25,7 @@ def command(as_json: bool) -> None:
         output.print_json({"deployments": deployments, "instances": [shown(i) for i in instances]})
         return
     if deployments:
-        rows = [(d["name"], d["state"], d.get("url", "")) for d in deployments]
+        rows = [(d["name"], _state(d), d.get("url", "")) for d in deployments]
         output.print_table(("DEPLOYMENT", "STATE", "URL"), rows)
     if instances:
         output.print_table(("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"), [_row(i) for i in instances])
@@ -64,7 +64,13 @@ def shown(instance: Instance) -> dict[str, Any]:
     }
 
 
+def _state(deployment: dict[str, Any]) -> str:
+    stalled = (deployment.get("instance") or {}).get("stalled")
+    return f"{deployment['state']}, stalled" if stalled else str(deployment["state"])
+
+
 def _row(instance: Instance) -> tuple[str, ...]:
-    state = f"{instance.state.value}, stalled" if instance.stalled else instance.state.value
+    marks = {"not ready": not instance.ready, "stalled": instance.stalled}
+    state = ", ".join([instance.state.value, *(mark for mark, holds in marks.items() if holds)])
     endpoints = " ".join(endpoint.name for endpoint in instance.endpoints)
     return instance.component_address, instance.label, state, str(instance.pid), endpoints

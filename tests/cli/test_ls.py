@@ -4,6 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from bema.cli import ls
+from bema.core.instance import Instance, State
+
 
 def test_nothing_is_said_on_stderr_and_as_empty_lists(bema):
     done = bema("ls")
@@ -38,3 +43,16 @@ def test_an_instance_is_listed_without_its_token(bema, tmp_path):
     process.kill()
     process.communicate()
     assert bema("ls").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("marks", "state"),
+    [
+        ({}, "serving"),
+        ({"ready": False}, "serving, not ready"),
+        ({"stalled": True}, "serving, stalled"),
+        ({"state": State.DRAINING, "ready": False, "stalled": True}, "draining, not ready, stalled"),
+    ],
+)
+def test_marks_stand_beside_the_state(marks, state):
+    assert ls._row(Instance(id=1, namespace="demo", component="worker", **marks))[2] == state

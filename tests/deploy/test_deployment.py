@@ -19,8 +19,8 @@ def deployment(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Deplo
     return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, attempts=attempts)
 
 
-def seen(state: State, **marks: bool) -> Seen:
-    return Seen(1, "0000000000001", 77, state, 5, **marks)
+def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Seen:
+    return Seen(1, "0000000000001", 77, state, 5, ready=ready, stalled=stalled)
 
 
 RUNNING = begun((), 1, 0)

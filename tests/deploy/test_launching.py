@@ -373,7 +373,7 @@ def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch)
             written(directory, record)
 
         monkeypatch.setattr(launching, "_AGAIN", 0.01)
-        monkeypatch.setattr(launching.records, "write_record", write)
+        monkeypatch.setattr(records, "write_record", write)
         stage.file("no").touch()
         assert isinstance(await stage.event(), Reported)
         view = await stage.discovery.view()
