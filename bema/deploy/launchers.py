@@ -56,6 +56,12 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = True  # what it says of itself
     stalled: bool = False
 
+    def after(self, event: Announced | Reported) -> Running:
+        """The same once it has said so."""
+        if isinstance(event, Reported):
+            return msgspec.structs.replace(self, ready=event.ready, stalled=event.stalled)
+        return msgspec.structs.replace(self, state=State.SERVING, announce=event.announce, ready=event.ready)
+
     def seen(self) -> Seen:
         """It, as it is described with its deployment."""
         label, phases = show_instance_id(self.instance), (self.announce or {}).get("phases") or {}
@@ -69,6 +75,7 @@ class Announced(msgspec.Struct, frozen=True):
 
     instance: int
     announce: dict[str, Any]
+    ready: bool = True
 
 
 class Reported(msgspec.Struct, frozen=True):

@@ -224,7 +224,7 @@ class ProcessLauncher:
                 except (ProtocolError, Refused) as error:
                     await self._end(seen, "exited", error.message)
                     return None
-                return Announced(instance, message["announce"])
+                return Announced(instance, message["announce"], seen.ready)
             case "status" if seen is not None and self._told(seen, message["status"]):
                 return Reported(instance, seen.ready, seen.stalled)
         return None

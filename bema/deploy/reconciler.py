@@ -14,8 +14,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
 from bema.core.naming import UUID, new_instance_id
@@ -105,9 +103,8 @@ class Reconciler:
 
     def instance_of(self, deployment: str) -> Seen | None:
         found = [r for r in self._running.values() if r.deployment == deployment]
-        if not found:
-            return None
-        return next((r for r in found if r.state is State.SERVING), found[0]).seen()
+        best = next((r for r in found if r.state is State.SERVING), found[0] if found else None)
+        return None if best is None else best.seen()
 
     def instances(self) -> int:
         return len(self._running)
@@ -145,7 +142,7 @@ class Reconciler:
         self._missing.clear()
         if isinstance(event, Announced):
             if (running := self._running.get(instance)) is not None:
-                self._running[instance] = msgspec.structs.replace(running, state=State.SERVING, announce=event.announce)
+                self._running[instance] = running.after(event)
             await self.change(owner, lambda d: d.tried(served(d.attempts, instance, now), now))
         elif isinstance(event, Exited):
             self._running.pop(instance, None)
@@ -162,7 +159,7 @@ class Reconciler:
     def _reported(self, event: Reported) -> None:
         """Nothing is to be done about it, but somebody may wait for it."""
         if (running := self._running.get(event.instance)) is not None:
-            self._running[event.instance] = msgspec.structs.replace(running, ready=event.ready, stalled=event.stalled)
+            self._running[event.instance] = running.after(event)
             self._notify()
 
     def _owner(self, instance: int) -> str:

@@ -380,3 +380,41 @@ def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch)
         await asyncio.wait_for(wait_for(view, lambda shown: [i.ready for i in shown] == [False]), 10)
 
     told(platform, story)
+
+
+CHECKED = """
+import asyncio
+from bema import DistributedRuntime, entrypoint, service
+from pathlib import Path
+
+@service(name="checked", namespace="demo")
+class Checked:
+    def __init__(self, runtime: DistributedRuntime) -> None:
+        self.runtime = runtime
+
+    @entrypoint
+    async def run(self) -> None:
+        endpoint = self.runtime.endpoint("demo.checked.ask")
+        await endpoint.serve_endpoint(self.ask, health_check_payload={})
+
+    async def ask(self) -> str:
+        while not Path("FOLDER/well").exists():
+            await asyncio.sleep(0.01)
+        return "fine"
+"""
+
+
+def test_an_endpoint_that_is_checked_is_shown_as_not_ready_before_its_first_answer(platform):
+    async def story(stage):
+        code = CHECKED.replace("FOLDER", str(platform.folder))
+        start = stage.start(code, "service", "Checked")
+        await stage.launcher.start(start)
+        event = await stage.event()
+        assert (type(event), event.ready) == (Announced, False)
+        assert [(each.state, each.ready) for each in await stage.shown()] == [(State.SERVING, False)]
+        assert [running.ready for running in await stage.launcher.running()] == [False]
+        stage.file("well").touch()
+        assert await stage.event() == Reported(start.instance, ready=True, stalled=False)
+        assert [each.routable() for each in await stage.shown()] == [True]
+
+    told(platform, story)

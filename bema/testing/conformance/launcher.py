@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy.launchers import Announced, Event, Exited, Launcher, Line, Start
+from bema.deploy.launchers import Announced, Event, Exited, Launcher, Line, Reported, Start
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("launcher")
@@ -25,10 +25,10 @@ class Trial(NamedTuple):
 
 
 async def event_of(launcher: Launcher, instance: int) -> Event:
-    """The next event of one instance that is not a line it said."""
+    """The next event of one instance that is neither a line it said nor how it serves."""
     while True:
         event = await launcher.next_event()
-        if event.instance == instance and not isinstance(event, Line):
+        if event.instance == instance and not isinstance(event, Line | Reported):
             return event
 
 
