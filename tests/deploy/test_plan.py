@@ -115,6 +115,9 @@ class World:
         self.listens: dict[int, int] = {}
         self.scripts: dict[str, str] = {}
         self.starts: list[tuple[int, str]] = []
+        self.lost: list[
+            tuple[int, str]
+        ] = []  # starts whose end nobody saw: no failure of the script, and not held against it
         self.instances = 0
 
     def create(self, id: str, script: str) -> None:
@@ -156,7 +159,8 @@ class World:
     def start(self, id: str) -> None:
         assert not self.of(id), "a second instance"
         recent = [at for at, other in self.starts if other == id and at > self.now - POLICY.window]
-        assert len(recent) < POLICY.starts, "more than five starts in ten seconds"
+        lost = [at for at, other in self.lost if other == id and at > self.now - POLICY.window]
+        assert len(recent) - len(lost) < POLICY.starts, "more than five starts in ten seconds"
         self.instances += 1
         self.starts.append((self.now, id))
         self.history(id, begun(self.desired[id].attempts, self.instances, self.now))
@@ -180,6 +184,8 @@ class World:
         gone = self.running.pop(instance)
         self.dies.pop(instance, None)
         self.listens.pop(instance, None)
+        if not seen:
+            self.lost.append((gone.since, gone.deployment))
         if seen and gone.deployment in self.desired:
             attempts = self.desired[gone.deployment].attempts
             self.history(gone.deployment, ended(attempts, instance, self.now, POLICY, cause=cause))
