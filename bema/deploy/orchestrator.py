@@ -62,6 +62,7 @@ class Orchestrator:
         """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
         self._parts = parts
         self._reconciler = Reconciler(parts)
+        await self._reconciler.adopt()
         self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")
 
         def ended(task: asyncio.Task[None]) -> None:

@@ -12,11 +12,10 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
-from bema.core.naming import UUID, new_instance_id
+from bema.core.naming import new_instance_id
 from bema.deploy import plan as plans
 from bema.deploy.building import build, is_there, start_of
 from bema.deploy.deployment import Build, Deployment, Seen
@@ -24,7 +23,7 @@ from bema.deploy.launchers import Announced, Event, Exited, Reported, Running
 from bema.deploy.parts import Parts
 from bema.deploy.pythons import own_python
 from bema.deploy.restarts import SECOND, begun, ended, served
-from bema.deploy.sweeping import sweep
+from bema.deploy.sweeping import left_over, sweep
 from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -55,10 +54,14 @@ class Reconciler:
         self._builds = asyncio.Semaphore(parts.builds)
         self._starts = asyncio.Semaphore(parts.starts)
 
+    async def adopt(self) -> None:
+        """See what runs. Before the first time nothing is known, and what serves would be told of as starting."""
+        self._running = {running.instance: running for running in await self._parts.launcher.running()}
+
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
-        self._leaving |= await asyncio.to_thread(_left_over, self._parts)
-        idle = not await self._parts.launcher.running()
+        self._leaving |= await asyncio.to_thread(left_over, self._parts)
+        idle = not self._running
         async with self._tasks:
             self._tasks.start(self._prepare(idle), "platform layer")
             self._tasks.start(self._afresh(), "failed builds")
@@ -185,7 +188,7 @@ class Reconciler:
 
     async def _look(self) -> float | None:
         """One turn; gives the seconds until the next is due by itself."""
-        self._running = {running.instance: running for running in await self._parts.launcher.running()}
+        await self.adopt()
         # nothing is awaited between this picture and the plan: what the launcher knows and what is being started agree
         self._woken -= {running.deployment for running in self._running.values()}
         actions = plans.plan(
@@ -290,9 +293,3 @@ class Reconciler:
             self._leaving.discard(id)
         finally:
             self._forgetting.discard(id)
-
-
-def _left_over(parts: Parts) -> set[str]:
-    """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
-    folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
-    return {folder.name for folder in folders if UUID.match(folder.name)} - set(parts.store.deployments())

@@ -11,9 +11,16 @@ import shutil
 import time
 from pathlib import Path
 
+from bema.core.naming import UUID
 from bema.deploy.parts import Parts
 
 _WEEK = 7 * 24 * 3600
+
+
+def left_over(parts: Parts) -> set[str]:
+    """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
+    folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
+    return {folder.name for folder in folders if UUID.match(folder.name)} - set(parts.store.deployments())
 
 
 def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:
