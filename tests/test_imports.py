@@ -18,8 +18,8 @@ START = {
     "core": "call clock errors factory files instance limits naming paths problems spec version",
     "wire": "calls codecs envelopes failures frames handshake lines messages registration strict",
     "runtime": "adapt admission answer bridge calling channel checking client connection discovery distributed finding flock flows forks handles"
-    " coding hosting inotify pick picture pool processes records retries running server serving signatures sockets stall stream tasks threads transports",
-    "sdk": "context decorators depends health hooks life lifecycle signals",
+    " coding hosting inotify outlet pick picture pool processes records retries running server serving signatures sockets stall stream tasks threads transports",
+    "sdk": "context decorators depends health hooks life lifecycle reporting signals",
 }
 # the doors of the parts; `doctor` and `edit` are the command line's
 FACTORY = "configured discover entries errors factory fits hints load lockfile policy provenance registry report resolve scan shared switching versions"
