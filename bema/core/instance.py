@@ -9,7 +9,7 @@ import msgspec
 
 from bema.core.errors import ProtocolError
 from bema.core.naming import show_instance_id
-from bema.core.spec import Shape
+from bema.core.spec import EndpointSpec, Shape
 
 
 class State(enum.StrEnum):
@@ -86,3 +86,23 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def routable(self) -> bool:
         return self.state is State.SERVING and self.ready and not self.stalled
+
+
+def info_of(spec: EndpointSpec) -> EndpointInfo:
+    """What a caller without the class must know, kept small."""
+    only = spec.parameters[0].type if len(spec.parameters) == 1 else None
+    return EndpointInfo(
+        name=spec.name,
+        shape=spec.shape,
+        idempotent=spec.idempotent,
+        parameters=tuple(parameter.name for parameter in spec.parameters),
+        fields=_fields(only),
+    )
+
+
+def _fields(kind: Any) -> tuple[str, ...] | None:
+    """The field names of a struct, dataclass or model, as they travel; None for everything else."""
+    for attribute in ("__struct_encode_fields__", "__dataclass_fields__", "model_fields"):
+        if isinstance(kind, type) and (fields := getattr(kind, attribute, None)) is not None:
+            return tuple(fields)
+    return None

@@ -97,6 +97,8 @@ class _FlockLease:
         self._writing = threading.Lock()  # the watching thread writes too
         self._released = False
         self._last: Instance | None = None
+        self._unwritten = False  # `_last` is not what the file says
+        self._warned = False
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(KEEP, self._keep)
         forks.close_in_children(descriptor)
@@ -110,14 +112,16 @@ class _FlockLease:
         with self._writing:
             if not self._released:
                 self._last = msgspec.structs.replace(instance, fence=self.fence)
+                self._unwritten = True
                 write_record(self._home.directory, self._last)
+                self._unwritten = self._warned = False
 
     def _keep(self) -> None:
-        """Come back after somebody cleared the folder: temporary directories are."""
+        """Come back after somebody cleared the folder, as temporary ones are, and write what could not be written."""
         self._timer = self._loop.call_later(KEEP, self._keep)
         if self._last is None:
             return
-        if self._is_there():
+        if self._is_there() and not self._unwritten:
             self._let_go_of_former()
             return
         try:
@@ -125,7 +129,9 @@ class _FlockLease:
             self._hold_again()
             self.mark(self._last)
         except (BemaError, OSError) as error:
-            _log.warning("the record of %s is gone and cannot be written: %s", self._last.label, error)
+            if not self._warned:
+                self._warned = True
+                _log.warning("the record of %s cannot be written, which is tried on: %s", self._last.label, error)
 
     def _is_there(self) -> bool:
         """Whether our record is there, and the lock beside it is the one that we hold."""

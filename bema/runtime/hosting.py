@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -21,17 +22,20 @@ import msgspec
 from bema.core.call import Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
-from bema.core.instance import EndpointInfo, Instance, State
+from bema.core.instance import EndpointInfo, Instance, State, info_of
 from bema.core.limits import limit
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.spec import EndpointSpec
 from bema.runtime import records
+from bema.runtime.admission import Admission
 from bema.runtime.discovery import Discovery, Lease
 from bema.runtime.processes import own_start
 from bema.runtime.server import Server
 from bema.runtime.serving import ServingConnection
 from bema.runtime.stall import StallWatch
+
+_log = logging.getLogger("bema.hosting")
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,7 @@ class Hosted:
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
         self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
         self.alive = True  # what the service says of itself
+        self.admission: Admission | None = None  # what bounds its calls; without one the server's bounds do
         self.labels: dict[str, dict[str, str]] = {}  # by endpoint: what is added to its counters
         self.lease: Lease | None = None
         self.since = 0
@@ -105,7 +110,7 @@ class Hosting:
         if spec.name in hosted.endpoints:
             raise Conflict(f"{hosted.route(spec.name)} is served already", code="already_served")
         server = await self._listening(hosted)
-        server.add(hosted.route(spec.name), handler, spec)
+        server.add(hosted.route(spec.name), handler, spec, hosted.admission)
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
@@ -143,10 +148,13 @@ class Hosting:
     async def refresh(self) -> None:
         """Write anew whatever is shown."""
         for hosted in tuple(self.components.values()):
-            if hosted.lease is not None:
-                await hosted.lease.update(self.record(hosted))
-            else:
+            if hosted.lease is None:
                 self._report(hosted)
+                continue
+            try:
+                await hosted.lease.update(self.record(hosted))
+            except BemaError as error:  # it shows what it showed until it can be written
+                _log.warning("%s.%s: %s", hosted.namespace, hosted.component, error.message)
 
     def is_shown(self, hosted: Hosted) -> bool:
         """Whether there is a record of it, here or with the launcher."""
@@ -272,23 +280,3 @@ class Hosting:
         folder = socket_dir()
         records.prepare(folder)
         return [f"unix:{folder / show_instance_id(hosted.instance_id)}.sock", "tcp:127.0.0.1:0"]
-
-
-def info_of(spec: EndpointSpec) -> EndpointInfo:
-    """What a caller without the class must know, kept small."""
-    only = spec.parameters[0].type if len(spec.parameters) == 1 else None
-    return EndpointInfo(
-        name=spec.name,
-        shape=spec.shape,
-        idempotent=spec.idempotent,
-        parameters=tuple(parameter.name for parameter in spec.parameters),
-        fields=_fields(only),
-    )
-
-
-def _fields(kind: Any) -> tuple[str, ...] | None:
-    """The field names of a struct, dataclass or model, as they travel; None for everything else."""
-    for attribute in ("__struct_encode_fields__", "__dataclass_fields__", "model_fields"):
-        if isinstance(kind, type) and (fields := getattr(kind, attribute, None)) is not None:
-            return tuple(fields)
-    return None

@@ -20,12 +20,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bema.core.errors import BadDeclaration, Refused
+from bema.core.instance import info_of
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import channel, forks
+from bema.runtime.admission import Admission
 from bema.runtime.channel import Channel
 from bema.runtime.distributed import INSIDE, DistributedRuntime
-from bema.runtime.hosting import Hosted, Hosting, Standing, info_of
+from bema.runtime.hosting import Hosted, Standing
 from bema.sdk import hooks
 from bema.sdk.context import Context
 from bema.sdk.health import Health
@@ -85,7 +87,9 @@ class Life:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Name the step in whatever fails in it, and keep how long it took."""
+        """Name the step in whatever fails in it, and keep how long it took. Who was asked to end takes no further one."""
+        if self._asked_to_end:
+            raise asyncio.CancelledError
         began = time.monotonic()
         try:
             yield
@@ -125,7 +129,8 @@ class Life:
         if self._status is not None:
             self._status.watch(self._spec, self._runtime.hosting)
         if self._given is None:
-            _bound(self._runtime.hosting, self._spec, context.settings)
+            self._runtime.hosting.limits = _limits(context.settings)
+        context.component.hosted.admission = _admission(self._spec, context.settings)
         mine, shown = context.component.hosted, self._runtime.hosting.shown
         if self._channel is not None and FEATURE in (init.features or ()):
             self._runtime.hosting.reports = Reporter(self._channel, mine)
@@ -145,10 +150,11 @@ class Life:
         running = asyncio.ensure_future(entrypoint())
         stopping = asyncio.ensure_future(self._runtime.stopping.wait())
         watching = asyncio.ensure_future(self._watch(service))
+        whole = True
         try:
             await asyncio.wait({running, stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done() or self._given is None:
-                await self._runtime.drain(self._drain)
+                whole = await self._runtime.drain(self._drain)
             if not running.done() and stopping.done():
                 await asyncio.wait({running}, timeout=LAST_WORDS)
         finally:
@@ -161,6 +167,8 @@ class Life:
             watching.result()
         if not cut:
             running.result()
+        if not whole and self._given is None:
+            raise SystemExit(f"{self._spec.address}: calls were cut, for they did not end within the grace (drain)")
 
     async def _watch(self, service: Any) -> None:
         """Ask after its health for as long as it lives; fails when it says that it does not."""
@@ -192,8 +200,9 @@ class Life:
         if self._channel is not None:
             self._channel.announce(_announcement(context, self._phases))
         elif (standing := context.runtime.hosting.standing).registers and not standing.embedded:
-            sys.stderr.write(ready_text(context))
-            sys.stderr.flush()
+            with contextlib.suppress(OSError, AttributeError):  # a terminal that is gone, or none
+                sys.stderr.write(ready_text(context))
+                sys.stderr.flush()
 
 
 async def run_hooks(service: Any, names: tuple[str, ...]) -> None:
@@ -215,13 +224,17 @@ def _standing(init: Init) -> Standing:
     )
 
 
-def _bound(hosting: Hosting, spec: ServiceSpec, settings: dict[str, Any]) -> None:
-    """Take the bounds that the launcher and the class set: `limits.NAME`, and how many calls run and wait at once."""
-    hosting.limits = {
+def _limits(settings: dict[str, Any]) -> dict[str, float]:
+    """The bounds of the table that the launcher set: `limits.NAME`."""
+    return {
         name.removeprefix("limits."): float(value) for name, value in settings.items() if name.startswith("limits.")
     }
-    hosting.slots = settings.get("slots", spec.facts.get("slots"))
-    hosting.queue = settings.get("queue", spec.facts.get("queue", 0))
+
+
+def _admission(spec: ServiceSpec, settings: dict[str, Any]) -> Admission | None:
+    """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
+    slots = settings.get("slots", spec.facts.get("slots"))
+    return None if slots is None else Admission(slots, settings.get("queue", spec.facts.get("queue", 0)))
 
 
 def _announcement(context: Context, phases: dict[str, int]) -> Announce:

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -752,3 +753,47 @@ def test_closing_releases_everything():
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(story())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@contextlib.contextmanager
+def nothing_can_be_written():
+    """As on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_record_that_cannot_be_written_ends_nothing_and_is_written_when_it_can_be(tmp_path):
+    async def story():
+        async with serving(Slow, tmp_path) as (one, other):
+            view = await other.view("demo", "slow")
+            with nothing_can_be_written():
+                await one.hosting.say_ready(False)
+                assert view.instances()[0].ready, "it shows what it showed"
+                running = asyncio.ensure_future(other.client(Slow).slowly())
+                await Slow.begun.wait()
+            await until(lambda: not view.instances()[0].ready)
+            with nothing_can_be_written():
+                draining = asyncio.ensure_future(one.drain())
+                await asyncio.sleep(0)
+                Slow.go.set()
+                assert await running == "whole"
+                assert await draining
+            assert view.instances() == ()
+
+    asyncio.run(story())
+
+
+@service(name="slow", namespace="demo")
+class Slow:
+    begun: ClassVar = asyncio.Event()
+    go: ClassVar = asyncio.Event()
+
+    @endpoint()
+    async def slowly(self) -> str:
+        self.begun.set()
+        await self.go.wait()
+        return "whole"

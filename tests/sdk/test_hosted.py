@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bema.core.errors import Overloaded
+from bema.core.errors import Overloaded, StreamCut
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import Shape
 from bema.runtime.client import Client
@@ -89,3 +89,34 @@ def test_a_deployed_class_is_measured_bounded_and_ended(launch):
 
     asyncio.run(story())
     assert running.stop() == 0
+
+
+def test_calls_that_outlive_the_grace_are_cut_which_the_exit_code_tells(launch):
+    running = launch(SERVICE, "service", "Counter", auth_token="secret")
+    said = running.start().hear()
+
+    async def story() -> None:
+        discovery, pool = MemoryDiscovery(), Pool("test")
+        await discovery.register(
+            Instance(
+                id=1,
+                namespace="demo",
+                component="counter",
+                endpoints=(EndpointInfo("hangs"),),
+                addresses=said["addresses"],
+                token="secret",
+            )
+        )
+        hangs = Client(pool, await discovery.view("demo", "counter"), "demo.counter.hangs")
+        hanging = asyncio.create_task(hangs.unary({}, timeout=20))
+        while not pool.connections:
+            await asyncio.sleep(0.01)
+        running.say({"op": "shutdown", "deadline_ms": 200})
+        with pytest.raises(StreamCut, match="stopped before the call ended"):
+            await hanging
+        await pool.close()
+
+    asyncio.run(story())
+    code, _, err = running.ended()
+    assert code == 1
+    assert "demo.counter: calls were cut" in err

@@ -489,6 +489,12 @@ class Program:
         if "slow" in sys.argv:
             print("in init", flush=True)
             await asyncio.sleep(60)
+        if "stubborn" in sys.argv:
+            print("in init", flush=True)
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
         if "broken" in sys.argv:
             raise ValueError("broken")
 
@@ -505,9 +511,9 @@ asyncio.run(Program.start())
 """
 
 
-def a_program(tmp_path, *arguments, **env):
+def a_program(tmp_path, *arguments, by=(), **env):
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [*by, sys.executable, "-c", PROGRAM, *arguments],
         env={**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state"), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -547,8 +553,25 @@ def test_the_second_signal_ends_at_once(tmp_path):
         stream.close()
 
 
-def test_a_signal_before_it_serves_ends_it_where_it_is(tmp_path):
-    process = a_program(tmp_path, "slow")
+@pytest.mark.parametrize("terminal", ["exec $0 $@ 2>&-", "exec $0 $@ 2> >(exec true)"], ids=["none", "gone"])
+def test_it_serves_without_a_terminal(tmp_path, terminal):
+    process = a_program(tmp_path, by=("bash", "-c", terminal.replace("$@", '"$@"')))
+    call = subprocess.Popen(
+        [sys.executable, "-m", "bema", "call", "demo.program.hangs", "--wait", "20"],
+        env={**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state")},
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == "called\n"
+    call.kill()
+    call.communicate()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "shut\n")
+
+
+@pytest.mark.parametrize("how", ["slow", "stubborn"])
+def test_a_signal_before_it_serves_ends_it_where_it_is(tmp_path, how):
+    process = a_program(tmp_path, how)
     assert process.stdout.readline() == "in init\n"
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=10)
