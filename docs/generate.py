@@ -52,7 +52,7 @@ def limits() -> str:
 
 def settings() -> str:
     rows = (
-        f"| `{row.name}` | `{row.variable}` | {f'`{row.default}`' if row.default != '' else '*see paths*'} | {row.says} |"
+        f"| `{row.name}` | `{row.variable}` | {f'`{row.default}`' if row.default != '' else '*see below*'} | {row.says} |"
         for row in SETTINGS.values()
     )
     return page(
@@ -62,8 +62,9 @@ def settings() -> str:
         "| setting | variable | default | meaning |\n|---|---|---|---|",
         *rows,
         "",
-        "`state_dir` is `$BEMA_STATE_DIR`, else `$XDG_STATE_HOME/bema`, else `~/.local/state/bema`. It cannot be set in a file: every"
-        " process of a user must find the same one.",
+        "`state_dir` is `$BEMA_STATE_DIR`, else `$XDG_STATE_HOME/bema`, else `~/.local/state/bema`; without `status_port` a process"
+        " has no [status pages](../services.md#status-of-a-process). What has no section cannot be set in a file: it holds in every"
+        " process, also in those that read none.",
     )
 
 

@@ -35,9 +35,9 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
 
 async def _dev(file: Path, arguments: list[str]) -> None:
     stop = asyncio.Event()
-    port = os.environ.get(status.VARIABLE, "")
+    asked = os.environ.get(status.PORT.variable)
     with contextlib.ExitStack() as held:
         # versions follow each other: none can bind the port while the one before it finishes its calls
-        passed = {status.INHERITED: held.enter_context(status.bound(port)).fileno()} if port else {}
+        passed = {status.INHERITED: held.enter_context(status.bound()).fileno()} if asked else {}
         held.enter_context(Signals(stop.set))
         await Reloading(file, arguments, output.note, passed).run(stop)

@@ -27,7 +27,7 @@ Scalar = str | int | float
 class Setting(NamedTuple):
     """One row: `choices` are the only values, where they are few; a number lies within `least` and `most`.
 
-    `in_files` is False where every process of a user must agree, wherever it was started.
+    `in_files` is False for what holds in every process, also in one that reads no files, as a service started by hand.
     """
 
     name: str
@@ -61,6 +61,8 @@ _TABLE = (
     Setting("gateway.port", int, 8700, "port of the data listener; taken and not asked for: a free one", most=_PORT),
     Setting("control.host", str, "127.0.0.1", "address of the control listener"),
     Setting("control.port", int, 8701, "port of the control listener; taken and not asked for: a free one", most=_PORT),
+    Setting("status_host", str, "127.0.0.1", "address of a process's own status pages; 0.0.0.0: all", in_files=False),
+    Setting("status_port", str, "", "port of a process's own status pages; 0: a free one", in_files=False),
     Setting("log.level", str, "info", "least level that the platform's own log lines have", choices=LEVELS),
     *(
         Setting(
@@ -153,7 +155,7 @@ def _refuse_in_files(layers: tuple[dict[str, _Said], ...]) -> None:
                 raise Refused(
                     f"setting {row.name} cannot be set in a file (from {layer[row.name].origin})",
                     code="bad_setting",
-                    fix=f"Set the variable {row.variable}: every process must find the same one, wherever it starts.",
+                    fix=f"Set the variable {row.variable}: it holds in processes that read no file, too.",
                 )
 
 

@@ -1,7 +1,8 @@
 """What a process counts of the calls it answers, when somebody wants to know.
 
 Law: who does not count pays nothing. Counting is a kind of connection of its own, chosen when a server accepts; one
-counter per endpoint, changed in the event loop alone. A call counts once, under what it ended as.
+counter per endpoint, changed in the event loop alone; another thread is given copies. A call counts once, under what it
+ended as.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class Tally:
     def ended(self) -> int:
         return self.ok + self.cancelled + self.errors.total()
 
+    def copied(self) -> Tally:
+        """As it is now, for who reads it while it goes on counting."""
+        copy = Tally()
+        copy.in_flight, copy.ok, copy.cancelled, copy.seconds = self.in_flight, self.ok, self.cancelled, self.seconds
+        copy.errors.update(dict(self.errors))
+        copy.buckets = self.buckets[:]
+        return copy
+
 
 class Meter:
     """Counters by route, and by code of what was refused before it ran."""
@@ -58,6 +67,11 @@ class Meter:
         if tally is None:
             tally = self.tallies[route] = Tally()
         return tally
+
+    def seen(self, route: str) -> Tally:
+        """A copy, from any thread: a counter that is not there yet is not made by who looks."""
+        tally = self.tallies.get(route)
+        return Tally() if tally is None else tally.copied()
 
 
 _unary, _stream, _done = ServingConnection._unary, ServingConnection._stream, ServingConnection._done

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,25 +28,14 @@ from bema import (
     serve,
     service,
 )
+from bema.core.instance import EndpointInfo
 from bema.runtime.discovery import wait_for
 from bema.runtime.hosting import Standing
+from bema.runtime.metering import Meter
 from bema.sdk import health, status
-
-
-def get(port, path):
-    """(status, body) of one page."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def samples(text):
-    """Metric with labels -> value."""
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+from bema.sdk.exposition import exposition
+from bema.sdk.members import Member
+from tests.sdk.asking import free_port, get, samples
 
 
 class Watched:
@@ -87,7 +76,7 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def asked_for(monkeypatch):
-    monkeypatch.setenv(status.VARIABLE, "0")
+    monkeypatch.setenv(status.PORT.variable, "0")
 
 
 def test_requests_are_counted_by_endpoint_and_by_what_they_ended_as():
@@ -340,15 +329,10 @@ asyncio.run(Drains.start())
 """
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def started(code, port, **pipes):
+def started(code, port, *, host="", **pipes):
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, status.VARIABLE: str(port)},
+        env={**os.environ, status.PORT.variable: str(port), status.HOST.variable: host},
         stderr=subprocess.PIPE, text=True, **pipes,
     )  # fmt: skip
 
@@ -409,3 +393,185 @@ def test_a_service_that_says_it_is_not_alive_is_told_of(monkeypatch):
             assert json.loads(told[1])["services"]["status.ill"]["alive"] is False
 
     asyncio.run(story())
+
+
+@service(name="blocks", namespace="status")
+class Blocks:
+    @endpoint()
+    async def never(self) -> None: ...
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "bema-status"]
+
+
+def test_it_answers_while_the_loop_stands_and_says_so():
+    def ask(port):
+        while not (told := json.loads(get(port, "/healthz")[1]))["stalled"]:
+            pass
+        first = samples(get(port, "/metrics")[1])
+        pages = {path: get(port, path) for path in ("/healthz", "/readyz")}
+        return told, pages, first, samples(get(port, "/metrics")[1])
+
+    async def story():
+        with ThreadPoolExecutor(1) as asking:
+            async with Watched(Blocks, stalled=0.3) as watched:
+                await watched.listed()
+                assert json.loads((await watched.page("/readyz"))[1])["stalled"] is False
+                assert (await watched.samples())["bema_stalled"] == 0
+                # the loop waits, as a handler that blocks does, until all has been asked
+                told, pages, first, second = asking.submit(ask, watched.status.port).result(20)
+                assert told["alive"] is True and told["ready"] is False
+                assert {path: code for path, (code, _) in pages.items()} == {"/healthz": 200, "/readyz": 503}
+                assert (first["bema_stalled"], first["bema_ready"]) == (1, 0)
+                assert 0.3 < first["bema_loop_lag_seconds"] < second["bema_loop_lag_seconds"]
+                while (await watched.page("/readyz"))[0] == 503:
+                    pass
+                after = await watched.samples()
+                assert (after["bema_stalled"], after["bema_ready"]) == (0, 1)
+                assert after["bema_loop_lag_seconds"] >= second["bema_loop_lag_seconds"]
+
+    asyncio.run(story())
+
+
+def test_services_of_one_loop_share_one_thread_which_ends_with_the_last():
+    @service(name="second", namespace="status")
+    class Second(Blocks): ...
+
+    async def story():
+        async with Watched(Blocks) as one:
+            (thread,) = threads()
+            runtime = DistributedRuntime(one.discovery, standing=Standing(listen="memory:status-second"))
+            second = asyncio.create_task(serve(Second, runtime))
+            await asyncio.wait_for(wait_for(await one.discovery.view(), lambda found: len(found) == 2), 5)
+            code, told = await one.page("/readyz")
+            assert (code, set(json.loads(told)["services"])) == (200, {"status.blocks", "status.second"})
+            assert threads() == [thread]
+            runtime.stop()
+            await second
+            await runtime.close()
+            assert thread.is_alive() and (await one.page("/healthz"))[0] == 200
+        assert not thread.is_alive()
+
+    asyncio.run(story())
+
+
+def test_a_loop_that_is_closed_before_its_services_left_takes_the_thread_along():
+    async def leave():
+        return status.opened().port
+
+    port = asyncio.run(leave())
+    (thread,) = threads()
+    thread.join(10)
+    assert not thread.is_alive()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_who_looks_changes_nothing_and_is_not_confused_by_what_changes():
+    hosting = DistributedRuntime(MemoryDiscovery()).hosting
+    hosted, meter = hosting.component("status", "changing"), Meter()
+    member, rounds = Member(hosting, hosted, meter), 300
+    hosted.endpoints["always"] = EndpointInfo("always")
+    assert exposition([member], ready=True, stalled=False, lag=0.0).count("always") and meter.tallies == {}
+    tally = meter.of(hosted.route("always"))
+    seen = meter.seen(hosted.route("always"))
+    tally.errors["later"] += 1
+    tally.buckets[0] += 1
+    assert (seen.errors.total(), sum(seen.buckets)) == (0, 0)
+
+    def change():
+        for number in range(200):
+            name = f"changing{number}"
+            hosted.endpoints[name] = EndpointInfo(name)
+            hosting.component("status", name)
+            hosted.failing.add(name)
+            tally.errors[name] += 1
+            meter.refused[name] += 1
+        for each in (hosted.endpoints, tally.errors, meter.refused):
+            for name in tuple(each)[1:]:
+                del each[name]
+        hosting.components.clear()
+        hosted.failing.clear()
+
+    def look():
+        for _ in range(rounds):
+            assert member.alive and "always" in member.described()["endpoints"]
+            exposition([member], ready=True, stalled=False, lag=0.0)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as looking:
+            looked = looking.submit(look)
+            while not looked.done():
+                change()
+            looked.result()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+FORKS = """
+import asyncio, os, time
+from bema import async_init, endpoint, service
+
+@service(name="forks", namespace="status")
+class Forks:
+    @async_init
+    def fork(self):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        print(child, flush=True)
+
+    @endpoint()
+    async def never(self) -> None: ...
+
+asyncio.run(Forks.start())
+"""
+
+
+def test_a_child_holds_no_listener():
+    port = free_port()
+    process = started(FORKS, port, stdout=subprocess.PIPE)
+    child = int(process.stdout.readline())
+    try:
+        assert "is ready" in process.stderr.readline()
+        assert get(port, "/readyz")[0] == 200
+        process.kill()
+        process.wait(10)
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()
+
+
+def test_all_addresses_are_listened_at_where_that_is_asked_for(monkeypatch):
+    async def story():
+        async with Watched(Blocks) as watched:
+            await watched.listed()
+            # of this machine too, and not the default
+            asked = asyncio.to_thread(get, watched.status.port, "/readyz", "127.0.0.2")
+            if not everywhere:
+                with pytest.raises(OSError, match="refused"):
+                    await asked
+            else:
+                assert (await asked)[0] == 200
+
+    for everywhere in (False, True):
+        if everywhere:
+            monkeypatch.setenv(status.HOST.variable, "0.0.0.0")
+        asyncio.run(story())
+
+
+@pytest.mark.parametrize("host", ["everywhere", "127.0.0", "localhost:80"])
+def test_what_is_no_address_is_refused_in_a_sentence(host):
+    process = started(SERVICE, 0, host=host, stdin=subprocess.DEVNULL)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert said.splitlines()[-2:] == [
+        f"bad_setting: BEMA_STATUS_HOST is {host!r}, which is not an address",
+        "  fix: Give an IP address of this machine, or 0.0.0.0 for all of them.",
+    ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -17,6 +19,7 @@ import bema
 from bema.core.errors import BemaError, Disconnected, StreamCut, Unavailable
 from bema.core.naming import read_instance_id
 from bema.runtime.discovery import wait_for
+from tests.sdk.asking import free_port, get, samples
 from tests.stories.life import Worker
 
 pytestmark = pytest.mark.slow
@@ -306,6 +309,44 @@ def test_a_loop_that_is_blocked_for_15_seconds_keeps_its_lease_and_is_marked(sta
             assert [stalled for _, stalled in seen][:2] == [False, True]
             assert seen[1][0] < 7.5
             assert await here.pid() == blocked.pid
+
+    tell(story)
+
+
+def test_a_process_whose_loop_is_blocked_says_so_at_once_and_is_alive(start, monkeypatch):
+    port = free_port()
+    monkeypatch.setenv("BEMA_STATUS_PORT", str(port))
+    blocked = start()
+    took: list[float] = []
+
+    def ask(path: str) -> tuple[int, Any]:
+        began = time.monotonic()
+        code, text = get(port, path)
+        took.append(time.monotonic() - began)
+        return code, json.loads(text) if path != "/metrics" else samples(text)
+
+    async def story() -> None:
+        async with calling(1) as (worker, _):
+            assert await asyncio.to_thread(ask, "/readyz") == (200, ANY)
+            blocking = asyncio.create_task(worker.block(8.0))
+            lags: list[float] = []
+            readies: list[int] = []
+            marks: list[float] = []
+            while not blocking.done():
+                code, told = await asyncio.to_thread(ask, "/healthz")
+                assert (code, told["alive"]) == (200, True)
+                lags.append(told["loop_lag"])
+                if told["stalled"]:
+                    readies.append((await asyncio.to_thread(ask, "/readyz"))[0])
+                    marks.append((await asyncio.to_thread(ask, "/metrics"))[1]["bema_stalled"])
+            assert await blocking == "whole"
+            # the last ones may have been asked when it was over
+            assert (set(readies[:-1]), set(marks[:-1])) == ({503}, {1})
+            assert max(took) < 2 and lags == sorted(lags) and 7 < lags[-1] < 10
+            code, told = await asyncio.to_thread(ask, "/readyz")
+            assert (code, told["stalled"]) == (200, False)
+            blocked.signal(signal.SIGTERM)
+            assert (await blocked.ended())[0] == 0
 
     tell(story)
 

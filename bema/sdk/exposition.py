@@ -1,0 +1,79 @@
+"""The counters of a process as Prometheus reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bema.runtime.metering import BOUNDS, Tally
+from bema.sdk.members import Member
+
+Rows = list[tuple[str, Tally]]
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+def exposition(members: Sequence[Member], *, ready: bool, stalled: bool, lag: float) -> str:
+    """The page of `/metrics`."""
+    rows = [(_where(member, name), tally) for member in members for name, tally in member.tallies()]
+    meters = {id(member.meter): member.meter for member in members}.values()
+    refused = [dict(meter.refused) for meter in meters]
+    families = (
+        _family("requests_total", "counter", "Calls that ended, by what they ended as.", _outcomes(rows)),
+        _family("requests_in_flight", "gauge", "Calls that run.", ((w, "", t.in_flight) for w, t in rows)),
+        _family("errors_total", "counter", "Calls that failed, by code.", _errors(rows)),
+        _family("cancellations_total", "counter", "Calls given up.", ((w, "", t.cancelled) for w, t in rows)),
+        _family(
+            "refused_total",
+            "counter",
+            "Calls refused before they ran, by code.",
+            (
+                (f'code="{code}"', "", sum(counts.get(code, 0) for counts in refused))
+                for code in sorted({code for counts in refused for code in counts})
+            ),
+        ),
+        _family("request_duration_seconds", "histogram", "How long calls ran.", _durations(rows)),
+        _family("ready", "gauge", "1 while calls are taken.", [("", "", int(ready))]),
+        _family("stalled", "gauge", "1 while the event loop stands still.", [("", "", int(stalled))]),
+        _family("loop_lag_seconds", "gauge", "How late the event loop was of late, at most.", [("", "", lag)]),
+    )
+    return "".join(families)
+
+
+def _where(member: Member, endpoint: str) -> str:
+    """The labels of an endpoint's counters: its place, and what it was served with."""
+    hosted = member.hosted
+    own = hosted.labels.get(endpoint, {})
+    labels = {**own, "namespace": hosted.namespace, "component": hosted.component, "endpoint": endpoint}
+    place = [f'{name}="{labels.pop(name)}"' for name in ("namespace", "component", "endpoint")]
+    return ",".join([*place, *(f'{name}="{str(value).translate(_ESCAPED)}"' for name, value in labels.items())])
+
+
+def _family(name: str, kind: str, says: str, samples: Any) -> str:
+    head = f"# HELP bema_{name} {says}\n# TYPE bema_{name} {kind}\n"
+    return head + "".join(
+        f"bema_{name}{suffix}{{{labels}}} {value}\n" if labels else f"bema_{name}{suffix} {value}\n"
+        for labels, suffix, value in samples
+    )
+
+
+def _outcomes(rows: Rows) -> Iterator[tuple[str, str, int]]:
+    for where, tally in rows:
+        for outcome in ("ok", "error", "cancelled"):
+            count = tally.errors.total() if outcome == "error" else getattr(tally, outcome)
+            yield f'{where},outcome="{outcome}"', "", count
+
+
+def _errors(rows: Rows) -> Iterator[tuple[str, str, int]]:
+    for where, tally in rows:
+        for code, count in sorted(tally.errors.items()):
+            yield f'{where},code="{code}"', "", count
+
+
+def _durations(rows: Rows) -> Iterator[tuple[str, str, float]]:
+    for where, tally in rows:
+        so_far = 0
+        for bound, count in zip((*BOUNDS, "+Inf"), tally.buckets, strict=True):
+            so_far += count
+            yield f'{where},le="{bound}"', "_bucket", so_far
+        yield where, "_sum", tally.seconds
+        yield where, "_count", so_far

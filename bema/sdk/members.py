@@ -1,0 +1,68 @@
+"""What is seen of the components of a process, from a thread that is not theirs.
+
+Law: nothing is changed from here, and nothing of theirs is walked through while they may change it: a dictionary or a set is
+copied whole first, which no other thread can get between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bema.core.instance import State
+from bema.core.naming import show_instance_id
+from bema.runtime.hosting import Hosted, Hosting
+from bema.runtime.metering import Meter, Tally
+
+
+class Member(NamedTuple):
+    """One component that is served here."""
+
+    hosting: Hosting
+    hosted: Hosted
+    meter: Meter
+
+    @property
+    def address(self) -> str:
+        return f"{self.hosted.namespace}.{self.hosted.component}"
+
+    @property
+    def state(self) -> State:
+        state = self.hosting.state
+        return State.STARTING if state is State.SERVING and not self.hosted.since else state
+
+    @property
+    def ready(self) -> bool:
+        return self.state is State.SERVING and self.hosting.ready and not self.hosted.failing
+
+    @property
+    def alive(self) -> bool:
+        return all(hosted.alive for hosted in components(self.hosting))
+
+    def tallies(self) -> Iterator[tuple[str, Tally]]:
+        """The counters by endpoint, those of endpoints that were never called among them."""
+        for name in dict(self.hosted.endpoints):
+            yield name, self.meter.seen(self.hosted.route(name))
+
+    def described(self) -> dict[str, Any]:
+        failing = set(self.hosted.failing)
+        return {
+            "instance": show_instance_id(self.hosted.instance_id),
+            "state": self.state.value,
+            "ready": self.ready,
+            "alive": self.hosted.alive,
+            "endpoints": {
+                name: {
+                    "serving": self.state is State.SERVING and name not in failing,
+                    "in_flight": tally.in_flight,
+                    "ok": tally.ok,
+                    "errors": tally.errors.total(),
+                    "cancelled": tally.cancelled,
+                }
+                for name, tally in self.tallies()
+            },
+        }
+
+
+def components(hosting: Hosting) -> tuple[Hosted, ...]:
+    return tuple(dict(hosting.components).values())
