@@ -59,6 +59,14 @@ PROBLEMS: dict[str, Problem] = {
         "This runtime already serves an endpoint of that name.",
         "Serve it once, or give one of them another name.",
     ),
+    "conflict": Problem(
+        409,
+        10,
+        1,
+        "The state of what was asked for does not allow it.",
+        "Read its state again, then ask what it allows.",
+    ),
+    "rate_limited": Problem(429, 8, 3, "The caller asked more often than it may.", "Wait, then ask more slowly."),
     "unauthenticated": Problem(
         401,
         16,

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from bema.compat.dynamo.clients import Client, RouterMode, pick_of
 from bema.compat.dynamo.context import Context
 from bema.compat.dynamo.refused import refuse
+from bema.compat.dynamo.statuses import mapping
 from bema.core.call import Call
 from bema.core.naming import check_endpoint, check_name
+from bema.core.spec import EndpointSpec
 from bema.runtime import distributed
+from bema.runtime.adapt import handler_of
 
 _ABSENT = "context"
 
@@ -24,6 +27,10 @@ class Namespace(distributed.Namespace):
 class Component(distributed.Component):
     def endpoint(self, name: str) -> Endpoint:
         return Endpoint(self, check_endpoint(name))
+
+    async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
+        handler, spec = mapping(handler_of(function, spec), spec)
+        await self.runtime.hosting.add(self.hosted, spec, handler)
 
 
 class Endpoint(distributed.Endpoint):
