@@ -1,46 +1,115 @@
-"""What a process tells of itself over HTTP: `/healthz`, `/readyz` and `/metrics`.
+"""The doors of a process's status: `/healthz`, `/readyz` and `/metrics`, and the functions that were added to it.
 
 Law: `/healthz` says whether the process should live on, also while it drains and while its event loop stands; `/readyz` is
-200 only while every service takes calls. No page shows an argument, an answer or a token.
+200 only while every service takes calls. These pages show no argument, answer or token. A function is asked by nothing
+that a page of another origin can make a browser send.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from bema.core.errors import NotFound, as_json
+from bema.core.errors import BemaError, Denied, Disconnected, Invalid, NotFound, TooLarge, as_json
+from bema.sdk.routes import Asking, Route, Routes
 from bema.sdk.servers.adapted import Scope
 
 TEXT, JSON = b"text/plain; version=0.0.4; charset=utf-8", b"application/json"
 
-Page = tuple[int, bytes, bytes]  # status, content type, body
+Receive = Callable[..., Any]
+
+
+class Page(NamedTuple):
+    status: int
+    body: bytes
+    kind: bytes = JSON
 
 
 class Pages:
-    """The ASGI app. `told` gives what both health pages say, `metrics` the page of that name."""
+    """The ASGI app. `told` gives what both health pages say, `metrics` the page of that name, `limit` a bound by name."""
 
-    def __init__(self, told: Callable[[], dict[str, Any]], metrics: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        told: Callable[[], dict[str, Any]],
+        metrics: Callable[[], str],
+        routes: Routes,
+        asking: Asking,
+        limit: Callable[[str], float],
+    ) -> None:
         self._told = told
         self._metrics = metrics
+        self._routes = routes
+        self._asking = asking
+        self._limit = limit
 
-    async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Callable[..., Any]) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
-        status, kind, body = self._page(scope["path"])
-        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        route = self._routes.find(scope["path"])
+        try:
+            page = self._page(scope["path"]) if route is None else await self._asked(route, scope, receive)
+        except BemaError as error:
+            page = Page(error.problem.http, msgspec.json.encode(as_json(error)))
+        headers = [(b"content-type", page.kind), (b"cache-control", b"no-store")]
+        headers += [(b"content-length", b"%d" % (len(page.body) + 1))]
+        headers += [(b"allow", b"POST")] if page.status == 405 else []
+        headers += [(b"connection", b"close")] if page.status in (408, 413) else []  # what is still sent is not read
+        await send({"type": "http.response.start", "status": page.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.body + b"\n"})
 
     def _page(self, path: str) -> Page:
         if path == "/metrics":
-            return 200, TEXT, self._metrics().encode()
+            return Page(200, self._metrics().encode().removesuffix(b"\n"), TEXT)
         told = self._told()
         found = {"/healthz": told["alive"], "/readyz": told["ready"]}.get(path)
         if found is None:
-            error = NotFound(f"there is no {path}", fix="There are /healthz, /readyz and /metrics.")
-            return 404, JSON, msgspec.json.encode(as_json(error)) + b"\n"
-        return 200 if found else 503, JSON, msgspec.json.encode(told) + b"\n"
+            posts = "".join(f", POST {each}" for each in self._routes.paths())
+            raise NotFound(f"there is no {path}", fix=f"There are GET /healthz, /readyz and /metrics{posts}.")
+        return Page(200 if found else 503, msgspec.json.encode(told))
+
+    async def _asked(self, route: Route, scope: Scope, receive: Receive) -> Page:
+        _refuse(scope)
+        body = await _body(scope, receive, int(self._limit("http_body")), self._limit("http_body_idle"))
+        return Page(*await self._asking.ask(route, _object(body), self._limit("stalled")))
+
+
+def _refuse(scope: Scope) -> None:
+    headers = dict(scope["headers"])
+    if scope["method"] != "POST":
+        raise Invalid(f"{scope['path']} takes POST, not {scope['method']}", code="method_not_allowed")
+    if b"origin" in headers:
+        # a browser sends it with every POST, also to a name that was made to lead here
+        raise Denied("a page in a browser cannot ask this", code="forbidden", fix="Ask from a program.")
+    if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != JSON:
+        raise Invalid("the content-type is not application/json", code="bad_request", fix="Send a JSON object as that.")
+
+
+async def _body(scope: Scope, receive: Receive, most: int, idle: float) -> bytes:
+    said = dict(scope["headers"]).get(b"content-length", b"0")
+    expected = int(said) if said.isdigit() else 0
+    body, more = bytearray(), True
+    while more and max(expected, len(body)) <= most:
+        try:
+            async with asyncio.timeout(idle):
+                message = await receive()
+        except TimeoutError as error:
+            raise Invalid("the body did not arrive in time", code="request_timeout") from error
+        if message["type"] != "http.request":
+            raise Disconnected("who asked has gone before the end of the body")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    if max(expected, len(body)) > most:
+        raise TooLarge(f"the body is larger than {most} bytes", fix="Send less, or raise the limit http_body.")
+    return bytes(body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """An empty body is an object without keys."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"the body is not a JSON object: {error}", code="bad_request", fix="Send one.") from error

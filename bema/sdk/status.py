@@ -1,7 +1,8 @@
 """The status of a process over HTTP, where `BEMA_STATUS_PORT` asks for it.
 
 Law: it is there from the first step to the last hook, so that who waits sees why, and answers from a thread of its own, so
-that a loop that stands can be told from a process that is dead. One per event loop, shared by its services.
+that a loop that stands can be told from a process that is dead. One per event loop, shared by its services and by
+runtimes that serve without a class.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from bema.runtime.metering import Meter
 from bema.sdk.aside import Aside
 from bema.sdk.beat import Beat
 from bema.sdk.exposition import exposition
-from bema.sdk.members import Member
+from bema.sdk.members import Member, components
 from bema.sdk.pages import Pages
+from bema.sdk.routes import Asking, routes_of
 
 PORT, HOST = SETTINGS["status_port"], SETTINGS["status_host"]
 INHERITED = "BEMA_STATUS_FD"  # the number of a socket that listens there already, where processes follow each other
@@ -35,12 +37,22 @@ _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Status] = weakref
 
 def opened() -> Status:
     """The status of this loop's services, one more of which begins."""
-    loop = asyncio.get_running_loop()
-    if loop not in _by_loop:
-        _by_loop[loop] = Status(_listening(), loop)
-    status = _by_loop[loop]
+    status = _of(asyncio.get_running_loop())
     status.services += 1
     return status
+
+
+def joined(hosting: Hosting, loop: asyncio.AbstractEventLoop) -> Status:
+    """The status of this loop, which tells from now on of whatever this runtime serves; see `Status.parted`."""
+    status = _of(loop)
+    status.join(hosting)
+    return status
+
+
+def _of(loop: asyncio.AbstractEventLoop) -> Status:
+    if loop not in _by_loop:
+        _by_loop[loop] = Status(_listening(), loop)
+    return _by_loop[loop]
 
 
 def _listening() -> socket.socket:
@@ -72,38 +84,65 @@ def bound() -> socket.socket:
 
 
 class Status:
-    """Serves from its making until the last of its services has left."""
+    """Serves from its making until the last who needs it has left."""
 
     def __init__(self, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self.services = 0
-        self.port = int(listener.getsockname()[1])
+        self.host, self.port = listener.getsockname()[:2]
         self._loop = loop
-        self._members: tuple[Member, ...] = ()  # replaced and never changed: another thread goes through it
+        # replaced and never changed: another thread goes through them
+        self._members: tuple[Member, ...] = ()
+        self._runtimes: tuple[tuple[Hosting, Meter], ...] = ()
         self._beat = Beat(loop)
-        self._aside = Aside(Pages(self.told, self.metrics), listener, loop, lambda: _by_loop.pop(loop, None))
+        self._asking = Asking(loop, self._beat)
+        pages = Pages(self.told, self.metrics, routes_of(loop), self._asking, self.limit)
+        self._aside = Aside(pages, listener, loop, lambda: _by_loop.pop(loop, None))
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches it."""
+        address = ipaddress.ip_address(self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if address.version == 6 else f"http://{host}:{self.port}"
 
     def watch(self, spec: ServiceSpec, hosting: Hosting) -> None:
         """Tell of a service from now on. What it has served before is not counted."""
-        known = next((member.meter for member in self._members if member.hosting is hosting), None)
-        meter = known or Meter()
-        hosting.accepts = meter.connection
+        meter = self._counted(hosting)
         self._members += (Member(hosting, hosting.component(spec.namespace, spec.name), meter),)
 
+    def join(self, hosting: Hosting) -> None:
+        self._runtimes += ((hosting, self._counted(hosting)),)
+
+    def _counted(self, hosting: Hosting) -> Meter:
+        counted = {id(hosting): meter for hosting, meter in self._runtimes}
+        counted |= {id(member.hosting): member.meter for member in self._members}
+        meter = counted.get(id(hosting)) or Meter()
+        hosting.accepts = meter.connection
+        return meter
+
     async def left(self) -> None:
-        """One of the services has ended; the last one ends the status."""
+        """One of the services has ended; the last to leave ends the status."""
         self.services -= 1
-        if self.services:
+        await self._unless_needed()
+
+    async def parted(self, hosting: Hosting) -> None:
+        """A runtime that had joined has ended."""
+        self._runtimes = tuple(each for each in self._runtimes if each[0] is not hosting)
+        await self._unless_needed()
+
+    async def _unless_needed(self) -> None:
+        if self.services or self._runtimes:
             return
         _by_loop.pop(self._loop, None)
-        self._beat.close()
+        await self._asking.close()
         await self._aside.close()
+        self._beat.close()
 
     # asked from the thread that answers
 
     def told(self) -> dict[str, Any]:
         """What both health pages say; their status is of their own field."""
-        members = self._members
-        stalled = self._stalled(members)
+        members, stalled = self._seen(), self._stalled()
         return {
             "alive": all(member.alive for member in members),
             "ready": not stalled and self._ready(members),
@@ -113,15 +152,29 @@ class Status:
         }
 
     def metrics(self) -> str:
-        members = self._members
-        stalled = self._stalled(members)
+        members, stalled = self._seen(), self._stalled()
         ready = not stalled and self._ready(members)
         return exposition(members, ready=ready, stalled=stalled, lag=self._beat.lag)
 
-    def _ready(self, members: tuple[Member, ...]) -> bool:
-        return len(members) == self.services and all(member.ready for member in members)
+    def limit(self, name: str) -> float:
+        """A bound, the least of those that hold for what is served here."""
+        hostings = [member.hosting for member in self._members] + [hosting for hosting, _ in self._runtimes]
+        return min((hosting.limit(name) for hosting in hostings), default=limit(name))
 
-    def _stalled(self, members: tuple[Member, ...]) -> bool:
+    def _seen(self) -> tuple[Member, ...]:
+        known = {id(member.hosted) for member in self._members}
+        others = (
+            Member(hosting, hosted, meter)
+            for hosting, meter in self._runtimes
+            for hosted in components(hosting)
+            if hosted.endpoints and id(hosted) not in known
+        )
+        return (*self._members, *others)
+
+    def _ready(self, members: tuple[Member, ...]) -> bool:
+        here = len(self._members) == self.services and bool(members)
+        return here and all(member.ready for member in members)
+
+    def _stalled(self) -> bool:
         """Whether the loop has stood still for as long as marks its instances."""
-        bounds = [member.hosting.limit("stalled") for member in members]
-        return self._beat.standing > min(bounds, default=limit("stalled"))
+        return self._beat.standing > self.limit("stalled")

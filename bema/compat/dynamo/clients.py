@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bema.compat.dynamo.context import Annotated, Cancelled, Context
+from bema.compat.dynamo.refused import refuse
 from bema.core.errors import BemaError, Refused, StreamCut
 from bema.core.instance import Instance
 from bema.runtime.answer import Answer
@@ -139,6 +140,11 @@ class Client:
 
     async def wait_for_instance_by_runtime_data(self, key: str, value: Any, timeout_s: float | None = None) -> int:
         return (await self.wait_for_instances_by_runtime_data(key, value, 1, timeout_s))[0]
+
+    if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            return refuse("Client", name)
 
 
 class UnaryClient:

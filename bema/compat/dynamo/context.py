@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bema.compat.dynamo.refused import refuse
 from bema.core.call import Call, traceparent
 from bema.core.errors import BemaError
 from bema.runtime.running import Running
@@ -31,6 +32,8 @@ class Context:
         self._stopped = asyncio.Event()
         self._killed = False
         self._linked: list[Callable[[bool], None]] = []
+        self._parent: str | None = None
+        self._traced = False
 
     @classmethod
     def of(cls, call: Call) -> Context:
@@ -47,6 +50,11 @@ class Context:
     def metadata(self) -> dict[str, str]:
         """Travels with every call that this context is passed to."""
         return self._call.metadata
+
+    def detached(self, id: str | None = None) -> Context:
+        """Another request of the same trace, with what the metadata are now, which does not end with this one."""
+        self._trace()
+        return Context(id, {name: value for name, value in self.metadata.items() if name != REQUEST_ID})
 
     def is_stopped(self) -> bool:
         return self._call.is_stopped() or self._call.is_killed() or self._stopped.is_set()
@@ -104,15 +112,29 @@ class Context:
     def span_id(self) -> str:
         return self._trace()[2]
 
+    @property
+    def parent_span_id(self) -> str | None:
+        """The span that the request came from; None where the trace begins here."""
+        self._trace()
+        return self._parent
+
     def trace_headers(self) -> dict[str, str]:
         """What another protocol's request should carry on."""
-        self._trace()
-        return {"traceparent": self.metadata["traceparent"]}
+        return {"traceparent": "-".join(self._trace())}
 
     def _trace(self) -> list[str]:
-        if "traceparent" not in self.metadata:
-            self.metadata["traceparent"] = traceparent()
+        """This request's own span, which whatever is asked on its behalf is told of."""
+        if not self._traced:
+            came = self.metadata.get("traceparent")
+            own = self.metadata["traceparent"] = traceparent(came)
+            self._parent = came.split("-")[2] if came and came.split("-")[1:2] == own.split("-")[1:2] else None
+            self._traced = True
         return self.metadata["traceparent"].split("-")
+
+    if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            return refuse("Context", name)
 
 
 class Annotated:

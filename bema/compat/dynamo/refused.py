@@ -11,6 +11,8 @@ _ETCD = (
 )
 _MODELS = "A service of language models is a service: write a class with @service and call it by its endpoints."
 _EVENTS = "There is no event plane: serve an endpoint that streams the events."
+_TOKENS = "Await `runtime.stopping.wait()`, and end there what you began."
+_SPANS = "Begin a span with your tracing library, as a child of `context.trace_headers()`."
 _ROUTING = "Choose among instances by `router_mode`, or by what they publish, with a picker of your own."
 
 NAMES: dict[str, str] = {
@@ -19,13 +21,15 @@ NAMES: dict[str, str] = {
     **dict.fromkeys(
         ("KvRouter", "KvPushRouter", "KvIndexer", "KvMetricsAggregator", "device_aware_weighted"), _ROUTING
     ),
+    **dict.fromkeys(("CancellationToken", "child_token"), _TOKENS),
+    **dict.fromkeys(("current_span", "start_span"), _SPANS),
     **dict.fromkeys(("ModelDeploymentCard", "ModelType", "register_llm", "HttpService", "HttpAsyncEngine"), _MODELS),
     "first_token_source": _MODELS,
     "allocate_port_block": "Ask the operating system: bind to port 0 and publish the port you got.",
-    "register_engine_route": "Serve an endpoint, and call it with `bema call` or through the gateway.",
     "to_capsule": "Pass the runtime itself: there is no compiled part that would want a capsule.",
     "detached": "Make a runtime of its own: any number of them live in one process.",
-    "metrics": "What is counted of an endpoint is at /metrics of the port in BEMA_STATUS_PORT, with its `metrics_labels`.",
+    "metrics": "What is counted of an endpoint is at /metrics of the port in BEMA_STATUS_PORT, with its `metrics_labels`; metrics of your own"
+    " are a metrics library's.",
 }
 
 

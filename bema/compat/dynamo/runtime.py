@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import inspect
+import logging
+import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -34,7 +37,11 @@ from bema.core.naming import Address, check_name
 from bema.runtime import distributed
 from bema.runtime.discovery import Discovery, MemoryDiscovery
 from bema.runtime.flock import FlockDiscovery
+from bema.sdk.routes import Function, routes_of
 from bema.sdk.signals import Signals
+
+if TYPE_CHECKING:
+    from bema.sdk.status import Status
 
 __all__ = [
     "Annotated",
@@ -80,6 +87,7 @@ _EVENTS = dict.fromkeys(("zmq", "nats"), "Leave event_plane out: serve an endpoi
 _RESPONSES = {"quic": "Leave response_plane out: answers come back over the connection of their request."}
 _NATS = {True: "Leave enable_nats out: nothing here needs a broker."}
 
+_log = logging.getLogger("bema.service")
 _memory: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MemoryDiscovery] = weakref.WeakKeyDictionary()
 
 
@@ -105,6 +113,10 @@ class DistributedRuntime(distributed.DistributedRuntime):
             raise Invalid(f"there is no DistributedRuntime({discovery_backend=}, {request_plane=})")
         self.event_loop = event_loop or asyncio.get_running_loop()
         super().__init__(_meeting(self.event_loop, discovery_backend))
+        self._status: Status | None = None
+        if os.environ.get("BEMA_STATUS_PORT"):
+            # named here and imported only now: a runtime without it does not pay for it
+            self._status = importlib.import_module("bema.sdk.status").joined(self.hosting, self.event_loop)
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))
@@ -125,6 +137,27 @@ class DistributedRuntime(distributed.DistributedRuntime):
         """Whether anybody new is sent here."""
         self.hosting.ready = healthy
         self.hosting.mark()
+
+    @property
+    def system_status_server_url(self) -> str | None:
+        """Where this process tells of itself; None without `BEMA_STATUS_PORT`."""
+        return None if self._status is None else self._status.url
+
+    def register_engine_route(self, route_name: str, callback: Function) -> None:
+        """Answer `POST /engine/ROUTE_NAME` of the status port with what `callback`, which runs in this loop, makes of the body.
+
+        Both are JSON objects. Without a status port the route is kept, logged as out of reach, and asked by nobody.
+        """
+        routes_of(self.event_loop).add(f"/engine/{route_name}", callback, self)
+        if self._status is None:
+            _log.warning("nobody can reach /engine/%s: set BEMA_STATUS_PORT to have a status port", route_name)
+
+    async def close(self) -> None:
+        status, self._status = self._status, None
+        routes_of(self.event_loop).remove(self)
+        await super().close()
+        if status is not None:
+            await status.parted(self.hosting)
 
     if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
 

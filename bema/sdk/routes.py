@@ -1,0 +1,143 @@
+"""Functions of a process that are asked for over HTTP beside its status: `POST` with a JSON object, answered by one.
+
+Law: a function runs in its own event loop, in the context that it was added in, and to its end once it has begun. What could
+not begin while the loop stood never will. No traceback leaves here; it is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import re
+import weakref
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bema.core.errors import BadDeclaration, BemaError, Conflict, Disconnected, RemoteError, Unavailable, as_json
+from bema.runtime.tasks import Tasks
+from bema.sdk.beat import Beat
+
+Function = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Answer = tuple[int, bytes]  # status and JSON
+
+LONGEST = 255
+_PATH = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}\Z")
+_log = logging.getLogger("bema.service")
+
+
+class Route(NamedTuple):
+    path: str
+    function: Function
+    owner: object
+    context: contextvars.Context
+
+
+class Routes:
+    """The functions of one event loop, by path. The table is there whether or not somebody serves it."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, Route] = {}
+
+    def add(self, path: str, function: Function, owner: object) -> None:
+        """Answer at `path`, which has a first part of its owner's kind: `/engine/sleep`. Refused where it is taken."""
+        if not isinstance(path, str) or len(path) > LONGEST or not _PATH.match(path):
+            raise BadDeclaration(
+                f"the route {path!r} is not parts of letters, digits, '.', '_' and '-', at most {LONGEST} characters",
+                code="bad_name",
+                fix="Give it a name like start_profile or cache/clear.",
+            )
+        if not callable(function):
+            raise BadDeclaration(f"the route {path} needs an async function, not {function!r}")
+        if path in self._by_path:
+            raise Conflict(f"the route {path} is there already", code="already_served")
+        self._by_path[path] = Route(path, function, owner, contextvars.copy_context())
+
+    def remove(self, owner: object) -> None:
+        """Take away what `owner` added."""
+        for route in tuple(self._by_path.values()):
+            if route.owner is owner:
+                del self._by_path[route.path]
+
+    def find(self, path: str) -> Route | None:
+        """From any thread."""
+        return self._by_path.get(path)
+
+    def paths(self) -> list[str]:
+        """From any thread."""
+        return sorted(dict(self._by_path))
+
+
+_tables: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Routes] = weakref.WeakKeyDictionary()
+
+
+def routes_of(loop: asyncio.AbstractEventLoop) -> Routes:
+    return _tables.setdefault(loop, Routes())
+
+
+class Asking:
+    """Asks functions of `loop` from another one, and owns the tasks they run in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, beat: Beat) -> None:
+        self._loop = loop
+        self._beat = beat
+        self._tasks = Tasks("status")
+
+    async def close(self) -> None:
+        """In the functions' loop: cancel what runs."""
+        await self._tasks.stop()
+
+    async def ask(self, route: Route, body: dict[str, Any], patience: float) -> Answer:
+        """In the loop of who asks. `Unavailable` when the functions' loop stands for `patience` seconds before it begins."""
+        asked: Future[Answer] = Future()
+        answer = asyncio.wrap_future(asked)
+        try:
+            self._loop.call_soon_threadsafe(self._begin, route, body, asked, context=route.context)
+        except RuntimeError as error:
+            raise Unavailable(f"this process ends: {route.path} did not begin") from error
+        while not asked.running() and not asked.done():
+            left = patience - self._beat.standing
+            if left <= 0 and asked.cancel():
+                raise Unavailable(
+                    f"the event loop of this process has stood still for {self._beat.standing:.1f} s: {route.path} did not begin",
+                    fix="Try again when /readyz says that it turns.",
+                )
+            await asyncio.wait({answer}, timeout=max(left, 0.01))
+        return await answer
+
+    def _begin(self, route: Route, body: dict[str, Any], asked: Future[Answer]) -> None:
+        if not asked.set_running_or_notify_cancel():
+            return
+        try:
+            task = self._tasks.start(_run(route, body), name=route.path)
+        except RuntimeError:
+            asked.set_result(_failed(503, Unavailable(f"this process ends: {route.path} did not begin")))
+            return
+        cut = Disconnected(f"this process ended before {route.path} did: its outcome is unknown")
+        task.add_done_callback(
+            lambda task: asked.set_result(
+                _failed(503, cut) if task.cancelled() or task.exception() is not None else task.result()
+            )
+        )
+
+
+async def _run(route: Route, body: dict[str, Any]) -> Answer:
+    try:
+        said: Any = route.function(body)
+        if inspect.isawaitable(said):
+            said = await said
+        if not isinstance(said, dict):
+            raise TypeError(f"{route.path} answered {type(said).__qualname__} where a dict is wanted")
+        return 200, msgspec.json.encode(said)  # here, where nobody changes it meanwhile
+    except Exception as error:  # noqa: BLE001 - a function of the user's may raise anything; it is who asks that is told
+        _log.exception("%s failed", route.path)
+        told = error if isinstance(error, BemaError) else RemoteError(f"{type(error).__qualname__}: {error}")
+        return _failed(500, told)
+
+
+def _failed(status: int, error: BemaError) -> Answer:
+    return status, msgspec.json.encode(as_json(error), enc_hook=repr)
