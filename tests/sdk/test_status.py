@@ -554,6 +554,7 @@ def test_all_addresses_are_listened_at_where_that_is_asked_for(monkeypatch):
     async def story():
         async with Watched(Blocks) as watched:
             await watched.listed()
+            assert watched.status.url == f"http://127.0.0.1:{watched.status.port}"
             # of this machine too, and not the default
             asked = asyncio.to_thread(get, watched.status.port, "/readyz", "127.0.0.2")
             if not everywhere:
@@ -566,6 +567,20 @@ def test_all_addresses_are_listened_at_where_that_is_asked_for(monkeypatch):
         if everywhere:
             monkeypatch.setenv(status.HOST.variable, "0.0.0.0")
         asyncio.run(story())
+
+
+def test_an_address_may_be_of_the_newer_kind(monkeypatch):
+    async def story():
+        async with Watched(Blocks) as watched:
+            assert watched.status.url == f"http://[::1]:{watched.status.port}"
+            assert (await asyncio.to_thread(get, watched.status.port, "/healthz", "[::1]"))[0] == 200
+
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setenv(status.HOST.variable, "::1")
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("host", ["everywhere", "127.0.0", "localhost:80"])
