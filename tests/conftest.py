@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -58,3 +59,12 @@ class Bema:
 @pytest.fixture
 def bema(bema_command: list[str], tmp_path: Path) -> Bema:
     return Bema(bema_command, tmp_path)
+
+
+@pytest.fixture
+def no_collector():
+    """What is dropped has to go by itself: in a process that allocates little the collector may never come by."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

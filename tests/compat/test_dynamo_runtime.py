@@ -155,6 +155,8 @@ def test_a_context_that_was_stopped_before_calls_nobody():
     run(story)
 
 
+@pytest.mark.alone
+@pytest.mark.usefixtures("no_collector")
 def test_a_loop_that_is_left_ends_the_handler_within_100_ms():
     async def story():
         handler = Endless()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -48,15 +47,6 @@ class Endless:
                 await asyncio.sleep(0)
         finally:
             self.ended.set()
-
-
-@pytest.fixture
-def no_collector():
-    """What is dropped has to go by itself: in a process that allocates little the collector may never come by."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 async def leave_by_break(client, begun):

@@ -48,17 +48,14 @@ class Replies:
         self._items: AsyncGenerator[Any, None] | None = None
 
     def __await__(self) -> Generator[Any, None, Replies]:
-        self._refuse_if_stopped()
+        _refuse_if_stopped(self._context, self._client)
         yield from self._client.told().__await__()
         return self
 
-    def _refuse_if_stopped(self) -> None:
-        if self._context is not None and self._context.is_stopped():
-            raise Cancelled(f"the context was stopped before {self._client.address} was called")
-
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._items is None:
-            self._items = self._iterate()
+            # it must not know these replies, which hold it: they would wait for the collector when a loop is left
+            self._items = _replies(self._client, self._answer, self._annotated, self._context)
         return self._items
 
     async def __anext__(self) -> Any:
@@ -69,25 +66,29 @@ class Replies:
         if self._items is not None:
             await self._items.aclose()
 
-    def _end(self, killed: bool) -> None:
-        (self._answer.kill if killed else self._answer.stop)()
 
-    async def _iterate(self) -> AsyncGenerator[Any, None]:
-        self._refuse_if_stopped()
-        context = self._context
-        unlink = None if context is None else context.link(self._end)
-        try:
-            async for item in self._answer:
-                yield Annotated.of(item) if self._annotated else item
-        except StreamCut:
-            if context is None or not context.is_stopped():
-                raise  # whoever stopped it knows that it is not all
-        except BemaError as error:
-            raise Cancelled(error.message) if error.code == Cancelled.code else error from error
-        finally:
-            if unlink is not None:
-                unlink()
-            await self._answer.aclose()
+def _refuse_if_stopped(context: Context | None, client: EndpointClient) -> None:
+    if context is not None and context.is_stopped():
+        raise Cancelled(f"the context was stopped before {client.address} was called")
+
+
+async def _replies(
+    client: EndpointClient, answer: Answer, annotated: bool, context: Context | None
+) -> AsyncGenerator[Any, None]:
+    _refuse_if_stopped(context, client)
+    unlink = None if context is None else context.link(lambda killed: answer.kill() if killed else answer.stop())
+    try:
+        async for item in answer:
+            yield Annotated.of(item) if annotated else item
+    except StreamCut:
+        if context is None or not context.is_stopped():
+            raise  # whoever stopped it knows that it is not all
+    except BemaError as error:
+        raise Cancelled(error.message) if error.code == Cancelled.code else error from error
+    finally:
+        if unlink is not None:
+            unlink()
+        await answer.aclose()
 
 
 class Client:
