@@ -112,13 +112,17 @@ class Picture:
             self._loop.call_soon(self._start_over)
         elif INSTANCE.match(label := name.rpartition(".")[0]):
             self.look_at(label)
-            if mask & (CLOSE_WRITE | DELETE) and label in self.instances:
+            if mask & (CLOSE_WRITE | DELETE) and self._is_there(label):
                 for delay in PROBES:
                     self._loop.call_later(delay, self._probe, label)
 
     def _probe(self, label: str) -> None:
-        if label in self.instances:
+        if self._is_there(label):
             self.look_at(label)
+
+    def _is_there(self, label: str) -> bool:
+        """Whether it is shown, or was not buried yet: a dying process may still hold its lock."""
+        return label in self.instances or (self._directory / f"{label}{records.RECORD}").exists()
 
     def _start_over(self) -> None:
         """Events were lost, or the folder itself went away."""

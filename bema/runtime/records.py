@@ -153,9 +153,10 @@ def lock_of(directory: Path, instance: Instance) -> int | None:
 
 
 def still_alive(descriptor: int, instance: Instance) -> bool:
-    return not _try_lock(descriptor, fcntl.LOCK_SH) and (
-        instance.pid == 0 or processes.is_same(instance.pid, instance.process_start)
-    )
+    if _try_lock(descriptor, fcntl.LOCK_SH):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # it stays open here, and would keep who buries the rest from it
+        return False
+    return instance.pid == 0 or processes.is_same(instance.pid, instance.process_start)
 
 
 def bury(directory: Path, instance: Instance) -> None:
