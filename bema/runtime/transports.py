@@ -81,7 +81,11 @@ class Listening(Protocol):
 
 
 class Transport(Protocol):
-    """One way to connect: `name:rest` are its addresses."""
+    """One way to connect: `name:rest` are its addresses.
+
+    What drives a connection is an `asyncio.BufferedProtocol`; a transport that has the bytes in hand may call its
+    `data_received` instead of asking for a buffer.
+    """
 
     async def listen(self, address: str, accept: Accept) -> Listening:
         """Accept connections, each driven by what `accept()` gives; the address may be open where it is not said."""
