@@ -133,10 +133,13 @@ def read_request(body: Any) -> tuple[str, float | None, bytes, Payload]:
 
 
 def pack_metadata(metadata: dict[str, str] | None) -> bytes:
-    """Headers as they travel; `TooLarge` beyond their limit."""
+    """Headers as they travel; `TooLarge` beyond their limit, `Invalid` for what is no text."""
     if not metadata:
         return b""
-    headers = _encode(metadata)
+    try:
+        headers = _encode(metadata)
+    except (TypeError, ValueError) as error:  # half of a surrogate pair is a ValueError
+        raise Invalid(f"the call's metadata is not text to text: {error}") from error
     if len(headers) > HEADERS_LIMIT:
         raise TooLarge(
             f"metadata of {len(headers)} bytes is larger than the limit of {HEADERS_LIMIT} bytes (rpc_headers)",

@@ -4,6 +4,7 @@ import contextlib
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -155,6 +156,10 @@ def test_metadata_round_trips_and_is_bounded():
         f.pack_metadata({"x": "y" * 70_000})
     with pytest.raises(Invalid):
         f.read_metadata(msgspec.msgpack.encode({"x": 1}))
+    wrong: Any
+    for wrong in ({"\udcff": "v"}, {"k": "\udcff"}, {"k": object()}):
+        with pytest.raises(Invalid, match="not text to text"):
+            f.pack_metadata(wrong)
 
 
 @pytest.mark.parametrize("payloads", [None, 3, "text", [], ["text"], [b"x", 1], {b"x": 1, "y": 2}])
