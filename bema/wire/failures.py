@@ -2,14 +2,19 @@
 
 Ours travel by their code. Python's builtin exceptions, and those an endpoint declares (`facts["raises"]`), are rebuilt
 as themselves with their arguments, attributes and the remote traceback; any other becomes a `RemoteError` that names its
-type. Nothing is imported and nobody's constructor runs on the word of a peer.
+type; a group arrives as a group. Nothing is imported and no constructor but those of the builtins runs on the word of a
+peer.
+
+Laws: whatever can be raised can be packed, be it unable to say what it is; and whatever was read gives an exception to
+raise, never one while it is made.
 """
 
 from __future__ import annotations
 
 import builtins
 import traceback
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +24,9 @@ from bema.core.problems import PROBLEMS
 from bema.wire import codecs
 
 TRACEBACK_LIMIT = 16 * 1024
+LIMIT = 1024 * 1024  # of a whole failure; a larger one keeps its type and the beginning of its text
+DEPTH = 3  # of groups in groups
+MEMBERS = 16  # of one group
 
 Declared = Mapping[str, type[BaseException]]
 
@@ -35,15 +43,29 @@ class Failure(msgspec.Struct, omit_defaults=True):
     retry_after: float | None = None
     fix: str = ""
     refused: bool = False
+    members: list[Failure] = []  # of a group
 
 
 _BUILTIN: dict[str, type[BaseException]] = {
     name: value
     for name, value in vars(builtins).items()
-    if isinstance(value, type) and issubclass(value, Exception) and not issubclass(value, Warning)
+    if isinstance(value, type)
+    and issubclass(value, Exception)
+    and not issubclass(
+        value, (Warning, StopIteration, StopAsyncIteration)
+    )  # these end loops, and no coroutine may raise them
 }
 
 _read = msgspec.msgpack.Decoder(Failure).decode
+
+
+# what these hold beside their arguments, without what would not travel or could mislead C code that trusts it
+_HELD: dict[type[BaseException], tuple[str, ...]] = {
+    OSError: ("filename", "filename2"),
+    ImportError: ("name", "path"),
+    NameError: ("name",),
+    AttributeError: ("name",),
+}
 
 
 def declared(types: Iterable[type[BaseException]]) -> Declared:
@@ -52,70 +74,135 @@ def declared(types: Iterable[type[BaseException]]) -> Declared:
 
 
 def pack_failure(error: BaseException, *, refused: bool = False) -> bytes:
-    failure = _of_ours(error) if isinstance(error, BemaError) else _of_any(error)
+    packed: bytes | None = _tried(None, _packed, error, refused)
+    return packed or codecs.pack(
+        Failure("remote_error", "an error that cannot be described", type=_name_of(error), refused=refused)
+    )
+
+
+def _packed(error: BaseException, refused: bool) -> bytes:
+    failure = _of_any(error, DEPTH)
     failure.refused = refused
-    return codecs.pack(failure)
+    packed = codecs.pack(failure)
+    if len(packed) <= LIMIT:
+        return packed
+    text = failure.message[:TRACEBACK_LIMIT] + " ... (cut)"
+    return codecs.pack(msgspec.structs.replace(failure, message=text, arguments=[text], attributes={}, members=[]))
+
+
+def _of_any(error: BaseException, depth: int) -> Failure:
+    ours = _tried(None, _of_ours, error) if isinstance(error, BemaError) else None
+    return ours or _of_others(error, depth)
 
 
 def _of_ours(error: BemaError) -> Failure:
     extra: dict[str, Any] = {}
     if isinstance(error, RemoteError):
-        extra = {"type": error.type, "traceback": error.traceback}
+        extra = {"type": _clean(error.type), "traceback": _clean(error.traceback)}
     elif type(error).__module__ != BemaError.__module__:
-        extra = {"type": type(error).__qualname__, "traceback": _text_of(error)}
+        extra = {"type": _name_of(error), "traceback": _text_of(error)}
     return Failure(
-        code=error.code,
-        message=error.message,
+        code=_clean(error.code),
+        message=_clean(error.message),
         attributes=_travelling(error.details),
-        retry_after=error.retry_after,
-        fix="" if error.fix == error.problem.fix else error.fix,
+        retry_after=None if error.retry_after is None else float(error.retry_after),
+        fix="" if error.fix == error.problem.fix else _clean(error.fix),
         **extra,
     )
 
 
-def _of_any(error: BaseException) -> Failure:
-    return Failure(
+def _of_others(error: BaseException, depth: int) -> Failure:
+    failure = Failure(
         code="remote_error",
-        message=str(error),
-        type=type(error).__qualname__,
-        arguments=[_plain(argument) for argument in error.args],
-        attributes=_travelling(vars(error)),
-        traceback=_text_of(error),
+        message=_tried("(its text cannot be had)", lambda: _clean(str(error))),
+        type=_name_of(error),
+        arguments=_tried([], lambda: [_plain(argument) for argument in error.args]),
+        attributes=_tried({}, lambda: _travelling({**_held(error), **vars(error)})),
+        traceback=_text_of(error) if depth == DEPTH else "",
     )
+    if isinstance(error, BaseExceptionGroup):
+        failure.arguments = failure.arguments[:1]
+        failure.members = _members(error.exceptions, depth - 1) if depth else []
+    return failure
+
+
+def _members(errors: Sequence[BaseException], depth: int) -> list[Failure]:
+    members = [_of_any(member, depth) for member in errors[:MEMBERS]]
+    if len(errors) > MEMBERS:
+        members[-1] = Failure(code="remote_error", message=f"and {len(errors) - MEMBERS + 1} more exceptions")
+    return members
+
+
+def _tried(otherwise: Any, made: Callable[..., Any], *given: Any) -> Any:
+    """What is made by running code of the exception's own, which may do anything."""
+    try:
+        return made(*given)
+    except BaseException:  # noqa: BLE001 - an error of an error is no third one: its caller waits for the first
+        return otherwise
+
+
+def _name_of(error: BaseException) -> str:
+    name: str = _tried("BaseException", lambda: _clean(type(error).__qualname__))
+    return name
+
+
+def _clean(text: str) -> str:
+    """As text that travels: half of a surrogate pair, as in a file's name that is no UTF-8, is shown escaped."""
+    return str.encode(text, "utf-8", "backslashreplace").decode()
+
+
+def _slots(cls: type[BaseException]) -> dict[str, Any]:
+    """What an exception holds outside of its dictionary: by name, what reads and writes it."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        own = vars(base)
+        names = own if "__slots__" in own else _HELD.get(base, ())
+        found |= {name: own[name] for name in names if isinstance(own[name], types.MemberDescriptorType)}
+    return found
+
+
+def _held(error: BaseException) -> dict[str, Any]:
+    values = {name: _tried(None, slot.__get__, error) for name, slot in _slots(type(error)).items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _travelling(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in values.items() if isinstance(name, str) and name != "__notes__"}
+    return {
+        _clean(name): _plain(value) for name, value in values.items() if isinstance(name, str) and name != "__notes__"
+    }
 
 
 def _plain(value: Any) -> Any:
     """The value where it travels unchanged, else its text: an error must not fail for what it carries."""
-    try:
-        codecs.encode(value)
-    except BemaError:
-        return repr(value)
+    if isinstance(value, str):
+        return _clean(value)
+    if _tried(None, codecs.encode, value) is None:
+        return _tried("(its text cannot be had)", lambda: _clean(repr(value)))
     return value
 
 
 def _text_of(error: BaseException) -> str:
-    lines = traceback.format_exception(error)
-    return "".join(lines)[-TRACEBACK_LIMIT:]
+    text: str = _tried("", lambda: _clean("".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]))
+    return text
 
 
 def read_failure(payload: Any) -> Failure:
     try:
         return _read(payload)
-    except (TypeError, msgspec.MsgspecError) as error:
+    except (TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise ProtocolError(f"an error message is malformed: {error}") from error
 
 
-def rebuild(failure: Failure, known: Declared) -> BaseException:
+def rebuild(failure: Failure, known: Declared, depth: int = DEPTH) -> BaseException:
     """The exception to raise at the caller."""
     cls = known.get(failure.type)
     if cls is None and failure.code == "remote_error":
         cls = _BUILTIN.get(failure.type)
-    if cls is not None:
-        return _rebuilt(cls, failure)
+    if cls is not None and issubclass(cls, Exception):
+        members = [rebuild(member, known, depth - 1) for member in failure.members[:MEMBERS]] if depth else []
+        rebuilt: BaseException | None = _tried(None, _rebuilt, cls, failure, members)
+        if rebuilt is not None:
+            return rebuilt
     if failure.code == "remote_error":
         return RemoteError(
             f"{failure.type}: {failure.message}" if failure.type else failure.message,
@@ -134,16 +221,55 @@ def _keywords(failure: Failure) -> dict[str, Any]:
     return {name: value for name, value in failure.attributes.items() if name not in taken}
 
 
-def _rebuilt(cls: type[BaseException], failure: Failure) -> BaseException:
-    error = cls.__new__(cls, *failure.arguments)
-    error.args = tuple(failure.arguments)
+def _rebuilt(cls: type[Exception], failure: Failure, members: list[Any]) -> Exception | None:
+    base: Any = cls
+    while base not in _OWN_CONSTRUCTORS:
+        base = base.__base__
+    error = _constructed(cls, base, failure, members)
+    if error is None:
+        return None
     if isinstance(error, BemaError):
         known = failure.code if failure.code in PROBLEMS else "remote_error"
         BemaError.__init__(error, failure.message, code=known, fix=failure.fix or None, **_keywords(failure))
         error.retry_after = failure.retry_after
     else:
-        error.__dict__.update((n, v) for n, v in failure.attributes.items() if not n.startswith("__"))
+        slots = _slots(cls)
+        for name, value in failure.attributes.items():
+            if name in slots:
+                slots[name].__set__(error, value)
+            elif not name.startswith("__"):
+                error.__dict__[name] = value
     if failure.traceback:
         error.__dict__["remote_traceback"] = failure.traceback
-        error.add_note(f"raised by the service:\n{failure.traceback}")
+        BaseException.add_note(error, f"raised by the service:\n{failure.traceback}")
     return error
+
+
+_OWN_CONSTRUCTORS = frozenset({*_BUILTIN.values(), BaseException})
+
+
+def _constructed(cls: type[Exception], base: Any, failure: Failure, members: list[Any]) -> Exception | None:
+    """By the constructor of its builtin base, for what that keeps is what its text is made of; nobody else's runs."""
+    given: list[tuple[Any, ...]] = [tuple(failure.arguments), (failure.message,)]
+    if issubclass(base, BaseExceptionGroup):
+        given = [(str(failure.arguments[0]), members)]
+    elif issubclass(base, SyntaxError):
+        del given[0]  # a tuple of tuples
+    elif issubclass(base, _POSITIONED):
+        given = given[: _is_within(failure.arguments)]
+    for arguments in given:
+        error: Exception | None = _tried(None, base.__new__, cls, *arguments)
+        if error is not None and _tried(base, base.__init__, error, *arguments) is None:
+            # where its text has not survived, one of its name tells more
+            is_changed = isinstance(error, _POSITIONED) and base.__str__(error) != failure.message
+            return None if is_changed else error
+    return None
+
+
+_POSITIONED = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
+
+
+def _is_within(arguments: list[Any]) -> bool:
+    """Whether the positions of a UnicodeError lie in its text: its `__str__` reads there unasked."""
+    *_, text, start, end, _ = [None] * 4 + arguments
+    return isinstance(text, str | bytes) and type(start) is type(end) is int and 0 <= start <= end <= len(text)
