@@ -116,6 +116,12 @@ class RemoteError(BemaError):
         self.traceback = traceback
 
 
+class BadAnswer(BemaError):
+    """The service gave what its own signature does not allow, or what cannot travel: it is the service that is wrong."""
+
+    code = "bad_answer"
+
+
 class Refused(BemaError):
     """The machine, its files or its settings do not allow it: one line, exit 1, no traceback."""
 
@@ -154,6 +160,7 @@ class _Classes:
             TooLarge,
             ProtocolError,
             RemoteError,
+            BadAnswer,
             Refused,
             Failed,
         )

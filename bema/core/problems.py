@@ -117,6 +117,13 @@ PROBLEMS: dict[str, Problem] = {
         "The service raised an error it had not declared.",
         "The message names its type; the service's log has the traceback.",
     ),
+    "bad_answer": Problem(
+        500,
+        13,
+        1,
+        "The service answered what its signature does not allow, or what cannot travel.",
+        "Mend what the endpoint returns, or its annotation; the message names the path.",
+    ),
     "protocol": Problem(
         400,
         13,
