@@ -16,7 +16,7 @@ THIRD_PARTIES = {"msgspec"}
 # what start() may load of ours, by room
 START = {
     "core": "call clock errors factory files instance limits naming paths problems spec version",
-    "wire": "calls codecs envelopes failures frames handshake lines memory messages reader registration strict",
+    "wire": "calls codecs envelopes equal failures frames handshake lines memory messages reader registration strict walks",
     "runtime": "adapt admission answer bridge calling channel checking client connection discovery distributed finding flock flows forks handles"
     " coding hosting inotify outlet pick picture pool processes records retries running server serving signatures sockets stall stream tasks threads transports",
     "sdk": "context decorators depends health hooks life lifecycle reporting signals",

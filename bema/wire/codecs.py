@@ -1,35 +1,57 @@
 """Values to payloads and back.
 
 Typed at the edge: a declared type is encoded and decoded by msgspec in one walk (msgspec and dataclass types, Pydantic
-models through their own validation, and everything msgspec knows). What is not declared in full goes through the
-strict walk first. A failure to encode or decode is `Invalid` with a path, and it is one call's failure.
+models through their own validation, and everything msgspec knows). What the type does not say in full is looked through
+first; what is not of the type at a glance, and every Pydantic model, makes the trip here before it is sent. A failure to
+encode or decode is `Invalid` with a path, and it is one call's failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, Union
 
 import msgspec
 
-from bema.core.errors import BadDeclaration, Invalid
+from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
-from bema.wire import strict
+from bema.wire import equal, strict
+from bema.wire.equal import Unequal
+from bema.wire.walks import ANYTHING, NOTHING, Walk, under
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 
 
-def _encode_other(value: Any) -> Any:
-    """What msgspec does not know: Pydantic models give their fields; the rest is refused."""
-    dump = getattr(value, "model_dump", None)
-    if dump is None or not hasattr(type(value), "__pydantic_serializer__"):
-        raise TypeError(f"a value of type {type(value).__qualname__} cannot travel")
-    return dump(round_trip=True)
+def _encode_other(value: Any) -> msgspec.Raw:
+    """What msgspec does not know: Pydantic models give their fields by name; the rest is refused.
+
+    Aliases, serializers, validators, exclusions and private attributes: what a model does with its values is known by
+    making the trip only.
+    """
+    kind: Any = type(value)
+    if not hasattr(kind, "__pydantic_fields__"):
+        raise TypeError(f"a value of type {kind.__qualname__} cannot travel")
+    fields = kind.__pydantic_serializer__.to_python(value, round_trip=True, by_alias=False, warnings=False)
+    try:
+        payload = pack(fields)
+        arrived = _decode_other(kind, unpack(payload))
+    except OverflowError:
+        found = equal.too_large(fields)
+    except ValueError as error:
+        raise Unequal(f"it would not be accepted on arrival: {error}", within=value) from error
+    else:
+        is_same = value.__dict__ == arrived.__dict__
+        has_more = value.__pydantic_private__ or value.__pydantic_extra__
+        found = None if is_same and not has_more else equal.difference(value, arrived)
+    if found is not None:
+        raise found.under("", within=value)
+    return msgspec.Raw(payload)
 
 
 def _decode_other(declared: Any, value: Any) -> Any:
-    return declared.model_validate(value)
+    """By name, as we send them, or by alias, as others may."""
+    return declared.__pydantic_validator__.validate_python(value, by_name=True)
 
 
 def _no_extensions(code: int, data: memoryview) -> NoReturn:
@@ -47,29 +69,79 @@ UNFIT: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.Ms
 
 def refusal(error: Exception, what: str, value: Any = None) -> Invalid:
     """The one error for a value that does not fit, with the path where one is known."""
+    error = _located(error, value)
     if isinstance(error, Invalid):
         return Invalid(f"{what}: {error.message}", fix=error.fix, **error.details)
-    if isinstance(error, OverflowError | RecursionError):
-        try:
-            strict.check(value)
-        except Invalid as found:
-            return refusal(found, what)
-        except RecursionError:
-            pass
-        if isinstance(error, RecursionError):
-            return Invalid(f"{what}: it is nested too deeply or holds itself")
+    if isinstance(error, RecursionError):
+        return Invalid(f"{what}: it is nested too deeply or holds itself")
     return Invalid(f"{what}: {error}")
 
 
+def bad_answer(error: Exception, what: str, value: Any = None) -> BadAnswer:
+    """The same of what a service gives: not its caller is wrong."""
+    found = refusal(error, what, value)
+    return BadAnswer(found.message, fix=None if found.fix == found.problem.fix else found.fix, **found.details)
+
+
+def _located(error: Exception, value: Any) -> Exception:
+    try:
+        if isinstance(error, OverflowError):
+            return equal.too_large(value) or error
+        if isinstance(error, Unequal) and error.within is not None:
+            path = equal.find(value, lambda part: part is error.within)
+            return error if path is None else error.under(path[1:])
+    except RecursionError as too_deep:
+        return too_deep
+    return error
+
+
 def encoder(declared: Any = Any) -> Encode:
-    """Encode values of a declared type: one C call where the type says everything."""
-    walk = strict.checker(declared)
-    return pack if walk is None else _walked(walk)
+    """Encode values of a declared type: where the type says everything, a look at the value's type and one C call.
 
+    A value that is not of the type at a glance (an `int` where `float` is declared, a `Literal`) is sent if it arrives
+    equal. Items of collections and fields of models are not held against their types here, for that costs as much as
+    decoding them: a caller with types does that.
+    """
+    walk, kinds = strict.walker(declared), strict.exact(declared)
+    if kinds is None:
+        return _walked(walk or ANYTHING)
+    trip = _trip(decoder(declared))
 
-def _walked(walk: strict.Check) -> Encode:
     def encode(value: Any) -> bytes:
-        walk(value, "$")
+        return pack(value) if type(value) in kinds else trip(value)
+
+    def look_and_encode(value: Any) -> bytes:
+        if type(value) not in kinds:
+            return trip(value)
+        look(value)
+        return pack(value)
+
+    if walk is None or kinds <= walk.passes:
+        return encode
+    look = walk.look
+    return look_and_encode
+
+
+def _trip(read: Decode) -> Encode:
+    def encode(value: Any) -> bytes:
+        payload = pack(value)
+        try:
+            arrived = read(payload)
+        except msgspec.ValidationError as error:
+            raise Unequal(str(error)) from error
+        if arrived != value and (found := equal.difference(value, arrived)) is not None:
+            raise found
+        return payload
+
+    return encode
+
+
+def _walked(walk: Walk) -> Encode:
+    passes, look = walk
+
+    def encode(value: Any) -> bytes:
+        if type(value) not in passes:
+            look(value)
         return pack(value)
 
     return encode
@@ -79,7 +151,7 @@ def decoder(declared: Any = Any) -> Decode:
     """Decode and validate values of a declared type in one walk."""
     if declared is Any:
         return unpack
-    strict.checker(declared)  # refuses what cannot travel
+    strict.walker(declared)  # refuses what cannot travel
     try:
         return msgspec.msgpack.Decoder(declared, dec_hook=_decode_other, ext_hook=_no_extensions).decode
     except (TypeError, NameError) as error:
@@ -104,30 +176,35 @@ def decode(payload: bytes, declared: Any = Any) -> Any:
 def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
     """Encode a map of arguments by name; None where the callee's types are not known here."""
     if parameters is None:
-        return _walked(_check_strangers)
-    walks = {p.name: walk for p in parameters if (walk := strict.checker(p.type))}
-    return _walked(_by_name(walks)) if walks else pack
+        return _walked(Walk(NOTHING, _look_as_stranger))
+    walks = [(p.name, *walk) for p in parameters if (walk := strict.walker(p.type, converts=True))]
+
+    def encode(arguments: dict[str, Any]) -> bytes:
+        for name, passes, look in walks:
+            if type(arguments.get(name)) not in passes and name in arguments:
+                under(f".{name}", look, arguments[name])
+        return pack(arguments)
+
+    def encode_only(arguments: dict[str, Any]) -> bytes:
+        return pack(arguments) if type(arguments.get(only)) in passing else encode(arguments)
+
+    if not walks:
+        return pack
+    only, passing, _ = walks[0]
+    return encode_only if len(walks) == 1 else encode
 
 
-def _check_strangers(arguments: dict[str, Any], path: str) -> None:
+def _look_as_stranger(arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
-        strict.check_for_stranger(value, f"{path}.{name}")
-
-
-def _by_name(walks: Mapping[str, strict.Check]) -> strict.Check:
-    def walk(arguments: dict[str, Any], path: str) -> None:
-        for name, check in walks.items():
-            if name in arguments:
-                check(arguments[name], f"{path}.{name}")
-
-    return walk
+        if type(value) not in ANYTHING.passes:
+            under(f".{name}", strict.check_for_stranger, value)
 
 
 def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
     """Decode a map of arguments by name: unknown and missing names are refused, omitted ones stay away."""
     parameters = tuple(parameters)
     for parameter in parameters:
-        strict.checker(parameter.type)
+        strict.walker(parameter.type)
     fields: list[Any] = [
         (p.name, p.type) if p.required else (p.name, Union[p.type, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007 - a type known at run time only
         for p in sorted(parameters, key=lambda p: not p.required)

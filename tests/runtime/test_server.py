@@ -321,7 +321,7 @@ def test_streams_of_requests_are_collected_and_answered(transport, tmp_path):
                 yield 1
                 yield "two"
 
-            with pytest.raises(RemoteError, match="Expected `int`"):
+            with pytest.raises(Invalid, match="Expected `int`"):
                 await client.unary({"start": 5}, requests=wrong())
 
             async def broken() -> Any:
@@ -331,6 +331,34 @@ def test_streams_of_requests_are_collected_and_answered(transport, tmp_path):
             with pytest.raises(LookupError, match="the caller's own"):
                 await client.unary({"start": 5}, requests=broken())
             await until(lambda: served.server.inflight == 0)
+
+    asyncio.run(story())
+
+
+def test_an_answer_that_is_not_what_its_signature_says_is_refused_by_the_server(transport, tmp_path):
+    """Also where the caller knows no types and would take anything."""
+
+    async def story():
+        async with serving(transport, tmp_path) as served:
+
+            @served.handler(unary("give", int))
+            async def give(call: Call) -> Any:
+                return "x"
+
+            @served.handler(stream("items", float))
+            async def items(call: Call) -> Any:
+                yield 1.5
+                yield "x"
+
+            await served.start()
+            for endpoint in ({}, {"endpoint": None}):
+                with pytest.raises(BemaError, match=r"the answer of t\.t\.give: \$: Expected `int`, got `str`"):
+                    await (await served.client("give", **endpoint)).unary({})
+                got = []
+                with pytest.raises(BemaError, match=r"an item of t\.t\.items: \$: Expected `float`, got `str`"):
+                    async for item in (await served.client("items", **endpoint)).stream({}):
+                        got.append(item)
+                assert got == [1.5]
 
     asyncio.run(story())
 
