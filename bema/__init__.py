@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bema.core.call import Call as Call
+    from bema.core.errors import BadAnswer as BadAnswer
     from bema.core.errors import BadDeclaration as BadDeclaration
     from bema.core.errors import BemaError as BemaError
     from bema.core.errors import Conflict as Conflict
@@ -74,6 +75,7 @@ _NAMES: dict[str, str] = {
             "DeadlineExceeded",
             "TooLarge",
             "RemoteError",
+            "BadAnswer",
         ),
         "bema.core.errors",
     ),

@@ -114,7 +114,7 @@ class Client:
         try:
             return self._decode(answer)
         except codecs.UNFIT as error:
-            raise codecs.refusal(error, f"the answer of {self.route}") from error
+            raise codecs.bad_answer(error, f"the answer of {self.route}") from error
 
     def stream(
         self,
@@ -169,7 +169,7 @@ class Client:
                     for item in payloads:
                         yield decode(item)
             except codecs.UNFIT as error:
-                raise codecs.refusal(error, f"an item of {self.route}") from error
+                raise codecs.bad_answer(error, f"an item of {self.route}") from error
             except (Answered, Unavailable, Disconnected) as error:
                 attempt += 1
                 if inflow.began or requests is not None or not self._again(error, attempt):

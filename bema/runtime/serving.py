@@ -254,7 +254,7 @@ class ServingConnection(Connection):
             try:
                 answer = route.encode(answer)
             except (Invalid, *codecs.UNFIT) as error:
-                raise codecs.refusal(error, f"the answer of {call.route}", answer) from error
+                raise codecs.bad_answer(error, f"the answer of {call.route}", answer) from error
             if call.reason is None:
                 self.put_payload(call.ident, frames.ANSWER, answer)
             else:
@@ -295,6 +295,6 @@ class ServingConnection(Connection):
             try:
                 payload = encode(answer)
             except (Invalid, *codecs.UNFIT) as error:
-                raise codecs.refusal(error, f"an item of {call.route}", answer) from error
+                raise codecs.bad_answer(error, f"an item of {call.route}", answer) from error
             if push(payload):
                 await turn()

@@ -13,7 +13,15 @@ import msgspec
 import pytest
 
 from bema.core.call import Call
-from bema.core.errors import DeadlineExceeded, Denied, Disconnected, Invalid, NotFound, StreamCut, Unavailable
+from bema.core.errors import (
+    BadAnswer,
+    DeadlineExceeded,
+    Denied,
+    Disconnected,
+    NotFound,
+    StreamCut,
+    Unavailable,
+)
 from bema.core.instance import State
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec, Shape
@@ -534,7 +542,7 @@ def test_stop_asks_politely_and_the_stream_is_marked_as_cut(transport, tmp_path)
     asyncio.run(story())
 
 
-def test_an_answer_that_does_not_fit_the_declared_type_is_invalid_at_the_caller(tmp_path):
+def test_an_answer_that_does_not_fit_the_declared_type_is_the_services_fault(tmp_path):
     async def story():
         async with serving("memory", tmp_path) as served:
 
@@ -548,10 +556,10 @@ def test_an_answer_that_does_not_fit_the_declared_type_is_invalid_at_the_caller(
 
             await served.start()
             client = await served.client("number", endpoint=unary("number", int))
-            with pytest.raises(Invalid, match=r"the answer of t\.t\.number: Expected `int`"):
+            with pytest.raises(BadAnswer, match=r"the answer of t\.t\.number: Expected `int`"):
                 await client.unary({})
             client = await served.client("numbers", endpoint=stream("numbers", int))
-            with pytest.raises(Invalid, match=r"an item of t\.t\.numbers"):
+            with pytest.raises(BadAnswer, match=r"an item of t\.t\.numbers"):
                 await anext(client.stream({}))
             await until(lambda: served.server.inflight == 0)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bema.core.call import Call
-from bema.core.errors import BemaError, Unavailable
+from bema.core.errors import BadAnswer, BemaError, Unavailable
 from tests.runtime.served import serving, stream, unary
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -110,5 +110,21 @@ def test_what_a_handler_met_is_not_taken_for_a_call_that_never_ran(tmp_path):
             with pytest.raises(Unavailable, match="nobody is behind me") as caught:
                 await served.call("relay")
             assert "itself ran" in caught.value.fix
+
+    asyncio.run(story())
+
+
+def test_a_service_is_held_to_its_own_signature_also_by_who_does_not_know_it(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(unary("number", int))
+            async def number(call: Call) -> Any:
+                return "seven"
+
+            await served.start()
+            by_address = await served.client("number", endpoint=None)
+            with pytest.raises(BadAnswer, match=r"the answer of t\.t\.number: \$: Expected `int`"):
+                await by_address.unary({})
 
     asyncio.run(story())

@@ -11,6 +11,7 @@ import pytest
 
 from bema.core.call import Call
 from bema.core.errors import (
+    BadAnswer,
     BadDeclaration,
     BemaError,
     Conflict,
@@ -89,12 +90,12 @@ def test_a_bad_value_in_a_busy_turn_fails_one_call(transport, tmp_path):
             await served.start()
             answers = await asyncio.gather(*(served.call("give", n=n) for n in range(20)), return_exceptions=True)
             assert [a for a in answers if not isinstance(a, Exception)] == [n for n in range(20) if n not in (7, 8)]
-            assert isinstance(answers[7], Invalid) and "the answer of t.t.give: $: a value of type tuple" in str(
+            assert isinstance(answers[7], BadAnswer) and "the answer of t.t.give: $: a value of type tuple" in str(
                 answers[7]
             )
-            assert isinstance(answers[8], Invalid) and "64 bits" in str(answers[8])
+            assert isinstance(answers[8], BadAnswer) and "64 bits" in str(answers[8])
             got = []
-            with pytest.raises(Invalid, match=r"an item of t\.t\.items: \$\.a"):
+            with pytest.raises(BadAnswer, match=r"an item of t\.t\.items: \$\.a"):
                 async for item in (await served.client("items")).stream({}):
                     got.append(item)
             assert got == [1]
