@@ -11,7 +11,7 @@ from bema.runtime.calling import CallingConnection
 from bema.runtime.connection import HEARTBEAT, NEVER
 from bema.runtime.discovery import View, wait_for
 from bema.runtime.pick import picker
-from bema.runtime.pool import Pool
+from bema.runtime.pool import Pool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
 
@@ -127,18 +127,22 @@ class Finder:
                 try:
                     return await self._pool.connect(instance, HEARTBEAT if len(left) > 1 else None)
                 except BemaError as error:
+                    if isinstance(error, Silent) and len(left) > 1:
+                        continue  # it is quiet now, and may speak yet
                     problem = error
                     tried.add(instance.id)
             elif left:
-                await self._heard(left)
+                for ident, failed in (await self._heard(left)).items():
+                    problem = failed
+                    tried.add(ident)
             elif problem is not None:
                 raise problem
             else:
                 await self._appeared(wanted)
 
-    async def _heard(self, silent: list[Instance]) -> None:
-        """Every candidate was silent for a heartbeat: wait until one speaks, or is gone."""
-        waiting = [change for i in silent if (change := self._pool.quiet(i)) is not None]
+    async def _heard(self, silent: list[Instance]) -> dict[int, BemaError]:
+        """Every candidate was silent for a heartbeat: wait until one speaks, is gone, or is given up; gives those."""
+        waiting = {change: i.id for i in silent if (change := self._pool.quiet(i)) is not None}
         view = await self._viewed()
         turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stop = view.subscribe(lambda: None if turned.done() else turned.set_result(None))
@@ -146,6 +150,8 @@ class Finder:
             await asyncio.wait([*waiting, turned], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop()
+        ended = {ident: change.result() for change, ident in waiting.items() if change.done()}
+        return {ident: result for ident, result in ended.items() if isinstance(result, BemaError)}
 
     async def _appeared(self, wanted: int | None) -> None:
         if self._wait <= 0:

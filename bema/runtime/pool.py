@@ -42,7 +42,7 @@ class Pool:
         return 0 if connection is None else len(connection.calls)
 
     def quiet(self, instance: Instance) -> asyncio.Future[Any] | None:
-        """If the instance was silent for a heartbeat, what is done when that has changed."""
+        """If the instance was silent for a heartbeat, what is done when that has changed; until then it is tried on."""
         connection = self.connections.get(instance.id)
         if connection is not None and not connection.closed:
             return connection.changed if connection.silent else None
@@ -74,6 +74,7 @@ class Pool:
     def _begun(self, instance: Instance) -> asyncio.Task[CallingConnection | BemaError]:
         opening = self._opening.get(instance.id)
         if opening is None:
+            self._since.setdefault(instance.id, monotonic())
             opening = self._tasks.start(self._tried(instance), name=f"connecting to {instance.label}")
             self._opening[instance.id] = opening
             opening.add_done_callback(lambda task: self._opening.pop(instance.id, None))
@@ -81,7 +82,6 @@ class Pool:
 
     async def _tried(self, instance: Instance) -> CallingConnection | BemaError:
         """A connection, or why there is none: whoever waits for it raises that, and it is no failure of the task."""
-        self._since.setdefault(instance.id, monotonic())
         try:
             opened: CallingConnection | BemaError = await self._open(instance)
         except BemaError as error:

@@ -22,7 +22,7 @@ from bema.core.errors import (
     StreamCut,
     Unavailable,
 )
-from bema.core.instance import State
+from bema.core.instance import EndpointInfo, Instance, State
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec, Shape
 from bema.runtime import sockets
@@ -669,6 +669,42 @@ def test_a_new_caller_waits_once_for_who_accepts_and_says_nothing_and_hears_it_w
                     await asyncio.sleep(0.01)
             await server.close()
 
+    asyncio.run(story())
+
+
+def test_where_all_are_silent_the_first_that_speaks_is_called_and_a_call_is_given_up_at_the_limit(
+    tmp_path, monkeypatch
+):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            silent = [sockets.bind(f"unix:{tmp_path}/{n}.sock") for n in range(2)]
+            for n in range(2):
+                served.discovery.put(
+                    Instance(
+                        id=1 + n,
+                        namespace="t",
+                        component="t",
+                        endpoints=(EndpointInfo("who"),),
+                        addresses={"rpc": (f"unix:{tmp_path}/{n}.sock",)},
+                    )
+                )
+            client = await served.client("who")
+            waiting = asyncio.ensure_future(client.unary({}, timeout=20))
+            await until(lambda: len(served.pool._opening) == 2)
+            server = Server()
+
+            async def who(call: Call) -> Any:
+                return "there"
+
+            server.add("t.t.who", who, unary("who"))
+            await server.listen(silent[1])
+            assert await waiting == "there"
+            with pytest.raises(Unavailable, match="says nothing"):
+                await client.unary({}, instance=1)
+            await server.close()
+            silent[0].close()
+
+    monkeypatch.setattr("bema.runtime.connection.CONNECT", 2.5)
     asyncio.run(story())
 
 
