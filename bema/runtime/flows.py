@@ -28,7 +28,8 @@ PER_ITEM: Final = 100
 class Outflow:
     """The sending end of one stream.
 
-    Items are pushed on a budget, which a turn is worth; what was pushed is counted against the windows when it is spent.
+    Items are pushed on a budget, which a turn is worth; what was pushed is counted against the stream's window when it is
+    spent. So credit may come for what is not counted yet, as much as a budget.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Outflow:
         if self._out is not conn.out:
             self._begin()
         self._items.append(payload)
+        conn.window -= size
         conn.size = size = conn.size + size
         if size >= FULL:
             conn.flush()
@@ -99,7 +101,7 @@ class Outflow:
         self._pushed += count
         self._counted = -len(self._items)
         self._budget = BUDGET
-        conn.window -= spent
+        conn.window -= size
         self._left -= spent
         return not first or conn.paused is not None or not self._has_room()
 
@@ -134,7 +136,7 @@ class Outflow:
             self._gate = None
 
     def credited(self, size: int) -> None:
-        self._left = min(self._left + size, STREAM_WINDOW)
+        self._left = min(self._left + size, STREAM_WINDOW + BUDGET)
         self._given_back += size
         self.wake()
 

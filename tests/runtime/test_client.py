@@ -672,6 +672,24 @@ def test_a_new_caller_waits_once_for_who_accepts_and_says_nothing_and_hears_it_w
     asyncio.run(story())
 
 
+def test_a_paced_stream_goes_on_beyond_its_window(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(stream("ticks", tuple[int, str]))
+            async def ticks(call: Call) -> Any:
+                for n in range(12_000):
+                    await asyncio.sleep(0)
+                    yield n, "x" * 200
+
+            await served.start()
+            client = await served.client("ticks")
+            async with asyncio.timeout(60):
+                assert [n async for n, _ in client.stream({})] == list(range(12_000))
+
+    asyncio.run(story())
+
+
 def test_where_all_are_silent_the_first_that_speaks_is_called_and_a_call_is_given_up_at_the_limit(
     tmp_path, monkeypatch
 ):

@@ -130,6 +130,27 @@ def test_a_sender_of_tiny_items_stops_at_a_number_of_them_and_goes_on_when_they_
     asyncio.run(story())
 
 
+def test_a_long_stream_that_is_read_as_it_comes_never_waits():
+    """Credit comes for items that are not counted yet; none of it may be lost."""
+
+    async def story():
+        line = Line()
+        flow, unread, total = Outflow(line, 1, f.ITEM), 0, 0
+        while total < 3 * calls.STREAM_WINDOW:
+            size = 1 + total % 700
+            if flow.push(bytes(size)):
+                async with asyncio.timeout(1):
+                    await flow.turn()
+            unread, total = unread + size, total + size
+            if unread >= calls.FLOOR // 2:
+                flow.credited(line.credited(unread))
+                unread = 0
+                line.frames.clear()
+        assert line.window == calls.CONNECTION_WINDOW - unread
+
+    asyncio.run(story())
+
+
 def test_a_full_connection_leaves_every_stream_its_floor():
     async def story():
         line = Line()
