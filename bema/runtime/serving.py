@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from bema.runtime.server import Route, Server
 
 # from 3.12 on a call whose handler does not wait is answered without a turn of the loop
-_IS_EAGER: Final = sys.version_info >= (3, 12)
-_EAGER: dict[str, Any] = {"eager_start": True}
-_task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _IS_EAGER else asyncio.Task
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _EAGER else asyncio.Task
 
 BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
 
@@ -109,7 +108,8 @@ class ServingConnection(Connection):
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
         server = self.server
-        if route is None or len(self.calls) >= server.most:
+        fits = type(headers) is bytes and len(headers) <= frames.HEADERS_LIMIT and type(payload) in frames.BINARY
+        if route is None or not fits or len(self.calls) >= server.most:
             frames.read_request(body)
             self._refuse(ident, server.refusal(self, name))
             return
@@ -126,7 +126,7 @@ class ServingConnection(Connection):
         elif kind == frames.UNARY and not route.streams_in:
             # as `_start` does: most calls come by here, and a function more is a part of their cost
             call.task = _task(self._unary(call, route, payload), loop=self.loop, name=name)
-            if _IS_EAGER and call.task.done():
+            if _EAGER and call.task.done():
                 call.task = None
         else:
             self._start(call, route, kind, payload)
@@ -136,7 +136,7 @@ class ServingConnection(Connection):
             self._open_input(call, route, kind)
         drive = self._unary if kind in (frames.UNARY, frames.COLLECT) else self._stream
         call.task = _task(drive(call, route, payload), loop=self.loop, name=call.route)
-        if _IS_EAGER and call.task.done():
+        if _EAGER and call.task.done():
             call.task = None
 
     def _refuse(self, ident: int, error: BemaError) -> None:
@@ -222,8 +222,8 @@ class ServingConnection(Connection):
     def _raised(self, call: Running, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
-            return
-        self._failed(call, error)
+        else:
+            self._failed(call, error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             self.flush()
             raise error

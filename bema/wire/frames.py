@@ -76,6 +76,7 @@ HELLO_LIMIT: Final = 4096  # nobody unknown makes us hold more than this
 
 Payload = bytes | memoryview
 """What came of a value: bytes, or the part of a large frame's buffer where it lies."""
+BINARY: Final = frozenset({bytes, memoryview})
 
 LENGTH: Final = struct.Struct("<I")
 _BIN32 = struct.Struct(">BI")
