@@ -116,6 +116,9 @@ class Pool:
         connection = await transports.connect(address, lambda: CallingConnection(loop, token, self.name))
         try:
             await connection.ready
+        except asyncio.CancelledError:  # nobody else knows this connection yet
+            connection.abort(Disconnected("nobody waits for the greeting any more"))
+            raise
         except NotGreeted as error:
             raise Silent(f"the instance at {address} accepts connections and says nothing") from error
         except Disconnected as error:
