@@ -15,7 +15,7 @@ from bema.core.errors import BemaError, Disconnected, Unavailable
 from bema.core.instance import Instance
 from bema.runtime import transports
 from bema.runtime.calling import CallingConnection
-from bema.runtime.connection import HEARTBEAT, NotGreeted
+from bema.runtime.connection import HEARTBEAT, NEVER, NotGreeted
 from bema.runtime.tasks import Tasks
 
 _HOST = socket.gethostname()
@@ -63,6 +63,8 @@ class Pool:
             return connection
         opening = self._begun(instance)
         if not (await asyncio.wait({opening}, timeout=patience))[0]:
+            # a loop's timer may be a little early, and a second wait for it would be a second heartbeat
+            self._since[instance.id] = min(self._since.get(instance.id, NEVER), monotonic() - HEARTBEAT)
             raise Silent(f"{instance.component_address}@{instance.label} has not answered within {patience:g} s")
         opened = opening.result()
         if isinstance(opened, BemaError):
