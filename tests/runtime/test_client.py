@@ -636,6 +636,7 @@ def test_a_silent_instance_gets_no_new_calls_and_running_ones_live(tmp_path):
     asyncio.run(story())
 
 
+@pytest.mark.alone
 def test_a_new_caller_waits_once_for_who_accepts_and_says_nothing_and_hears_it_when_it_speaks(tmp_path):
     """As a process does that was stopped before anybody called it: the kernel accepts in its stead."""
 
