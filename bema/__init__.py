@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bema.core.errors import TooLarge as TooLarge
     from bema.core.errors import Unavailable as Unavailable
     from bema.core.version import VERSION as __version__
-    from bema.runtime.discovery import MemoryDiscovery as MemoryDiscovery
+    from bema.runtime.discovery.discovery import MemoryDiscovery as MemoryDiscovery
     from bema.runtime.distributed import DistributedRuntime as DistributedRuntime
     from bema.runtime.distributed import connect as connect
     from bema.sdk.context import Context as Context
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from bema.sdk.decorators import readiness as readiness
     from bema.sdk.decorators import service as service
     from bema.sdk.depends import depends as depends
-    from bema.sdk.hooks import spec_of as spec_of
     from bema.sdk.lifecycle import serve as serve
+    from bema.sdk.spec import spec_of as spec_of
 
 # name -> module; the block above says the same to type checkers, and a test holds the two together
 _NAMES: dict[str, str] = {
@@ -53,12 +53,12 @@ _NAMES: dict[str, str] = {
     "depends": "bema.sdk.depends",
     "Context": "bema.sdk.context",
     "Call": "bema.core.call",
-    "spec_of": "bema.sdk.hooks",
+    "spec_of": "bema.sdk.spec",
     # run
     "serve": "bema.sdk.lifecycle",
     "connect": "bema.runtime.distributed",
     "DistributedRuntime": "bema.runtime.distributed",
-    "MemoryDiscovery": "bema.runtime.discovery",
+    "MemoryDiscovery": "bema.runtime.discovery.discovery",
     # what can go wrong
     **dict.fromkeys(
         (

@@ -23,10 +23,10 @@ from bema.core.errors import Refused
 from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.deploy.keeper import roster
-from bema.deploy.naming import name_of
-from bema.deploy.ports import Listener, bind, keep_ports, kept_ports
-from bema.runtime import records
-from bema.runtime.discovery import DiscoveryFactory
+from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
+from bema.deploy.sources.names import name_of
+from bema.runtime.discovery import records
+from bema.runtime.discovery.discovery import DiscoveryFactory
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
@@ -180,8 +180,8 @@ def hand_over(
     state: Path,
     lock: int,
     token: Path,
-    data: Listener,
-    control: Listener,
+    data: PublicListener,
+    control: PublicListener,
 ) -> dict[str, Any]:
     """The keeper's configuration: plain data, all of it."""
     told = {
@@ -197,7 +197,7 @@ def hand_over(
         "state": str(state),
         "lock": lock,
         "children": [
-            _child("orchestrator", "bema.deploy", state, told, listen=f"unix:{socket_path}", link=True),
+            _child("orchestrator", "bema.deploy.orchestrator", state, told, listen=f"unix:{socket_path}", link=True),
             _child(
                 "gateway",
                 "bema.gateway",

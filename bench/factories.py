@@ -14,17 +14,17 @@ import tempfile
 import timeit
 from pathlib import Path
 
-from bema.core.factory import Factory, configured
-from bema.core.factory.policy import Policy
+from bema.parts import Factory, configured
+from bema.parts.policy import PluginPolicy
 
 DISTRIBUTIONS, PLUGINS, FACTORIES, SAMPLES = 500, 50, 12, 21
 ROOT = Path(__file__).resolve().parents[1]
 
 DEFINE = f"""
 import sys, time, json
-from bema.core.factory import Factory, configured
-from bema.core.factory.policy import Policy
-from bema.core.factory.scan import installed
+from bema.parts import Factory, configured
+from bema.parts.policy import Policy
+from bema.parts.scan import installed
 configured.place(Policy())
 factories = [type(f"F{{n}}", (Factory,), {{}}, group=f"bench.kind{{n}}") for n in range({FACTORIES})]
 began = time.perf_counter()
@@ -121,7 +121,7 @@ def plain_import_reads_metadata() -> bool:
 
 
 def main() -> int:
-    configured.place(Policy())
+    configured.place(PluginPolicy())
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
         install(site)

@@ -29,8 +29,8 @@ from bema.packages.opackage import (
     to_data,
 )
 from bema.packages.planner import plan
-from bema.packages.reading import examine_text
-from bema.packages.writing import to_yaml
+from bema.packages.reader import examine_text
+from bema.packages.writer import to_yaml
 from bench.harness import clean_environment
 
 T = TypeVar("T")

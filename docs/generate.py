@@ -14,12 +14,12 @@ import click
 import bema
 from bema.cli import COMMANDS, cli
 from bema.cli.plugins import FACTORIES
-from bema.core.factory import Factory
-from bema.core.factory.registry import variable
 from bema.core.limits import LIMITS
 from bema.core.problems import PROBLEMS
 from bema.core.settings import SETTINGS
-from bema.gateway.operations import OPERATIONS, Operation
+from bema.gateway.control.operations import OPERATIONS, Operation
+from bema.parts import Factory
+from bema.parts.registry import variable
 
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- made by docs/generate.py; do not edit -->\n\n"

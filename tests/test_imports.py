@@ -15,16 +15,24 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "call clock errors factory files instance limits naming paths problems spec version",
-    "wire": "calls codecs envelopes equal failures frames handshake lines memory messages reader registration strict walks",
-    "runtime": "adapt admission answer bridge calling channel checking client connection discovery distributed finding flock flows forks handles"
-    " coding hosting inotify outlet pick picture pool processes records retries running server serving signatures sockets stall stream tasks threads transports",
-    "sdk": "context decorators depends health hooks life lifecycle reporting signals",
+    "core": "call clock errors files instance limits naming paths problems spec version versions",
+    # the doors of the parts; `doctor` and `edit` are the command line's
+    "parts": "configured discover entries errors factory fits hints load lockfile policy provenance registry report"
+    " resolve scan selection shared",
+    "wire": "module rpc values",
+    "wire.rpc": "calls failures frames memory reader",
+    "wire.values": "codecs equal strict walks",
+    "wire.module": "envelopes handshake lines messages registration",
+    "runtime": "bridge call_handle discovery distributed forks handles process processes rpc tasks threads",
+    "runtime.discovery": "discovery flock inotify records watcher",
+    "runtime.rpc": "adapter admission client client_connection codec connection flow_control picker pool resolver"
+    " retry_budget server server_call server_connection signatures sockets stream transports",
+    "runtime.process": "channel channel_writer health_check host watchdog",
+    "sdk": "boot context decorators depends health lifecycle signals spec status",
+    "sdk.status": "launcher_report",
 }
-# the doors of the parts; `doctor` and `edit` are the command line's
-FACTORY = "configured discover entries errors factory fits hints load lockfile policy provenance registry report resolve scan shared switching versions"
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {
-    f"bema.{room}.{name}" for room, names in {**START, "core.factory": FACTORY}.items() for name in names.split()
+    f"bema.{room}.{name}" for room, names in START.items() for name in names.split()
 }
 # the standard library's own weights, which a service has no use for
 HEAVY = {

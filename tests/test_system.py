@@ -12,7 +12,7 @@ import pytest
 from bema import system
 from bema.core import settings
 from bema.core.errors import Refused
-from bema.deploy.ports import Listener
+from bema.deploy.ports import PublicListener
 
 
 def given(**env: str) -> settings.Settings:
@@ -107,8 +107,8 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
             state=state,
             lock=3,
             token=state / "token",
-            data=Listener(data, "http://127.0.0.1:1"),
-            control=Listener(control, "http://127.0.0.1:2"),
+            data=PublicListener(data, "http://127.0.0.1:1"),
+            control=PublicListener(control, "http://127.0.0.1:2"),
         )
         orchestrator, gateway = config["children"]
         assert gateway["listen_fds"] == {"data": data.fileno(), "control": control.fileno()}

@@ -14,7 +14,8 @@ from bema.core.instance import EndpointInfo
 from bema.core.naming import check_name
 from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import connect
-from bema.sdk import generate, hooks
+from bema.sdk import spec
+from bema.sdk.codegen import client
 
 
 @click.group()
@@ -34,11 +35,11 @@ def generated(target: str, out: Path | None, stubs: bool) -> None:
     """
     spec = _of_file(target) if _is_file(target) else asyncio.run(_of_instances(target))
     if out is None:
-        output.print_text(generate.module(spec, stub=stubs).rstrip("\n"))
+        output.print_text(client.module(spec, stub=stubs).rstrip("\n"))
         return
-    _write(out, generate.module(spec))
+    _write(out, client.module(spec))
     if stubs:
-        _write(out.with_suffix(".pyi"), generate.module(spec, stub=True))
+        _write(out.with_suffix(".pyi"), client.module(spec, stub=True))
 
 
 def _is_file(target: str) -> bool:
@@ -48,7 +49,7 @@ def _is_file(target: str) -> bool:
 
 def _of_file(target: str) -> ServiceSpec:
     file, name = split(target)
-    return hooks.spec_of(service_of(load(file), name, file))
+    return spec.spec_of(service_of(load(file), name, file))
 
 
 async def _of_instances(target: str) -> ServiceSpec:
@@ -64,7 +65,7 @@ async def _of_instances(target: str) -> ServiceSpec:
     if not found:
         raise Unavailable(f"no instance of {target} is there", fix="Start it, or name its file.")
     told: dict[str, EndpointInfo] = {info.name: info for instance in found for info in instance.endpoints}
-    return generate.told_spec(namespace, component, list(told.values()))
+    return client.told_spec(namespace, component, list(told.values()))
 
 
 def _write(file: Path, text: str) -> None:

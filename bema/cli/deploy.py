@@ -11,7 +11,7 @@ import click
 
 from bema.cli import api, output
 from bema.core.errors import BemaError, Invalid, Unavailable, of_code
-from bema.deploy.naming import name_of
+from bema.deploy.sources.names import name_of
 
 _POLL = 0.1
 _ABSENCE = 10.0

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from bema.cli import output
-from bema.cli.reloading import Reloading
+from bema.cli.reloader import Reloader
 from bema.cli.run import split
 from bema.core.errors import Invalid
-from bema.sdk import status
 from bema.sdk.signals import Signals
+from bema.sdk.status import server
 
 
 @click.command()
@@ -35,9 +35,9 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
 
 async def _dev(file: Path, arguments: list[str]) -> None:
     stop = asyncio.Event()
-    asked = os.environ.get(status.PORT.variable)
+    asked = os.environ.get(server.PORT.variable)
     with contextlib.ExitStack() as held:
         # versions follow each other: none can bind the port while the one before it finishes its calls
-        passed = {status.INHERITED: held.enter_context(status.bound()).fileno()} if asked else {}
+        passed = {server.INHERITED: held.enter_context(server.bound()).fileno()} if asked else {}
         held.enter_context(Signals(stop.set))
-        await Reloading(file, arguments, output.note, passed).run(stop)
+        await Reloader(file, arguments, output.note, passed).run(stop)

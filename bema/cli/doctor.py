@@ -35,7 +35,7 @@ EXTRAS = {
 }
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """What one check found; `level` is ok, note or fail."""
 
     check: str
@@ -44,7 +44,7 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-Check = Callable[[Settings], Finding]
+Check = Callable[[Settings], CheckResult]
 
 
 @click.command()
@@ -62,50 +62,50 @@ def command(as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _shown(finding: Finding) -> str:
+def _shown(finding: CheckResult) -> str:
     colour = {"ok": "green", "note": "yellow", "fail": "red"}[finding.level]
     head = f"{output.style(finding.level.ljust(4), fg=colour)}  {finding.check:12}  {finding.says}"
     return f"{head}\n      fix: {finding.fix}" if finding.fix else head
 
 
-def python(settings: Settings) -> Finding:
+def python(settings: Settings) -> CheckResult:
     version = sys.version.split()[0]
     if sys.version_info < (3, 11):  # noqa: UP036 - an environment may be pointed at an older Python by hand
-        return Finding("python", "fail", f"{version} at {sys.executable}", "Use Python 3.11 or newer.")
-    return Finding("python", "ok", f"{version} at {sys.executable}")
+        return CheckResult("python", "fail", f"{version} at {sys.executable}", "Use Python 3.11 or newer.")
+    return CheckResult("python", "ok", f"{version} at {sys.executable}")
 
 
-def environments(settings: Settings) -> Finding:
+def environments(settings: Settings) -> CheckResult:
     found = importlib.util.find_spec("ensurepip")
     if found and found.origin:
-        return Finding("venv", "ok", "this Python can make environments")
+        return CheckResult("venv", "ok", "this Python can make environments")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Finding("venv", "note", "ensurepip is missing", f"sudo apt install python{version}-venv")
+    return CheckResult("venv", "note", "ensurepip is missing", f"sudo apt install python{version}-venv")
 
 
-def uv(settings: Settings) -> Finding:
+def uv(settings: Settings) -> CheckResult:
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found:
         done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            return Finding("uv", "ok", f"{done.stdout.split()[1]} at {found}")
-    return Finding("uv", "fail", "not found: scripts cannot be deployed", "pip install 'bema[platform]'")
+            return CheckResult("uv", "ok", f"{done.stdout.split()[1]} at {found}")
+    return CheckResult("uv", "fail", "not found: scripts cannot be deployed", "pip install 'bema[platform]'")
 
 
-def gateway_port(settings: Settings) -> Finding:
+def gateway_port(settings: Settings) -> CheckResult:
     return _port(settings, "gateway")
 
 
-def control_port(settings: Settings) -> Finding:
+def control_port(settings: Settings) -> CheckResult:
     return _port(settings, "control")
 
 
-def _port(settings: Settings, listener: str) -> Finding:
+def _port(settings: Settings, listener: str) -> CheckResult:
     host, port = settings.text(f"{listener}.host"), settings.number(f"{listener}.port")
     name, where = f"{listener} port", f"{host}:{port}"
     if _is_ours(settings, where):
-        return Finding(name, "ok", f"{where} is held by the platform that runs here")
+        return CheckResult(name, "ok", f"{where} is held by the platform that runs here")
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,11 +113,11 @@ def _port(settings: Settings, listener: str) -> Finding:
     except OSError as error:
         says = f"{where}: {error.strerror or error}"
         if settings.asked_for(f"{listener}.port"):
-            return Finding(name, "fail", says, f"Stop what listens there, or set {listener}.port to another.")
-        return Finding(
+            return CheckResult(name, "fail", says, f"Stop what listens there, or set {listener}.port to another.")
+        return CheckResult(
             name, "note", f"{says}; `bema up` takes a free one", f"Set {listener}.port to choose it yourself."
         )
-    return Finding(name, "ok", f"{where} is free")
+    return CheckResult(name, "ok", f"{where} is free")
 
 
 def _is_ours(settings: Settings, where: str) -> bool:
@@ -128,18 +128,18 @@ def _is_ours(settings: Settings, where: str) -> bool:
     return any(where in str(up.get(key, "")) for key in ("gateway", "api"))
 
 
-def state(settings: Settings) -> Finding:
+def state(settings: Settings) -> CheckResult:
     folder = Path(settings.text("state_dir"))
     there = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=there):
-            return Finding("state", "ok", f"{folder} {'is' if there == folder else 'can be made'} writable")
+            return CheckResult("state", "ok", f"{folder} {'is' if there == folder else 'can be made'} writable")
     except OSError as error:
         fix = f"Make {there} yours and writable, or set BEMA_STATE_DIR."
-        return Finding("state", "fail", f"{folder}: {error.strerror or error}", fix)
+        return CheckResult("state", "fail", f"{folder}: {error.strerror or error}", fix)
 
 
-def locks(settings: Settings) -> Finding:
+def locks(settings: Settings) -> CheckResult:
     """A lock that a second opening of the same file can also take is no lock."""
     there = _nearest(paths.run_dir())
     try:
@@ -148,54 +148,54 @@ def locks(settings: Settings) -> Finding:
             try:
                 fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return Finding("flock", "ok", f"locks hold in {there}")
+                return CheckResult("flock", "ok", f"locks hold in {there}")
             says = f"{there}: two holders of one lock"
     except OSError as error:
         says = f"{there}: {error.strerror or error}"
-    return Finding("flock", "fail", says, "Set BEMA_STATE_DIR to a folder on a local file system.")
+    return CheckResult("flock", "fail", says, "Set BEMA_STATE_DIR to a folder on a local file system.")
 
 
-def inotify(settings: Settings) -> Finding:
+def inotify(settings: Settings) -> CheckResult:
     if sys.platform != "linux":
-        return Finding("inotify", "note", "not on this system: discovery polls, and is slower to notice")
+        return CheckResult("inotify", "note", "not on this system: discovery polls, and is slower to notice")
     descriptor = ctypes.CDLL(None, use_errno=True).inotify_init1(os.O_CLOEXEC)
     if descriptor < 0:
         says = f"{os.strerror(ctypes.get_errno())}: discovery polls, and is slower to notice"
-        return Finding("inotify", "note", says, "Raise fs.inotify.max_user_instances with sysctl.")
+        return CheckResult("inotify", "note", says, "Raise fs.inotify.max_user_instances with sysctl.")
     os.close(descriptor)
-    return Finding("inotify", "ok", "changes are noticed at once")
+    return CheckResult("inotify", "ok", "changes are noticed at once")
 
 
-def disk(settings: Settings) -> Finding:
+def disk(settings: Settings) -> CheckResult:
     there = _nearest(Path(settings.text("state_dir")))
     free = shutil.disk_usage(there).free // MIB
     level = "ok" if free >= 1024 else "note" if free >= 100 else "fail"
     fix = "" if level == "ok" else "Free some space, or set BEMA_STATE_DIR to another disk."
-    return Finding("disk", level, f"{free} MiB free at {there}", fix)
+    return CheckResult("disk", level, f"{free} MiB free at {there}", fix)
 
 
-def clock(settings: Settings) -> Finding:
+def clock(settings: Settings) -> CheckResult:
     """A clock that is behind the files of bema is wrong; a wrong one makes every download fail its certificate check."""
     installed = Path(bema.core.version.__file__).stat().st_mtime
     now = time.time()
     says = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
     if now + 60 < installed:
-        return Finding("clock", "fail", f"{says} is before bema was installed", "Set the clock.")
-    return Finding("clock", "ok", says)
+        return CheckResult("clock", "fail", f"{says} is before bema was installed", "Set the clock.")
+    return CheckResult("clock", "ok", says)
 
 
-def extras(settings: Settings) -> Finding:
+def extras(settings: Settings) -> CheckResult:
     lacking = {extra: [m for m in modules if not _importable(m)] for extra, modules in EXTRAS.items()}
     missing = [extra for extra, modules in lacking.items() if modules]
     if not missing:
-        return Finding("extras", "ok", ", ".join(EXTRAS))
+        return CheckResult("extras", "ok", ", ".join(EXTRAS))
     needs = "; ".join(f"{extra} lacks {', '.join(lacking[extra])}" for extra in missing)
-    return Finding("extras", "note", needs, f"pip install 'bema[{','.join(missing)}]'")
+    return CheckResult("extras", "note", needs, f"pip install 'bema[{','.join(missing)}]'")
 
 
-def isolation(settings: Settings) -> Finding:
+def isolation(settings: Settings) -> CheckResult:
     says = "process group, clean environment, own HOME and TMP, closed descriptors; a deployed script has your rights"
-    return Finding("isolation", "note", says, "Deploy only scripts that you would run yourself.")
+    return CheckResult("isolation", "note", says, "Deploy only scripts that you would run yourself.")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -15,7 +15,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bema.runtime.inotify import Inotify
+from bema.runtime.discovery.inotify import Inotify
 
 SETTLE = 0.02  # editors write, rename and remove in one go
 POLL = 0.2  # how often it is looked where nothing tells of changes

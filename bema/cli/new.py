@@ -9,7 +9,7 @@ import click
 from bema.cli import output
 from bema.core.errors import Conflict, Invalid
 from bema.core.naming import NAME
-from bema.sdk.generate import class_name
+from bema.sdk.codegen.client import class_name
 
 SERVICE = """\
 import asyncio

@@ -11,8 +11,8 @@ from bema.core.errors import Invalid
 from bema.packages.files import replace_text
 from bema.packages.findings import Finding, Severity
 from bema.packages.fixes import mend
-from bema.packages.lint import Report, lint
-from bema.packages.reading import Document, examine_all
+from bema.packages.lint import LintReport, lint
+from bema.packages.reader import Document, examine_all
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 
@@ -72,7 +72,7 @@ def _mend(document: Document) -> list[Finding]:
     return done
 
 
-def _line(report: Report, finding: Finding) -> str:
+def _line(report: LintReport, finding: Finding) -> str:
     severity = output.style(finding.severity.value, fg=_COLOURS[finding.severity])
     where = f"{report.document.source.name}:{finding.line}:{finding.column}"
     path = "" if finding.path == "." else f" ({finding.path})"
@@ -80,7 +80,7 @@ def _line(report: Report, finding: Finding) -> str:
     return f"{where}: {severity} {finding.rule}: {finding.message}{path}{fix}"
 
 
-def _as_data(report: Report) -> dict[str, object]:
+def _as_data(report: LintReport) -> dict[str, object]:
     package = report.document.package
     return {
         "file": report.document.source.name,

@@ -14,7 +14,7 @@ from bema.packages import environments
 from bema.packages.environments import Environment
 from bema.packages.opackage import OPackage, to_data
 from bema.packages.planner import Plan, Wishes, plan
-from bema.packages.reading import read
+from bema.packages.reader import read
 from bema.packages.replicas import Measure
 
 

@@ -12,11 +12,11 @@ from bema.cli import output
 from bema.core.errors import Invalid, Refused
 from bema.packages.export import DIALECTS, Dialect, MetadataRepo
 from bema.packages.files import replace_text
-from bema.packages.loading import classes_of
+from bema.packages.loader import classes_of
 from bema.packages.opackage import to_data
-from bema.packages.reading import read
+from bema.packages.reader import read
 from bema.packages.reexport import Merged, reexport
-from bema.packages.writing import to_yaml
+from bema.packages.writer import to_yaml
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 

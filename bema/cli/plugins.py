@@ -20,27 +20,27 @@ import msgspec
 from bema.cli import output
 from bema.core import files
 from bema.core.errors import Invalid
-from bema.core.factory import Factory, UnknownImplementation, configured
-from bema.core.factory.discover import SUFFIX
-from bema.core.factory.doctor import Finding, diagnose
-from bema.core.factory.edit import with_disabled
-from bema.core.factory.entries import Entry, canonical, key_of
-from bema.core.factory.hints import nearest
-from bema.core.factory.lockfile import differences, encode, lockable, read_lock
-from bema.core.factory.policy import Policy
-from bema.core.factory.resolve import Reason
-from bema.core.factory.scan import installed
+from bema.parts import Factory, UnknownImplementation, configured
+from bema.parts.discover import SUFFIX
+from bema.parts.doctor import PluginFinding, diagnose
+from bema.parts.edit import with_disabled
+from bema.parts.entries import PartEntry, canonical, key_of
+from bema.parts.hints import nearest
+from bema.parts.lockfile import differences, encode, lockable, read_lock
+from bema.parts.policy import PluginPolicy
+from bema.parts.resolve import Reason
+from bema.parts.scan import installed
 
 # bema's own kinds of parts; a room that opens one adds its row
 FACTORIES: tuple[str, ...] = (
-    "bema.runtime.discovery:DiscoveryFactory",
-    "bema.runtime.transports:TransportFactory",
-    "bema.runtime.coding:CodecFactory",
-    "bema.runtime.pick:PickerFactory",
-    "bema.sdk.servers:ServerFactory",
-    "bema.deploy.store:StoreFactory",
-    "bema.deploy.launchers:LauncherFactory",
-    "bema.deploy.environments:EnvironmentsFactory",
+    "bema.runtime.discovery.discovery:DiscoveryFactory",
+    "bema.runtime.rpc.transports:TransportFactory",
+    "bema.runtime.rpc.codec:CodecFactory",
+    "bema.runtime.rpc.picker:PickerFactory",
+    "bema.sdk.apps:ServerFactory",
+    "bema.deploy.store.deployments:StoreFactory",
+    "bema.deploy.launch.launcher:LauncherFactory",
+    "bema.deploy.build.environments:EnvironmentsFactory",
 )
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
@@ -132,18 +132,18 @@ def _load_all(found: Sequence[AnyFactory]) -> None:
                     registry.implementation(candidate.entry, Reason.NOTHING)
 
 
-def _tried(named: Sequence[str], imports: Sequence[str]) -> list[Finding]:
+def _tried(named: Sequence[str], imports: Sequence[str]) -> list[PluginFinding]:
     """The findings of a child that imports every plugin: whatever that does, it does not do here."""
     flags = [f"--factory={one}" for one in named] + [f"--import={one}" for one in imports]
     argv = [sys.executable, "-m", "bema", "plugins", "doctor", "--here", "--json", *flags]
     done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
     start = done.stdout.find(b'{\n  "findings"')
     try:
-        return msgspec.convert(msgspec.json.decode(done.stdout[max(start, 0) :])["findings"], list[Finding])
+        return msgspec.convert(msgspec.json.decode(done.stdout[max(start, 0) :])["findings"], list[PluginFinding])
     except (msgspec.MsgspecError, KeyError, TypeError):
         tail = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         says = f"the process that imported the plugins ended with {done.returncode}: {tail}"
-        return [Finding("crash", "error", says, "Disable plugins one by one to find which it is.")]
+        return [PluginFinding("crash", "error", says, "Disable plugins one by one to find which it is.")]
 
 
 @command.command("lock")
@@ -173,7 +173,7 @@ def lock(named: Sequence[str], imports: Sequence[str], check: bool, as_json: boo
     output.note(f"{len(found.plugins)} entry points locked in {file}")
 
 
-def _unlocked() -> tuple[Policy, Path]:
+def _unlocked() -> tuple[PluginPolicy, Path]:
     """The policy as it is without its lock, and where that lies."""
     folder = files.folder(os.environ).absolute()
     policy = configured.load_policy(folder, {**os.environ, "BEMA_PLUGINS_MODE": "all"})
@@ -181,7 +181,7 @@ def _unlocked() -> tuple[Policy, Path]:
     return policy, folder / policy.lock
 
 
-def _plugins(found: Sequence[AnyFactory]) -> list[Entry]:
+def _plugins(found: Sequence[AnyFactory]) -> list[PartEntry]:
     tables = [(factory.registry, key) for factory in found for key in factory.registry.table()]
     candidates = [c for registry, key in tables for c in registry.candidates(key)]
     return [c.entry for c in candidates if c.entry.path and c.usable]
@@ -245,7 +245,7 @@ def _rewrite(change: Callable[[list[str]], list[str]], as_json: bool) -> None:
     output.note(f"{file} disables {', '.join(disabled) or 'nothing'}")
 
 
-def factories(named: Sequence[str], imports: Sequence[str], policy: Policy) -> list[AnyFactory]:
+def factories(named: Sequence[str], imports: Sequence[str], policy: PluginPolicy) -> list[AnyFactory]:
     """bema's own factories, those of the settings, and those named; discovered."""
     with _here():
         for module in (*policy.imports, *imports):

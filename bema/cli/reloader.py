@@ -18,18 +18,18 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bema.cli.watching import Watch
+from bema.cli.file_watcher import Watch
 from bema.core.errors import BemaError
 from bema.core.limits import limit
-from bema.runtime.channel import VARIABLE
+from bema.runtime.process.channel import VARIABLE
 from bema.runtime.tasks import Tasks
-from bema.wire.envelopes import read_from_module
-from bema.wire.handshake import Announce, Init, Stop, default_init, encode
+from bema.wire.module.envelopes import read_from_module
+from bema.wire.module.handshake import Announce, Init, Stop, default_init, encode
 
 GRACE = 5.0  # beyond the drain, before a process that was told to stop is killed
 
 
-class Version:
+class ReloadedVersion:
     """One process of the service."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Version:
         self._writer = writer
 
     @classmethod
-    async def start(cls, arguments: list[str], passed: Mapping[str, int]) -> Version:
+    async def start(cls, arguments: list[str], passed: Mapping[str, int]) -> ReloadedVersion:
         """`bema run` with a channel: in a process group of its own, so that Ctrl-C reaches it through us alone.
 
         `passed` are descriptors it is given besides, by the variable that tells their number.
@@ -96,7 +96,7 @@ class Version:
             self._writer.write(encode(word))
 
 
-class Reloading:
+class Reloader:
     """Runs one version after the other. `tell` is given lines for whoever edits."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Reloading:
         self._arguments = arguments
         self._tell = tell
         self._passed = passed or {}
-        self._current: Version | None = None
+        self._current: ReloadedVersion | None = None
         self._tasks = Tasks("dev")
         self._old: set[asyncio.Task[None]] = set()
 
@@ -128,7 +128,7 @@ class Reloading:
     async def _replace(self, watch: Watch, stop: asyncio.Event) -> None:
         """Start a version and wait for the next change, before it serves or after."""
         began = monotonic()
-        version = await Version.start(self._arguments, self._passed)
+        version = await ReloadedVersion.start(self._arguments, self._passed)
         self._tasks.start(version.listen(), name=f"version {version.process.pid}")
         changed = asyncio.ensure_future(_first(watch.changed(), stop.wait()))
         turns: set[asyncio.Future[Any]] = {version.announce, changed}
@@ -146,21 +146,21 @@ class Reloading:
         finally:
             changed.cancel()
 
-    def _serves(self, version: Version, announce: Announce, seconds: float) -> None:
+    def _serves(self, version: ReloadedVersion, announce: Announce, seconds: float) -> None:
         before, self._current = self._current, version
         self._tell(ready(announce, seconds) if before is None else reloaded(announce, seconds))
         self._tasks.start(self._until_it_ends(version), name="the end of the version")
         if before is not None:
             self._retire(before)
 
-    async def _until_it_ends(self, version: Version) -> None:
+    async def _until_it_ends(self, version: ReloadedVersion) -> None:
         code = await version.process.wait()
         if self._current is version:
             self._current = None
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
             self._tell(f"the service ended {how}; save {self._file.name} to start it again")
 
-    def _retire(self, version: Version) -> None:
+    def _retire(self, version: ReloadedVersion) -> None:
         if self._current is version:
             self._current = None
         ending = self._tasks.start(version.stop(), name="stopping a version")

@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from bema.core.errors import BemaError, Invalid
-from bema.sdk import hooks
+from bema.sdk import spec
+from bema.sdk.event_loop import loop_factory
 from bema.sdk.lifecycle import start
-from bema.sdk.loops import loop_factory
 
 MODULE = "__bema_script__"
 
@@ -74,7 +74,7 @@ def service_of(module: ModuleType, name: str, file: Path) -> type[Any]:
     """The class to run: the one that is named, or the only one."""
     if name:
         found = getattr(module, name, None)
-        if not isinstance(found, type) or not hasattr(found, hooks.SERVICE):
+        if not isinstance(found, type) or not hasattr(found, spec.SERVICE):
             raise Invalid(f"{file} has no service {name!r}", code="entry_not_found", fix=f"It has {_listed(module)}.")
         return found
     services = _services(module)
@@ -95,8 +95,8 @@ def _services(module: ModuleType) -> list[type[Any]]:
         for value in vars(module).values()
         if isinstance(value, type)
         and value.__module__ == module.__name__
-        and hooks.SERVICE in vars(value)
-        and not hooks.mark_of(value).abstract
+        and spec.SERVICE in vars(value)
+        and not spec.mark_of(value).abstract
     ]
 
 

@@ -16,7 +16,7 @@ from bema.deploy.keeper import roster
 _BACKLOG = 4096
 
 
-class Listener(NamedTuple):
+class PublicListener(NamedTuple):
     socket: socket.socket
     url: str
 
@@ -25,7 +25,7 @@ class Listener(NamedTuple):
         return int(self.socket.getsockname()[1])
 
 
-def bind(settings: Settings, name: str, kept: int | None) -> Listener:
+def bind(settings: Settings, name: str, kept: int | None) -> PublicListener:
     """A public listener. A port that was asked for must be free; else it is the kept one, the default or any free one."""
     host, port = settings.text(f"{name}.host"), settings.number(f"{name}.port")
     _refuse_public(host, name)
@@ -39,7 +39,7 @@ def bind(settings: Settings, name: str, kept: int | None) -> Listener:
             refusal = error
             continue
         shown = f"[{host}]" if ":" in host else host
-        return Listener(made, f"http://{shown}:{made.getsockname()[1]}")
+        return PublicListener(made, f"http://{shown}:{made.getsockname()[1]}")
     raise Refused(
         f"{host}:{port} ({name}.port, {settings.origin(f'{name}.port')}) cannot be used: {refusal.strerror}",
         code="port_in_use",

@@ -17,11 +17,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bema.core.errors import Refused
-from bema.deploy.orchestrator import Orchestrator
-from bema.gateway.serving import Gateway
-from bema.runtime.channel import VARIABLE, Channel
+from bema.deploy.orchestrator.service import Orchestrator
+from bema.gateway.server import Gateway
 from bema.runtime.distributed import DistributedRuntime
-from bema.wire.handshake import Announce, EndpointAnnounce, Init, Stop
+from bema.runtime.process.channel import VARIABLE, Channel
+from bema.wire.module.handshake import Announce, EndpointAnnounce, Init, Stop
 
 
 async def main() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from bema.gateway.control import Control
-from bema.gateway.doors import Doors
-from bema.gateway.instances import Table
+from bema.gateway.control.app import Control
+from bema.gateway.control.orchestrator_client import OrchestratorClient
+from bema.gateway.doors.endpoint import Doors
+from bema.gateway.http.listener import DataListener, without_delay
 from bema.gateway.limits import Limits
-from bema.gateway.orchestrating import Orchestrator
-from bema.gateway.proxy import DataListener, without_delay
+from bema.gateway.routing.table import RoutingTable
 from bema.runtime.distributed import DistributedRuntime
 
 __all__ = ["Embedded", "Gateway"]
@@ -29,7 +29,7 @@ class Gateway:
     """The data listener and the control listener, over one runtime."""
 
     def __init__(
-        self, runtime: DistributedRuntime, orchestrator: Callable[..., Orchestrator], settings: Mapping[str, Any]
+        self, runtime: DistributedRuntime, orchestrator: Callable[..., OrchestratorClient], settings: Mapping[str, Any]
     ) -> None:
         self._runtime = runtime
         self._settings = settings
@@ -47,7 +47,7 @@ class Gateway:
         doors = Doors(self._runtime.pool, everything)
         host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
-            Table(everything),
+            RoutingTable(everything),
             self._orchestrator.activate,
             doors.serve,
             loopback=_is_loopback(host),

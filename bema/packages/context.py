@@ -11,7 +11,7 @@ from bema.packages import nodes
 from bema.packages.findings import Edit
 from bema.packages.nodes import Node, Path
 from bema.packages.opackage import OFunction, OPackage, ProvisionConfig
-from bema.packages.reading import Document
+from bema.packages.reader import Document
 
 
 class Hit(NamedTuple):
@@ -32,7 +32,7 @@ class Provision(NamedTuple):
     override: bool
 
 
-class Context:
+class RuleContext:
     def __init__(self, document: Document, packages: Mapping[str, OPackage], known: frozenset[str]) -> None:
         assert document.package is not None
         self.document = document

@@ -12,7 +12,7 @@ from bema.core.errors import BadDeclaration, NotFound
 from bema.packages.classes import export_class
 from bema.packages.facts import PackageMark, own_facts
 from bema.packages.opackage import OPackage
-from bema.packages.writing import to_yaml
+from bema.packages.writer import to_yaml
 
 Dialect = Literal["current", "2025-08"]
 DIALECTS: tuple[Dialect, ...] = ("current", "2025-08")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bema.packages.findings import Edit, Finding, Severity
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
-from bema.packages.reading import examine_text
+from bema.packages.reader import examine_text
 
 _ROUNDS = 5  # a mended slip can uncover the next one
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bema.packages.context import Context, Hit
+from bema.packages.context import Hit, RuleContext
 from bema.packages.findings import Finding, Severity, at
 from bema.packages.opackage import OPackage
-from bema.packages.reading import Document
-from bema.packages.rules import depending, naming, placing, provisioning
+from bema.packages.reader import Document
+from bema.packages.rules import dependencies, deployments, functions, names
 
-Check = Callable[[Context], Iterator[Hit]]
+Check = Callable[[RuleContext], Iterator[Hit]]
 # An error is what some layer of the platform refuses or declares wrong, also where nothing upstream calls the check.
 # A warning is what it takes and then drops, ignores or runs in a way the author can hardly have meant.
 E, W = Severity.ERROR, Severity.WARNING
@@ -55,62 +55,65 @@ RULES: tuple[Rule, ...] = (
     Rule("merge-key", W, "The model drops YAML merge keys."),
     Rule("duplicate-config-key", W, "A key of a map is written twice; the last one counts."),
     # names
-    Rule("empty-name", E, "A name or key is empty.", naming.empty_name),
-    Rule("name-with-space", E, "A package name has a space.", naming.name_with_space),
-    Rule("odd-name", W, "A name has characters that routes cannot carry.", naming.odd_name),
-    Rule("class-label", E, "A class key leaves nothing for a deployment id.", naming.class_label),
-    Rule("odd-version", W, "A version does not look like one.", naming.odd_version),
-    Rule("duplicate-package", W, "Two documents are of one package.", naming.duplicate_package),
-    Rule("duplicate-class", E, "Two classes have one key.", naming.duplicate_class),
-    Rule("duplicate-function", E, "Two functions have one key.", naming.duplicate_function),
-    Rule("duplicate-binding", W, "A class binds one name twice.", naming.duplicate_binding),
-    Rule("duplicate-parameter", W, "A binding names a parameter twice.", naming.duplicate_parameter),
-    Rule("duplicate-state-key", W, "A state declares a key twice.", naming.duplicate_state_key),
-    Rule("entry-key", W, "A state key is no name the data plane can store.", naming.entry_key),
-    Rule("duplicate-deployment", W, "Two deployments have one key.", naming.duplicate_deployment),
+    Rule("empty-name", E, "A name or key is empty.", names.empty_name),
+    Rule("name-with-space", E, "A package name has a space.", names.name_with_space),
+    Rule("odd-name", W, "A name has characters that routes cannot carry.", names.odd_name),
+    Rule("class-label", E, "A class key leaves nothing for a deployment id.", names.class_label),
+    Rule("odd-version", W, "A version does not look like one.", names.odd_version),
+    Rule("duplicate-package", W, "Two documents are of one package.", names.duplicate_package),
+    Rule("duplicate-class", E, "Two classes have one key.", names.duplicate_class),
+    Rule("duplicate-function", E, "Two functions have one key.", names.duplicate_function),
+    Rule("duplicate-binding", W, "A class binds one name twice.", names.duplicate_binding),
+    Rule("duplicate-parameter", W, "A binding names a parameter twice.", names.duplicate_parameter),
+    Rule("duplicate-state-key", W, "A state declares a key twice.", names.duplicate_state_key),
+    Rule("entry-key", W, "A state key is no name the data plane can store.", names.entry_key),
+    Rule("duplicate-deployment", W, "Two deployments have one key.", names.duplicate_deployment),
     # functions and state
-    Rule("missing-image", W, "A CUSTOM function has no container image.", provisioning.missing_image),
-    Rule("missing-module", W, "A WASM function has no module.", provisioning.missing_module),
-    Rule("http2-absent", W, "need_http2 is absent, which counts as false.", provisioning.http2_absent, fixes=True),
-    Rule("http2-false", E, "need_http2 is false.", provisioning.http2_false),
-    Rule("bad-quantity", E, "A resource is not a quantity.", provisioning.bad_quantity),
-    Rule("milli-memory", W, "Memory is given in thousandths of a byte.", provisioning.milli_memory),
-    Rule("request-over-limit", W, "A request is above its limit.", provisioning.request_over_limit),
-    Rule("port-zero", E, "A port is 0.", provisioning.port_zero),
-    Rule("scale-order", W, "min_scale is above max_scale.", provisioning.scale_order),
-    Rule("max-scale-zero", W, "max_scale is 0.", provisioning.max_scale_zero),
-    Rule("idle-provision", W, "A function that runs no container is provisioned.", provisioning.idle_provision),
+    Rule("missing-image", W, "A CUSTOM function has no container image.", functions.missing_image),
+    Rule("missing-module", W, "A WASM function has no module.", functions.missing_module),
+    Rule("http2-absent", W, "need_http2 is absent, which counts as false.", functions.http2_absent, fixes=True),
+    Rule("http2-false", E, "need_http2 is false.", functions.http2_false),
+    Rule("bad-quantity", E, "A resource is not a quantity.", functions.bad_quantity),
+    Rule("milli-memory", W, "Memory is given in thousandths of a byte.", functions.milli_memory),
+    Rule("request-over-limit", W, "A request is above its limit.", functions.request_over_limit),
+    Rule("port-zero", E, "A port is 0.", functions.port_zero),
+    Rule("scale-order", W, "min_scale is above max_scale.", functions.scale_order),
+    Rule("max-scale-zero", W, "max_scale is 0.", functions.max_scale_zero),
+    Rule("idle-provision", W, "A function that runs no container is provisioned.", functions.idle_provision),
     Rule(
         "state-default-absent",
         W,
         "A state leaves out its provider or format, which then is the empty text.",
-        provisioning.state_default_absent,
+        functions.state_default_absent,
         fixes=True,
     ),
     # dependencies
-    Rule("empty-dependency", E, "A dependency is empty.", depending.empty_dependency),
-    Rule("duplicate-dependency", W, "A dependency is listed twice.", depending.duplicate_dependency),
-    Rule("self-dependency", E, "A package depends on itself.", depending.self_dependency),
-    Rule("missing-dependency", E, "A dependency is not at hand.", depending.missing_dependency),
-    Rule("dependency-cycle", E, "Dependencies go in a circle.", depending.dependency_cycle),
-    Rule("missing-function", E, "A binding names a function that is not there.", depending.missing_function),
+    Rule("empty-dependency", E, "A dependency is empty.", dependencies.empty_dependency),
+    Rule("duplicate-dependency", W, "A dependency is listed twice.", dependencies.duplicate_dependency),
+    Rule("self-dependency", E, "A package depends on itself.", dependencies.self_dependency),
+    Rule("missing-dependency", E, "A dependency is not at hand.", dependencies.missing_dependency),
+    Rule("dependency-cycle", E, "Dependencies go in a circle.", dependencies.dependency_cycle),
+    Rule("missing-function", E, "A binding names a function that is not there.", dependencies.missing_function),
     # deployments
-    Rule("throughput-zero", E, "The throughput required is 0.", placing.throughput_zero),
-    Rule("availability-range", E, "An availability is not between 0 and 1.", placing.availability_range),
-    Rule("cpu-target-range", E, "A CPU target is not between 0 and 1.", placing.cpu_target_range),
-    Rule("sampling-range", W, "A sampling rate is not between 0 and 1.", placing.sampling_range),
-    Rule("odgm-count", E, "A number of partitions or replicas is 0.", placing.odgm_count),
-    Rule("shard-type", W, "A shard type is none that the data plane knows.", placing.shard_type),
-    Rule("strong-without-raft", W, "A STRONG class is deployed without raft.", placing.strong_without_raft),
-    Rule("deployment-package", W, "A deployment is of another package.", placing.deployment_package),
-    Rule("deployment-class", E, "A deployment is of a class that is not there.", placing.deployment_class),
+    Rule("throughput-zero", E, "The throughput required is 0.", deployments.throughput_zero),
+    Rule("availability-range", E, "An availability is not between 0 and 1.", deployments.availability_range),
+    Rule("cpu-target-range", E, "A CPU target is not between 0 and 1.", deployments.cpu_target_range),
+    Rule("sampling-range", W, "A sampling rate is not between 0 and 1.", deployments.sampling_range),
+    Rule("odgm-count", E, "A number of partitions or replicas is 0.", deployments.odgm_count),
+    Rule("shard-type", W, "A shard type is none that the data plane knows.", deployments.shard_type),
+    Rule("strong-without-raft", W, "A STRONG class is deployed without raft.", deployments.strong_without_raft),
+    Rule("deployment-package", W, "A deployment is of another package.", deployments.deployment_package),
+    Rule("deployment-class", E, "A deployment is of a class that is not there.", deployments.deployment_class),
     Rule(
-        "deployment-function", W, "A deployment places a function its class does not bind.", placing.deployment_function
+        "deployment-function",
+        W,
+        "A deployment places a function its class does not bind.",
+        deployments.deployment_function,
     ),
 )
 
 
-class Report(NamedTuple):
+class LintReport(NamedTuple):
     document: Document
     findings: tuple[Finding, ...]
 
@@ -118,14 +121,14 @@ class Report(NamedTuple):
         return sum(finding.severity is severity for finding in self.findings)
 
 
-def lint(documents: Sequence[Document], *, known: Iterable[str] = (), strict: bool = False) -> list[Report]:
+def lint(documents: Sequence[Document], *, known: Iterable[str] = (), strict: bool = False) -> list[LintReport]:
     """One report per document; they are looked at together, so that dependencies are found among them."""
     packages: dict[str, OPackage] = {}
     # one that holds deployments only says nothing of what its package has: it comes last
     for package in sorted(filter(None, (d.package for d in documents)), key=lambda p: not (p.classes or p.functions)):
         packages.setdefault(package.name, package)
     stored = frozenset(known)
-    return [Report(d, _ordered(_findings(d, packages, stored), strict)) for d in documents]
+    return [LintReport(d, _ordered(_findings(d, packages, stored), strict)) for d in documents]
 
 
 def _findings(document: Document, packages: dict[str, OPackage], known: frozenset[str]) -> Iterator[Finding]:
@@ -133,7 +136,7 @@ def _findings(document: Document, packages: dict[str, OPackage], known: frozense
     yield from document.notes
     if document.package is None:
         return
-    context = Context(document, packages, known)
+    context = RuleContext(document, packages, known)
     for rule in RULES:
         for hit in rule.check(context) if rule.check else ():
             node = context.node(hit.path)

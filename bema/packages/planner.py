@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from bema.core.errors import Invalid, NotFound
 from bema.packages import environments, replicas, units
 from bema.packages.environments import Environment
+from bema.packages.function_plan import Demand, scaled
 from bema.packages.opackage import (
     ConsistencyModel,
     DeploymentStatusSummary,
@@ -27,7 +28,6 @@ from bema.packages.opackage import (
     to_data,
 )
 from bema.packages.replicas import Measure
-from bema.packages.scaling import Demand, scaled
 
 
 class Wishes(NamedTuple):
@@ -145,7 +145,9 @@ def _target(deployment: OClassDeployment) -> float:
     return wanted
 
 
-def _shortfall(deployment: OClassDeployment, target: float, sized: replicas.Sized, health: Mapping[str, float]) -> str:
+def _shortfall(
+    deployment: OClassDeployment, target: float, sized: replicas.ReplicaCount, health: Mapping[str, float]
+) -> str:
     seen = ", ".join(f"{name} {share:g}" for name, share in health.items())
     return (
         f"{deployment.key}: availability {target:g} cannot be had: a quorum of all {sized.replicas} environments reaches"

@@ -18,7 +18,7 @@ from bema.packages.json_tree import parse_json
 from bema.packages.nodes import Mapping, Node, Path, Scalar, Sequence, Source
 from bema.packages.opackage import OPackage
 from bema.packages.scalars import JsonScalars, Scalars, YamlScalars
-from bema.packages.shapes import Shape, shape_of
+from bema.packages.shapes import TypeShape, shape_of
 from bema.packages.yaml_tree import parse_yaml
 
 
@@ -91,7 +91,7 @@ def examine_text(source: Source) -> Document:
             root = parse_json(source) if source.is_json else parse_yaml(source)
         except Unreadable as error:
             return Document(source, None, None, (error.finding,))
-        reader = Reader(source, JsonScalars() if source.is_json else YamlScalars())
+        reader = DocumentReader(source, JsonScalars() if source.is_json else YamlScalars())
         package = reader.read(shape_of(OPackage), root or Mapping(0, flow=False))
     problems = tuple(reader.problems)
     return Document(source, None if problems else package, root, problems, tuple(reader.notes))
@@ -109,7 +109,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class Reader:
+class DocumentReader:
     """Walks nodes with the shapes of the model; what it returns means something only while `problems` is empty."""
 
     def __init__(self, source: Source, scalars: Scalars) -> None:
@@ -128,41 +128,41 @@ class Reader:
     ) -> None:
         self.notes.append(at(self.source, rule, Severity.WARNING, path, node.start, message, fix, edits))
 
-    def mismatch(self, node: Node, shape: Shape) -> None:
+    def mismatch(self, node: Node, shape: TypeShape) -> None:
         """The scalar or collection is not of the wanted kind: `invalid type`, in the model's words."""
         kind = "sequence" if isinstance(node, Sequence) else "map" if isinstance(node, Mapping) else None
         seen = kind or self.scalars.describe(node)  # type: ignore[arg-type]
         fix, edits = shape.mend(node, self.source)
         self.refuse("wrong-type", node, f"invalid type: {seen}, expected {shape.expected}", fix, edits)
 
-    def read(self, shape: Shape, node: Node) -> Any:
+    def read(self, shape: TypeShape, node: Node) -> Any:
         return _READERS[shape.kind](self, shape, node)
 
-    def below(self, step: str | int, shape: Shape, node: Node) -> Any:
+    def below(self, step: str | int, shape: TypeShape, node: Node) -> Any:
         self.path.append(step)
         value = _READERS[shape.kind](self, shape, node)
         self.path.pop()
         return value
 
-    def _option(self, shape: Shape, node: Node) -> Any:
+    def _option(self, shape: TypeShape, node: Node) -> Any:
         if type(node) is Scalar and self.scalars.null(node):
             return None
         assert shape.inner is not None
         return _READERS[shape.inner.kind](self, shape.inner, node)
 
-    def _text(self, shape: Shape, node: Node) -> Any:
+    def _text(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.text(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
         return value
 
-    def _boolean(self, shape: Shape, node: Node) -> Any:
+    def _boolean(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.boolean(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
         return value
 
-    def _integer(self, shape: Shape, node: Node) -> Any:
+    def _integer(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.integer(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
@@ -170,13 +170,13 @@ class Reader:
             self.refuse("out-of-range", node, f"invalid value: integer `{value}`, expected {shape.expected}")
         return value
 
-    def _number(self, shape: Shape, node: Node) -> Any:
+    def _number(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.number(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
         return value
 
-    def _instant(self, shape: Shape, node: Node) -> Any:
+    def _instant(self, shape: TypeShape, node: Node) -> Any:
         text = self._text(shape, node)
         value = shape.convert(text) if text is not None else None
         if text is not None and value is None:
@@ -185,7 +185,7 @@ class Reader:
             )
         return value
 
-    def _variant(self, shape: Shape, node: Node) -> Any:
+    def _variant(self, shape: TypeShape, node: Node) -> Any:
         text = self.scalars.text(node) if type(node) is Scalar else None
         if text is None:
             self.mismatch(node, shape)
@@ -197,7 +197,7 @@ class Reader:
             self.refuse("unknown-variant", node, f"unknown variant `{text}`, expected one of {wanted}", fix, edits)
         return value
 
-    def _list(self, shape: Shape, node: Node) -> Any:
+    def _list(self, shape: TypeShape, node: Node) -> Any:
         assert shape.inner is not None
         # a blank (`classes:`) is an empty collection, a null (`classes: null`) is not: so serde_yaml, and JSON has no blank
         if type(node) is not Sequence:
@@ -206,7 +206,7 @@ class Reader:
             return []
         return [self.below(index, shape.inner, item) for index, item in enumerate(node.items)]
 
-    def _map(self, shape: Shape, node: Node) -> Any:
+    def _map(self, shape: TypeShape, node: Node) -> Any:
         assert shape.inner is not None
         if type(node) is not Mapping:
             if not (type(node) is Scalar and self.scalars.blank(node)):
@@ -230,7 +230,7 @@ class Reader:
             self.refuse("wrong-type", node, "invalid type: a key must be a string")
         return key
 
-    def _struct(self, shape: Shape, node: Node) -> Any:
+    def _struct(self, shape: TypeShape, node: Node) -> Any:
         if type(node) is not Mapping:
             if not (type(node) is Scalar and self.scalars.blank(node)):
                 self.mismatch(node, shape)
@@ -244,7 +244,7 @@ class Reader:
                 self.refuse("missing-field", node, f"missing field `{name}`", f"Add `{name}`.")
         return None if self.problems else shape.build(**values)
 
-    def _fields(self, shape: Shape, pairs: list[tuple[Node, Node]]) -> dict[str, Any]:
+    def _fields(self, shape: TypeShape, pairs: list[tuple[Node, Node]]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         siblings: set[str] = set()  # made once, and only where a field is unknown
         for key_node, value_node in pairs:
@@ -265,15 +265,15 @@ class Reader:
         return values
 
 
-_READERS: dict[str, Callable[[Reader, Shape, Node], Any]] = {
-    "option": Reader._option,
-    "text": Reader._text,
-    "boolean": Reader._boolean,
-    "integer": Reader._integer,
-    "number": Reader._number,
-    "instant": Reader._instant,
-    "variant": Reader._variant,
-    "list": Reader._list,
-    "map": Reader._map,
-    "struct": Reader._struct,
+_READERS: dict[str, Callable[[DocumentReader, TypeShape, Node], Any]] = {
+    "option": DocumentReader._option,
+    "text": DocumentReader._text,
+    "boolean": DocumentReader._boolean,
+    "integer": DocumentReader._integer,
+    "number": DocumentReader._number,
+    "instant": DocumentReader._instant,
+    "variant": DocumentReader._variant,
+    "list": DocumentReader._list,
+    "map": DocumentReader._map,
+    "struct": DocumentReader._struct,
 }

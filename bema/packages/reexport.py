@@ -17,8 +17,8 @@ import msgspec
 
 from bema.core.errors import Invalid, Refused
 from bema.packages.opackage import OPackage, to_data
-from bema.packages.reading import read_text
-from bema.packages.writing import scalar
+from bema.packages.reader import read_text
+from bema.packages.writer import scalar
 
 _SEQUENCE = re.compile(r"^( *)[^\s#-][^\n]*:[ ]*\n(?:[ ]*(?:#[^\n]*)?\n)*( *)- ", re.MULTILINE)
 _LINE_WIDTH = 1 << 16  # never fold what a person wrote on one line

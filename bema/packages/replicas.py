@@ -15,7 +15,7 @@ _SLOW_MS = 250.0
 _ROUNDING = 1e-12  # a sum of products misses 0.99 by a few units in the last place
 
 
-class Sized(NamedTuple):
+class ReplicaCount(NamedTuple):
     replicas: int
     reached: float  # the availability of a quorum of them
     enough: bool
@@ -37,15 +37,15 @@ def quorum_availability(availabilities: Sequence[float]) -> float:
     return min(math.fsum(up[len(availabilities) // 2 + 1 :]), 1.0)
 
 
-def for_availability(target: float, availabilities: Sequence[float]) -> Sized:
+def for_availability(target: float, availabilities: Sequence[float]) -> ReplicaCount:
     """Environments are added worst first until a quorum reaches the target; where it never does, all of them."""
     worst_first = sorted(availabilities)[:MOST]
     reached = 0.0
     for n in range(1, len(worst_first) + 1):
         reached = quorum_availability(worst_first[:n])
         if reached >= target - _ROUNDING:
-            return Sized(n, reached, True)
-    return Sized(len(worst_first), reached, False)
+            return ReplicaCount(n, reached, True)
+    return ReplicaCount(len(worst_first), reached, False)
 
 
 def for_strong(replicas: int) -> int:

@@ -36,18 +36,18 @@ Dropped = tuple[str, str, str, tuple[Edit, ...]]
 NOTHING: tuple[str, tuple[Edit, ...]] = ("", ())
 
 
-class Shape:
+class TypeShape:
     """One place of the document: its kind, what the model says it expects, and what is inside."""
 
     __slots__ = ("build", "expected", "fields", "inner", "kind", "most", "name", "required", "variants")
 
-    def __init__(self, kind: str, expected: str, inner: Shape | None = None) -> None:
+    def __init__(self, kind: str, expected: str, inner: TypeShape | None = None) -> None:
         self.kind = kind
         self.expected = expected
         self.inner = inner
         self.most = 0
         self.variants: dict[str, Any] = {}
-        self.fields: dict[str, Shape] = {}
+        self.fields: dict[str, TypeShape] = {}
         self.required: tuple[str, ...] = ()
         self.build: Callable[..., Any] = dict
         self.name = ""
@@ -115,7 +115,7 @@ def _mend_key_spec(node: Sequence, source: Source) -> tuple[str, tuple[Edit, ...
     return f"Write {pair}.", (Edit(node.start, node.end, pair),)
 
 
-def _nearest(key: str, fields: dict[str, Shape]) -> str:
+def _nearest(key: str, fields: dict[str, TypeShape]) -> str:
     plain = _bare(key)
     found = next((name for name in fields if _bare(name) == plain), None)
     return f"Write `{found}`." if found else f"Remove `{key}`."
@@ -126,21 +126,21 @@ def _bare(key: str) -> str:
 
 
 @cache
-def shape_of(declared: Any) -> Shape:
+def shape_of(declared: Any) -> TypeShape:
     """The shape of an annotation of the model; each is made once."""
     origin, arguments = get_origin(declared), get_args(declared)
     if declared is Instant:
-        return Shape("instant", "an RFC 3339 formatted date and time string")
+        return TypeShape("instant", "an RFC 3339 formatted date and time string")
     if origin is Annotated:
         return _whole(arguments)
     if origin in (Union, types.UnionType):
-        return Shape("option", "", shape_of(next(a for a in arguments if a is not type(None))))
+        return TypeShape("option", "", shape_of(next(a for a in arguments if a is not type(None))))
     if origin is list:
-        return Shape("list", "a sequence", shape_of(arguments[0]))
+        return TypeShape("list", "a sequence", shape_of(arguments[0]))
     if origin is dict:
-        return Shape("map", "a map", shape_of(arguments[1]))
+        return TypeShape("map", "a map", shape_of(arguments[1]))
     if declared in _PLAIN:
-        return Shape(*_PLAIN[declared])
+        return TypeShape(*_PLAIN[declared])
     if issubclass(declared, enum.Enum):
         return _variants(declared)
     return _struct(declared)
@@ -153,23 +153,23 @@ _PLAIN: dict[Any, tuple[str, str]] = {
 }
 
 
-def _whole(arguments: tuple[Any, ...]) -> Shape:
+def _whole(arguments: tuple[Any, ...]) -> TypeShape:
     meta = arguments[1]
     # 2**64 - 1 stands beside, because msgspec cannot compare what is beyond 63 bits
     most = (meta.extra_json_schema or {}).get("maximum", meta.le)
-    shape = Shape("integer", f"u{most.bit_length()}")
+    shape = TypeShape("integer", f"u{most.bit_length()}")
     shape.most = most
     return shape
 
 
-def _variants(declared: type[enum.Enum]) -> Shape:
-    shape = Shape("variant", f"variant of enum `{declared.__name__}`")
+def _variants(declared: type[enum.Enum]) -> TypeShape:
+    shape = TypeShape("variant", f"variant of enum `{declared.__name__}`")
     shape.variants = {member.value: member for member in declared}
     return shape
 
 
-def _struct(declared: type[Part]) -> Shape:
-    shape = Shape("struct", f"struct {declared.__name__}")
+def _struct(declared: type[Part]) -> TypeShape:
+    shape = TypeShape("struct", f"struct {declared.__name__}")
     shape.name = declared.__name__
     shape.build = declared
     hints = get_type_hints(declared, include_extras=True)

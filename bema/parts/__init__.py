@@ -1,16 +1,16 @@
 """Anything replaceable: where its implementations are named, chosen and made."""
 
-from bema.core.factory.errors import ConstructionFailed, FactoryError, LoadFailed, UnknownImplementation
-from bema.core.factory.factory import Factory
-from bema.core.factory.report import Report
-from bema.core.factory.switching import Change
+from bema.parts.errors import ConstructionFailed, FactoryError, LoadFailed, UnknownImplementation
+from bema.parts.factory import Factory
+from bema.parts.report import DiscoveryReport
+from bema.parts.selection import Change
 
 __all__ = [
     "Change",
     "ConstructionFailed",
+    "DiscoveryReport",
     "Factory",
     "FactoryError",
     "LoadFailed",
-    "Report",
     "UnknownImplementation",
 ]

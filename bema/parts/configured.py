@@ -15,14 +15,14 @@ import msgspec
 
 from bema.core import files
 from bema.core.errors import Invalid
-from bema.core.factory.lockfile import read_lock
-from bema.core.factory.policy import Policy, read_policy
+from bema.parts.lockfile import read_lock
+from bema.parts.policy import PluginPolicy, read_policy
 
 TABLE = "plugins"
-_placed: Policy | None = None
+_placed: PluginPolicy | None = None
 
 
-def current() -> Policy:
+def current() -> PluginPolicy:
     """The policy in place; the first question reads the settings files."""
     global _placed
     if _placed is None:
@@ -30,14 +30,14 @@ def current() -> Policy:
     return _placed
 
 
-def place(policy: Policy | None) -> Policy | None:
+def place(policy: PluginPolicy | None) -> PluginPolicy | None:
     """Go by another policy from now on (None: read the files again when asked). Returns what was in place."""
     global _placed
     before, _placed = _placed, policy
     return before
 
 
-def load_policy(directory: Path, env: Mapping[str, str]) -> Policy:
+def load_policy(directory: Path, env: Mapping[str, str]) -> PluginPolicy:
     """The policy of a directory's files and an environment, with the lock file's rows where the mode needs them."""
     texts = files.texts(directory)
     said = files.variables(texts.get(files.ENV_FILE, ""))

@@ -8,31 +8,31 @@ from typing import Any
 
 import msgspec
 
-from bema.core.factory import configured
-from bema.core.factory.entries import Entry, Origin, State, key_of, read_reference
-from bema.core.factory.errors import FactoryError
-from bema.core.factory.hints import nearest
-from bema.core.factory.load import log
-from bema.core.factory.provenance import requirement_on, source_of
-from bema.core.factory.registry import Registry
-from bema.core.factory.report import Report
-from bema.core.factory.resolve import Candidate
-from bema.core.factory.scan import Point, Snapshot, installed
+from bema.parts import configured
+from bema.parts.entries import Origin, PartEntry, PartState, key_of, read_reference
+from bema.parts.errors import FactoryError
+from bema.parts.hints import nearest
+from bema.parts.load import log
+from bema.parts.provenance import requirement_on, source_of
+from bema.parts.registry import Registry
+from bema.parts.report import DiscoveryReport
+from bema.parts.resolve import Candidate
+from bema.parts.scan import EntryPointRow, Snapshot, installed
 
 SUFFIX = ".plugins"
 
 
-def entries_of(snapshot: Snapshot, root: str, api: str = "") -> list[Entry]:
+def entries_of(snapshot: Snapshot, root: str, api: str = "") -> list[PartEntry]:
     """The entries under a root: `<root>.plugins`, and the bare group as builtins."""
     found = [_entry(p, root + SUFFIX, Origin.PLUGIN) for p in snapshot.points(root + SUFFIX)]
     found += [_entry(p, root, Origin.GROUP) for p in snapshot.points(root)]
     return [_with_requirement(e, root) for e in found] if api else found
 
 
-def _entry(point: Point, group: str, origin: Origin) -> Entry:
+def _entry(point: EntryPointRow, group: str, origin: Origin) -> PartEntry:
     reference, extras, problem = read_reference(point.value)
     dist = point.dist
-    return Entry(
+    return PartEntry(
         group=group,
         name=point.name,
         reference=sys.intern(reference),
@@ -46,11 +46,11 @@ def _entry(point: Point, group: str, origin: Origin) -> Entry:
     )
 
 
-def _with_requirement(entry: Entry, root: str) -> Entry:
+def _with_requirement(entry: PartEntry, root: str) -> PartEntry:
     return msgspec.structs.replace(entry, requires=requirement_on(root.partition(".")[0], entry.path))
 
 
-def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> Report:
+def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> DiscoveryReport:
     """One discovery of one root. The second, with nothing changed, does no I/O and gives the same report."""
     began = time.perf_counter()
     root = root.removesuffix(SUFFIX)
@@ -63,7 +63,7 @@ def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> R
     kept = registry.reports.get(root)
     # identity and generation, no I/O: discovering again costs nothing
     if kept is not None and kept[0] is place[0] and kept[1] is place[1] and kept[2] == place[2]:
-        report: Report = kept[3]
+        report: DiscoveryReport = kept[3]
     else:
         new, gone = registry.discover(root, entries_of(snapshot, root, registry.api))
         report = _report(registry, root, snapshot, new, gone, began)
@@ -75,10 +75,15 @@ def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> R
 
 
 def _report(
-    registry: Registry, root: str, snapshot: Snapshot, new: tuple[Entry, ...], gone: tuple[Entry, ...], began: float
-) -> Report:
+    registry: Registry,
+    root: str,
+    snapshot: Snapshot,
+    new: tuple[PartEntry, ...],
+    gone: tuple[PartEntry, ...],
+    began: float,
+) -> DiscoveryReport:
     candidates: list[Candidate] = []
-    conflicts: dict[str, tuple[Entry, ...]] = {}
+    conflicts: dict[str, tuple[PartEntry, ...]] = {}
     pending: dict[str, str] = {}
     table = registry.table()
     for key in sorted(table):
@@ -90,7 +95,7 @@ def _report(
         choice = registry.choice(key)
         if choice.winner is None and choice.culprit is None:
             pending[key] = selector
-    return Report(
+    return DiscoveryReport(
         group=root,
         candidates=tuple(candidates),
         new=new,
@@ -103,7 +108,7 @@ def _report(
     )
 
 
-def rivals_of(candidates: list[Candidate]) -> tuple[Entry, ...]:
+def rivals_of(candidates: list[Candidate]) -> tuple[PartEntry, ...]:
     """The plugins that want the same name, or differ from another candidate's name only in case or dashes."""
     usable = [c.entry for c in candidates if c.usable]
     plugins = [e for e in usable if e.is_plugin]
@@ -112,7 +117,7 @@ def rivals_of(candidates: list[Candidate]) -> tuple[Entry, ...]:
     return tuple(usable) if len({e.name for e in usable}) > 1 else ()
 
 
-def _tell_conflicts(registry: Registry, report: Report) -> None:
+def _tell_conflicts(registry: Registry, report: DiscoveryReport) -> None:
     # told once per process, however often it is discovered
     for key, rivals in report.conflicts.items():
         with registry.lock:
@@ -125,7 +130,7 @@ def _tell_conflicts(registry: Registry, report: Report) -> None:
 
 def rows(registry: Registry, key: str, *, detail: bool = False) -> list[dict[str, Any]]:
     """The picture of one name, in the order of candidates. Nothing is imported."""
-    candidates = [c for c in registry.candidates(key) if detail or c.state not in (State.SHADOWED, State.GONE)]
+    candidates = [c for c in registry.candidates(key) if detail or c.state not in (PartState.SHADOWED, PartState.GONE)]
     choice = registry.choice(key, registry.candidates(key))
     found = []
     for candidate in candidates:

@@ -23,7 +23,7 @@ class Origin(enum.StrEnum):
     PLUGIN = "plugin"  # an entry point in `<root>.plugins`
 
 
-class State(enum.StrEnum):
+class PartState(enum.StrEnum):
     """How far an entry came. Only the first three can be chosen."""
 
     DECLARED = "declared"
@@ -39,7 +39,7 @@ class State(enum.StrEnum):
     GONE = "gone"  # uninstalled since it was discovered
 
 
-USABLE = frozenset({State.DECLARED, State.DISCOVERED, State.LOADED})
+USABLE = frozenset({PartState.DECLARED, PartState.DISCOVERED, PartState.LOADED})
 
 
 def key_of(name: Any) -> str:
@@ -58,7 +58,7 @@ def canonical(dist: str) -> str:
     return name
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class PartEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate for one name. `reference` is `module:Class` as written, without extras."""
 
     group: str
@@ -114,7 +114,7 @@ def reference_of(implementation: type) -> str:
     return f"{implementation.__module__}:{implementation.__qualname__}"
 
 
-def matches(entry: Entry, selector: str) -> bool:
+def matches(entry: PartEntry, selector: str) -> bool:
     """Whether a selector (`dist:name`, `module:Class`, a class name) means this entry."""
     if selector in (entry.reference, entry.class_name):
         return True

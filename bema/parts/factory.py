@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast, get_args, get_origin
 
 from bema.core.errors import BadDeclaration
-from bema.core.factory import discover, switching
-from bema.core.factory.entries import Entry, Origin, key_of, read_reference, reference_of
-from bema.core.factory.errors import ConstructionFailed, UnknownImplementation
-from bema.core.factory.fits import misfit
-from bema.core.factory.load import loading
-from bema.core.factory.registry import Registry
-from bema.core.factory.report import Report
-from bema.core.factory.shared import Shared
-from bema.core.factory.switching import Change
+from bema.parts import discover, selection
+from bema.parts.entries import Origin, PartEntry, key_of, read_reference, reference_of
+from bema.parts.errors import ConstructionFailed, UnknownImplementation
+from bema.parts.fits import misfit
+from bema.parts.load import loading
+from bema.parts.registry import Registry
+from bema.parts.report import DiscoveryReport
+from bema.parts.selection import Change
+from bema.parts.shared import Shared
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -92,13 +92,13 @@ class Factory(Generic[T]):
         cls.registry.declare(cls._declared(name, written, override_priority), None)
 
     @classmethod
-    def _declared(cls, name: Any, reference: str, priority: int) -> Entry:
+    def _declared(cls, name: Any, reference: str, priority: int) -> PartEntry:
         key_of(name)
         text = str(getattr(name, "value", name))
         plugin = loading.get()  # code that runs because a plugin is being imported belongs to its distribution
         if plugin is None:
-            return Entry(group=cls.group, name=text, reference=reference, origin=Origin.CODE, priority=priority)
-        return Entry(
+            return PartEntry(group=cls.group, name=text, reference=reference, origin=Origin.CODE, priority=priority)
+        return PartEntry(
             group=cls.group,
             name=text,
             reference=reference,
@@ -109,7 +109,7 @@ class Factory(Generic[T]):
         )
 
     @classmethod
-    def discover_plugins(cls, root: str = "", *, refresh: bool = False, strict: bool = False) -> Report:
+    def discover_plugins(cls, root: str = "", *, refresh: bool = False, strict: bool = False) -> DiscoveryReport:
         """Read the entry points of `<root>.plugins` (default: the factory's group), and of the bare group as builtins.
 
         Imports nothing and never raises for a plugin's fault: the report tells. `refresh` looks at the disk again and
@@ -192,7 +192,7 @@ class Factory(Generic[T]):
         """
         if register and isinstance(implementation, type):
             cls.register(name)(implementation)
-        return switching.use(cls.registry, name, implementation)
+        return selection.use(cls.registry, name, implementation)
 
     @classmethod
     @contextlib.contextmanager
@@ -202,23 +202,23 @@ class Factory(Generic[T]):
         with contextlib.ExitStack() as undo:
             cls.register(name)(implementation)
             if cls.registry.declared is not declared:
-                undo.callback(switching.withdraw, cls.registry, key_of(name), implementation)
-            undo.enter_context(switching.use(cls.registry, name, implementation))
+                undo.callback(selection.withdraw, cls.registry, key_of(name), implementation)
+            undo.enter_context(selection.use(cls.registry, name, implementation))
             yield
 
     @classmethod
     def unregister(cls, name: Any, implementation: type | str) -> Change:
         """Take a candidate away; if it was selected the next in order takes its place. The `Change` brings it back."""
-        return switching.unregister(cls.registry, name, implementation)
+        return selection.unregister(cls.registry, name, implementation)
 
     @classmethod
     def snapshot(cls) -> dict[str, Any]:
         """What another process must know to choose alike: plain data, for `restore` in a worker."""
-        return switching.snapshot(cls.registry)
+        return selection.snapshot(cls.registry)
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> None:
         """Choose as the process did that took the snapshot. Fit for a worker's initializer."""
-        switching.restore(cls.registry, snapshot)
+        selection.restore(cls.registry, snapshot)
         for root in snapshot["roots"]:
             cls.discover_plugins(root)

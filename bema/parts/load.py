@@ -18,14 +18,14 @@ from typing import Any
 
 import msgspec
 
-from bema.core.factory.entries import Entry, State
-from bema.core.factory.errors import LoadFailed
-from bema.core.factory.fits import misfit
-from bema.core.factory.provenance import is_editable, ownership_problem, record_digest, tampered
+from bema.parts.entries import PartEntry, PartState
+from bema.parts.errors import LoadFailed
+from bema.parts.fits import misfit
+from bema.parts.provenance import is_editable, ownership_problem, record_digest, tampered
 
 log = logging.getLogger("bema.plugins")
 
-loading: contextvars.ContextVar[Entry | None] = contextvars.ContextVar("bema_factory_loading", default=None)
+loading: contextvars.ContextVar[PartEntry | None] = contextvars.ContextVar("bema_factory_loading", default=None)
 """The plugin being imported in this context: what decorators in it register belongs to its distribution."""
 
 
@@ -33,7 +33,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What loading an entry came to: a class, or a state with a reason and the error behind it."""
 
     implementation: type | None = None
-    state: State = State.LOADED
+    state: PartState = PartState.LOADED
     why: str = ""
     error: BaseException | None = None
     trace: str = ""
@@ -42,18 +42,18 @@ class Outcome(msgspec.Struct, frozen=True):
 class Loader:
     """The outcomes of one factory. `publish` is told of each new one, outside the lock."""
 
-    def __init__(self, base: Callable[[], Any], publish: Callable[[Entry, Outcome], None]) -> None:
+    def __init__(self, base: Callable[[], Any], publish: Callable[[PartEntry, Outcome], None]) -> None:
         self._base = base
         self._publish = publish
-        self.outcomes: dict[Entry, Outcome] = {}
+        self.outcomes: dict[PartEntry, Outcome] = {}
         self.renew()
 
     def renew(self) -> None:
         """For a forked child: the threads that held the lock and flew the loads are not in it."""
         self._lock = threading.Lock()
-        self._flights: dict[Entry, threading.Event] = {}
+        self._flights: dict[PartEntry, threading.Event] = {}
 
-    def load(self, entry: Entry, *, mode: str = "all", reason: str = "") -> Outcome:
+    def load(self, entry: PartEntry, *, mode: str = "all", reason: str = "") -> Outcome:
         """The outcome for `entry`, from the one load of it."""
         while True:
             with self._lock:
@@ -71,12 +71,12 @@ class Loader:
             if flight is not None:
                 flight.wait()
 
-    def forget(self, keep: Callable[[Entry, Outcome], bool]) -> None:
+    def forget(self, keep: Callable[[PartEntry, Outcome], bool]) -> None:
         """Drop outcomes, so that they are tried again."""
         with self._lock:
             self.outcomes = {entry: known for entry, known in self.outcomes.items() if keep(entry, known)}
 
-    def _fly(self, entry: Entry, mode: str, reason: str, flight: threading.Event | None) -> Outcome:
+    def _fly(self, entry: PartEntry, mode: str, reason: str, flight: threading.Event | None) -> Outcome:
         try:
             outcome = self._outcome(entry, mode, reason)
             with self._lock:
@@ -94,9 +94,9 @@ class Loader:
             self._publish(entry, known)
         return known
 
-    def _outcome(self, entry: Entry, mode: str, reason: str) -> Outcome:
+    def _outcome(self, entry: PartEntry, mode: str, reason: str) -> Outcome:
         if entry.path and mode != "all" and (why := _unverified(entry, mode)):
-            return Outcome(None, State.NOT_ALLOWED, why)
+            return Outcome(None, PartState.NOT_ALLOWED, why)
         module, _, attribute = entry.reference.partition(":")
         # before the import: a plugin that ends the process is named in the log all the same
         digest = record_digest(entry.path) if entry.path else ""
@@ -108,13 +108,13 @@ class Loader:
         value, error = _import(entry, module, attribute)
         if error is not None:
             why = f"{type(error).__name__}: {error}"
-            return Outcome(None, State.FAILED, why, error, "".join(traceback.format_exception(error)))
+            return Outcome(None, PartState.FAILED, why, error, "".join(traceback.format_exception(error)))
         if why := misfit(value, self._base()):
-            return Outcome(None, State.WRONG_TYPE, why)
+            return Outcome(None, PartState.WRONG_TYPE, why)
         return Outcome(value)
 
 
-def _unverified(entry: Entry, mode: str) -> str:
+def _unverified(entry: PartEntry, mode: str) -> str:
     if mode == "locked":
         if is_editable(entry.path):
             return f"{entry.dist} is editable: its RECORD does not cover its code"
@@ -123,7 +123,7 @@ def _unverified(entry: Entry, mode: str) -> str:
     return ownership_problem(entry)
 
 
-def _import(entry: Entry, module: str, attribute: str) -> tuple[Any, BaseException | None]:
+def _import(entry: PartEntry, module: str, attribute: str) -> tuple[Any, BaseException | None]:
     # a builtin imported by a plugin's import stays the plugin's doing
     mark = loading.set(entry if entry.path else loading.get())
     try:

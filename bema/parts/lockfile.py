@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from bema.core.errors import Refused
-from bema.core.factory.entries import Entry
-from bema.core.factory.policy import Locked
-from bema.core.factory.provenance import is_editable, record_digest
+from bema.parts.entries import PartEntry
+from bema.parts.policy import Locked
+from bema.parts.provenance import is_editable, record_digest
 
 
 class LockFile(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class LockFile(msgspec.Struct, frozen=True):
     plugins: tuple[Locked, ...] = ()
 
 
-def lockable(entries: Iterable[Entry]) -> tuple[LockFile, list[str]]:
+def lockable(entries: Iterable[PartEntry]) -> tuple[LockFile, list[str]]:
     """The lock of these entries, and a sentence for each that cannot be pinned."""
     rows: set[Locked] = set()
     problems: list[str] = []

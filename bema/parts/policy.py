@@ -32,8 +32,8 @@ from typing import Any, Literal
 import msgspec
 
 from bema.core.errors import Invalid
-from bema.core.factory.entries import Entry, canonical, key_of
-from bema.core.factory.hints import nearest
+from bema.parts.entries import PartEntry, canonical, key_of
+from bema.parts.hints import nearest
 
 _PERMIT = r"([A-Za-z0-9][\w.-]*?)(?:==([^@\s]+))?(?:@sha256:([0-9a-f]{64}))?\Z"  # compiled when first needed
 _LISTS = ("allow", "deny", "override_builtin", "disable", "factories", "imports")
@@ -66,7 +66,7 @@ class Locked(msgspec.Struct, frozen=True, order=True):
     record: str
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
+class PluginPolicy(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["all", "allow", "locked"] = "all"
     allow: tuple[Permit, ...] = ()
     deny: frozenset[str] = frozenset()
@@ -83,17 +83,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     imports: tuple[str, ...] = ()
     variables: dict[str, str] = {}  # of the file .env: what holds where the environment itself says nothing
 
-    def priority_of(self, entry: Entry) -> int:
+    def priority_of(self, entry: PartEntry) -> int:
         if not entry.is_plugin:
             return entry.priority
         return self.priority.get(f"{entry.dist}:{entry.key}", self.priority.get(entry.dist, 0))
 
-    def disables(self, entry: Entry) -> bool:
+    def disables(self, entry: PartEntry) -> bool:
         names = {entry.dist, f"{entry.dist}:{entry.key}", f"*:{entry.key}"}
         return bool(entry.dist) and not self.disable.isdisjoint(names)
 
 
-def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Policy:
+def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) -> PluginPolicy:
     """The policy a table and an environment ask for; `Invalid` with the offending key otherwise."""
     known = (*_LISTS, *_CHOICES, *_TABLES, "lock")
     # a list that was meant to forbid and is not read would permit
@@ -105,7 +105,7 @@ def read_policy(table: Mapping[str, Any], env: Mapping[str, str] | None = None) 
         if values.get(key, choices[0]) not in choices:
             raise Invalid(f"plugins.{key} = {values[key]!r} is none of {', '.join(choices)}", code="bad_setting")
     lists = {key: _strings(key, values.pop(key, [])) for key in _LISTS}
-    return Policy(
+    return PluginPolicy(
         **{key: values[key] for key in (*_CHOICES, "lock") if key in values},
         allow=tuple(map(_permit, lists["allow"])),
         deny=frozenset(map(canonical, lists["deny"])),
@@ -175,7 +175,7 @@ def _names(table: Any) -> dict[str, str]:
         raise Invalid(f"plugins.use: {error}", code="bad_setting") from error
 
 
-def distrust(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str:
+def distrust(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], str]) -> str:
     """Why the code of an installed entry may not be loaded; empty when it may. Deny beats allow.
 
     `digest` gives the SHA-256 of a distribution's RECORD and is asked only where a rule depends on it.
@@ -191,7 +191,7 @@ def distrust(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str:
     return ""
 
 
-def _unlisted(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str:
+def _unlisted(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], str]) -> str:
     permits = [permit for permit in policy.allow if permit.dist == entry.dist]
     if not permits:
         return f"{entry.dist} is not on the allow list"
@@ -202,7 +202,7 @@ def _unlisted(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str
     return f"{entry.dist} {entry.version} is not the version or content that the allow list names"
 
 
-def _unlocked(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str:
+def _unlocked(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], str]) -> str:
     # name by name: a locked distribution does not gain entry points unnoticed
     rows = [row for row in policy.locked if row.dist == entry.dist and row.name == entry.name]
     rows = [row for row in rows if row.group == entry.group]
@@ -218,6 +218,6 @@ def _unlocked(entry: Entry, policy: Policy, digest: Callable[[str], str]) -> str
     return f"{entry.dist} {entry.version} differs from the lock file: {differs}"
 
 
-def may_override(entry: Entry, policy: Policy) -> bool:
+def may_override(entry: PartEntry, policy: PluginPolicy) -> bool:
     """Whether a plugin may stand in for a builtin of the same name."""
     return policy.mode == "all" or entry.dist in policy.override_builtin

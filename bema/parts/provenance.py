@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from bema.core.factory.entries import Entry, canonical
-from bema.core.factory.scan import headers
+from bema.parts.entries import PartEntry, canonical
+from bema.parts.scan import headers
 
 
 def record_digest(path: str) -> str:
@@ -56,7 +56,7 @@ def _unquoted(field: str) -> str:
     return field[1:-1].replace('""', '"') if field[:1] == '"' else field
 
 
-def ownership_problem(entry: Entry) -> str:
+def ownership_problem(entry: PartEntry) -> str:
     """Why the module of an entry is not a file of the distribution that names it; empty when it is.
 
     Looks up the top-level package only: finding a submodule would run its parents.

@@ -15,19 +15,19 @@ from typing import Any
 
 import msgspec
 
-from bema.core.factory import configured
-from bema.core.factory.entries import Entry, key_of
-from bema.core.factory.errors import FactoryError, LoadFailed, UnknownImplementation
-from bema.core.factory.hints import nearest
-from bema.core.factory.load import Loader, Outcome, log
-from bema.core.factory.provenance import record_digest
-from bema.core.factory.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
+from bema.parts import configured
+from bema.parts.entries import PartEntry, key_of
+from bema.parts.errors import FactoryError, LoadFailed, UnknownImplementation
+from bema.parts.hints import nearest
+from bema.parts.load import Loader, Outcome, log
+from bema.parts.provenance import record_digest
+from bema.parts.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
 
 
 class Declared(msgspec.Struct, frozen=True):
     """What code named: an entry, and its class unless it is lazy."""
 
-    entry: Entry
+    entry: PartEntry
     implementation: type | None = None
 
 
@@ -40,15 +40,15 @@ class Registry:
         self.lock = threading.Lock()
         self.loader = Loader(base, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
-        self.discovered: dict[str, tuple[Entry, ...]] = {}
-        self.gone: frozenset[Entry] = frozenset()
+        self.discovered: dict[str, tuple[PartEntry, ...]] = {}
+        self.gone: frozenset[PartEntry] = frozenset()
         self.hidden: frozenset[tuple[str, str]] = frozenset()  # (key, reference) of what was unregistered
         self.selected: dict[str, str] = {}
         self.generation = 0
         self.ready: dict[Any, type] = {}
         self.reports: dict[str, tuple[Any, ...]] = {}
         self.told: frozenset[Any] = frozenset()
-        self._table: dict[str, tuple[Entry, ...]] | None = None
+        self._table: dict[str, tuple[PartEntry, ...]] | None = None
         self._digests: dict[str, str] = {}
         _registries.add(self)
 
@@ -59,12 +59,12 @@ class Registry:
 
     # what is known
 
-    def table(self) -> dict[str, tuple[Entry, ...]]:
+    def table(self) -> dict[str, tuple[PartEntry, ...]]:
         """Every entry by the key of its name; a class that is both declared and a plugin's is the plugin's."""
         table, generation = self._table, self.generation
         if table is None:
             entries = self._merged()
-            grouped: dict[str, list[Entry]] = {}
+            grouped: dict[str, list[PartEntry]] = {}
             for entry in entries:
                 if (entry.key, entry.reference) not in self.hidden:
                     grouped.setdefault(entry.key, []).append(entry)
@@ -74,7 +74,7 @@ class Registry:
                     self._table = table
         return table
 
-    def _merged(self) -> list[Entry]:
+    def _merged(self) -> list[PartEntry]:
         """What was discovered and what code declared; a class that is both is one entry, the plugin's before the code's."""
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
         # each table is read once: another thread may publish the next one meanwhile
@@ -95,7 +95,7 @@ class Registry:
             if place not in plugins and (place[0], d.implementation) not in plugins  # type: ignore[comparison-overlap]
         ]
 
-    def known(self, entry: Entry) -> Known:
+    def known(self, entry: PartEntry) -> Known:
         gone = entry in self.gone
         outcome = self.loader.outcomes.get(entry)
         if outcome is not None:
@@ -147,7 +147,7 @@ class Registry:
                         self.ready[name] = implementation
                 return implementation
 
-    def implementation(self, entry: Entry, reason: Reason) -> type | None:
+    def implementation(self, entry: PartEntry, reason: Reason) -> type | None:
         """The class of an entry, or None after a failed load (its outcome says why)."""
         declared = self.declared.get((entry.key, entry.reference))
         if declared is not None and declared.entry == entry and declared.implementation is not None:
@@ -164,7 +164,7 @@ class Registry:
         error.__cause__ = outcome.error if outcome is not None else None
         return error
 
-    def _published(self, entry: Entry, outcome: Outcome) -> None:
+    def _published(self, entry: PartEntry, outcome: Outcome) -> None:
         self.change()
         if outcome.implementation is None:
             log.warning("%s %r: %s is %s: %s", self.title, entry.name, entry.label, outcome.state.value, outcome.why)
@@ -184,7 +184,7 @@ class Registry:
         self.ready = {}
         self.generation += 1
 
-    def declare(self, entry: Entry, implementation: type | None) -> None:
+    def declare(self, entry: PartEntry, implementation: type | None) -> None:
         place = (entry.key, entry.reference)
         with self.lock:
             before = self.declared.get(place)
@@ -199,7 +199,7 @@ class Registry:
             rest = {k: v for k, v in self.selected.items() if k != key}
             self.publish({"selected": rest if selector is None else {**rest, key: selector}})
 
-    def discover(self, root: str, entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+    def discover(self, root: str, entries: Iterable[PartEntry]) -> tuple[tuple[PartEntry, ...], tuple[PartEntry, ...]]:
         """Take what is installed under a root; returns what is new and what is gone."""
         present = tuple(entries)
         with self.lock:

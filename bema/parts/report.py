@@ -7,28 +7,28 @@ from typing import Any
 
 import msgspec
 
-from bema.core.factory.entries import Entry, State
-from bema.core.factory.resolve import Candidate
-from bema.core.factory.scan import Broken
+from bema.parts.entries import PartEntry, PartState
+from bema.parts.resolve import Candidate
+from bema.parts.scan import Broken
 
-_FAILED = frozenset({State.FAILED, State.INVALID, State.WRONG_TYPE})
-_REJECTED = frozenset({State.NOT_ALLOWED, State.INCOMPATIBLE})
+_FAILED = frozenset({PartState.FAILED, PartState.INVALID, PartState.WRONG_TYPE})
+_REJECTED = frozenset({PartState.NOT_ALLOWED, PartState.INCOMPATIBLE})
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """One `discover_plugins`. Nothing in it raised: whoever wants that asks for `strict=True`."""
 
     group: str
     candidates: tuple[Candidate, ...] = ()
-    new: tuple[Entry, ...] = ()
-    gone: tuple[Entry, ...] = ()
-    conflicts: Mapping[str, tuple[Entry, ...]] = {}
+    new: tuple[PartEntry, ...] = ()
+    gone: tuple[PartEntry, ...] = ()
+    conflicts: Mapping[str, tuple[PartEntry, ...]] = {}
     pending: Mapping[str, str] = {}  # name -> what was selected for it and is not there
     broken: tuple[Broken, ...] = ()  # entry_points.txt files, of anybody, that cannot be read whole
     leftovers: tuple[str, ...] = ()
     milliseconds: float = 0.0
 
-    def of(self, *states: State) -> tuple[Candidate, ...]:
+    def of(self, *states: PartState) -> tuple[Candidate, ...]:
         return tuple(c for c in self.candidates if c.state in states)
 
     @property
@@ -45,7 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shadowed(self) -> tuple[Candidate, ...]:
-        return self.of(State.SHADOWED)
+        return self.of(PartState.SHADOWED)
 
     def problems(self) -> list[str]:
         """A sentence for everything that an operator who wants no surprises would stop at."""

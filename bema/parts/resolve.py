@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from bema.core.factory.entries import USABLE, Entry, State, matches
-from bema.core.factory.hints import nearest
-from bema.core.factory.policy import Policy, distrust, may_override
-from bema.core.factory.versions import satisfies
+from bema.core.versions import satisfies
+from bema.parts.entries import USABLE, PartEntry, PartState, matches
+from bema.parts.hints import nearest
+from bema.parts.policy import PluginPolicy, distrust, may_override
 
 
 class Reason(enum.StrEnum):
@@ -33,8 +33,8 @@ class Reason(enum.StrEnum):
 class Candidate(msgspec.Struct, frozen=True):
     """An entry, how far it came, and why no further."""
 
-    entry: Entry
-    state: State
+    entry: PartEntry
+    state: PartState
     why: str = ""
 
     @property
@@ -58,18 +58,18 @@ class Selection(msgspec.Struct, frozen=True):
 class Choice(msgspec.Struct, frozen=True):
     """The winner and the reason; without a winner, the problem says what stands in the way."""
 
-    winner: Entry | None
+    winner: PartEntry | None
     reason: Reason
     problem: str = ""
-    conflict: tuple[Entry, ...] = ()  # plugins that the winner was preferred to by order alone
-    culprit: Entry | None = None  # the candidate that the problem is about
+    conflict: tuple[PartEntry, ...] = ()  # plugins that the winner was preferred to by order alone
+    culprit: PartEntry | None = None  # the candidate that the problem is about
 
 
 class Known(msgspec.Struct, frozen=True):
     """What the process learned of an entry beyond what is written about it."""
 
     loaded: bool = False
-    failure: State | None = None
+    failure: PartState | None = None
     why: str = ""
     gone: bool = False
 
@@ -77,7 +77,7 @@ class Known(msgspec.Struct, frozen=True):
 NOTHING_KNOWN = Known()
 
 
-def order(entries: Iterable[Entry], policy: Policy) -> list[Entry]:
+def order(entries: Iterable[PartEntry], policy: PluginPolicy) -> list[PartEntry]:
     """Plugins first; the one total order of candidates."""
     return sorted(
         entries,
@@ -86,10 +86,10 @@ def order(entries: Iterable[Entry], policy: Policy) -> list[Entry]:
 
 
 def judge(
-    entries: Sequence[Entry],
-    policy: Policy,
+    entries: Sequence[PartEntry],
+    policy: PluginPolicy,
     *,
-    known: Callable[[Entry], Known] = lambda _: NOTHING_KNOWN,
+    known: Callable[[PartEntry], Known] = lambda _: NOTHING_KNOWN,
     digest: Callable[[str], str] = lambda _: "",
     api: str = "",
 ) -> list[Candidate]:
@@ -101,28 +101,28 @@ def judge(
     return [_without_right(c, policy) for c in found]
 
 
-def _judge(entry: Entry, policy: Policy, known: Known, digest: Callable[[str], str], api: str) -> Candidate:
+def _judge(entry: PartEntry, policy: PluginPolicy, known: Known, digest: Callable[[str], str], api: str) -> Candidate:
     # from what cannot be changed here to what can: the first reason is the one to act on
     if entry.shadowed_by:
-        return Candidate(entry, State.SHADOWED, f"{entry.shadowed_by} comes first on the path")
+        return Candidate(entry, PartState.SHADOWED, f"{entry.shadowed_by} comes first on the path")
     if entry.invalid:
-        return Candidate(entry, State.INVALID, entry.invalid)
+        return Candidate(entry, PartState.INVALID, entry.invalid)
     if known.gone:
-        return Candidate(entry, State.GONE, "it was uninstalled")
+        return Candidate(entry, PartState.GONE, "it was uninstalled")
     if policy.disables(entry):
-        return Candidate(entry, State.DISABLED, "it is disabled by the settings")
+        return Candidate(entry, PartState.DISABLED, "it is disabled by the settings")
     if entry.path and (why := distrust(entry, policy, digest)):
-        return Candidate(entry, State.NOT_ALLOWED, why)
+        return Candidate(entry, PartState.NOT_ALLOWED, why)
     if known.failure is not None:
         return Candidate(entry, known.failure, known.why)
     if why := _incompatible(entry, api):
-        return Candidate(entry, State.INCOMPATIBLE, why)
+        return Candidate(entry, PartState.INCOMPATIBLE, why)
     if known.loaded:
-        return Candidate(entry, State.LOADED)
-    return Candidate(entry, State.DISCOVERED if entry.path else State.DECLARED)
+        return Candidate(entry, PartState.LOADED)
+    return Candidate(entry, PartState.DISCOVERED if entry.path else PartState.DECLARED)
 
 
-def _incompatible(entry: Entry, api: str) -> str:
+def _incompatible(entry: PartEntry, api: str) -> str:
     if not api or not entry.requires:
         return ""
     try:
@@ -132,15 +132,15 @@ def _incompatible(entry: Entry, api: str) -> str:
     return "" if fits else f"it requires version {entry.requires} of the interface, and this is {api}"
 
 
-def _without_right(candidate: Candidate, policy: Policy) -> Candidate:
+def _without_right(candidate: Candidate, policy: PluginPolicy) -> Candidate:
     entry = candidate.entry
     if not candidate.usable or not entry.is_plugin or may_override(entry, policy):
         return candidate
     why = f"{entry.dist} may not stand in for the builtin {entry.name!r}: it is not in plugins.override_builtin"
-    return Candidate(entry, State.NOT_ALLOWED, why)
+    return Candidate(entry, PartState.NOT_ALLOWED, why)
 
 
-def resolve(name: str, candidates: Sequence[Candidate], policy: Policy, selection: Selection) -> Choice:
+def resolve(name: str, candidates: Sequence[Candidate], policy: PluginPolicy, selection: Selection) -> Choice:
     """The winner among the candidates of one name."""
     if asked := selection.asked():
         return _explicit(name, candidates, *asked)
@@ -160,7 +160,7 @@ def resolve(name: str, candidates: Sequence[Candidate], policy: Policy, selectio
     return Choice(winner, Reason.PLUGIN if winner.is_plugin else Reason.BUILTIN, "", tuple(plugins[1:]))
 
 
-_BROKE = frozenset({State.FAILED, State.WRONG_TYPE, State.INVALID})
+_BROKE = frozenset({PartState.FAILED, PartState.WRONG_TYPE, PartState.INVALID})
 
 
 def broke(candidate: Candidate) -> str:
@@ -189,7 +189,7 @@ def _explicit(name: str, candidates: Sequence[Candidate], reason: Reason, select
 def select(candidates: Sequence[Candidate], selector: str) -> list[Candidate]:
     """The candidates a selector means; what is shadowed or gone only where nothing else is meant."""
     found = [c for c in candidates if matches(c.entry, selector)]
-    present = [c for c in found if c.state not in (State.SHADOWED, State.GONE)]
+    present = [c for c in found if c.state not in (PartState.SHADOWED, PartState.GONE)]
     return present or found[:1]
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bema.core.factory.entries import canonical
+from bema.parts.entries import canonical
 
 Groups = dict[str, list[tuple[str, str]]]
 _STDLIB_FINDERS = frozenset({"PathFinder", "MetadataPathFinder"})
@@ -42,7 +42,7 @@ class Broken(NamedTuple):
     problem: str
 
 
-class Point(NamedTuple):
+class EntryPointRow(NamedTuple):
     """One line of one entry_points.txt."""
 
     name: str
@@ -53,14 +53,14 @@ class Point(NamedTuple):
 class Snapshot(NamedTuple):
     """Everything one pass saw."""
 
-    groups: dict[str, tuple[Point, ...]]
+    groups: dict[str, tuple[EntryPointRow, ...]]
     distributions: dict[str, Distribution]
     broken: tuple[Broken, ...]
     shadowed: tuple[Distribution, ...]
     leftovers: tuple[str, ...]
     milliseconds: float
 
-    def points(self, group: str) -> tuple[Point, ...]:
+    def points(self, group: str) -> tuple[EntryPointRow, ...]:
         return self.groups.get(group, ())
 
 
@@ -160,11 +160,11 @@ class _Pass:
             self.broken.append(Broken("", "", f"a finder of distributions raised {error!r}"))
 
     def snapshot(self, began: float) -> Snapshot:
-        groups: dict[str, list[Point]] = {}
+        groups: dict[str, list[EntryPointRow]] = {}
         for dist in [*self.first.values(), *self.nameless, *self.shadowed]:
             for group, pairs in dist.groups.items():
                 points = groups.setdefault(group, [])
-                points.extend(Point(name, value, dist) for name, value in dict.fromkeys(pairs))
+                points.extend(EntryPointRow(name, value, dist) for name, value in dict.fromkeys(pairs))
         return Snapshot(
             groups={group: tuple(sorted(points, key=_order)) for group, points in groups.items()},
             distributions=self.first,
@@ -175,7 +175,7 @@ class _Pass:
         )
 
 
-def _order(point: Point) -> tuple[str, str, str, bool, str]:
+def _order(point: EntryPointRow) -> tuple[str, str, str, bool, str]:
     dist = point.dist
     return point.name, dist.name, point.value, bool(dist.shadowed_by), dist.path
 

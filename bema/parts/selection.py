@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from bema.core.factory.entries import Entry, Origin, key_of, reference_of
-from bema.core.factory.errors import LoadFailed, UnknownImplementation
-from bema.core.factory.registry import Declared, Registry
-from bema.core.factory.resolve import Candidate, broke, listed, near, select
+from bema.parts.entries import Origin, PartEntry, key_of, reference_of
+from bema.parts.errors import LoadFailed, UnknownImplementation
+from bema.parts.registry import Declared, Registry
+from bema.parts.resolve import Candidate, broke, listed, near, select
 
 
 class Change:
@@ -79,7 +79,7 @@ def _only(
     )
 
 
-def class_of(registry: Registry, entry: Entry) -> type | None:
+def class_of(registry: Registry, entry: PartEntry) -> type | None:
     """The class of an entry as far as it is known without loading it."""
     outcome = registry.loader.outcomes.get(entry)
     if outcome is not None:
@@ -140,7 +140,9 @@ def restore(registry: Registry, kept: Mapping[str, Any]) -> None:
     with registry.lock:
         declared = dict(registry.declared)
         for name, reference, priority in kept["declared"]:
-            entry = Entry(group=registry.group, name=name, reference=reference, origin=Origin.CODE, priority=priority)
+            entry = PartEntry(
+                group=registry.group, name=name, reference=reference, origin=Origin.CODE, priority=priority
+            )
             declared.setdefault((entry.key, reference), Declared(entry))
         hidden = frozenset((key, reference) for key, reference in kept["hidden"])
         registry.publish({"declared": declared, "hidden": hidden, "selected": dict(kept["selected"])})

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from bema.core.factory.errors import FactoryError
+from bema.parts.errors import FactoryError
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

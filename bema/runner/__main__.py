@@ -22,4 +22,4 @@ def load() -> None:
 
 if __name__ == "__main__":
     load()
-    importlib.import_module(f"{PACKAGE}.running").main()
+    importlib.import_module(f"{PACKAGE}.script").main()

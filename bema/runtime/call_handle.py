@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from bema.runtime import bridge
-from bema.runtime.stream import Opened
+from bema.runtime.rpc.stream import OpenCall
 
 if TYPE_CHECKING:
     from bema.runtime.handles import EndpointClient
 
 
-class Answer(Coroutine[Any, Any, Any]):
+class CallHandle(Coroutine[Any, Any, Any]):
     """What a call gives: await it for one value, iterate it for a stream. It is asked for once.
 
     It is what the signature promises: a coroutine to `create_task`, an async iterator to `anext` and `aclosing`.
@@ -29,7 +29,7 @@ class Answer(Coroutine[Any, Any, Any]):
         self._given = (arguments, keywords)
         self._asked: Coroutine[Any, Any, Any] | None = None
         self._stream: AsyncGenerator[Any, None] | None = None
-        self._opened = Opened()
+        self._opened = OpenCall()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._coroutine().__await__()

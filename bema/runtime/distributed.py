@@ -18,14 +18,14 @@ from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
 from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec
-from bema.runtime import signatures
-from bema.runtime.adapt import handler_of
 from bema.runtime.bridge import Bridge
-from bema.runtime.checking import HealthCheck
-from bema.runtime.discovery import Discovery, DiscoveryFactory, View
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View
 from bema.runtime.handles import EndpointClient, Options, ServiceHandle
-from bema.runtime.hosting import Hosted, Hosting, Standing
-from bema.runtime.pool import Pool
+from bema.runtime.process.health_check import HealthCheck
+from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
+from bema.runtime.rpc import signatures
+from bema.runtime.rpc.adapter import handler_of
+from bema.runtime.rpc.pool import ConnectionPool
 
 T = TypeVar("T")
 
@@ -43,17 +43,17 @@ class DistributedRuntime:
         self,
         discovery: Discovery | None = None,
         *,
-        standing: Standing | None = None,
+        standing: LaunchOptions | None = None,
         limits: Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
         self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
-        self.hosting = Hosting(self.discovery, standing or Standing())
+        self.hosting = Host(self.discovery, standing or LaunchOptions())
         self.hosting.limits.update(limits or {})
         self.hosting.slots, self.hosting.queue = slots, queue
         self.stopping = asyncio.Event()
-        self._pool: Pool | None = None
+        self._pool: ConnectionPool | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
         self._bridge: Bridge | None = None
@@ -93,9 +93,9 @@ class DistributedRuntime:
             self._views.pop(key, None)
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = Pool()
+            self._pool = ConnectionPool()
         return self._pool
 
     def own_instance(self, namespace: str, component: str) -> int | None:
@@ -179,7 +179,7 @@ class Component:
         return f"{self.namespace.name}.{self.name}"
 
     @property
-    def hosted(self) -> Hosted:
+    def hosted(self) -> ServedComponent:
         return self.runtime.hosting.component(self.namespace.name, self.name)
 
     async def create_service(self) -> None:

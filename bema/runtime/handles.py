@@ -12,10 +12,10 @@ from bema.core.errors import Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.naming import Address
 from bema.core.spec import EndpointSpec, ServiceSpec
-from bema.runtime.answer import Answer
-from bema.runtime.client import Client
-from bema.runtime.discovery import wait_for
-from bema.runtime.stream import Opened
+from bema.runtime.call_handle import CallHandle
+from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.stream import OpenCall
 
 if TYPE_CHECKING:
     from bema.runtime.distributed import DistributedRuntime
@@ -66,8 +66,8 @@ class EndpointClient:
             wait=options.wait,
         )
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Answer:
-        return Answer(self, arguments, keywords)
+    def __call__(self, *arguments: Any, **keywords: Any) -> CallHandle:
+        return CallHandle(self, arguments, keywords)
 
     def __getattr__(self, name: str) -> EndpointClient:
         if "address" in self.__dict__ and name == self.address.endpoint:
@@ -94,23 +94,23 @@ class EndpointClient:
             self._by_pick[pick] = self.using(pick=pick)
         return self._by_pick[pick]
 
-    def round_robin(self, *arguments: Any, **keywords: Any) -> Answer:
+    def round_robin(self, *arguments: Any, **keywords: Any) -> CallHandle:
         """A call to each instance in turn."""
         return self.picking("round_robin")(*arguments, **keywords)
 
-    def random(self, *arguments: Any, **keywords: Any) -> Answer:
+    def random(self, *arguments: Any, **keywords: Any) -> CallHandle:
         """A call to an instance at random."""
         return self.picking("random")(*arguments, **keywords)
 
-    def power_of_two(self, *arguments: Any, **keywords: Any) -> Answer:
+    def power_of_two(self, *arguments: Any, **keywords: Any) -> CallHandle:
         """A call to the less loaded of two at random."""
         return self.picking("power_of_two")(*arguments, **keywords)
 
-    def least_loaded(self, *arguments: Any, **keywords: Any) -> Answer:
+    def least_loaded(self, *arguments: Any, **keywords: Any) -> CallHandle:
         """A call to the instance with the fewest calls of ours."""
         return self.picking("least_loaded")(*arguments, **keywords)
 
-    def direct(self, instance: int, *arguments: Any, **keywords: Any) -> Answer:
+    def direct(self, instance: int, *arguments: Any, **keywords: Any) -> CallHandle:
         """A call to one instance by its id."""
         return self.using(instance=instance)(*arguments, **keywords)
 
@@ -161,7 +161,7 @@ class EndpointClient:
         )
 
     async def follow(
-        self, arguments: tuple[Any, ...], keywords: dict[str, Any], opened: Opened | None = None
+        self, arguments: tuple[Any, ...], keywords: dict[str, Any], opened: OpenCall | None = None
     ) -> AsyncGenerator[Any, None]:
         """A stream of answers. `opened` is told where it is answered."""
         bound, requests = await self._bind(arguments, keywords)

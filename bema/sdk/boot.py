@@ -23,29 +23,30 @@ from bema.core.errors import BadDeclaration, Refused
 from bema.core.instance import info_of
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.core.spec import EndpointSpec, ServiceSpec
-from bema.runtime import channel, forks
-from bema.runtime.admission import Admission
-from bema.runtime.channel import Channel
+from bema.runtime import forks
 from bema.runtime.distributed import INSIDE, DistributedRuntime
-from bema.runtime.hosting import Hosted, Standing
-from bema.sdk import hooks
+from bema.runtime.process import channel
+from bema.runtime.process.channel import Channel
+from bema.runtime.process.host import LaunchOptions, ServedComponent
+from bema.runtime.rpc.admission import Admission
+from bema.sdk import spec
 from bema.sdk.context import Context
 from bema.sdk.health import Health
-from bema.sdk.reporting import FEATURE, Reporter
 from bema.sdk.signals import Signals
-from bema.wire.handshake import FEATURES, Announce, EndpointAnnounce, Init, Stop, agree, default_init
+from bema.sdk.status.launcher_report import FEATURE, Reporter
+from bema.wire.module.handshake import FEATURES, Announce, EndpointAnnounce, Init, Stop, agree, default_init
 
 if TYPE_CHECKING:
-    from bema.sdk.status import Status
+    from bema.sdk.status.server import StatusServer
 
 LAST_WORDS = 1.0  # what an entrypoint has, after the drain, to come to its own end
 
 _log = logging.getLogger("bema.service")
 
 
-class Life:
+class Boot:
     def __init__(self, cls: type[Any], runtime: DistributedRuntime | None) -> None:
-        self._spec = hooks.spec_of(cls)
+        self._spec = spec.spec_of(cls)
         self._given = runtime
         self._runtime = runtime
         self._channel: Channel | None = None
@@ -55,11 +56,11 @@ class Life:
         self._asked_to_end = False
         self._drain: float | None = None  # what the launcher said; else the limit
         self._phases: dict[str, int] = {}
-        self._status: Status | None = None
+        self._status: StatusServer | None = None
         self._embedded = runtime is not None and runtime.hosting.standing.embedded
         self._signals = contextlib.nullcontext() if self._embedded else Signals(self._asked)
 
-    async def __aenter__(self) -> Life:
+    async def __aenter__(self) -> Boot:
         if self._spec.abstract:
             raise BadDeclaration(f"{self._spec.address} is abstract: start a service that implements it")
         self._signals.__enter__()
@@ -102,7 +103,7 @@ class Life:
         init = await self._told_first()
         if os.environ.get("BEMA_STATUS_PORT") and not self._embedded:
             # named here and imported only now: a start without it does not pay for it
-            self._status = importlib.import_module("bema.sdk.status").opened()
+            self._status = importlib.import_module("bema.sdk.status.server").opened()
         return init
 
     async def _told_first(self) -> Init:
@@ -135,7 +136,7 @@ class Life:
         if self._channel is not None and FEATURE in (init.features or ()):
             self._runtime.hosting.reports = Reporter(self._channel, mine)
 
-        def tell(hosted: Hosted) -> None:
+        def tell(hosted: ServedComponent) -> None:
             if hosted is mine and hosted.endpoints:
                 shown.remove(tell)
                 self._ready(context)
@@ -213,8 +214,8 @@ async def run_hooks(service: Any, names: tuple[str, ...]) -> None:
             await answer
 
 
-def _standing(init: Init) -> Standing:
-    return Standing(
+def _standing(init: Init) -> LaunchOptions:
+    return LaunchOptions(
         instance=None if init.instance is None else read_instance_id(init.instance),
         deployment=init.deployment or "",
         version=init.version or "",

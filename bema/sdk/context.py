@@ -10,7 +10,7 @@ from bema.core.errors import BadDeclaration
 from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import Component, DistributedRuntime, Endpoint
 from bema.sdk.depends import Depends, bind, constructing
-from bema.wire.handshake import Init
+from bema.wire.module.handshake import Init
 
 T = TypeVar("T")
 

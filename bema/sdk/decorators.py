@@ -11,8 +11,8 @@ from typing import Any, TypeVar, overload
 
 from bema.core.errors import BadDeclaration
 from bema.core.naming import check_endpoint, check_name
-from bema.sdk import hooks, lifecycle
-from bema.sdk.hooks import Kind, Mark, ServiceMark
+from bema.sdk import lifecycle, spec
+from bema.sdk.spec import Kind, Mark, ServiceMark
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,12 +59,12 @@ def service(
 
 
 def _declare(cls: type, said: ServiceMark) -> None:
-    setattr(cls, hooks.SERVICE, said)
-    hooks.check(cls)
+    setattr(cls, spec.SERVICE, said)
+    spec.check(cls)
     for attribute, value in (("name", said.name), ("namespace", said.namespace)):
         if isinstance(inspect.getattr_static(cls, attribute, ""), str) and attribute not in vars(cls):
             setattr(cls, attribute, value)
-    for attribute, function in (("start", lifecycle.start), ("__bema_spec__", hooks.spec_of)):
+    for attribute, function in (("start", lifecycle.start), ("__bema_spec__", spec.spec_of)):
         if inspect.getattr_static(cls, attribute, None) is None:
             setattr(cls, attribute, classmethod(function))
 
@@ -90,7 +90,7 @@ def endpoint(
     def decorate(function: F) -> F:
         if not inspect.isfunction(function):
             raise BadDeclaration(f"@endpoint decorates methods, not {function!r}")
-        hooks.mark(function, Mark("endpoint", name, idempotent, facts))
+        spec.mark(function, Mark("endpoint", name, idempotent, facts))
         return function
 
     return decorate if function is None else decorate(function)
@@ -136,5 +136,5 @@ def readiness(function: F) -> F:
 def _marked(function: F, kind: Kind) -> F:
     if not inspect.isfunction(function):
         raise BadDeclaration(f"@{kind} decorates methods, not {function!r}")
-    hooks.mark(function, Mark(kind))
+    spec.mark(function, Mark(kind))
     return function

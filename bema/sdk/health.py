@@ -14,7 +14,7 @@ from typing import Any
 
 from bema.core.errors import Failed
 from bema.core.spec import ServiceSpec
-from bema.runtime.hosting import Hosting
+from bema.runtime.process.host import Host
 
 ASKED_AGAIN = 0.1  # seconds, while it is not ready
 PATIENCE = 3  # times that it says that it is not alive
@@ -25,7 +25,7 @@ _log = logging.getLogger("bema.health")
 class Health:
     """Asks the hooks of one service. `alive` and `ready` are the last answers."""
 
-    def __init__(self, service: Any, spec: ServiceSpec, hosting: Hosting) -> None:
+    def __init__(self, service: Any, spec: ServiceSpec, hosting: Host) -> None:
         self._service = service
         self._hooks = spec.hooks
         self._hosting = hosting

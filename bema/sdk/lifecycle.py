@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from bema.runtime.distributed import DistributedRuntime
-from bema.sdk import hooks
+from bema.sdk import spec
+from bema.sdk.boot import Boot, run_hooks
 from bema.sdk.context import Context
 from bema.sdk.health import Health
-from bema.sdk.life import Life, run_hooks
 
 
 async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> None:
     """Run `cls` as a service of this process until it is told to stop. A given runtime is used and left open."""
-    async with Life(cls, runtime) as life:
+    async with Boot(cls, runtime) as life:
         with life.step("handshake"):  # 1: from the launcher, or a default
             init = await life.handshake()
         with life.step("context"):  # 2: discovery, transports, the place it is served at
@@ -33,7 +33,7 @@ async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> No
 
 def serve(cls: type[Any], runtime: DistributedRuntime | None = None) -> Coroutine[Any, Any, None]:
     """`cls.start()`, as type checkers know it."""
-    hooks.mark_of(cls)
+    spec.mark_of(cls)
     return start(cls, runtime)
 
 
@@ -48,8 +48,8 @@ def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None
 
 async def serve_endpoints(service: Any, context: Context) -> None:
     """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
-    for spec in context.spec.endpoints:
-        await context.component.add(spec, getattr(service, spec.attribute))
+    for declared in context.spec.endpoints:
+        await context.component.add(declared, getattr(service, declared.attribute))
     await Health(service, context.spec, context.runtime.hosting).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()

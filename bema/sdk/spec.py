@@ -14,7 +14,7 @@ import msgspec
 
 from bema.core.errors import BadDeclaration
 from bema.core.spec import EndpointSpec, Hooks, ServiceSpec
-from bema.runtime import signatures
+from bema.runtime.rpc import signatures
 
 Kind = Literal["endpoint", "init", "shutdown", "entrypoint", "liveness", "readiness"]
 MARK = "__bema_mark__"

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from bema.core.errors import DeadlineExceeded
 from bema.core.limits import limit
-from bema.runtime.discovery import MemoryDiscovery
+from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime, Endpoint
-from bema.runtime.hosting import Standing
-from bema.sdk import hooks, lifecycle
+from bema.runtime.process.host import LaunchOptions
+from bema.sdk import lifecycle, spec
 
 T = TypeVar("T")
 
@@ -86,8 +86,8 @@ class _Member:
     """One service of the system: its runtime, and the task that is its life."""
 
     def __init__(self, service: type[Any], discovery: MemoryDiscovery) -> None:
-        self.address = hooks.spec_of(service).address
-        standing = Standing(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
+        self.address = spec.spec_of(service).address
+        standing = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
         self.shown = asyncio.Event()
         self._service = service
         self._runtime = DistributedRuntime(discovery, standing=standing)

@@ -11,18 +11,18 @@ import uvloop
 
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
-from bema.deploy.deployment import Activation
-from bema.gateway.exchange import Exchange
-from bema.gateway.instances import Route, Table
-from bema.gateway.proxy import DataListener
-from bema.runtime.discovery import MemoryDiscovery
+from bema.deploy.model.deployment import Activation
+from bema.gateway.http.exchange import Exchange
+from bema.gateway.http.listener import DataListener
+from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.runtime.discovery.discovery import MemoryDiscovery
 
 
 async def nobody(deployment: str, wait: float) -> Activation:
     raise NotFound(f"there is no deployment {deployment}")
 
 
-async def no_door(exchange: Exchange, route: Route) -> None:
+async def no_door(exchange: Exchange, route: InstanceRoute) -> None:
     raise NotFound("this bench has no service")
 
 
@@ -30,7 +30,7 @@ async def main(port: int, backend: int, deployment: str) -> None:
     discovery = MemoryDiscovery()
     addresses: dict[str, tuple[str, ...]] = {"http": (f"tcp:127.0.0.1:{backend}",)}
     discovery.put(Instance(id=1, namespace="bench", component="backend", deployment=deployment, addresses=addresses))
-    listener = DataListener(Table(await discovery.view()), nobody, no_door)
+    listener = DataListener(RoutingTable(await discovery.view()), nobody, no_door)
     await listener.listen(socket.create_server(("127.0.0.1", port)))
     gc.freeze()
     await asyncio.Event().wait()

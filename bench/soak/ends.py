@@ -13,10 +13,10 @@ from pathlib import Path
 from bema.core.call import Handler
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec
-from bema.runtime.client import Client
-from bema.runtime.discovery import MemoryDiscovery
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
+from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.server import Server
 
 MIB = 1024 * 1024
 
@@ -28,7 +28,7 @@ async def ends(spec: EndpointSpec, handler: Handler, *, calls: int = 1024) -> As
         server = Server("token", name="soak", calls=calls)
         server.add(f"bench.soak.{spec.name}", handler, spec)
         address = await server.listen(f"unix:{folder}/soak.sock")
-        discovery, pool = MemoryDiscovery(), Pool()
+        discovery, pool = MemoryDiscovery(), ConnectionPool()
         await discovery.register(
             Instance(
                 id=1,

@@ -15,7 +15,7 @@ import msgspec
 
 from bema.core.call import Call
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.client import Client
+from bema.runtime.rpc.client import Client
 from bench.soak.ends import ends, flat, memory
 
 

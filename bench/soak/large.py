@@ -13,7 +13,7 @@ import time
 
 from bema.core.call import Call
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.client import Client
+from bema.runtime.rpc.client import Client
 from bench.soak.ends import MIB, ends, flat, memory
 
 ECHO = EndpointSpec("echo", Shape.UNARY, (Parameter("blob", bytes),), bytes)

@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from bema.gateway.activity import Activities
-from bema.gateway.control import Control
+from bema.gateway.control.app import Control
+from bema.gateway.routing.activity import Activities
 from tests.deploy.platform import Platform
 
 

@@ -11,8 +11,8 @@ from bema import cli
 from bema.cli import api
 from bema.cli.deploy import failure
 from bema.core.errors import Unavailable
-from bema.deploy.launchers import crashes
-from bema.deploy.naming import name_of
+from bema.deploy.launch.launcher import crashes
+from bema.deploy.sources.names import name_of
 from tests.cli.served import Served, served
 
 

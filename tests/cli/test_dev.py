@@ -16,7 +16,7 @@ import urllib.request
 import pytest
 
 from bema import DistributedRuntime, Unavailable
-from bema.runtime.flock import FlockDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.processes import process_start
 
 SERVICE = """

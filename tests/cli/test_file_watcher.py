@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bema.cli.watching import Watch, imported
-from bema.runtime import inotify
+from bema.cli.file_watcher import Watch, imported
+from bema.runtime.discovery import inotify
 
 
 @pytest.fixture

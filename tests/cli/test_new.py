@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bema.cli.new import TEMPLATES
-from bema.deploy import entry
+from bema.deploy.sources import entry
 
 
 def test_a_new_service_is_reloaded_and_called_by_the_lines_it_prints(bema):

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from bema.cli.plugins import FACTORIES
-from tests.core.factory.conftest import Machine
+from tests.parts.conftest import Machine
 
 MEETING = """
-from bema.runtime.flock import FlockDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
 
 class CountingDiscovery(FlockDiscovery):
     views = 0
@@ -89,7 +89,7 @@ def test_an_installed_package_replaces_a_part_without_a_line_of_code(machine: Ma
     factories = {factory["group"]: factory for factory in listed}
     ((winner, loser),) = [factories["bema.discovery"]["names"]["flock"]]
     assert (winner["id"], winner["is_selected"], winner["reason"]) == ("acme-meeting:flock", True, "plugin")
-    assert (loser["reference"], loser["is_selected"]) == ("bema.runtime.flock:FlockDiscovery", False)
+    assert (loser["reference"], loser["is_selected"]) == ("bema.runtime.discovery.flock:FlockDiscovery", False)
     assert factories["bema.picker"]["in_use"] == "round_robin"
     assert factories["bema.picker"]["names"]["round_robin"][0]["id"] == "acme-picking:round_robin"
     assert machine.bema("plugins", "disable", "acme-meeting").returncode == 0

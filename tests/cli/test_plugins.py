@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.factory.conftest import Machine
+from tests.parts.conftest import Machine
 
 OURS = ("--factory", "app.parts:EndpointFactory", "--import", "app.endpoints")
 

@@ -12,7 +12,7 @@ import pytest
 from bema.compat.aiperf.common.factories import BaseEndpoint, BaseTransport, EndpointFactory, TransportFactory
 from bema.compat.aiperf.endpoints import ChatEndpoint
 from bema.compat.aiperf.transports import Http2Transport
-from tests.core.factory.conftest import PACKAGES, Machine
+from tests.parts.conftest import PACKAGES, Machine
 
 STARTUP = """
 import json

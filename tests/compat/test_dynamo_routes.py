@@ -16,7 +16,7 @@ import pytest
 from bema import BadDeclaration
 from bema.compat.dynamo.runtime import DistributedRuntime
 from bema.core.errors import BemaError, Conflict
-from bema.sdk import status
+from bema.sdk.status import server
 from tests.sdk.asking import answer, free_port, get, post, samples
 
 WHERE = contextvars.ContextVar("where", default="nowhere")
@@ -35,7 +35,7 @@ def told(story, **limits):
             runtime.hosting.limits.update(limits)
             assert runtime.system_status_server_url is not None
             await story(runtime, int(runtime.system_status_server_url.rpartition(":")[2]))
-        assert not status._by_loop
+        assert not server._by_loop
 
     asyncio.run(asyncio.wait_for(run(), 30))
 

@@ -7,15 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from bema.deploy.deployment import CreateRequest, DeploymentInfo
-from bema.deploy.environments import MemoryEnvironments
-from bema.deploy.launchers import MemoryLauncher
-from bema.deploy.orchestrator import Orchestrator
-from bema.deploy.parts import Parts
-from bema.deploy.pythons import FoundPythons, Python
-from bema.deploy.restarts import Policy
-from bema.deploy.store import MemoryStore, Store
-from bema.deploy.uv import Uv
+from bema.deploy.build.environments import MemoryEnvironments
+from bema.deploy.build.pythons import FoundPythons, Python
+from bema.deploy.build.uv import Uv
+from bema.deploy.launch.launcher import MemoryLauncher
+from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.model.restarts import RestartPolicy
+from bema.deploy.orchestrator.parts import Parts
+from bema.deploy.orchestrator.service import Orchestrator
+from bema.deploy.store.deployments import MemoryStore, Store
 
 
 class MemoryLayers:
@@ -26,7 +26,7 @@ class MemoryLayers:
 class Platform:
     """Parts that outlive an orchestrator: a store, a launcher, environments."""
 
-    def __init__(self, folder: Path, policy: Policy | None = None, store: Store | None = None) -> None:
+    def __init__(self, folder: Path, policy: RestartPolicy | None = None, store: Store | None = None) -> None:
         self.launcher = MemoryLauncher()
         self.environments = MemoryEnvironments()
         self.store = store or MemoryStore()
@@ -38,7 +38,7 @@ class Platform:
             environments=self.environments,
             layers=MemoryLayers(),
             pythons=FoundPythons(Uv()),
-            policy=policy or Policy(),
+            policy=policy or RestartPolicy(),
         )
 
     @contextlib.asynccontextmanager

@@ -15,12 +15,12 @@ from typing import Any
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
 from bema.core.naming import new_instance_id
-from bema.deploy.deployment import Activation
-from bema.gateway.exchange import Exchange
-from bema.gateway.instances import Route, Table
+from bema.deploy.model.deployment import Activation
+from bema.gateway.http.exchange import Exchange
+from bema.gateway.http.listener import DataListener
 from bema.gateway.limits import Limits
-from bema.gateway.proxy import DataListener
-from bema.runtime.discovery import MemoryDiscovery
+from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.runtime.discovery.discovery import MemoryDiscovery
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -31,7 +31,7 @@ async def unknown(deployment: str, wait: float) -> Activation:
     raise NotFound(f"no deployment {deployment}")
 
 
-async def no_door(exchange: Exchange, route: Route) -> None:
+async def no_door(exchange: Exchange, route: InstanceRoute) -> None:
     raise NotFound("no service here")
 
 
@@ -182,7 +182,7 @@ async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
 @asynccontextmanager
 async def gate(activate: Any = unknown, door: Any = no_door, **limits: Any) -> AsyncIterator[Gate]:
     discovery = MemoryDiscovery()
-    table = Table(await discovery.view())
+    table = RoutingTable(await discovery.view())
     listener = DataListener(table, activate, door, limits=Limits(**limits))
     bound = socket.create_server(("127.0.0.1", 0))
     await listener.listen(bound)

@@ -15,9 +15,9 @@ import pytest
 
 from bema.core.errors import Unavailable
 from bema.core.instance import State
-from bema.deploy.deployment import Activation, Fault
+from bema.deploy.model.deployment import Activation, Fault
 from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok, until
-from tests.gateway.test_proxy import CHUNKED, run
+from tests.gateway.http.test_listener import CHUNKED, run
 
 pytestmark = pytest.mark.usefixtures("every_loop")
 

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
-from bema.gateway.serving import Embedded
+from bema.gateway.server import Embedded
 from tests.gateway.gate import Gate, gate
-from tests.gateway.test_proxy import run
+from tests.gateway.http.test_listener import run
 
 pytestmark = pytest.mark.usefixtures("every_loop")
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from bema.packages.lint import Report, lint
+from bema.packages.lint import LintReport, lint
 from bema.packages.nodes import Source
-from bema.packages.reading import examine_text
+from bema.packages.reader import examine_text
 
 DATA = Path(__file__).parents[1] / "data" / "packages"
 _ROW = re.compile(r"^\| (\S+) \| (.*?) \| (accepted|REJECTED: .*?) \| (.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE)
@@ -49,7 +49,7 @@ def verdict(request: pytest.FixtureRequest) -> Verdict:
     return row
 
 
-def check(text: str, *, is_json: bool = False, strict: bool = False) -> Report:
+def check(text: str, *, is_json: bool = False, strict: bool = False) -> LintReport:
     """The report of one text."""
     (report,) = lint([examine_text(Source(text, "p.json" if is_json else "p.yaml", is_json))], strict=strict)
     return report

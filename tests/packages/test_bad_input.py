@@ -15,8 +15,8 @@ from bema.core.limits import limit
 from bema.packages import yaml_tree
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
-from bema.packages.reading import examine, examine_text
-from bema.packages.writing import scalar
+from bema.packages.reader import examine, examine_text
+from bema.packages.writer import scalar
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "\n".join(
     f"{there}: &{there} [{','.join([f'*{here}'] * 10)}]" for here, there in zip("abcdefghi", "bcdefghij", strict=True)
@@ -90,7 +90,7 @@ def test_ten_megabytes_are_not_even_read(tmp_path, suffix):
 HUNGRY = """
 import resource, sys
 from pathlib import Path
-from bema.packages.reading import examine
+from bema.packages.reader import examine
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 (found,) = examine(Path(sys.argv[1])).problems
 print(found.rule, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

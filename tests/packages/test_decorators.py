@@ -13,7 +13,7 @@ from bema.packages.decorators import bind, oaas_function, package, state_spec
 from bema.packages.export import MetadataRepo
 from bema.packages.facts import KEY, own_facts
 from bema.sdk.decorators import endpoint, service
-from bema.sdk.hooks import spec_of
+from bema.sdk.spec import spec_of
 
 
 def exported(cls):

@@ -6,7 +6,7 @@ from bema.packages.dependencies import cycle_through, dependents
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
 from bema.packages.opackage import OPackage
-from bema.packages.reading import examine_text
+from bema.packages.reader import examine_text
 
 FUNCTION = "functions: [{key: %s, function_type: MACRO}]"
 

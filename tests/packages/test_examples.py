@@ -7,9 +7,9 @@ from pathlib import Path
 from bema.packages.environments import Environment
 from bema.packages.export import MetadataRepo
 from bema.packages.lint import lint
-from bema.packages.loading import classes_of
+from bema.packages.loader import classes_of
 from bema.packages.planner import plan
-from bema.packages.reading import examine, read
+from bema.packages.reader import examine, read
 from bema.packages.reexport import reexport
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "packages"

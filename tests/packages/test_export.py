@@ -15,8 +15,8 @@ from bema.core.errors import BadDeclaration, Invalid, NotFound
 from bema.packages.classes import export_class
 from bema.packages.decorators import bind, oaas_function, package, state_spec
 from bema.packages.export import MetadataRepo
-from bema.packages.loading import classes_of
-from bema.packages.reading import read_text
+from bema.packages.loader import classes_of
+from bema.packages.reader import read_text
 
 SEED = """\
 name: com.example.analytics
@@ -256,7 +256,7 @@ def test_the_bytes_are_the_same_on_every_run(tmp_path):
         "class Shop:\n    @oaas_function('shop.f')\n    def f(self, x, y): ...\n"
     )
     code = (
-        "import sys; from pathlib import Path; from bema.packages.loading import classes_of;"
+        "import sys; from pathlib import Path; from bema.packages.loader import classes_of;"
         "from bema.packages.export import MetadataRepo; print(MetadataRepo(*classes_of(Path(sys.argv[1]))).print_pkg())"
     )
 

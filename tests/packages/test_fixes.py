@@ -10,7 +10,7 @@ from bema.packages.findings import Edit, Severity
 from bema.packages.fixes import apply, mend
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
-from bema.packages.reading import examine, examine_text
+from bema.packages.reader import examine, examine_text
 
 from .conftest import DATA, verdicts
 

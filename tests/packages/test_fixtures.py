@@ -10,7 +10,7 @@ import pytest
 from bema.packages.findings import Severity, Unreadable
 from bema.packages.lint import RULES, lint
 from bema.packages.opackage import to_data
-from bema.packages.reading import examine, read
+from bema.packages.reader import examine, read
 
 from .conftest import DATA, verdicts
 

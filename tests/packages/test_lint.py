@@ -7,7 +7,7 @@ import pytest
 from bema.packages.findings import Severity
 from bema.packages.lint import RULES, lint
 from bema.packages.nodes import Source
-from bema.packages.reading import examine_text
+from bema.packages.reader import examine_text
 
 from .conftest import DATA, check, rules
 

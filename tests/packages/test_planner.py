@@ -15,7 +15,7 @@ from bema.core.errors import Invalid, NotFound
 from bema.packages.environments import Environment, parse
 from bema.packages.opackage import ProvisionConfig, to_data
 from bema.packages.planner import Wishes, plan
-from bema.packages.reading import read_text
+from bema.packages.reader import read_text
 from bema.packages.replicas import Measure, for_availability, for_strong, for_throughput, quorum_availability
 from bema.packages.units import assignments
 

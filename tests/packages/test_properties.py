@@ -14,8 +14,8 @@ from bema.packages.fixes import mend
 from bema.packages.lint import RULES, lint
 from bema.packages.nodes import Source
 from bema.packages.opackage import to_data
-from bema.packages.reading import examine_text, read_text
-from bema.packages.writing import to_yaml
+from bema.packages.reader import examine_text, read_text
+from bema.packages.writer import to_yaml
 
 from .conftest import DATA
 from .documents import packages

@@ -8,7 +8,7 @@ import pytest
 
 from bema.packages.findings import Unreadable
 from bema.packages.opackage import FunctionType, to_data
-from bema.packages.reading import examine, read_text
+from bema.packages.reader import examine, read_text
 
 
 def function(fields: str) -> str:

@@ -15,9 +15,9 @@ from bema.packages.decorators import bind, oaas_function, package, state_spec
 from bema.packages.export import MetadataRepo
 from bema.packages.findings import Unreadable
 from bema.packages.opackage import to_data
-from bema.packages.reading import read_text
+from bema.packages.reader import read_text
 from bema.packages.reexport import reexport
-from bema.packages.writing import to_yaml
+from bema.packages.writer import to_yaml
 
 from .documents import packages
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bema.packages.nodes import Source
 from bema.packages.opackage import to_data
-from bema.packages.reading import examine_text, read
+from bema.packages.reader import examine_text, read
 from bema.packages.schema import schema
 
 from .conftest import DATA, verdicts

@@ -14,8 +14,8 @@ from bema.packages.lint import lint
 from bema.packages.nodes import Source
 from bema.packages.opackage import OPackage, to_data
 from bema.packages.planner import plan
-from bema.packages.reading import examine_text
-from bema.packages.writing import to_yaml
+from bema.packages.reader import examine_text
+from bema.packages.writer import to_yaml
 from bench import packages as bench
 from bench.packages import Step, large
 

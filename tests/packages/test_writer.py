@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bema.core.errors import Invalid
-from bema.packages.writing import scalar, to_yaml
+from bema.packages.writer import scalar, to_yaml
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,17 @@ import click
 import msgspec
 import pytest
 
-from bema.core.factory import configured
-from bema.core.factory.policy import Policy
+from bema.parts import configured
+from bema.parts.policy import PluginPolicy
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "tests" / "data" / "plugins"
 
 APP = {
     "app/__init__.py": "",
     "app/parts.py": """
         import abc
-        from bema.core.factory import Factory
+        from bema.parts import Factory
 
         class BaseEndpoint(abc.ABC):
             def __init__(self, model_endpoint=None):
@@ -180,8 +180,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.fixture(autouse=True)
-def policy() -> Iterator[Callable[[Policy], object]]:
+def policy() -> Iterator[Callable[[PluginPolicy], object]]:
     """Every test starts from the default policy, and may place another."""
-    before = configured.place(Policy())
+    before = configured.place(PluginPolicy())
     yield configured.place
     configured.place(before)

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import pytest
 
 from bema.core.errors import BadDeclaration, Invalid
-from bema.core.factory import ConstructionFailed, Factory, FactoryError, LoadFailed, UnknownImplementation
-from bema.core.factory.doctor import diagnose
-from bema.core.factory.policy import Policy, read_policy
-from tests.core.factory.conftest import Machine
+from bema.parts import ConstructionFailed, Factory, FactoryError, LoadFailed, UnknownImplementation
+from bema.parts.doctor import diagnose
+from bema.parts.policy import PluginPolicy, read_policy
+from tests.parts.conftest import Machine
 
 
 class Store:
@@ -222,7 +222,7 @@ def test_a_factory_of_a_factory_has_entries_of_its_own(stores: type[Factory[Stor
 
 
 def test_the_precedence_is_code_environment_config_default(
-    stores: type[Factory[Store]], policy: Callable[[Policy], object], monkeypatch: pytest.MonkeyPatch
+    stores: type[Factory[Store]], policy: Callable[[PluginPolicy], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def reason() -> tuple[str, str]:
         (row,) = [r for r in stores.list_implementations("disk", detail=True) if r["is_selected"]]
@@ -266,12 +266,12 @@ ShelfFactory.register("large")(Large)
 
 
 def test_a_name_that_nobody_gives_is_the_nearest_that_was_said(
-    monkeypatch: pytest.MonkeyPatch, policy: Callable[[Policy], object]
+    monkeypatch: pytest.MonkeyPatch, policy: Callable[[PluginPolicy], object]
 ) -> None:
     assert ShelfFactory.choose() is Small
-    policy(Policy(use={"app.shelves": "large"}))
+    policy(PluginPolicy(use={"app.shelves": "large"}))
     assert ShelfFactory.choose() is Large
-    policy(Policy(use={"app.shelves": "large"}, variables={"APP_SHELVES": "small"}))
+    policy(PluginPolicy(use={"app.shelves": "large"}, variables={"APP_SHELVES": "small"}))
     assert ShelfFactory.choose() is Small
     monkeypatch.setenv("APP_SHELVES", "large")
     assert ShelfFactory.choose() is Large
@@ -287,7 +287,7 @@ def test_a_wrong_name_in_use_is_refused_with_the_right_ones(monkeypatch: pytest.
 
 
 def test_the_settings_file_of_variables_selects_too(
-    stores: type[Factory[Store]], policy: Callable[[Policy], object]
+    stores: type[Factory[Store]], policy: Callable[[PluginPolicy], object]
 ) -> None:
-    policy(Policy(variables={"APP_STORES_DISK": "Small"}))
+    policy(PluginPolicy(variables={"APP_STORES_DISK": "Small"}))
     assert chosen(stores) == "Small"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.factory.conftest import Machine
+from tests.parts.conftest import Machine
 
 CREATE = "F.create_instance('chat').format('x')"
 

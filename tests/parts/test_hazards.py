@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.core.factory.conftest import Machine
+from tests.parts.conftest import Machine
 
 CREATE = "F.create_instance('chat').format('x')"
 
@@ -44,7 +44,7 @@ def test_a_plugin_that_was_asked_for_and_fails_is_an_error(machine: Machine) -> 
     machine.add("broken", files={"broken.py": "import no_such_module"}, version="1.7")
     done = machine.run(
         """
-        from bema.core.factory import LoadFailed
+        from bema.parts import LoadFailed
         F.discover_plugins()
         F.use_implementation("chat", "broken:chat")
         try:
@@ -144,7 +144,7 @@ def test_the_same_rows_as_importlib_metadata(machine: Machine) -> None:
     done = machine.run(
         """
         import importlib.metadata as m
-        from bema.core.factory.scan import installed
+        from bema.parts.scan import installed
         snapshot = installed()
         for group in ["app.endpoints.plugins", *snapshot.groups]:
             theirs = sorted((p.name, p.value, m.distribution(p.dist.name).version) for p in m.entry_points(group=group))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.factory.conftest import ROOT, Machine
+from tests.parts.conftest import ROOT, Machine
 
 CHAT = [{"name": "ChatEndpoint", "is_plugin": False, "is_selected": True}]
 OURS = ("--factory", "app.parts:EndpointFactory", "--import", "app.endpoints")
@@ -110,7 +110,7 @@ def test_nothing_is_imported_before_it_is_used(machine: Machine) -> None:
 
 
 def test_plain_import_costs_no_metadata_reader() -> None:
-    code = "import sys, bema, bema.core.factory; raise SystemExit('importlib.metadata' in sys.modules)"
+    code = "import sys, bema, bema.parts; raise SystemExit('importlib.metadata' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"], check=False
     )

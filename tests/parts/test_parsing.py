@@ -7,10 +7,10 @@ import tomllib
 import pytest
 
 from bema.core.errors import Refused
-from bema.core.factory.edit import with_disabled
-from bema.core.factory.entries import canonical, key_of, read_reference
-from bema.core.factory.scan import parse
-from bema.core.factory.versions import satisfies
+from bema.core.versions import satisfies
+from bema.parts.edit import with_disabled
+from bema.parts.entries import canonical, key_of, read_reference
+from bema.parts.scan import parse
 
 
 def test_references() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Invalid, Refused
-from bema.core.factory import configured
-from bema.core.factory.lockfile import LockFile, differences, encode, read_lock
-from bema.core.factory.policy import Locked, Permit, Policy, read_policy
+from bema.parts import configured
+from bema.parts.lockfile import LockFile, differences, encode, read_lock
+from bema.parts.policy import Locked, Permit, PluginPolicy, read_policy
 
 
 def test_nothing_said_is_the_open_mode() -> None:
-    assert read_policy({}) == Policy(mode="all")
+    assert read_policy({}) == PluginPolicy(mode="all")
 
 
 def test_every_key_of_the_table() -> None:

@@ -10,23 +10,25 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from bema.core.factory.entries import Entry, Origin, State
-from bema.core.factory.policy import Policy, read_policy
-from bema.core.factory.resolve import Candidate, Known, Reason, Selection, judge, order, resolve
+from bema.parts.entries import Origin, PartEntry, PartState
+from bema.parts.policy import PluginPolicy, read_policy
+from bema.parts.resolve import Candidate, Known, Reason, Selection, judge, order, resolve
 
 
-def plugin(dist: str, name: str = "chat", **more: Any) -> Entry:
+def plugin(dist: str, name: str = "chat", **more: Any) -> PartEntry:
     reference = more.pop("reference", f"{dist}:{dist.title()}")
     group = "app.endpoints.plugins"
-    return Entry(group=group, name=name, reference=reference, origin=Origin.PLUGIN, dist=dist, path=f"/{dist}", **more)
+    return PartEntry(
+        group=group, name=name, reference=reference, origin=Origin.PLUGIN, dist=dist, path=f"/{dist}", **more
+    )
 
 
-BUILTIN = Entry(group="app.endpoints", name="chat", reference="app:Chat", origin=Origin.CODE)
+BUILTIN = PartEntry(group="app.endpoints", name="chat", reference="app:Chat", origin=Origin.CODE)
 ALPHA, BETA = plugin("alpha", version="1.0"), plugin("beta", version="2.0")
 
 
-def choose(*entries: Entry, policy: Policy | None = None, **selection: str) -> tuple[str, str]:
-    policy = policy or Policy()
+def choose(*entries: PartEntry, policy: PluginPolicy | None = None, **selection: str) -> tuple[str, str]:
+    policy = policy or PluginPolicy()
     choice = resolve("chat", judge(entries, policy), policy, Selection(**selection))
     return (choice.winner.id if choice.winner else choice.problem), choice.reason.value
 
@@ -51,13 +53,13 @@ def test_among_plugins_priority_then_distribution_then_reference() -> None:
     assert choose(BETA, ALPHA, policy=read_policy({"priority": {"Beta": 1}}))[0] == "beta:chat"
     assert choose(BETA, ALPHA, policy=read_policy({"priority": {"beta:chat": 1, "alpha": 1}}))[0] == "alpha:chat"
     twins = [plugin("alpha", reference=reference) for reference in ("a:B", "a:A")]
-    assert [e.reference for e in order(twins, Policy())] == ["a:A", "a:B"]
+    assert [e.reference for e in order(twins, PluginPolicy())] == ["a:A", "a:B"]
 
 
 @given(st.permutations([BUILTIN, ALPHA, BETA, plugin("gamma"), plugin("alpha", reference="alpha:Other")]))
-def test_the_answer_does_not_depend_on_the_order_of_the_question(entries: list[Entry]) -> None:
+def test_the_answer_does_not_depend_on_the_order_of_the_question(entries: list[PartEntry]) -> None:
     assert choose(*entries) == ("alpha:chat", "plugin")
-    assert [c.entry.reference for c in judge(entries, Policy())] == [
+    assert [c.entry.reference for c in judge(entries, PluginPolicy())] == [
         "alpha:Alpha",
         "alpha:Other",
         "beta:Beta",
@@ -81,39 +83,39 @@ def test_a_selector_that_fits_nothing_or_two_is_a_problem_that_lists_the_candida
 
 
 def test_the_default_falls_back_and_the_explicit_does_not() -> None:
-    def known(entry: Entry) -> Known:
-        return Known(failure=State.FAILED, why="boom") if entry == ALPHA else Known()
+    def known(entry: PartEntry) -> Known:
+        return Known(failure=PartState.FAILED, why="boom") if entry == ALPHA else Known()
 
-    found = judge((BUILTIN, ALPHA, BETA), Policy(), known=known)
-    assert resolve("chat", found, Policy(), Selection()).winner == BETA
-    choice = resolve("chat", found, Policy(), Selection(config="alpha:chat"))
+    found = judge((BUILTIN, ALPHA, BETA), PluginPolicy(), known=known)
+    assert resolve("chat", found, PluginPolicy(), Selection()).winner == BETA
+    choice = resolve("chat", found, PluginPolicy(), Selection(config="alpha:chat"))
     assert (choice.winner, choice.culprit) == (None, ALPHA)
     assert "alpha 1.0" in choice.problem and "boom" in choice.problem
-    assert resolve("chat", found, Policy(on_failure="raise"), Selection()).culprit == ALPHA
+    assert resolve("chat", found, PluginPolicy(on_failure="raise"), Selection()).culprit == ALPHA
 
 
 def test_a_conflict_is_reported_or_refused() -> None:
-    found = judge((BUILTIN, ALPHA, BETA), Policy())
-    assert resolve("chat", found, Policy(), Selection()).conflict == (BETA,)
-    strict = resolve("chat", found, Policy(on_conflict="error"), Selection())
+    found = judge((BUILTIN, ALPHA, BETA), PluginPolicy())
+    assert resolve("chat", found, PluginPolicy(), Selection()).conflict == (BETA,)
+    strict = resolve("chat", found, PluginPolicy(on_conflict="error"), Selection())
     assert strict.winner is None and strict.reason is Reason.NOTHING
-    assert resolve("chat", found, Policy(on_conflict="error"), Selection(code="Beta")).winner == BETA
+    assert resolve("chat", found, PluginPolicy(on_conflict="error"), Selection(code="Beta")).winner == BETA
 
 
-def states(*entries: Entry, **more: Any) -> dict[str, str]:
-    policy = more.pop("policy", Policy())
+def states(*entries: PartEntry, **more: Any) -> dict[str, str]:
+    policy = more.pop("policy", PluginPolicy())
     return {c.entry.id: c.state.value for c in judge(entries, policy, **more)}
 
 
 def test_every_way_of_being_out_of_the_running_has_a_state() -> None:
     entries = {
-        State.SHADOWED: msgspec.structs.replace(plugin("a"), shadowed_by="/elsewhere"),
-        State.INVALID: msgspec.structs.replace(plugin("b"), invalid="not `module:Class`"),
-        State.DISABLED: plugin("c"),
-        State.NOT_ALLOWED: plugin("d"),
-        State.INCOMPATIBLE: msgspec.structs.replace(plugin("e"), requires=">=3"),
-        State.GONE: plugin("f"),
-        State.DISCOVERED: plugin("g"),
+        PartState.SHADOWED: msgspec.structs.replace(plugin("a"), shadowed_by="/elsewhere"),
+        PartState.INVALID: msgspec.structs.replace(plugin("b"), invalid="not `module:Class`"),
+        PartState.DISABLED: plugin("c"),
+        PartState.NOT_ALLOWED: plugin("d"),
+        PartState.INCOMPATIBLE: msgspec.structs.replace(plugin("e"), requires=">=3"),
+        PartState.GONE: plugin("f"),
+        PartState.DISCOVERED: plugin("g"),
     }
     policy = read_policy({"disable": ["c"], "deny": ["d"]})
     found = judge(tuple(entries.values()), policy, known=lambda e: Known(gone=e.dist == "f"), api="2.1")
@@ -165,5 +167,5 @@ def test_the_allow_list_names_distribution_version_and_content(permit: str, stat
 
 def test_one_candidate_knows_its_place_among_all_others() -> None:
     for entries in itertools.permutations((ALPHA, BETA, BUILTIN)):
-        assert [c.entry for c in judge(entries, Policy())] == [ALPHA, BETA, BUILTIN]
-    assert Candidate(ALPHA, State.FAILED).usable is False
+        assert [c.entry for c in judge(entries, PluginPolicy())] == [ALPHA, BETA, BUILTIN]
+    assert Candidate(ALPHA, PartState.FAILED).usable is False

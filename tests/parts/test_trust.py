@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.factory.conftest import Machine
+from tests.parts.conftest import Machine
 
 DETAIL = "F.list_implementations('chat', detail=True)"
 CREATE = "F.create_instance('chat').format('x')"

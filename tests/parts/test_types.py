@@ -11,8 +11,8 @@ from typing import Protocol, assert_type
 
 import pytest
 
-from bema.core.factory import Change, Factory, Report
-from tests.core.factory.conftest import ROOT
+from bema.parts import Change, DiscoveryReport, Factory
+from tests.parts.conftest import ROOT
 
 
 class Endpoint:
@@ -48,7 +48,7 @@ def test_create_instance_and_lookup_have_the_base_type() -> None:
     assert_type(EndpointFactory.lookup("chat"), type[Endpoint])
     assert_type(EndpointFactory.shared_instance("chat"), Endpoint)
     assert_type(CodecFactory.create_instance("text"), Codec)
-    assert_type(EndpointFactory.discover_plugins(), Report)
+    assert_type(EndpointFactory.discover_plugins(), DiscoveryReport)
     assert_type(EndpointFactory.use_implementation("chat", Chat), Change)
     assert_type(Chat(), Chat)
     assert CodecFactory.create_instance("text").encode(1) == b"1"

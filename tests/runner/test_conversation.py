@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from bema.wire import handshake
-from bema.wire.handshake import Announce, Handshake, Side, Stop
+from bema.wire.module import handshake
+from bema.wire.module.handshake import Announce, Handshake, HandshakeSide, Stop
 
 CONVERSATION = [
     json.loads(line)
@@ -43,7 +43,7 @@ def test_the_runner_holds_its_side(launch):
 def test_the_handshake_reads_it_the_same_way():
     known = {"SOCKET": "/s", "LISTENER": 3, "LEASE": 4, "SCRIPT": "/x.py"}
     phases = {"import": 1}
-    outside = Handshake(Side.OUTSIDE)
+    outside = Handshake(HandshakeSide.OUTSIDE)
     first, answer, *_, last = (filled(turn["line"], {**known, "PHASES": phases}) for turn in CONVERSATION)
     outside.say(handshake.read_init(json.dumps(first)))
     announce = msgspec.json.decode(json.dumps(answer), type=Announce)

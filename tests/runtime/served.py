@@ -13,10 +13,10 @@ from typing import Any
 from bema.core.call import Handler
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.client import Client
-from bema.runtime.discovery import MemoryDiscovery
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
+from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.server import Server
 
 TRANSPORTS = ("unix", "tcp", "memory")
 _names = itertools.count()
@@ -50,7 +50,7 @@ class Served:
         self._handlers: dict[str, tuple[EndpointSpec, Handler]] = {}
         self._ids = itertools.count(1)
         self.discovery = MemoryDiscovery()
-        self.pool = Pool("test")
+        self.pool = ConnectionPool("test")
         self.servers: dict[int, Server] = {}
 
     def handler(self, spec: EndpointSpec) -> Callable[[Any], Any]:

@@ -32,7 +32,7 @@ from bema import (
 )
 from bema.core.errors import Refused
 from bema.core.instance import State
-from bema.runtime.flock import FlockDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
 
 from .helpers import until
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bema import Call, DeadlineExceeded, DistributedRuntime, depends, endpoint, serve, service
-from bema.runtime.discovery import wait_for
-from bema.runtime.flock import FlockDiscovery
+from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.discovery.flock import FlockDiscovery
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 

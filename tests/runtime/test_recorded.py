@@ -14,13 +14,13 @@ from bema.core.call import Call
 from bema.core.errors import NotFound, StreamCut
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec, Shape
-from bema.runtime.client import Client
-from bema.runtime.discovery import MemoryDiscovery
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
-from bema.wire import codecs
-from bema.wire import frames as f
-from bema.wire.reader import Reader
+from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.server import Server
+from bema.wire.rpc import frames as f
+from bema.wire.rpc.reader import BatchReader
+from bema.wire.values import codecs
 from tests.wire.feeding import fed, open_reader
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -33,7 +33,7 @@ def lines(side: str) -> list[bytes]:
     return [bytes.fromhex(line) for line in (RECORDED / f"v1-{side}.hex").read_text().splitlines()]
 
 
-def heard(reader: Reader, data: bytes) -> list[tuple[Any, Any, Any]]:
+def heard(reader: BatchReader, data: bytes) -> list[tuple[Any, Any, Any]]:
     return list(f.messages(fed(reader, data)))
 
 
@@ -129,7 +129,7 @@ def test_the_recorded_callee_is_understood(tmp_path):
 
         path = tmp_path / "first.sock"
         server = await asyncio.start_unix_server(callee, path)
-        discovery, pool = MemoryDiscovery(), Pool()
+        discovery, pool = MemoryDiscovery(), ConnectionPool()
         names = ("echo", "generate", "total", "double")
         instance = Instance(
             id=1,

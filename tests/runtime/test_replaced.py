@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bema.core.factory import UnknownImplementation
-from bema.runtime import transports
-from bema.runtime.coding import CodecFactory, MsgpackCodec
-from bema.runtime.discovery import DiscoveryFactory, MemoryDiscovery
+from bema.parts import UnknownImplementation
+from bema.runtime.discovery.discovery import DiscoveryFactory, MemoryDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.distributed import DistributedRuntime
-from bema.runtime.flock import FlockDiscovery
-from bema.runtime.transports import MemoryTransport, TransportFactory
+from bema.runtime.rpc import transports
+from bema.runtime.rpc.codec import CodecFactory, MsgpackCodec
+from bema.runtime.rpc.transports import MemoryTransport, TransportFactory
 
 
 class Shouting(MsgpackCodec):

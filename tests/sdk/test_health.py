@@ -19,7 +19,7 @@ from bema import (
     service,
 )
 from bema.core.errors import Failed
-from bema.runtime.discovery import wait_for
+from bema.runtime.discovery.discovery import wait_for
 
 QUICK = {"health": 0.02, "health_answer": 0.1}
 

@@ -31,9 +31,9 @@ from bema import (
 )
 from bema.core.instance import Instance, State
 from bema.core.paths import socket_dir
-from bema.runtime import channel
-from bema.runtime.discovery import wait_for
-from bema.wire.handshake import Announce, Init, Stop, encode
+from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.process import channel
+from bema.wire.module.handshake import Announce, Init, Stop, encode
 
 events: list[str] = []
 

@@ -18,7 +18,7 @@ import pytest
 import bema
 from bema.core.errors import BemaError, Disconnected, StreamCut, Unavailable
 from bema.core.naming import read_instance_id
-from bema.runtime.discovery import wait_for
+from bema.runtime.discovery.discovery import wait_for
 from tests.sdk.asking import free_port, get, samples
 from tests.stories.life import Worker
 

@@ -14,18 +14,18 @@ from mcp.server import MCPServer
 
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
-from bema.deploy.environments import MemoryEnvironments, UvEnvironments, Wanted
-from bema.deploy.launchers import MemoryLauncher, Start, crashes
-from bema.deploy.pythons import own_python
-from bema.deploy.store import MemoryStore, SqliteStore
-from bema.runtime.coding import MsgpackCodec
-from bema.runtime.discovery import Lease, MemoryDiscovery
-from bema.runtime.flock import FlockDiscovery
-from bema.runtime.pick import PickerFactory
-from bema.runtime.transports import TransportFactory
-from bema.sdk.servers import ServerFactory
+from bema.deploy.build.environments import MemoryEnvironments, UvEnvironments, Wanted
+from bema.deploy.build.pythons import own_python
+from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes
+from bema.deploy.store.deployments import MemoryStore, SqliteStore
+from bema.runtime.discovery.discovery import Lease, MemoryDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.rpc.codec import MsgpackCodec
+from bema.runtime.rpc.picker import PickerFactory
+from bema.runtime.rpc.transports import TransportFactory
+from bema.sdk.apps import ServerFactory
 from bema.testing.conformance import Law, Violation, check, environments, frame, kinds, laws, server, transport
-from bema.testing.conformance.launcher import Trial
+from bema.testing.conformance.launcher import LauncherTrial
 
 
 @pytest.mark.parametrize("law", laws("discovery"), ids=str)
@@ -48,15 +48,17 @@ def test_sqlite_store(law: Law, tmp_path: Path) -> None:
     law(lambda: SqliteStore.open(tmp_path / "store.sqlite"))
 
 
-def memory_trial() -> Trial:
+def memory_trial() -> LauncherTrial:
     launcher = MemoryLauncher()
     launcher.outcomes["crashing"] = crashes(3, "no")
 
-    def start(instance: int, name: str) -> Start:
+    def start(instance: int, name: str) -> LaunchRequest:
         deployment = str(uuid.uuid4())
-        return Start(instance=instance, deployment=deployment, name=name, version="v1", argv=["python"], cwd="/")
+        return LaunchRequest(
+            instance=instance, deployment=deployment, name=name, version="v1", argv=["python"], cwd="/"
+        )
 
-    return Trial(launcher, lambda i: start(i, "serving"), lambda i: start(i, "crashing"))
+    return LauncherTrial(launcher, lambda i: start(i, "serving"), lambda i: start(i, "crashing"))
 
 
 @pytest.mark.parametrize("law", laws("launcher"), ids=str)
@@ -89,7 +91,7 @@ def test_transports(name: str, law: Law, tmp_path: Path) -> None:
         "tcp": lambda: "127.0.0.1:0",
         "unix": lambda: f"{tmp_path}/{next(numbers)}",
     }
-    law(lambda: transport.Trial(TransportFactory.choose(name)(), lambda: f"{name}:{places[name]()}"))
+    law(lambda: transport.TransportTrial(TransportFactory.choose(name)(), lambda: f"{name}:{places[name]()}"))
 
 
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
@@ -113,7 +115,7 @@ APPS: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", APPS)
 def test_servers(name: str, law: Law) -> None:
     app, path = APPS[name]
-    law(lambda: server.Trial(ServerFactory.choose(name)(), app, path))
+    law(lambda: server.ServerTrial(ServerFactory.choose(name)(), app, path))
 
 
 def wanted(*dependencies: str) -> Wanted:
@@ -125,13 +127,13 @@ def wanted(*dependencies: str) -> Wanted:
 def test_memory_environments(law: Law) -> None:
     made = MemoryEnvironments()
     made.failures["six<1"] = "there is no such six"
-    law(lambda: environments.Trial(made, wanted("six"), wanted("six<1")))
+    law(lambda: environments.EnvironmentsTrial(made, wanted("six"), wanted("six<1")))
 
 
 @pytest.mark.parametrize("law", laws("environments"), ids=str)
 def test_uv_environments(law: Law, tmp_path: Path) -> None:
     made = UvEnvironments.within(tmp_path, 60)
-    law(lambda: environments.Trial(made, wanted("six"), wanted("six<1.10", "six>1.15")))
+    law(lambda: environments.EnvironmentsTrial(made, wanted("six"), wanted("six<1.10", "six>1.15")))
 
 
 class ForgetfulDiscovery(MemoryDiscovery):

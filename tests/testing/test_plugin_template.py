@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bema.core.factory.policy import read_policy
-from tests.core.factory.conftest import ROOT, Machine
+from bema.parts.policy import read_policy
+from tests.parts.conftest import ROOT, Machine
 
 TEMPLATE = ROOT / "examples" / "plugin"
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
@@ -29,7 +29,7 @@ def test_the_template_is_built_installed_and_found(machine: Machine) -> None:
     machine.uv("pip", "install", "-q", "--python", str(machine.python), "--no-deps", str(package))
     done = machine.run(
         """
-        from bema.runtime.discovery import DiscoveryFactory
+        from bema.runtime.discovery.discovery import DiscoveryFactory
         assert not DiscoveryFactory.discover_plugins(strict=True).problems()
         print(DiscoveryFactory.names(), DiscoveryFactory.choose().__name__)
         """,

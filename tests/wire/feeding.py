@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from bema.wire import frames as f
-from bema.wire.reader import Reader
+from bema.wire.rpc import frames as f
+from bema.wire.rpc.reader import BatchReader
 
 
-def open_reader() -> Reader:
+def open_reader() -> BatchReader:
     """One that takes all that a greeted peer may send."""
-    return Reader(memoryview(bytearray(256 * 1024)), f.MESSAGE_LIMIT + f.HEADERS_LIMIT)
+    return BatchReader(memoryview(bytearray(256 * 1024)), f.MESSAGE_LIMIT + f.HEADERS_LIMIT)
 
 
-def fed(reader: Reader, data: bytes) -> list[Any]:
+def fed(reader: BatchReader, data: bytes) -> list[Any]:
     """What the reader makes of data that comes in one piece."""
     return [part for size in reader.lay(data) for part in reader.put(size)]

@@ -13,7 +13,7 @@ from bema.compat.dynamo.context import Annotated, Cancelled, Context
 from bema.compat.dynamo.refused import refuse
 from bema.core.errors import BemaError, Refused, StreamCut
 from bema.core.instance import Instance
-from bema.runtime.answer import Answer
+from bema.runtime.call_handle import CallHandle
 from bema.runtime.handles import EndpointClient
 
 
@@ -40,7 +40,7 @@ def pick_of(mode: RouterMode | str | None) -> str:
 class Replies:
     """The answers to one request. Awaiting it finds an instance and gives it back; it sends when it is iterated."""
 
-    def __init__(self, client: EndpointClient, answer: Answer, annotated: bool, context: Context | None) -> None:
+    def __init__(self, client: EndpointClient, answer: CallHandle, annotated: bool, context: Context | None) -> None:
         self._client = client
         self._answer = answer
         self._annotated = annotated
@@ -73,7 +73,7 @@ def _refuse_if_stopped(context: Context | None, client: EndpointClient) -> None:
 
 
 async def _replies(
-    client: EndpointClient, answer: Answer, annotated: bool, context: Context | None
+    client: EndpointClient, answer: CallHandle, annotated: bool, context: Context | None
 ) -> AsyncGenerator[Any, None]:
     _refuse_if_stopped(context, client)
     unlink = None if context is None else context.link(lambda killed: answer.kill() if killed else answer.stop())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bema.compat.dynamo.refused import refuse
 from bema.core.call import Call, traceparent
 from bema.core.errors import BemaError
-from bema.runtime.running import Running
+from bema.runtime.rpc.server_call import ServerCall
 
 REQUEST_ID = "request-id"
 MARK = "_dynamo_annotated"
@@ -80,7 +80,7 @@ class Context:
 
     async def async_killed_or_stopped(self) -> bool:
         """Wait until either is so."""
-        if isinstance(self._call, Running):
+        if isinstance(self._call, ServerCall):
             await self._call.until_stopped()
         else:
             await self._stopped.wait()
@@ -89,7 +89,7 @@ class Context:
     def link(self, ended: Callable[[bool], None]) -> Callable[[], None]:
         """Call `ended(killed)` when this ends; returns what takes that back."""
         self._linked.append(ended)
-        watch = asyncio.ensure_future(self._watch(ended)) if isinstance(self._call, Running) else None
+        watch = asyncio.ensure_future(self._watch(ended)) if isinstance(self._call, ServerCall) else None
 
         def unlink() -> None:
             self._linked.remove(ended)

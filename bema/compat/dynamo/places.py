@@ -14,7 +14,7 @@ from bema.core.call import Call
 from bema.core.naming import check_endpoint, check_name
 from bema.core.spec import EndpointSpec
 from bema.runtime import distributed
-from bema.runtime.adapt import handler_of
+from bema.runtime.rpc.adapter import handler_of
 
 _ABSENT = "context"
 

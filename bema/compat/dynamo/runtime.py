@@ -35,13 +35,13 @@ from bema.core.errors import (
 )
 from bema.core.naming import Address, check_name
 from bema.runtime import distributed
-from bema.runtime.discovery import Discovery, MemoryDiscovery
-from bema.runtime.flock import FlockDiscovery
-from bema.sdk.routes import Function, routes_of
+from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
 from bema.sdk.signals import Signals
+from bema.sdk.status.engine_routes import Function, routes_of
 
 if TYPE_CHECKING:
-    from bema.sdk.status import Status
+    from bema.sdk.status.server import StatusServer
 
 __all__ = [
     "Annotated",
@@ -113,10 +113,10 @@ class DistributedRuntime(distributed.DistributedRuntime):
             raise Invalid(f"there is no DistributedRuntime({discovery_backend=}, {request_plane=})")
         self.event_loop = event_loop or asyncio.get_running_loop()
         super().__init__(_meeting(self.event_loop, discovery_backend))
-        self._status: Status | None = None
+        self._status: StatusServer | None = None
         if os.environ.get("BEMA_STATUS_PORT"):
             # named here and imported only now: a runtime without it does not pay for it
-            self._status = importlib.import_module("bema.sdk.status").joined(self.hosting, self.event_loop)
+            self._status = importlib.import_module("bema.sdk.status.server").joined(self.hosting, self.event_loop)
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))

@@ -23,11 +23,11 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Failed
-from bema.core.factory import Factory
 from bema.core.limits import limit
 from bema.core.version import VERSION
-from bema.deploy.pythons import Python
-from bema.deploy.uv import Uv
+from bema.deploy.build.pythons import Python
+from bema.deploy.build.uv import Uv
+from bema.parts import Factory
 
 MARKER = ".complete"
 _FICLONE = 0x40049409  # linux/fs.h

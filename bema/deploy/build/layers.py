@@ -21,10 +21,9 @@ from pathlib import Path, PurePath
 
 import bema
 from bema.core.errors import Failed, Refused
-from bema.deploy.environments import exclusive
-from bema.deploy.pythons import Python
-from bema.deploy.sweeping import touch
-from bema.deploy.uv import Uv
+from bema.deploy.build.environments import exclusive
+from bema.deploy.build.pythons import Python
+from bema.deploy.build.uv import Uv
 
 NEEDED = ("msgspec", "click", "uvicorn", "h11")
 WELCOME = ("httptools", "uvloop", "a2wsgi")
@@ -144,3 +143,9 @@ def _compile(python: Python, work: Path, place: Path) -> None:
         raise Failed(
             f"the platform layer does not compile on Python {python.version}", code="build_failed", detail=done.stdout
         )
+
+
+def touch(path: Path) -> None:
+    """Say that a folder is in use; what was touched within the week is not swept."""
+    with contextlib.suppress(OSError):
+        path.touch()

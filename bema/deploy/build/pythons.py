@@ -14,8 +14,8 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Failed, Invalid
-from bema.deploy.specifiers import Release, satisfies
-from bema.deploy.uv import Uv
+from bema.core.specifiers import Release, satisfies
+from bema.deploy.build.uv import Uv
 
 OLDEST = (3, 11)
 """The oldest Python that can hold bema's own part of a deployed script."""

@@ -22,4 +22,4 @@ def load() -> None:
 
 if __name__ == "__main__":
     load()
-    sys.exit(importlib.import_module(f"{PACKAGE}.keeping").main(int(sys.argv[1])))
+    sys.exit(importlib.import_module(f"{PACKAGE}.keeper").main(int(sys.argv[1])))

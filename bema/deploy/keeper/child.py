@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .conduit import Conduit
+from .json_channel import JsonChannel
 from .lines import Lines
 from .logs import Log
 from .loop import READ, WRITE, Loop, Timer
@@ -83,7 +83,7 @@ class Child:
             on_failure.pop_all()
         self.pid = self._process.pid
         self.process_start = start_of(self.pid)
-        self.channel = Conduit(ours, self._line_limit, _CHANNEL_SEND)
+        self.channel = JsonChannel(ours, self._line_limit, _CHANNEL_SEND)
         for stream, (reading, _) in ends.items():
             self._pipes[reading] = (stream, Lines(self._log_line))
             self._loop.watch(reading, READ, functools.partial(self._read_log, reading))

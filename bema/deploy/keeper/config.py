@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .logs import Bounds
 
 
-class Standing(NamedTuple):
+class ChildConfig(NamedTuple):
     """A child of the platform itself: it is started at once and again whenever it ends."""
 
     name: str
@@ -26,7 +26,7 @@ class Standing(NamedTuple):
 class Config(NamedTuple):
     state: Path
     lock: int  # held for as long as we live, by being open
-    children: list[Standing]
+    children: list[ChildConfig]
     up: dict[str, Any]  # what up.json says
     banner: str
     log: Bounds
@@ -47,7 +47,7 @@ class Config(NamedTuple):
             **{
                 **data,
                 "state": Path(data["state"]),
-                "children": [Standing(**child) for child in data["children"]],
+                "children": [ChildConfig(**child) for child in data["children"]],
                 "log": Bounds(**data["log"]),
             }
         )

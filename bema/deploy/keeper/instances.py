@@ -18,7 +18,7 @@ from .listeners import Listeners
 from .logs import Log, prune
 from .loop import Loop
 from .roster import Roster
-from .statuses import Status
+from .status_relay import StatusRelay
 
 _PLAIN = re.compile(r"[0-9a-z][0-9a-z-]{0,63}\Z")
 _KEPT_LOGS = 10
@@ -44,7 +44,7 @@ class Instances:
         self._listeners = Listeners()
         self._children: dict[int, Child] = {}
         self._requests: dict[int, dict[str, Any]] = {}
-        self._statuses: dict[int, Status] = {}
+        self._statuses: dict[int, StatusRelay] = {}
         self.draining = False
         self.on_empty: Callable[[], None] = lambda: None
 
@@ -82,7 +82,7 @@ class Instances:
             if order.held is not None:
                 ours.pop_all()
         self._children[number] = child
-        self._statuses[number] = Status(self._loop, functools.partial(self._pass_on, number))
+        self._statuses[number] = StatusRelay(self._loop, functools.partial(self._pass_on, number))
         self._requests[number] = {**request, "listen": listen, "init": order.init}
         self._roster.add(label, child.pid, child.process_start, order.marker)
         return {"pid": child.pid, "process_start": child.process_start, "listen": listen}

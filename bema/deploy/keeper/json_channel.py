@@ -19,7 +19,7 @@ class Heard(NamedTuple):
     refused: list[str]
 
 
-class Conduit:
+class JsonChannel:
     """Never blocks, never raises for what the peer does: a broken peer is `closed`."""
 
     def __init__(self, end: socket.socket, line_limit: int, send_limit: int) -> None:

@@ -18,7 +18,7 @@ from .link import Link
 from .loop import Loop
 from .processes import become_subreaper, raise_descriptor_limit, reap
 from .roster import Roster, clear, write_atomically
-from .standing import Stander
+from .supervisor import Supervisor
 from .warden import Warden
 
 _FAILED = 2
@@ -39,7 +39,7 @@ class Keeper:
         self.instances = Instances(loop, config, self._roster, descriptors, self._link.tell)
         self._link.serve(self.instances)
         self._standers = [
-            Stander(
+            Supervisor(
                 plan,
                 config,
                 loop,
@@ -98,7 +98,7 @@ class Keeper:
                 # one that is ending closes its link first, and its own end says more than ours would
                 self._loop.after(_LAST_WORDS, functools.partial(self._kill_deaf, stander, child, why))
 
-    def _kill_deaf(self, stander: Stander, child: Child, why: str) -> None:
+    def _kill_deaf(self, stander: Supervisor, child: Child, why: str) -> None:
         if stander.child is child and not self._draining:
             child.log.note(f"killed: its link is broken: {why}", "error")
             child.kill()
@@ -122,10 +122,10 @@ class Keeper:
         self.instances.on_empty = lambda: self._stop(last, self._config.stop, lambda: self._finish(self._code))
         self._stop(first, self._config.drain, lambda: self.instances.drain(self._config.stop))
 
-    def _stop(self, standers: list[Stander], grace: float, then: Callable[[], None]) -> None:
+    def _stop(self, standers: list[Supervisor], grace: float, then: Callable[[], None]) -> None:
         waiting = set(map(id, standers))
 
-        def gone(stander: Stander) -> None:
+        def gone(stander: Supervisor) -> None:
             waiting.discard(id(stander))
             if not waiting:
                 then()

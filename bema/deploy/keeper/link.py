@@ -11,8 +11,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from .conduit import Conduit
 from .instances import Instances, Refusal
+from .json_channel import JsonChannel
 from .loop import READ, WRITE, Loop
 
 _SLOW = 1024 * 1024
@@ -28,7 +28,7 @@ class Link:
         self._loop = loop
         self._line_limit = line_limit
         self._broken = broken
-        self._conduit: Conduit | None = None
+        self._conduit: JsonChannel | None = None
         self._unseen: dict[int, dict[str, Any]] = {}
         self._again: list[dict[str, Any]] = []
         self._instances: Instances | None = None
@@ -49,7 +49,7 @@ class Link:
         """A fresh link, in place of any old one; returns the end that the orchestrator gets."""
         self.close()
         ours, theirs = socket.socketpair()
-        self._conduit = Conduit(ours, self._line_limit, _DEAF)
+        self._conduit = JsonChannel(ours, self._line_limit, _DEAF)
         self._again = list(self._unseen.values())
         self._watch()
         return theirs
@@ -104,7 +104,7 @@ class Link:
         if heard.refused:
             self._give_up(conduit, heard.refused[0])
 
-    def _give_up(self, conduit: Conduit, why: str) -> None:
+    def _give_up(self, conduit: JsonChannel, why: str) -> None:
         if conduit is self._conduit:
             self.close()
             self._broken(why)

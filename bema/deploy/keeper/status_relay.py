@@ -16,7 +16,7 @@ LONGEST = 64 * 1024  # bytes; it is kept, told and listed again and again
 _QUIET = 0.1  # seconds
 
 
-class Status:
+class StatusRelay:
     """`last` is what it said last; `tell` is called when there is something to pass on."""
 
     def __init__(self, loop: Loop, tell: Callable[[], None]) -> None:

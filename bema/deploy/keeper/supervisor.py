@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .child import Child, Order
-from .config import Config, Standing
+from .config import ChildConfig, Config
 from .link import Link
 from .listeners import Listeners
 from .logs import Log
@@ -34,7 +34,7 @@ class Backoff:
         return wait
 
 
-class Stander:
+class Supervisor:
     """`ready` is called at its first announcement, `died` at a death, `hopeless` when it dies too often before it.
 
     `said` is told what it writes on stdout, each line once, however often it is started.
@@ -42,7 +42,7 @@ class Stander:
 
     def __init__(
         self,
-        plan: Standing,
+        plan: ChildConfig,
         config: Config,
         loop: Loop,
         roster: Roster,

@@ -16,7 +16,7 @@ _LONGEST = 64 * 1024 * 1024
 _GONE = "the keeper closed its link"
 
 
-class Keeping:
+class KeeperClient:
     """One link. `events` are the keeper's, in its order; None is the last."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,7 +28,7 @@ class Keeping:
         self._listener = asyncio.create_task(self._listen(), name="keeper link")
 
     @classmethod
-    async def open(cls, descriptor: int | None = None) -> Keeping:
+    async def open(cls, descriptor: int | None = None) -> KeeperClient:
         """The link on `descriptor`, or on the one the keeper named in `BEMA_KEEPER`."""
         if descriptor is None:
             named = os.environ.get("BEMA_KEEPER", "")

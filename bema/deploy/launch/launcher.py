@@ -16,15 +16,15 @@ import msgspec
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Conflict
-from bema.core.factory import Factory
 from bema.core.instance import Instance, State, move
 from bema.core.naming import show_instance_id
 from bema.core.version import VERSION
-from bema.deploy.deployment import Seen
-from bema.runtime.discovery import MemoryDiscovery
+from bema.deploy.model.deployment import Seen
+from bema.parts import Factory
+from bema.runtime.discovery.discovery import MemoryDiscovery
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
+class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `init` is the Init of the handshake; the launcher adds instance, listener, lease and token."""
 
     instance: int
@@ -39,7 +39,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     listen: str | None = None  # None: a Unix socket of the launcher's choice
 
 
-class Running(msgspec.Struct, frozen=True, kw_only=True):
+class RunningInstance(msgspec.Struct, frozen=True, kw_only=True):
     """One process as the launcher knows it. `announce` is what it said of itself, or what was found from outside."""
 
     instance: int
@@ -56,7 +56,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = True  # what it says of itself
     stalled: bool = False
 
-    def after(self, event: Announced | Reported) -> Running:
+    def after(self, event: Announced | Reported) -> RunningInstance:
         """The same once it has said so."""
         if isinstance(event, Reported):
             return msgspec.structs.replace(self, ready=event.ready, stalled=event.stalled)
@@ -119,7 +119,7 @@ class Launcher(Protocol):
         """The orchestrator's launcher; an instance that does not serve within `start_limit` seconds is ended."""
         ...
 
-    async def start(self, start: Start) -> Running:
+    async def start(self, start: LaunchRequest) -> RunningInstance:
         """Start a process and return at once, in state STARTING.
 
         `Failed` when there can be no process; `Unavailable` while the platform stops, which is nobody's failure.
@@ -130,7 +130,7 @@ class Launcher(Protocol):
         """Ask it to stop, kill its whole group after `grace` seconds; returns at once, `Exited` follows."""
         ...
 
-    async def running(self) -> list[Running]:
+    async def running(self) -> list[RunningInstance]:
         """What runs now, those that an earlier orchestrator started among them."""
         ...
 
@@ -147,24 +147,24 @@ class LauncherFactory(Factory[Launcher], group="bema.launcher", api=VERSION, def
     """The launcher of an orchestrator is opened with `open`."""
 
 
-LauncherFactory.register_lazy("process", "bema.deploy.launching:ProcessLauncher")
+LauncherFactory.register_lazy("process", "bema.deploy.launch.process:ProcessLauncher")
 
-Outcome = Callable[["MemoryLauncher", Start], None]
+Outcome = Callable[["MemoryLauncher", LaunchRequest], None]
 
 
-def serves(launcher: MemoryLauncher, start: Start) -> None:
+def serves(launcher: MemoryLauncher, start: LaunchRequest) -> None:
     """An outcome: the instance announces at once."""
     launcher.announce(start.instance)
 
 
-def hangs(launcher: MemoryLauncher, start: Start) -> None:
+def hangs(launcher: MemoryLauncher, start: LaunchRequest) -> None:
     """An outcome: the instance neither announces nor ends."""
 
 
 def crashes(code: int = 1, *lines: str) -> Outcome:
     """An outcome: the instance ends at once with `code` after writing `lines`."""
 
-    def outcome(launcher: MemoryLauncher, start: Start) -> None:
+    def outcome(launcher: MemoryLauncher, start: LaunchRequest) -> None:
         launcher.end(start.instance, code=code, tail=[{"event": line, "stream": "stderr"} for line in lines])
 
     return outcome
@@ -176,10 +176,10 @@ class MemoryLauncher:
 
     def __init__(self, discovery: MemoryDiscovery | None = None, clock: Clock | None = None) -> None:
         self.outcomes: dict[str, Outcome] = {}
-        self.started: list[Start] = []
+        self.started: list[LaunchRequest] = []
         self.stopped: list[tuple[int, float, str]] = []
         self.forgotten: list[str] = []
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, RunningInstance] = {}
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._discovery = discovery
         self._clock = clock or SystemClock()
@@ -188,11 +188,11 @@ class MemoryLauncher:
     async def open(cls, *, start_limit: float) -> Launcher:
         return cls()
 
-    async def start(self, start: Start) -> Running:
+    async def start(self, start: LaunchRequest) -> RunningInstance:
         if start.instance in self._running:
             raise Conflict(f"instance {start.instance} runs already", code="already_served")
         self.started.append(start)
-        running = Running(
+        running = RunningInstance(
             instance=start.instance,
             deployment=start.deployment,
             name=start.name,
@@ -213,7 +213,7 @@ class MemoryLauncher:
         if instance in self._running:
             self.end(instance, code=0, cause="stopped")
 
-    async def running(self) -> list[Running]:
+    async def running(self) -> list[RunningInstance]:
         return list(self._running.values())
 
     async def forget(self, deployment: str) -> None:

@@ -19,13 +19,13 @@ from bema.core.instance import State
 from bema.core.limits import limit
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir, state_dir
-from bema.deploy.keeping import Keeping
-from bema.deploy.launchers import Announced, Event, Exited, Line, Reported, Running, Start
-from bema.deploy.listening import free_port, listener_of, port_of, socket_of
-from bema.deploy.sandbox import Home, environment
-from bema.deploy.supervision import Supervised, found_at
-from bema.runtime import records
-from bema.wire.handshake import FEATURES
+from bema.deploy.launch.keeper_client import KeeperClient
+from bema.deploy.launch.launcher import Announced, Event, Exited, LaunchRequest, Line, Reported, RunningInstance
+from bema.deploy.launch.open_ports import free_port, listener_of, port_of, socket_of
+from bema.deploy.launch.sandbox import Home, environment
+from bema.deploy.launch.supervision import Supervised, found_at
+from bema.runtime.discovery import records
+from bema.wire.module.handshake import FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _AGAIN = 1.0
 class ProcessLauncher:
     """Launches through the keeper, and shows what serves in the discovery folder in the instances' stead."""
 
-    def __init__(self, keeping: Keeping, *, clock: Clock | None = None, start_limit: float | None = None) -> None:
+    def __init__(self, keeping: KeeperClient, *, clock: Clock | None = None, start_limit: float | None = None) -> None:
         self._keeping = keeping
         self._clock = clock or SystemClock()
         self._start_limit = limit("start") if start_limit is None else start_limit
@@ -48,9 +48,9 @@ class ProcessLauncher:
 
     @classmethod
     async def open(cls, *, start_limit: float) -> ProcessLauncher:
-        return cls(await Keeping.open(), start_limit=start_limit)
+        return cls(await KeeperClient.open(), start_limit=start_limit)
 
-    async def start(self, start: Start) -> Running:
+    async def start(self, start: LaunchRequest) -> RunningInstance:
         await asyncio.to_thread(records.prepare, self._discovery)
         home = Home(state_dir() / "homes" / start.deployment)
         home.prepare()
@@ -169,15 +169,15 @@ class ProcessLauncher:
             self._hide(seen)
             await self._keeping.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
 
-    async def running(self) -> list[Running]:
+    async def running(self) -> list[RunningInstance]:
         for kept in (await self._keeping.request("list"))["instances"]:
             if kept["instance"] not in self._known:
                 self._adopt(kept)
         return [self._running(instance) for instance in self._known]
 
-    def _running(self, instance: int) -> Running:
+    def _running(self, instance: int) -> RunningInstance:
         seen = self._known[instance]
-        return Running(
+        return RunningInstance(
             instance=instance,
             deployment=seen.init["deployment"],
             name=seen.init["name"],

@@ -13,9 +13,9 @@ import msgspec
 
 from bema.core.errors import ProtocolError
 from bema.core.instance import Instance, State, move
-from bema.runtime.records import LARGEST
-from bema.wire.handshake import Announce
-from bema.wire.messages import Status
+from bema.runtime.discovery.records import LARGEST
+from bema.wire.module.handshake import Announce
+from bema.wire.module.messages import Status
 
 NAMESPACE = "functions"  # where scripts that are no services are shown
 

@@ -13,7 +13,7 @@ import msgspec
 
 from bema.core.errors import BemaError
 from bema.core.instance import State
-from bema.deploy.restarts import SECOND, Attempt, Policy, Verdict, verdict, wait_after
+from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
 _REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
 
@@ -28,7 +28,7 @@ class Outward(enum.StrEnum):
     IDLE = "idle"
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ScriptEntry(msgspec.Struct, frozen=True):
     """What the script holds, decided once: kind service, app, mcp or main, and the name of it."""
 
     kind: str = "main"
@@ -71,7 +71,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     digest: str
-    entry: Entry
+    entry: ScriptEntry
     env: dict[str, str] = {}
     dependencies: tuple[str, ...] = ()
     requires_python: str = ""
@@ -146,7 +146,7 @@ class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
     phases: dict[str, int] = {}
 
 
-class Page(msgspec.Struct, frozen=True):
+class DeploymentPage(msgspec.Struct, frozen=True):
     items: list[DeploymentInfo]
     next: str | None = None
 
@@ -172,7 +172,7 @@ class Seen(msgspec.Struct, frozen=True):
     stalled: bool = False
 
 
-def outward(deployment: Deployment, instance: Seen | None, policy: Policy) -> Outward:
+def outward(deployment: Deployment, instance: Seen | None, policy: RestartPolicy) -> Outward:
     """The one state that everybody is told."""
     build = deployment.version.build
     if build.state != "done":
@@ -216,7 +216,7 @@ def _end_of(attempt: Attempt, name: str) -> str:
     return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
-def describe(deployment: Deployment, instance: Seen | None, policy: Policy) -> DeploymentInfo:
+def describe(deployment: Deployment, instance: Seen | None, policy: RestartPolicy) -> DeploymentInfo:
     """A deployment as the API shows it."""
     state = outward(deployment, instance, policy)
     version = deployment.version

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from bema.core.instance import State
-from bema.deploy.deployment import Deployment
-from bema.deploy.restarts import Policy, Verdict, due, verdict
+from bema.deploy.model.deployment import Deployment
+from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
 
 
-class Actual(msgspec.Struct, frozen=True):
+class ActualReplica(msgspec.Struct, frozen=True):
     """One instance that exists, or is being started (NEW)."""
 
     instance: int
@@ -25,15 +25,15 @@ class Actual(msgspec.Struct, frozen=True):
     since: int
 
 
-class Build(msgspec.Struct, frozen=True):
+class StartBuild(msgspec.Struct, frozen=True):
     deployment: str
 
 
-class Start(msgspec.Struct, frozen=True):
+class StartReplica(msgspec.Struct, frozen=True):
     deployment: str
 
 
-class Stop(msgspec.Struct, frozen=True):
+class StopReplica(msgspec.Struct, frozen=True):
     instance: int
     reason: str
 
@@ -58,20 +58,20 @@ class Wait(msgspec.Struct, frozen=True):
     after: int
 
 
-Action = Build | Start | Stop | Lost | Forget | Wait
+Action = StartBuild | StartReplica | StopReplica | Lost | Forget | Wait
 
 
 def plan(
     desired: Iterable[Deployment],
-    actual: Iterable[Actual],
+    actual: Iterable[ActualReplica],
     now: int,
-    policy: Policy = Policy(),  # noqa: B008 - frozen
+    policy: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
     *,
     woken: frozenset[str] = frozenset(),
     leaving: frozenset[str] = frozenset(),
 ) -> list[Action]:
     """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten."""
-    running: dict[str, list[Actual]] = {}
+    running: dict[str, list[ActualReplica]] = {}
     for instance in actual:
         running.setdefault(instance.deployment, []).append(instance)
     wanted = {deployment.id: deployment for deployment in desired}
@@ -82,48 +82,50 @@ def plan(
     return actions
 
 
-def _one(deployment: Deployment, instances: Iterable[Actual], now: int, policy: Policy, woken: bool) -> list[Action]:
+def _one(
+    deployment: Deployment, instances: Iterable[ActualReplica], now: int, policy: RestartPolicy, woken: bool
+) -> list[Action]:
     if instances:
         return _keep_one(deployment, sorted(instances, key=lambda i: (i.since, i.instance)), now, policy)
     if deployment.version.build.state == "pending":
-        return [Build(deployment.id)]
+        return [StartBuild(deployment.id)]
     if deployment.version.build.state == "failed":
         # the network may have been away: what failed is tried again, but only for somebody and not too often
-        return [Build(deployment.id)] if woken and now >= deployment.version.build.again else []
+        return [StartBuild(deployment.id)] if woken and now >= deployment.version.build.again else []
     if deployment.attempts and not deployment.attempts[-1].ended:
         return [Lost(deployment.id, deployment.attempts[-1].instance)]
     said, _ = verdict(deployment.attempts, policy)
     if said is Verdict.ASLEEP and not woken:
         return []
     wait = due(deployment.attempts, policy, now)
-    return [Wait(deployment.id, wait)] if wait else [Start(deployment.id)]
+    return [Wait(deployment.id, wait)] if wait else [StartReplica(deployment.id)]
 
 
-def _keep_one(deployment: Deployment, instances: list[Actual], now: int, policy: Policy) -> list[Action]:
+def _keep_one(deployment: Deployment, instances: list[ActualReplica], now: int, policy: RestartPolicy) -> list[Action]:
     """Keep the oldest of the current version; a newer one beside it is a double and is stopped."""
     current = [i for i in instances if i.version == deployment.version.label]
     keep = next((i for i in current if i.state is State.SERVING), current[0] if current else None)
-    actions: list[Action] = [Stop(i.instance, "replaced") for i in instances if i is not keep and _stoppable(i)]
+    actions: list[Action] = [StopReplica(i.instance, "replaced") for i in instances if i is not keep and _stoppable(i)]
     if keep is not None and keep.state in (State.NEW, State.STARTING):
         left = keep.since + policy.start_limit - now
         if left > 0:
             actions.append(Wait(deployment.id, left))
         # a NEW one waits for its launcher, whose answer, good or bad, comes by itself
         elif keep.state is State.STARTING:
-            actions.append(Stop(keep.instance, "start_timeout"))
+            actions.append(StopReplica(keep.instance, "start_timeout"))
     return actions
 
 
 def _others(
-    wanted: Mapping[str, Deployment], running: Mapping[str, list[Actual]], leaving: frozenset[str]
+    wanted: Mapping[str, Deployment], running: Mapping[str, list[ActualReplica]], leaving: frozenset[str]
 ) -> list[Action]:
     actions: list[Action] = []
     for id, instances in running.items():
         if id not in wanted:
-            actions += [Stop(i.instance, "deleted") for i in instances if _stoppable(i)]
+            actions += [StopReplica(i.instance, "deleted") for i in instances if _stoppable(i)]
     return actions + [Forget(id) for id in sorted(leaving) if id not in wanted and not running.get(id)]
 
 
-def _stoppable(instance: Actual) -> bool:
+def _stoppable(instance: ActualReplica) -> bool:
     # NEW cannot be taken back, it is stopped once it is there; DRAINING is being stopped
     return instance.state in (State.STARTING, State.SERVING)

@@ -19,7 +19,7 @@ KEPT = 20
 """Attempts kept of a deployment; failures and trips are counted on, so dropping old ones loses no verdict."""
 
 
-class Policy(msgspec.Struct, frozen=True):
+class RestartPolicy(msgspec.Struct, frozen=True):
     """How patient the supervisor is. Times are in microseconds."""
 
     starts: int = int(limit("restarts"))
@@ -69,7 +69,9 @@ def served(attempts: tuple[Attempt, ...], instance: int, at: int) -> tuple[Attem
     )
 
 
-def ended(attempts: tuple[Attempt, ...], instance: int, at: int, policy: Policy, **how: Any) -> tuple[Attempt, ...]:
+def ended(
+    attempts: tuple[Attempt, ...], instance: int, at: int, policy: RestartPolicy, **how: Any
+) -> tuple[Attempt, ...]:
     """History in which `instance` is gone; `how` are fields of `Attempt`. An end is written once.
 
     Only the newest end keeps its log lines: history is written anew with each change.
@@ -81,7 +83,7 @@ def ended(attempts: tuple[Attempt, ...], instance: int, at: int, policy: Policy,
     return (*before, _ended(attempts[: where + 1], at, policy, how), *attempts[where + 1 :])
 
 
-def _ended(upto: tuple[Attempt, ...], at: int, policy: Policy, how: dict[str, Any]) -> Attempt:
+def _ended(upto: tuple[Attempt, ...], at: int, policy: RestartPolicy, how: dict[str, Any]) -> Attempt:
     last = upto[-1]
     cause = how.get("cause", "exited")
     # the planner's stop at the start limit looks to the launcher like any other
@@ -95,7 +97,7 @@ def _ended(upto: tuple[Attempt, ...], at: int, policy: Policy, how: dict[str, An
     return msgspec.structs.replace(done, trips=_trips(upto, done, policy))
 
 
-def _trips(upto: tuple[Attempt, ...], done: Attempt, policy: Policy) -> int:
+def _trips(upto: tuple[Attempt, ...], done: Attempt, policy: RestartPolicy) -> int:
     if done.ready and done.ended - done.ready >= policy.window:
         return 0
     if done.trips:
@@ -104,7 +106,7 @@ def _trips(upto: tuple[Attempt, ...], done: Attempt, policy: Policy) -> int:
     return int(first is not None and done.ended - first.at <= policy.window)
 
 
-def verdict(attempts: tuple[Attempt, ...], policy: Policy) -> tuple[Verdict, int]:
+def verdict(attempts: tuple[Attempt, ...], policy: RestartPolicy) -> tuple[Verdict, int]:
     """What the history says, and the instant from which a start is due.
 
     Nothing here waits on an instance that runs: its attempt has no end and gives the verdict of the one before it.
@@ -121,7 +123,7 @@ def verdict(attempts: tuple[Attempt, ...], policy: Policy) -> tuple[Verdict, int
     return Verdict.START, 0
 
 
-def due(attempts: tuple[Attempt, ...], policy: Policy, now: int) -> int:
+def due(attempts: tuple[Attempt, ...], policy: RestartPolicy, now: int) -> int:
     """Microseconds until a start is due. An end that lies in the future was written under another clock: start now."""
     _, when = verdict(attempts, policy)
     if attempts and attempts[-1].ended > now:

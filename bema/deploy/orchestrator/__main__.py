@@ -15,16 +15,16 @@ from typing import Any
 from bema.core.access import LOCAL_ADMIN
 from bema.core.errors import NotFound, Refused
 from bema.core.limits import LIMITS
-from bema.deploy.environments import EnvironmentsFactory
-from bema.deploy.launchers import LauncherFactory
-from bema.deploy.layers import Layers
-from bema.deploy.orchestrator import Orchestrator
-from bema.deploy.parts import Parts
-from bema.deploy.pythons import FoundPythons
-from bema.deploy.restarts import SECOND, Policy
-from bema.deploy.seeds import report, sow
-from bema.deploy.store import Store, StoreFactory
-from bema.deploy.uv import Uv
+from bema.deploy.build.environments import EnvironmentsFactory
+from bema.deploy.build.layers import Layers
+from bema.deploy.build.pythons import FoundPythons
+from bema.deploy.build.uv import Uv
+from bema.deploy.launch.launcher import LauncherFactory
+from bema.deploy.model.restarts import SECOND, RestartPolicy
+from bema.deploy.orchestrator.parts import Parts
+from bema.deploy.orchestrator.seeds import report, sow
+from bema.deploy.orchestrator.service import Orchestrator
+from bema.deploy.store.deployments import Store, StoreFactory
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
@@ -76,7 +76,7 @@ async def parts_of(settings: Mapping[str, Any]) -> Parts:
         environments=EnvironmentsFactory.choose().within(state / "environments", limits["build"]),
         layers=Layers(state / "layers", uv),
         pythons=FoundPythons(uv),
-        policy=Policy(
+        policy=RestartPolicy(
             starts=int(limits["restarts"]),
             window=round(limits["restart_window"] * SECOND),
             start_limit=round(limits["start"] * SECOND),

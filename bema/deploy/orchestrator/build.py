@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 from bema.core.errors import BemaError, Failed
-from bema.deploy.deployment import Build, Deployment, fault_of
-from bema.deploy.environments import Wanted
-from bema.deploy.launchers import Start
-from bema.deploy.parts import Parts
-from bema.deploy.pythons import Python
+from bema.deploy.build.environments import Wanted
+from bema.deploy.build.pythons import Python
+from bema.deploy.launch.launcher import LaunchRequest
+from bema.deploy.model.deployment import Build, Deployment, fault_of
+from bema.deploy.orchestrator.parts import Parts
 
 HOST = "bema.sdk.host:run"
 RUNNER = Path("bema", "runner", "__main__.py")
@@ -50,14 +50,14 @@ async def is_there(deployment: Deployment) -> bool:
     return await asyncio.to_thread(os.access, deployment.version.build.python, os.X_OK)
 
 
-async def start_of(deployment: Deployment, instance: int, parts: Parts) -> Start:
+async def start_of(deployment: Deployment, instance: int, parts: Parts) -> LaunchRequest:
     """How to start the current version."""
     version = deployment.version
     layer = await parts.layers.layer(Python(version.build.python, version.build.release))
     script = parts.state / "versions" / version.digest / "script.py"
     if not await asyncio.to_thread(script.exists):
         await asyncio.to_thread(_place, script, await parts.store.code(version.digest))
-    return Start(
+    return LaunchRequest(
         instance=instance,
         deployment=deployment.id,
         name=deployment.name,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bema.core.naming import UUID
-from bema.deploy.parts import Parts
+from bema.deploy.orchestrator.parts import Parts
 
 _WEEK = 7 * 24 * 3600
 
@@ -37,12 +37,6 @@ def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:
             with contextlib.suppress(OSError):
                 path.unlink()
     return gone
-
-
-def touch(path: Path) -> None:
-    """Say that a folder is in use; what was touched within the week is not swept."""
-    with contextlib.suppress(OSError):
-        path.touch()
 
 
 def _changed(path: Path) -> float:

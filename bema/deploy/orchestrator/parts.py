@@ -8,11 +8,11 @@ from typing import Protocol
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.limits import limit
-from bema.deploy.environments import Environments
-from bema.deploy.launchers import Launcher
-from bema.deploy.pythons import Python, Pythons
-from bema.deploy.restarts import Policy
-from bema.deploy.store import Store
+from bema.deploy.build.environments import Environments
+from bema.deploy.build.pythons import Python, Pythons
+from bema.deploy.launch.launcher import Launcher
+from bema.deploy.model.restarts import RestartPolicy
+from bema.deploy.store.deployments import Store
 
 
 class PlatformLayers(Protocol):
@@ -30,7 +30,7 @@ class Parts:
     layers: PlatformLayers
     pythons: Pythons
     clock: Clock = field(default_factory=SystemClock)
-    policy: Policy = field(default_factory=Policy)
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
     grace: float = limit("stop")
     drain: float = limit("drain")
     builds: int = int(limit("builds"))

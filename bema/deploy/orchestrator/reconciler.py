@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy import plan as plans
-from bema.deploy.building import build, is_there, start_of
-from bema.deploy.deployment import Build, Deployment, Seen
-from bema.deploy.launchers import Announced, Event, Exited, Reported, Running
-from bema.deploy.parts import Parts
-from bema.deploy.pythons import own_python
-from bema.deploy.restarts import SECOND, begun, ended, served
-from bema.deploy.sweeping import left_over, sweep
+from bema.deploy.build.pythons import own_python
+from bema.deploy.launch.launcher import Announced, Event, Exited, Reported, RunningInstance
+from bema.deploy.model import plan as plans
+from bema.deploy.model.deployment import Build, Deployment, Seen
+from bema.deploy.model.restarts import SECOND, begun, ended, served
+from bema.deploy.orchestrator.build import build, is_there, start_of
+from bema.deploy.orchestrator.garbage import left_over, sweep
+from bema.deploy.orchestrator.parts import Parts
 from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class Reconciler:
         self._tasks = Tasks("reconciler")
         self._turn = asyncio.Event()
         self._changing = asyncio.Lock()
-        self._running: dict[int, Running] = {}
-        self._starting: dict[str, plans.Actual] = {}
+        self._running: dict[int, RunningInstance] = {}
+        self._starting: dict[str, plans.ActualReplica] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
         self._leaving: set[str] = set()
@@ -203,9 +203,9 @@ class Reconciler:
         self._notify()
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _actual(self) -> Iterator[plans.Actual]:
+    def _actual(self) -> Iterator[plans.ActualReplica]:
         for r in self._running.values():
-            yield plans.Actual(r.instance, r.deployment, r.version, r.state, r.since)
+            yield plans.ActualReplica(r.instance, r.deployment, r.version, r.state, r.since)
         yield from (new for new in self._starting.values() if new.instance not in self._running)
 
     async def _apply(self, action: plans.Action) -> float | None:
@@ -213,16 +213,16 @@ class Reconciler:
         match action:
             case plans.Wait(_, after):
                 return after / SECOND
-            case plans.Build(id) if id not in self._building:
+            case plans.StartBuild(id) if id not in self._building:
                 self._woken.discard(id)
                 self._building[id] = self._tasks.start(self._build(id), f"build {id}")
-            case plans.Start(id):
+            case plans.StartReplica(id):
                 self._woken.discard(id)
                 version = self._parts.store.deployments()[id].version.label
-                new = plans.Actual(new_instance_id(), id, version, State.NEW, self._parts.clock.now())
+                new = plans.ActualReplica(new_instance_id(), id, version, State.NEW, self._parts.clock.now())
                 self._starting[id] = new
                 self._tasks.start(self._start(id, new.instance), f"start {id}")
-            case plans.Stop(instance, reason):
+            case plans.StopReplica(instance, reason):
                 await self._parts.launcher.stop(instance, self._parts.grace, reason)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bema.core.errors import BemaError, Conflict
-from bema.deploy.deployment import CreateRequest, DeploymentInfo
-from bema.deploy.naming import name_of
-from bema.deploy.orchestrator import Orchestrator
-from bema.deploy.store import Store
+from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.orchestrator.service import Orchestrator
+from bema.deploy.sources.names import name_of
+from bema.deploy.store.deployments import Store
 
 logger = logging.getLogger(__name__)
 

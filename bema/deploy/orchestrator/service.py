@@ -23,22 +23,22 @@ import msgspec
 from bema.core.errors import Conflict, Invalid, NotFound
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
-from bema.deploy import logs
-from bema.deploy.deployment import (
+from bema.deploy.model.deployment import (
     Activation,
     CreateRequest,
     Deployment,
     DeploymentInfo,
+    DeploymentPage,
     Outward,
-    Page,
     Version,
     describe,
 )
-from bema.deploy.parts import Parts
-from bema.deploy.reconciler import Reconciler
-from bema.deploy.restarts import SECOND, due
-from bema.deploy.sources import check
-from bema.deploy.store import Answer
+from bema.deploy.model.restarts import SECOND, due
+from bema.deploy.orchestrator import logs
+from bema.deploy.orchestrator.parts import Parts
+from bema.deploy.orchestrator.reconciler import Reconciler
+from bema.deploy.sources.inline import check
+from bema.deploy.store.deployments import StoredReply
 from bema.sdk.decorators import endpoint, service
 
 logger = logging.getLogger(__name__)
@@ -90,9 +90,9 @@ class Orchestrator:
             given = self._parts.store.answer(owned, digest)
             if given is not None:
                 return msgspec.json.decode(given, type=DeploymentInfo)
-            return await self._create(request, Answer(owned, digest, b""))
+            return await self._create(request, StoredReply(owned, digest, b""))
 
-    async def _create(self, request: CreateRequest, answer: Answer | None) -> DeploymentInfo:
+    async def _create(self, request: CreateRequest, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
         _check_env(request.env)
         for other in self._parts.store.deployments().values():
@@ -124,13 +124,13 @@ class Orchestrator:
         return self._info(self._owned(id, owner))
 
     @endpoint(idempotent=True)
-    async def list(self, owner: str, after: str = "", count: int = 100) -> Page:
+    async def list(self, owner: str, after: str = "", count: int = 100) -> DeploymentPage:
         """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
         count = max(1, min(count, _LARGEST_PAGE))
         place = {f"{d.created:020}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
         rest = sorted(cursor for cursor in place if cursor > after)
         items = [_brief(self._info(place[cursor])) for cursor in rest[:count]]
-        return Page(items, rest[count - 1] if len(rest) > count else None)
+        return DeploymentPage(items, rest[count - 1] if len(rest) > count else None)
 
     @endpoint
     async def delete(self, id: str, owner: str) -> None:

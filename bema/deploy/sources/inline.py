@@ -16,10 +16,10 @@ import msgspec
 
 from bema.core.errors import BemaError, Invalid, TooLarge
 from bema.core.limits import limit
-from bema.deploy import entry as entry_module
-from bema.deploy.deployment import Entry
-from bema.deploy.pep723 import Metadata, read_metadata
-from bema.deploy.pythons import Python, Pythons
+from bema.deploy.build.pythons import Python, Pythons
+from bema.deploy.model.deployment import ScriptEntry
+from bema.deploy.sources import entry as entry_module
+from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 _INSPECTOR = str(Path(entry_module.__file__).resolve())
 _INSPECTION = 10.0
@@ -30,8 +30,8 @@ class Checked(msgspec.Struct, frozen=True):
 
     code: bytes
     digest: str
-    metadata: Metadata
-    entry: Entry
+    metadata: ScriptMetadata
+    entry: ScriptEntry
     python: Python
 
 
@@ -43,7 +43,9 @@ async def check(code: str, pythons: Pythons) -> Checked:
     found = await _inspected(content, metadata.entry, python)
     if "error" in found:
         raise _of_finding(found, metadata)
-    return Checked(content, hashlib.sha256(content).hexdigest(), metadata, Entry(found["kind"], found["name"]), python)
+    return Checked(
+        content, hashlib.sha256(content).hexdigest(), metadata, ScriptEntry(found["kind"], found["name"]), python
+    )
 
 
 def _encoded(code: str) -> bytes:
@@ -88,7 +90,7 @@ async def _inspected(content: bytes, wanted: str, python: Python) -> dict[str, A
     return found
 
 
-def _of_finding(found: dict[str, Any], metadata: Metadata) -> BemaError:
+def _of_finding(found: dict[str, Any], metadata: ScriptMetadata) -> BemaError:
     details = {key: value for key, value in found.items() if key not in ("error", "message")}
     if found["error"] == "entry_not_found":
         details["line"] = metadata.entry_line

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import Invalid
-from bema.deploy.specifiers import check_specifiers
+from bema.core.specifiers import check_specifiers
 
 OPENING = "# /// script"
 CLOSING = "# ///"
 _AT_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
-class Metadata(msgspec.Struct, frozen=True):
+class ScriptMetadata(msgspec.Struct, frozen=True):
     """What of the block concerns us; uv reads the block itself when it locks."""
 
     dependencies: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class Metadata(msgspec.Struct, frozen=True):
     entry_line: int = 0
 
 
-def read_metadata(code: str) -> Metadata:
+def read_metadata(code: str) -> ScriptMetadata:
     """The metadata of a script, or `Invalid` (pep723_malformed, pep723_unclosed, pep723_duplicated) with its `line`."""
     lines = code.replace("\r\n", "\n").split("\n")
     openings = [number for number, line in enumerate(lines) if line == OPENING]
     if not openings:
-        return Metadata()
+        return ScriptMetadata()
     first, *others = openings
     end = _closing(lines, first)
     # the reference takes the last closing line of the run, which may belong to a block that opened meanwhile
@@ -74,7 +74,7 @@ class _Block:
         self._toml = [line[2:] for line in lines]
         self._before = before
 
-    def metadata(self) -> Metadata:
+    def metadata(self) -> ScriptMetadata:
         table = self._parse()
         dependencies = table.get("dependencies", [])
         if not isinstance(dependencies, list) or not all(isinstance(d, str) for d in dependencies):
@@ -87,7 +87,7 @@ class _Block:
         entry = self._table(self._table(table, "tool"), "bema").get("entry", "")
         if not isinstance(entry, str):
             raise self._wrong("entry", "must be a string")
-        return Metadata(tuple(dependencies), requires, entry, self._line_of("entry") if entry else 0)
+        return ScriptMetadata(tuple(dependencies), requires, entry, self._line_of("entry") if entry else 0)
 
     def _parse(self) -> dict[str, Any]:
         try:

@@ -17,16 +17,16 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from bema.core.errors import Conflict, NotFound, Refused
-from bema.core.factory import Factory
 from bema.core.version import VERSION
-from bema.deploy.deployment import Deployment
+from bema.deploy.model.deployment import Deployment
+from bema.parts import Factory
 
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], object]
 ANSWERS_KEPT = 1000
 
 
-class Answer(msgspec.Struct, frozen=True):
+class StoredReply(msgspec.Struct, frozen=True):
     """What a request with an idempotency key was answered, and the digest of what it had asked."""
 
     key: str
@@ -47,7 +47,7 @@ class Store(Protocol):
     def answer(self, key: str, request: str) -> bytes | None:
         """The reply given before; `Conflict` (key_reused) if that was to another request."""
 
-    async def create(self, deployment: Deployment, code: bytes, answer: Answer | None = None) -> None:
+    async def create(self, deployment: Deployment, code: bytes, answer: StoredReply | None = None) -> None:
         """Add a deployment; `Conflict` (name_taken) with the `id` of the owner's other one of that name."""
 
     async def save(self, deployment: Deployment) -> None:
@@ -84,7 +84,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._deployments: dict[str, Deployment] = {}
         self._codes: dict[str, bytes] = {}
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, StoredReply] = {}
         self._facts: dict[str, str] = {}
         self._writing = asyncio.Lock()
 
@@ -100,7 +100,7 @@ class MemoryStore:
     def fact(self, name: str) -> str | None:
         return self._facts.get(name)
 
-    async def create(self, deployment: Deployment, code: bytes, answer: Answer | None = None) -> None:
+    async def create(self, deployment: Deployment, code: bytes, answer: StoredReply | None = None) -> None:
         def show() -> None:
             self._deployments[deployment.id] = deployment
             self._hold(deployment.version.digest, code)
@@ -162,7 +162,7 @@ class MemoryStore:
         show()
 
 
-def _insert(db: sqlite3.Connection, deployment: Deployment, code: bytes, answer: Answer | None) -> None:
+def _insert(db: sqlite3.Connection, deployment: Deployment, code: bytes, answer: StoredReply | None) -> None:
     db.execute("INSERT OR IGNORE INTO codes VALUES (?, ?)", (deployment.version.digest, code))
     db.execute(
         "INSERT INTO deployments VALUES (?, ?, ?, ?)",
@@ -270,7 +270,7 @@ class SqliteStore(MemoryStore):
             deployment = msgspec.json.decode(body, type=Deployment)
             self._deployments[deployment.id] = deployment
         for row in db.execute("SELECT key, request, reply FROM answers ORDER BY number"):
-            self._answers[row[0]] = Answer(*row)
+            self._answers[row[0]] = StoredReply(*row)
         self._facts.update(db.execute("SELECT name, value FROM facts"))
 
     def _refused(self, verb: str, error: Exception) -> Refused:

@@ -25,11 +25,11 @@ from bema.core.errors import BemaError, Denied, Invalid, NotFound, TooLarge, Una
 from bema.core.limits import limit
 from bema.core.naming import UUID
 from bema.core.version import VERSION
-from bema.deploy.deployment import CreateRequest, DeploymentInfo
-from bema.gateway import metrics
-from bema.gateway.activity import Activities
-from bema.gateway.operations import OPERATIONS, CreateBody, Function, Functions, openapi, page
-from bema.gateway.orchestrating import Orchestrator
+from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.gateway.control import metrics
+from bema.gateway.control.operations import OPERATIONS, CreateBody, Function, Functions, openapi, page
+from bema.gateway.control.orchestrator_client import OrchestratorClient
+from bema.gateway.routing.activity import Activities
 
 __all__ = ["Control"]
 
@@ -42,9 +42,9 @@ class Control:
 
     def __init__(
         self,
-        orchestrator: Orchestrator,
+        orchestrator: OrchestratorClient,
         *,
-        following: Orchestrator,
+        following: OrchestratorClient,
         token: str,
         gateway: str,
         api: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bema.gateway.activity import BUCKETS, Activities, Activity
+from bema.gateway.routing.activity import BUCKETS, Activities, Activity
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bema.core.version import VERSION
-from bema.deploy.deployment import DeploymentInfo, InstanceInfo
+from bema.deploy.model.deployment import DeploymentInfo, InstanceInfo
 
 __all__ = ["OPERATIONS", "CreateBody", "Function", "Functions", "Inline", "Operation", "openapi", "page"]
 

@@ -15,13 +15,13 @@ import msgspec
 from bema.core.errors import BemaError, Invalid, NotFound, RemoteError
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
-from bema.gateway.answers import answer, content
-from bema.gateway.bodies import chunk
-from bema.gateway.exchange import Exchange
-from bema.gateway.instances import Route
-from bema.runtime.client import Client
-from bema.runtime.discovery import View
-from bema.runtime.pool import Pool
+from bema.gateway.http.answers import answer, content
+from bema.gateway.http.bodies import chunk
+from bema.gateway.http.exchange import Exchange
+from bema.gateway.routing.table import InstanceRoute
+from bema.runtime.discovery.discovery import View
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
 
 __all__ = ["Doors", "arguments_of"]
 
@@ -35,11 +35,11 @@ _EVENTS = (
 class Doors:
     """Calls instances over RPC on behalf of HTTP clients; one connection per instance for all of them."""
 
-    def __init__(self, pool: Pool, view: View) -> None:
+    def __init__(self, pool: ConnectionPool, view: View) -> None:
         self._pool = pool
         self._view = view
 
-    async def serve(self, exchange: Exchange, route: Route) -> None:
+    async def serve(self, exchange: Exchange, route: InstanceRoute) -> None:
         """Answer one request to an instance that speaks RPC."""
         name = unquote(exchange.to.target.partition(b"?")[0].decode().strip("/"))
         if not name:

@@ -10,9 +10,9 @@ import re
 from typing import Protocol
 
 from bema.core.errors import Invalid, TooLarge
-from bema.gateway.heads import RequestHead, ResponseHead, read_trailers
+from bema.gateway.http.heads import RequestHead, ResponseHead, read_trailers
 
-__all__ = ["Body", "Chunked", "Sized", "UntilClose", "chunk", "of_request", "of_response"]
+__all__ = ["Body", "Chunked", "SizedBody", "UntilClose", "chunk", "of_request", "of_response"]
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _LONGEST_SIZE_LINE = 1024
@@ -31,7 +31,7 @@ class Body(Protocol):
         ...
 
 
-class Sized:
+class SizedBody:
     """Exactly `left` more bytes."""
 
     __slots__ = ("done", "left", "rest", "trailers")
@@ -154,7 +154,7 @@ def of_request(head: RequestHead) -> Body | None:
     """How the body that follows `head` is read; None where there is none."""
     if head.chunked:
         return Chunked()
-    return Sized(head.length) if head.length else None
+    return SizedBody(head.length) if head.length else None
 
 
 def of_response(head: ResponseHead, method: bytes) -> Body | None:
@@ -165,7 +165,7 @@ def of_response(head: ResponseHead, method: bytes) -> Body | None:
         return Chunked()
     if head.length is None:
         return UntilClose()
-    return Sized(head.length) if head.length else None
+    return SizedBody(head.length) if head.length else None
 
 
 def _bad(what: str) -> Invalid:

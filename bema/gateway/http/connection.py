@@ -11,35 +11,35 @@ from math import inf
 from typing import Protocol, cast
 
 from bema.core.errors import BemaError, Overloaded, TooLarge
-from bema.gateway.activity import Activities
-from bema.gateway.answers import error_answer
-from bema.gateway.bodies import Body, of_request
-from bema.gateway.decision import decide
-from bema.gateway.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, Way
-from bema.gateway.forwarding import trace
-from bema.gateway.heads import END, RequestHead, hopeless, read_request
+from bema.gateway.http.answers import error_answer
+from bema.gateway.http.bodies import Body, of_request
+from bema.gateway.http.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, ExchangeContext
+from bema.gateway.http.forwarding import trace
+from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
 from bema.gateway.limits import Limits
+from bema.gateway.routing.activity import Activities
+from bema.gateway.routing.decision import decide
 
-__all__ = ["Connection", "Front"]
+__all__ = ["Front", "HttpConnection"]
 
 _MOST_HELD = 64 * 1024
 _LINGER = 2.0  # seconds in which a client may still read our last answer while it sends
 
 
-class Front(Way, Protocol):
+class Front(ExchangeContext, Protocol):
     """The listener, as one of its connections sees it."""
 
     limits: Limits
     loopback: bool
     activities: Activities
-    connections: set[Connection]
+    connections: set[HttpConnection]
     now: float  # seconds of the loop's clock, as of the last sweep
 
-    def entered(self, connection: Connection) -> bool: ...
-    def left(self, connection: Connection) -> None: ...
+    def entered(self, connection: HttpConnection) -> bool: ...
+    def left(self, connection: HttpConnection) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_checked",

@@ -12,16 +12,16 @@ import time
 from typing import Protocol
 
 from bema.core.errors import BemaError
-from bema.gateway.activity import Activity
-from bema.gateway.answers import error_answer
-from bema.gateway.bodies import Body, Chunked, Sized, chunk
-from bema.gateway.decision import Forward
-from bema.gateway.forwarding import request_head, response_head, status_line, trace
-from bema.gateway.heads import RequestHead, ResponseHead, tokens
-from bema.gateway.instances import Route
-from bema.gateway.upstream import Upstream
+from bema.gateway.http.answers import error_answer
+from bema.gateway.http.bodies import Body, Chunked, SizedBody, chunk
+from bema.gateway.http.forwarding import request_head, response_head, status_line, trace
+from bema.gateway.http.heads import RequestHead, ResponseHead, tokens
+from bema.gateway.http.upstream import Upstream
+from bema.gateway.routing.activity import Activity
+from bema.gateway.routing.decision import Forward
+from bema.gateway.routing.table import InstanceRoute
 
-__all__ = ["Exchange", "Way"]
+__all__ = ["Exchange", "ExchangeContext"]
 
 _log = logging.getLogger("bema.gateway")
 
@@ -40,15 +40,15 @@ class Downstream(Protocol):
     def full(self) -> bool: ...
 
 
-class Way(Protocol):
+class ExchangeContext(Protocol):
     """How an exchange gets to an instance."""
 
     authority: bytes
     draining: bool
 
     def warm(self, deployment: str) -> tuple[Upstream, Activity] | None: ...
-    async def reach(self, deployment: str) -> tuple[Upstream | Route, Activity]: ...
-    async def serve_door(self, exchange: Exchange, route: Route) -> None: ...
+    async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]: ...
+    async def serve_door(self, exchange: Exchange, route: InstanceRoute) -> None: ...
 
 
 FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
@@ -76,7 +76,7 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(self, client: Downstream, way: Way, head: RequestHead, to: Forward) -> None:
+    def __init__(self, client: Downstream, way: ExchangeContext, head: RequestHead, to: Forward) -> None:
         self.client = client
         self.head = head
         self.method = head.method
@@ -268,7 +268,7 @@ class Exchange:
         await self._woken.wait()
 
     def _framing(self, head: ResponseHead, body: Body | None) -> bytes:
-        if body is None or isinstance(body, Sized):
+        if body is None or isinstance(body, SizedBody):
             if head.length is None or head.status == 204:
                 return b""
             return b"content-length: %d\r\n" % head.length

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from random import getrandbits
 
-from bema.gateway.decision import Forward
-from bema.gateway.heads import RequestHead, ResponseHead, tokens
+from bema.gateway.http.heads import RequestHead, ResponseHead, tokens
+from bema.gateway.routing.decision import Forward
 
 __all__ = ["request_head", "response_head", "status_line", "trace"]
 

@@ -12,18 +12,18 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from bema.core.errors import Unavailable
-from bema.gateway.activity import Activities, Activity
-from bema.gateway.connection import Connection
-from bema.gateway.exchange import Exchange
-from bema.gateway.instances import Route, Table
+from bema.gateway.http.connection import HttpConnection
+from bema.gateway.http.exchange import Exchange
+from bema.gateway.http.pending import PendingRequests
+from bema.gateway.http.upstream import Upstream, UpstreamPool
 from bema.gateway.limits import Limits
-from bema.gateway.stranded import Stranded
-from bema.gateway.upstream import Pool, Upstream
-from bema.gateway.waking import Activate, Waking
+from bema.gateway.routing.activator import Activate, Activator
+from bema.gateway.routing.activity import Activities, Activity
+from bema.gateway.routing.table import InstanceRoute, RoutingTable
 
 __all__ = ["DataListener", "ServeDoor", "without_delay"]
 
-ServeDoor = Callable[[Exchange, Route], Awaitable[None]]
+ServeDoor = Callable[[Exchange, InstanceRoute], Awaitable[None]]
 
 _SWEEP = 0.5
 _LEAVES = 0.25  # seconds in which the record of a dead instance leaves the table
@@ -40,7 +40,7 @@ class DataListener:
 
     def __init__(
         self,
-        table: Table,
+        table: RoutingTable,
         activate: Activate,
         door: ServeDoor,
         *,
@@ -50,13 +50,13 @@ class DataListener:
         self.limits = limits or Limits()
         self.loopback = loopback
         self.activities = Activities()
-        self.connections: set[Connection] = set()
+        self.connections: set[HttpConnection] = set()
         self.authority = b"127.0.0.1"
         self.draining = False
         self.table = table
-        self.pool = Pool(self.limits)
-        self._waking = Waking(table, activate, self.limits)
-        self._stranded = Stranded(table, self._waking.wait)
+        self.pool = UpstreamPool(self.limits)
+        self._waking = Activator(table, activate, self.limits)
+        self._stranded = PendingRequests(table, self._waking.wait)
         self._door = door
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
@@ -70,7 +70,7 @@ class DataListener:
         name = listener.getsockname()
         if isinstance(name, tuple):
             self.authority = b"127.0.0.1:%d" % name[1]
-        self._server = await self._loop.create_server(lambda: Connection(self), sock=listener, backlog=4096)
+        self._server = await self._loop.create_server(lambda: HttpConnection(self), sock=listener, backlog=4096)
         self._sweep()
 
     async def drain(self, grace: float) -> None:
@@ -95,12 +95,12 @@ class DataListener:
 
     # What a connection calls
 
-    def entered(self, connection: Connection) -> bool:
+    def entered(self, connection: HttpConnection) -> bool:
         self.connections.add(connection)
         self.activities.connections = len(self.connections)
         return len(self.connections) <= self.limits.connections
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: HttpConnection) -> None:
         self.connections.discard(connection)
         self.activities.connections = len(self.connections)
         if not self.connections:
@@ -116,7 +116,7 @@ class DataListener:
         upstream = self.pool.take(route.address)
         return None if upstream is None else (upstream, self.activities.of(deployment))
 
-    async def reach(self, deployment: str) -> tuple[Upstream | Route, Activity]:
+    async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]:
         """A connection to an instance, or the instance whose door is here; waits for a start where there is none.
 
         Only a failed dial is tried again, once: nothing was sent then.
@@ -138,7 +138,7 @@ class DataListener:
         refused.retry_after = 1
         raise refused from failed
 
-    async def serve_door(self, exchange: Exchange, route: Route) -> None:
+    async def serve_door(self, exchange: Exchange, route: InstanceRoute) -> None:
         await self._door(exchange, route)
 
     def _sweep(self) -> None:

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from bema.core.errors import BemaError
-from bema.gateway.exchange import Exchange
-from bema.gateway.instances import Route, Table
+from bema.gateway.http.exchange import Exchange
+from bema.gateway.routing.table import InstanceRoute, RoutingTable
 
-__all__ = ["Stranded"]
+__all__ = ["PendingRequests"]
 
 
-class Stranded:
-    def __init__(self, table: Table, next_instance: Callable[[str], Awaitable[Route]]) -> None:
+class PendingRequests:
+    def __init__(self, table: RoutingTable, next_instance: Callable[[str], Awaitable[InstanceRoute]]) -> None:
         self._table = table
         self._next_instance = next_instance
         self._asking: dict[Exchange, asyncio.Task[None]] = {}

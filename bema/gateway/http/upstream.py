@@ -10,11 +10,11 @@ import asyncio
 from typing import Protocol, cast
 
 from bema.core.errors import BemaError
-from bema.gateway.bodies import Body, UntilClose, of_response
-from bema.gateway.heads import END, ResponseHead, hopeless, read_response
+from bema.gateway.http.bodies import Body, UntilClose, of_response
+from bema.gateway.http.heads import END, ResponseHead, hopeless, read_response
 from bema.gateway.limits import Limits
 
-__all__ = ["Answering", "Pool", "Upstream"]
+__all__ = ["Answering", "Upstream", "UpstreamPool"]
 
 
 class Sink(Protocol):
@@ -45,7 +45,7 @@ class Upstream(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, pool: Pool, address: str) -> None:
+    def __init__(self, pool: UpstreamPool, address: str) -> None:
         self._pool = pool
         self.address = address
         self.exchange: Answering | None = None
@@ -157,7 +157,7 @@ class Upstream(asyncio.Protocol):
             exchange.broken(BemaError("the instance went away before its answer was complete", code="disconnected"))
 
 
-class Pool:
+class UpstreamPool:
     """Idle connections by address, the warmest first."""
 
     def __init__(self, limits: Limits) -> None:

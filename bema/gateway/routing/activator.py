@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable, of_code
 from bema.core.problems import PROBLEMS
-from bema.deploy.deployment import Activation
-from bema.gateway.instances import Route, Table
+from bema.deploy.model.deployment import Activation
 from bema.gateway.limits import Limits
+from bema.gateway.routing.table import InstanceRoute, RoutingTable
 
-__all__ = ["Activate", "Waking", "refusal"]
+__all__ = ["Activate", "Activator", "refusal"]
 
 Activate = Callable[[str, float], Awaitable[Activation]]
 """`(deployment, seconds to wait) -> Activation`: the orchestrator's `activate`."""
@@ -27,19 +27,19 @@ _LOOKS = 20
 class _Question:
     __slots__ = ("asking", "waiters")
 
-    def __init__(self, asking: asyncio.Task[Route]) -> None:
+    def __init__(self, asking: asyncio.Task[InstanceRoute]) -> None:
         self.asking = asking
         self.waiters = 0
 
 
-class Waking:
-    def __init__(self, table: Table, activate: Activate, limits: Limits) -> None:
+class Activator:
+    def __init__(self, table: RoutingTable, activate: Activate, limits: Limits) -> None:
         self._table = table
         self._activate = activate
         self._limits = limits
         self._questions: dict[str, _Question] = {}
 
-    async def wait(self, deployment: str) -> Route:
+    async def wait(self, deployment: str) -> InstanceRoute:
         """An instance of `deployment`, or the error to answer with."""
         question = self._questions.get(deployment)
         if question is None:
@@ -55,7 +55,7 @@ class Waking:
             if not question.waiters:
                 question.asking.cancel()
 
-    async def _ask(self, deployment: str) -> Route:
+    async def _ask(self, deployment: str) -> InstanceRoute:
         shown = asyncio.create_task(self._table.routed(deployment))
         try:
             # "ready" may be said of one that has just died: what is not shown soon is asked about again
@@ -79,7 +79,7 @@ class Waking:
         except TimeoutError:
             raise _starting() from None
 
-    async def _answered(self, deployment: str, shown: asyncio.Task[Route]) -> None:
+    async def _answered(self, deployment: str, shown: asyncio.Task[InstanceRoute]) -> None:
         """Until an instance is shown or said to be ready; raises what stands in its way."""
         asked = asyncio.ensure_future(self._activate(deployment, self._limits.start))
         try:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bema.core.instance import Instance, State
-from bema.runtime.discovery import View
+from bema.runtime.discovery.discovery import View
 
-__all__ = ["Route", "Table"]
+__all__ = ["InstanceRoute", "RoutingTable"]
 
 
-class Route(NamedTuple):
+class InstanceRoute(NamedTuple):
     """Where one instance is reached: `http` is spliced, `rpc` goes through the doors."""
 
     deployment: str
@@ -24,10 +24,10 @@ class Route(NamedTuple):
     instance: Instance
 
 
-class Table:
+class RoutingTable:
     def __init__(self, view: View) -> None:
         self._view = view
-        self._routes: dict[str, list[Route]] = {}
+        self._routes: dict[str, list[InstanceRoute]] = {}
         self._present: set[str] = set()
         self._kept_back: set[str] = set()
         self._turn = 0
@@ -35,7 +35,7 @@ class Table:
         self._stop = view.subscribe(self._changed)
         self._changed()
 
-    def route(self, deployment: str) -> Route | None:
+    def route(self, deployment: str) -> InstanceRoute | None:
         """An instance that takes requests now, each in turn."""
         routes = self._routes.get(deployment)
         if not routes:
@@ -49,7 +49,7 @@ class Table:
         """Whether it has any instance, taking requests or not: one that drains still answers what it took."""
         return deployment in self._present
 
-    async def routed(self, deployment: str) -> Route:
+    async def routed(self, deployment: str) -> InstanceRoute:
         """Wait until the deployment has a routable instance. Put a timeout around it."""
         await self._until(lambda: deployment in self._routes)
         return self._routes[deployment][0]
@@ -62,7 +62,7 @@ class Table:
         """Wait while the deployment is kept back. Put a timeout around it."""
         await self._until(lambda: not self.kept_back(deployment))
 
-    async def left(self, route: Route) -> None:
+    async def left(self, route: InstanceRoute) -> None:
         """Wait until `route` is no longer offered. Put a timeout around it."""
         await self._until(lambda: route not in self._routes.get(route.deployment, ()))
 
@@ -80,7 +80,7 @@ class Table:
             self._waiting.discard(turned)
 
     def _changed(self) -> None:
-        routes: dict[str, list[Route]] = {}
+        routes: dict[str, list[InstanceRoute]] = {}
         serving: set[str] = set()
         self._present = {instance.deployment for instance in self._view.instances()}
         for instance in self._view.instances():
@@ -94,8 +94,8 @@ class Table:
             turned.set()
 
 
-def _route(instance: Instance) -> Route | None:
+def _route(instance: Instance) -> InstanceRoute | None:
     for protocol in ("http", "rpc"):
         if addresses := instance.addresses.get(protocol):
-            return Route(instance.deployment, protocol, addresses[0], instance)
+            return InstanceRoute(instance.deployment, protocol, addresses[0], instance)
     return None

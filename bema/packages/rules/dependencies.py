@@ -5,32 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bema.packages.context import Context, Hit, repeated
+from bema.packages.context import Hit, RuleContext, repeated
 from bema.packages.dependencies import cycle_through
 
 _DOT = re.compile(r"\.")
 _LONGEST_NAME = 1024  # of a package, as far as spellings of its functions are looked for
 
 
-def empty_dependency(context: Context) -> Iterator[Hit]:
+def empty_dependency(context: RuleContext) -> Iterator[Hit]:
     for index, name in enumerate(context.package.dependencies):
         if not name:
             yield Hit(("dependencies", index), "Dependency name cannot be empty")
 
 
-def duplicate_dependency(context: Context) -> Iterator[Hit]:
+def duplicate_dependency(context: RuleContext) -> Iterator[Hit]:
     for index, name in repeated(context.package.dependencies):
         yield Hit(("dependencies", index), f"dependency {name} is listed twice", "List it once.")
 
 
-def self_dependency(context: Context) -> Iterator[Hit]:
+def self_dependency(context: RuleContext) -> Iterator[Hit]:
     """Upstream possible by an update, never by a creation."""
     for index, name in enumerate(context.package.dependencies):
         if name and name == context.package.name:
             yield Hit(("dependencies", index), f"{name} depends on itself", "Remove it.")
 
 
-def missing_dependency(context: Context) -> Iterator[Hit]:
+def missing_dependency(context: RuleContext) -> Iterator[Hit]:
     """The package manager looks for each by name when a package is created: one that is not stored refuses it whole."""
     for index, name in enumerate(context.package.dependencies):
         if name and name != context.package.name and not _at_hand(context, name):
@@ -38,7 +38,7 @@ def missing_dependency(context: Context) -> Iterator[Hit]:
             yield Hit(("dependencies", index), f"Dependency not found: {name}", fix)
 
 
-def dependency_cycle(context: Context) -> Iterator[Hit]:
+def dependency_cycle(context: RuleContext) -> Iterator[Hit]:
     """Nothing upstream looks; but none of the packages in a circle can be created first."""
     name = context.package.name
     way = cycle_through(name, {**context.packages, name: context.package})
@@ -47,7 +47,7 @@ def dependency_cycle(context: Context) -> Iterator[Hit]:
         yield Hit(("dependencies", index), f"dependencies go in a circle: {' -> '.join(way)}", "Break it somewhere.")
 
 
-def missing_function(context: Context) -> Iterator[Hit]:
+def missing_function(context: RuleContext) -> Iterator[Hit]:
     """A binding names a function of its package, or of a declared dependency: by its key, or as `package.key`."""
     reachable = _reachable(context)
     unseen = {name for name in context.package.dependencies if name not in context.packages}
@@ -62,7 +62,7 @@ def missing_function(context: Context) -> Iterator[Hit]:
             yield Hit(("classes", c, "function_bindings", b, "function_key"), message, _advice(owners.get(key)))
 
 
-def _reachable(context: Context) -> set[str]:
+def _reachable(context: RuleContext) -> set[str]:
     found = set(context.functions)
     for name in context.package.dependencies:
         package = context.packages.get(name)
@@ -71,7 +71,7 @@ def _reachable(context: Context) -> set[str]:
     return found
 
 
-def _at_hand(context: Context, name: str) -> bool:
+def _at_hand(context: RuleContext, name: str) -> bool:
     return name in context.packages or name in context.known
 
 
@@ -80,7 +80,7 @@ def _of_unseen(key: str, unseen: set[str]) -> bool:
     return any(key[: dot.start()] in unseen for dot in _DOT.finditer(key[:_LONGEST_NAME])) if unseen else False
 
 
-def _owners(context: Context) -> dict[str, str]:
+def _owners(context: RuleContext) -> dict[str, str]:
     """The functions of all other packages, by both their spellings."""
     found: dict[str, str] = {}
     for name, package in context.packages.items():

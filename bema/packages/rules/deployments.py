@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bema.packages.context import Context, Hit
+from bema.packages.context import Hit, RuleContext
 from bema.packages.nodes import Path
 from bema.packages.opackage import ConsistencyModel
 
 _SHARDS = ("mst", "raft", "none")
 
 
-def throughput_zero(context: Context) -> Iterator[Hit]:
+def throughput_zero(context: RuleContext) -> Iterator[Hit]:
     """With the ranges below, a rule the model declares and nothing calls."""
     for d, deployment in enumerate(context.package.deployments):
         if deployment.nfr_requirements.min_throughput_rps == 0:
@@ -19,7 +19,7 @@ def throughput_zero(context: Context) -> Iterator[Hit]:
             yield Hit(path, "Min throughput must be greater than 0", "Leave it out where there is no requirement.")
 
 
-def availability_range(context: Context) -> Iterator[Hit]:
+def availability_range(context: RuleContext) -> Iterator[Hit]:
     for d, deployment in enumerate(context.package.deployments):
         wanted: list[tuple[Path, float | None]] = [
             (("deployments", d, "nfr_requirements", "availability"), deployment.nfr_requirements.availability)
@@ -33,7 +33,7 @@ def availability_range(context: Context) -> Iterator[Hit]:
                 yield Hit(path, f"Availability must be between 0 and 1, not {value:g}", "0.999 is three nines.")
 
 
-def cpu_target_range(context: Context) -> Iterator[Hit]:
+def cpu_target_range(context: RuleContext) -> Iterator[Hit]:
     for d, deployment in enumerate(context.package.deployments):
         value = deployment.nfr_requirements.cpu_utilization_target
         if value is not None and not 0 <= value <= 1:
@@ -42,21 +42,21 @@ def cpu_target_range(context: Context) -> Iterator[Hit]:
             yield Hit(path, f"CPU utilization target must be between 0 and 1, not {value:g}", fix)
 
 
-def sampling_range(context: Context) -> Iterator[Hit]:
+def sampling_range(context: RuleContext) -> Iterator[Hit]:
     for d, deployment in enumerate(context.package.deployments):
         value = deployment.telemetry.sampling_rate if deployment.telemetry else None
         if value is not None and not 0 <= value <= 1:
             yield Hit(("deployments", d, "telemetry", "sampling_rate"), f"a sampling rate of {value:g} is not a share")
 
 
-def odgm_count(context: Context) -> Iterator[Hit]:
+def odgm_count(context: RuleContext) -> Iterator[Hit]:
     for d, deployment in enumerate(context.package.deployments):
         for name in ("partition_count", "replica_count"):
             if deployment.odgm and getattr(deployment.odgm, name) == 0:
                 yield Hit(("deployments", d, "odgm", name), f"{name} must be at least 1")
 
 
-def shard_type(context: Context) -> Iterator[Hit]:
+def shard_type(context: RuleContext) -> Iterator[Hit]:
     for d, deployment in enumerate(context.package.deployments):
         kind = deployment.odgm.shard_type if deployment.odgm else None
         if kind is not None and kind not in _SHARDS:
@@ -65,7 +65,7 @@ def shard_type(context: Context) -> Iterator[Hit]:
             )
 
 
-def strong_without_raft(context: Context) -> Iterator[Hit]:
+def strong_without_raft(context: RuleContext) -> Iterator[Hit]:
     """The model carries both and connects neither: a STRONG class on `mst` or `none` silently is not."""
     strong = {
         cls.key
@@ -79,14 +79,14 @@ def strong_without_raft(context: Context) -> Iterator[Hit]:
             yield Hit(("deployments", d), message, "Add odgm.shard_type: raft.")
 
 
-def deployment_package(context: Context) -> Iterator[Hit]:
+def deployment_package(context: RuleContext) -> Iterator[Hit]:
     for d, deployment in enumerate(context.package.deployments):
         if deployment.package_name and deployment.package_name != context.package.name:
             message = f"deploys a class of {deployment.package_name}, not of {context.package.name}"
             yield Hit(("deployments", d, "package_name"), message)
 
 
-def deployment_class(context: Context) -> Iterator[Hit]:
+def deployment_class(context: RuleContext) -> Iterator[Hit]:
     """A document without classes is a list of deployments for a package that is stored already."""
     keys = {cls.key for cls in context.package.classes}
     for d, deployment in enumerate(context.package.deployments):
@@ -95,7 +95,7 @@ def deployment_class(context: Context) -> Iterator[Hit]:
             yield Hit(("deployments", d, "class_key"), f"the package has no class {deployment.class_key}")
 
 
-def deployment_function(context: Context) -> Iterator[Hit]:
+def deployment_function(context: RuleContext) -> Iterator[Hit]:
     bound = {cls.key: {b.function_key for b in cls.function_bindings} for cls in context.package.classes}
     for d, deployment in enumerate(context.package.deployments):
         keys = bound.get(deployment.class_key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bema.packages.context import Context, Hit, Provision
+from bema.packages.context import Hit, Provision, RuleContext
 from bema.packages.opackage import FunctionType, ProvisionConfig
 from bema.packages.quantities import amount
 
@@ -12,7 +12,7 @@ _RESOURCES = ("cpu_request", "memory_request", "cpu_limit", "memory_limit")
 _PLACEHOLDER = "${"  # filled in by whoever applies the document
 
 
-def missing_image(context: Context) -> Iterator[Hit]:
+def missing_image(context: RuleContext) -> Iterator[Hit]:
     """The controllers leave such a function out without a word; a warning, because an export has no images yet."""
     for f, function in enumerate(context.package.functions):
         if function.function_type is FunctionType.CUSTOM and not (_config(function.provision_config).container_image):
@@ -20,14 +20,14 @@ def missing_image(context: Context) -> Iterator[Hit]:
             yield Hit(("functions", f), message, "Add provision_config.container_image.")
 
 
-def missing_module(context: Context) -> Iterator[Hit]:
+def missing_module(context: RuleContext) -> Iterator[Hit]:
     for f, function in enumerate(context.package.functions):
         if function.function_type is FunctionType.WASM and not (_config(function.provision_config).wasm_module_url):
             message = f"{function.key}: a WASM function without wasm_module_url cannot be loaded"
             yield Hit(("functions", f), message, "Add provision_config.wasm_module_url.")
 
 
-def http2_absent(context: Context) -> Iterator[Hit]:
+def http2_absent(context: RuleContext) -> Iterator[Hit]:
     """Absent is an oversight with one remedy; `false` was written by somebody and is not ours to overrule."""
     for provision in _served(context):
         if not context.says(provision.path, "need_http2"):
@@ -37,14 +37,14 @@ def http2_absent(context: Context) -> Iterator[Hit]:
             )
 
 
-def http2_false(context: Context) -> Iterator[Hit]:
+def http2_false(context: RuleContext) -> Iterator[Hit]:
     for provision in _served(context):
         if not provision.config.need_http2 and context.says(provision.path, "need_http2"):
             message = "need_http2 must be true: the platform speaks gRPC"
             yield Hit((*provision.path, "need_http2"), message, "Write need_http2: true.")
 
 
-def bad_quantity(context: Context) -> Iterator[Hit]:
+def bad_quantity(context: RuleContext) -> Iterator[Hit]:
     """The model has free text here; it is the cluster that refuses, when the function is already being started."""
     for provision in context.provisions():
         for name in _RESOURCES:
@@ -57,7 +57,7 @@ def bad_quantity(context: Context) -> Iterator[Hit]:
                 )
 
 
-def milli_memory(context: Context) -> Iterator[Hit]:
+def milli_memory(context: RuleContext) -> Iterator[Hit]:
     for provision in context.provisions():
         for name in ("memory_request", "memory_limit"):
             text = getattr(provision.config, name) or ""
@@ -65,7 +65,7 @@ def milli_memory(context: Context) -> Iterator[Hit]:
                 yield Hit((*provision.path, name), f"{text!r} is thousandths of a byte", f"Write {text[:-1]}Mi.")
 
 
-def request_over_limit(context: Context) -> Iterator[Hit]:
+def request_over_limit(context: RuleContext) -> Iterator[Hit]:
     for provision in context.provisions():
         for what in ("cpu", "memory"):
             asked = amount(getattr(provision.config, f"{what}_request") or "")
@@ -74,7 +74,7 @@ def request_over_limit(context: Context) -> Iterator[Hit]:
                 yield Hit((*provision.path, f"{what}_request"), f"{what}_request is above {what}_limit")
 
 
-def port_zero(context: Context) -> Iterator[Hit]:
+def port_zero(context: RuleContext) -> Iterator[Hit]:
     """A u16 to the model; to a socket it means any port, which nobody can address."""
     for provision in context.provisions():
         if provision.config.port == 0:
@@ -83,7 +83,7 @@ def port_zero(context: Context) -> Iterator[Hit]:
             )
 
 
-def scale_order(context: Context) -> Iterator[Hit]:
+def scale_order(context: RuleContext) -> Iterator[Hit]:
     """A warning, because the reference platform takes it (and overwrites min_scale); the plan reports it too."""
     for provision in context.provisions():
         least, most = provision.config.min_scale, provision.config.max_scale
@@ -91,13 +91,13 @@ def scale_order(context: Context) -> Iterator[Hit]:
             yield Hit((*provision.path, "min_scale"), f"min_scale {least} is above max_scale {most}")
 
 
-def max_scale_zero(context: Context) -> Iterator[Hit]:
+def max_scale_zero(context: RuleContext) -> Iterator[Hit]:
     for provision in context.provisions():
         if provision.config.max_scale == 0:
             yield Hit((*provision.path, "max_scale"), "max_scale 0 never lets the function run")
 
 
-def idle_provision(context: Context) -> Iterator[Hit]:
+def idle_provision(context: RuleContext) -> Iterator[Hit]:
     for provision in context.provisions():
         function = provision.function
         if function is not None and function.function_type not in (FunctionType.CUSTOM, FunctionType.WASM):
@@ -105,7 +105,7 @@ def idle_provision(context: Context) -> Iterator[Hit]:
             yield Hit(provision.path, message, "Remove provision_config.")
 
 
-def state_default_absent(context: Context) -> Iterator[Hit]:
+def state_default_absent(context: RuleContext) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         path = ("classes", c, "state_spec")
         edited = False  # one insertion a round: two at one place would need a comma between them
@@ -120,7 +120,7 @@ def _config(config: ProvisionConfig | None) -> ProvisionConfig:
     return config or ProvisionConfig()
 
 
-def _served(context: Context) -> Iterator[Provision]:
+def _served(context: RuleContext) -> Iterator[Provision]:
     """Those that become a gRPC server: a WASM module is called in process."""
     for provision in context.provisions():
         if provision.function is None or provision.function.function_type is FunctionType.CUSTOM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bema.packages.context import Context, Hit, repeated
+from bema.packages.context import Hit, RuleContext, repeated
 from bema.packages.nodes import Path
 
 # names travel in URLs, topics and DNS labels; upstream only a space in the package's is refused
@@ -16,7 +16,7 @@ _ENTRY = re.compile(r"[a-z0-9._:-]{1,160}", re.ASCII)
 _VERSION = re.compile(r"v?\d(?:[-+.]?[A-Za-z0-9])*", re.ASCII)
 
 
-def named(context: Context) -> Iterator[tuple[Path, str, str]]:
+def named(context: RuleContext) -> Iterator[tuple[Path, str, str]]:
     """Every name a document gives: where it stands, what it names, and the name."""
     package = context.package
     yield ("name",), "Package name", package.name
@@ -37,19 +37,19 @@ def named(context: Context) -> Iterator[tuple[Path, str, str]]:
             yield ("deployments", d, "functions", f, "function_key"), "Function key", placed.function_key
 
 
-def empty_name(context: Context) -> Iterator[Hit]:
+def empty_name(context: RuleContext) -> Iterator[Hit]:
     for path, what, name in named(context):
         if not name:
             yield Hit(path, f"{what} cannot be empty")
 
 
-def name_with_space(context: Context) -> Iterator[Hit]:
+def name_with_space(context: RuleContext) -> Iterator[Hit]:
     name = context.package.name
     if " " in name:
         yield Hit(("name",), f"package name {name!r} has a space: the package manager refuses it", "Use dots.")
 
 
-def odd_name(context: Context) -> Iterator[Hit]:
+def odd_name(context: RuleContext) -> Iterator[Hit]:
     for path, what, name in named(context):
         if name and path != ("name",) and not _NAME.fullmatch(name):
             yield Hit(path, f"{what} {name!r} has characters that routes cannot carry", "Use A-Z a-z 0-9 . _ -")
@@ -58,20 +58,20 @@ def odd_name(context: Context) -> Iterator[Hit]:
         yield Hit(("name",), f"Package name {name!r} has characters that routes cannot carry", "Use A-Z a-z 0-9 . _ -")
 
 
-def class_label(context: Context) -> Iterator[Hit]:
+def class_label(context: RuleContext) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         # the unit's id is the key as a DNS label: `___` comes out empty and the deployment is refused
         if cls.key and not re.search(r"[A-Za-z0-9]", cls.key, re.ASCII):
             yield Hit(("classes", c, "key"), f"class key {cls.key!r} leaves nothing for the id of a deployment unit")
 
 
-def odd_version(context: Context) -> Iterator[Hit]:
+def odd_version(context: RuleContext) -> Iterator[Hit]:
     version = context.package.version
     if version is not None and not _VERSION.fullmatch(version):
         yield Hit(("version",), f"version {version!r} does not look like one", "Write it like 1.2.3.")
 
 
-def duplicate_package(context: Context) -> Iterator[Hit]:
+def duplicate_package(context: RuleContext) -> Iterator[Hit]:
     """The package manager keys packages by their name alone: applying the second is refused, or replaces the first."""
     package = context.package
     if package.name and (package.classes or package.functions) and context.packages.get(package.name) is not package:
@@ -79,18 +79,18 @@ def duplicate_package(context: Context) -> Iterator[Hit]:
         yield Hit(("name",), message, "Merge them, or rename one.")
 
 
-def duplicate_class(context: Context) -> Iterator[Hit]:
+def duplicate_class(context: RuleContext) -> Iterator[Hit]:
     """Declared by the model's own business rules, which nothing calls: the platform stores such a package."""
     for index, key in repeated(cls.key for cls in context.package.classes):
         yield Hit(("classes", index, "key"), f"Duplicate class key: {key}", "Rename one of them.")
 
 
-def duplicate_function(context: Context) -> Iterator[Hit]:
+def duplicate_function(context: RuleContext) -> Iterator[Hit]:
     for index, key in repeated(function.key for function in context.package.functions):
         yield Hit(("functions", index, "key"), f"Duplicate function key: {key}", "Keep one of them.")
 
 
-def duplicate_binding(context: Context) -> Iterator[Hit]:
+def duplicate_binding(context: RuleContext) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         # the routes are a map from name to function: the last of two wins, and the first is never called
         for index, name in repeated(binding.name for binding in cls.function_bindings):
@@ -98,7 +98,7 @@ def duplicate_binding(context: Context) -> Iterator[Hit]:
             yield Hit(("classes", c, "function_bindings", index, "name"), message, "Rename one of them.")
 
 
-def duplicate_parameter(context: Context) -> Iterator[Hit]:
+def duplicate_parameter(context: RuleContext) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         for b, binding in enumerate(cls.function_bindings):
             for index, name in repeated(binding.parameters):
@@ -106,13 +106,13 @@ def duplicate_parameter(context: Context) -> Iterator[Hit]:
                 yield Hit(path, f"parameter {name!r} is named twice", "Name each once.")
 
 
-def duplicate_state_key(context: Context) -> Iterator[Hit]:
+def duplicate_state_key(context: RuleContext) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         for index, name in repeated(spec.name for spec in (cls.state_spec.key_specs if cls.state_spec else ())):
             yield Hit(("classes", c, "state_spec", "key_specs", index, "name"), f"key {name!r} is declared twice")
 
 
-def entry_key(context: Context) -> Iterator[Hit]:
+def entry_key(context: RuleContext) -> Iterator[Hit]:
     for c, cls in enumerate(context.package.classes):
         for k, spec in enumerate(cls.state_spec.key_specs if cls.state_spec else ()):
             if spec.name and not _ENTRY.fullmatch(spec.name.lower()):
@@ -121,7 +121,7 @@ def entry_key(context: Context) -> Iterator[Hit]:
                 yield Hit(path, message, "Use a-z 0-9 . : - and at most 160 characters.")
 
 
-def duplicate_deployment(context: Context) -> Iterator[Hit]:
+def duplicate_deployment(context: RuleContext) -> Iterator[Hit]:
     for index, key in repeated(deployment.key for deployment in context.package.deployments):
         message = f"two deployments are called {key!r}; the later one replaces the earlier"
         yield Hit(("deployments", index, "key"), message, "Rename one of them.")

@@ -1,6 +1,6 @@
 """Discovery: where instances register and are looked up. A lease is the life of a record.
 
-The in-memory implementation below is for tests and single processes; the default is `runtime/flock.py`. Which one a
+The in-memory implementation below is for tests and single processes; the default is `runtime/discovery/flock.py`. Which one a
 runtime uses where it is given none is the factory's answer.
 """
 
@@ -13,9 +13,9 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Conflict
-from bema.core.factory import Factory
 from bema.core.instance import Instance
 from bema.core.version import VERSION
+from bema.parts import Factory
 
 Changed = Callable[[], None]
 
@@ -75,7 +75,7 @@ class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api=VERSION, 
     """Made without arguments, one per event loop."""
 
 
-DiscoveryFactory.register_lazy("flock", "bema.runtime.flock:FlockDiscovery")
+DiscoveryFactory.register_lazy("flock", "bema.runtime.discovery.flock:FlockDiscovery")
 
 
 class LiveView:

@@ -21,10 +21,11 @@ from bema.core.instance import Instance
 from bema.core.limits import limit
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir
-from bema.runtime import forks, records
-from bema.runtime.discovery import Lease, LiveView, View
-from bema.runtime.picture import Picture
-from bema.runtime.records import lock_path, record_path, remove_record, write_record
+from bema.runtime import forks
+from bema.runtime.discovery import records
+from bema.runtime.discovery.discovery import Lease, LiveView, View
+from bema.runtime.discovery.records import lock_path, record_path, remove_record, write_record
+from bema.runtime.discovery.watcher import Watcher
 
 __all__ = ["FlockDiscovery", "lock_path", "record_path", "remove_record", "write_record"]
 
@@ -41,7 +42,7 @@ class FlockDiscovery:
         self._watch = watch
         self.leases: list[_FlockLease] = []
         self._views: list[LiveView] = []
-        self._picture: Picture | None = None
+        self._picture: Watcher | None = None
 
     async def register(self, instance: Instance) -> Lease:
         records.prepare(self.directory)
@@ -57,7 +58,7 @@ class FlockDiscovery:
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
         if self._picture is None:
             records.prepare(self.directory)
-            self._picture = Picture(self.directory, self._views, watch=self._watch)
+            self._picture = Watcher(self.directory, self._views, watch=self._watch)
         view = LiveView(namespace, component, self._forget)
         self._views.append(view)
         view.show(list(self._picture.instances.values()))

@@ -18,9 +18,10 @@ import msgspec
 from bema.core.errors import BemaError, Refused
 from bema.core.instance import Instance
 from bema.core.naming import INSTANCE
-from bema.runtime import processes, records
-from bema.runtime.discovery import LiveView
-from bema.runtime.inotify import CLOSE_WRITE, DELETE, Inotify
+from bema.runtime import processes
+from bema.runtime.discovery import records
+from bema.runtime.discovery.discovery import LiveView
+from bema.runtime.discovery.inotify import CLOSE_WRITE, DELETE, Inotify
 
 PROBES = (0.001, 0.005, 0.025)
 SWEEP = 0.5  # how often pids are looked at: a lock that leaked into a child outlives its process
@@ -30,7 +31,7 @@ HELD = 256  # locks that are kept open, so that their files may go; descriptors 
 _log = logging.getLogger("bema.discovery")
 
 
-class Picture:
+class Watcher:
     """The live instances of one folder by label; every change is shown to `views`."""
 
     def __init__(self, directory: Path, views: list[LiveView], *, watch: bool) -> None:

@@ -19,11 +19,11 @@ import msgspec
 from bema.core.errors import ProtocolError, Refused
 from bema.core.limits import limit
 from bema.runtime import forks
-from bema.runtime.outlet import Outlet
-from bema.wire.envelopes import encode, read_to_module
-from bema.wire.handshake import Announce, Handshake, Init, Side, Stop, init_of, read_init
-from bema.wire.lines import BadLine, LineReader
-from bema.wire.messages import Heartbeat, HeartbeatAck, Status
+from bema.runtime.process.channel_writer import ChannelWriter
+from bema.wire.module.envelopes import encode, read_to_module
+from bema.wire.module.handshake import Announce, Handshake, HandshakeSide, Init, Stop, init_of, read_init
+from bema.wire.module.lines import BadLine, LineReader
+from bema.wire.module.messages import Heartbeat, HeartbeatAck, Status
 
 VARIABLE = "BEMA_CHANNEL"
 
@@ -68,14 +68,14 @@ class Channel(asyncio.Protocol):
     """Reads what the launcher says and hands it to whoever asked for it; writes what the process says."""
 
     def __init__(self, init: Init | None = None) -> None:
-        self.handshake = Handshake(Side.INSIDE)
+        self.handshake = Handshake(HandshakeSide.INSIDE)
         self.phases: dict[str, int] = {}  # milliseconds of what was done before this channel was opened
         self.stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._init: asyncio.Future[Init] = asyncio.get_running_loop().create_future()
         self._lines = LineReader(read_init)
         self._heard: dict[type[Any], Callable[[Any], None]] = {Heartbeat: lambda beat: self.send(HeartbeatAck())}
         self._transport: asyncio.Transport | None = None
-        self._outlet: Outlet | None = None
+        self._outlet: ChannelWriter | None = None
         self._descriptor = -1
         if init is not None:
             self._first(init)
@@ -138,7 +138,7 @@ class Channel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no asyncio.Transport
         self._descriptor = transport.get_extra_info("socket").fileno()
-        self._outlet = Outlet(self._descriptor)
+        self._outlet = ChannelWriter(self._descriptor)
 
     def data_received(self, data: bytes) -> None:
         for message in self._lines.feed(data):

@@ -16,7 +16,7 @@ import threading
 from bema.runtime import forks
 
 
-class Outlet:
+class ChannelWriter:
     """Writes on a duplicate of the descriptor. `write` and `tell` from any thread, `end` from the loop's."""
 
     def __init__(self, descriptor: int) -> None:

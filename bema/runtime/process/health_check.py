@@ -11,16 +11,22 @@ from typing import Any
 
 from bema.core.errors import BemaError
 from bema.core.spec import EndpointSpec
-from bema.runtime.calling import Answered
-from bema.runtime.connection import NEVER
-from bema.runtime.hosting import Hosted, Hosting
-from bema.runtime.pool import Pool
-from bema.wire import codecs, frames
+from bema.runtime.process.host import Host, ServedComponent
+from bema.runtime.rpc.client_connection import Answered
+from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.wire.rpc import frames
+from bema.wire.values import codecs
 
 
 class HealthCheck:
     def __init__(
-        self, hosting: Hosting, pool: Pool, hosted: Hosted, spec: EndpointSpec, arguments: dict[str, Any]
+        self,
+        hosting: Host,
+        pool: ConnectionPool,
+        hosted: ServedComponent,
+        spec: EndpointSpec,
+        arguments: dict[str, Any],
     ) -> None:
         self._hosting = hosting
         self._pool = pool

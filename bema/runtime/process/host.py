@@ -27,18 +27,18 @@ from bema.core.limits import limit
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.spec import EndpointSpec
-from bema.runtime import records
-from bema.runtime.admission import Admission
-from bema.runtime.discovery import Discovery, Lease
+from bema.runtime.discovery import records
+from bema.runtime.discovery.discovery import Discovery, Lease
+from bema.runtime.process.watchdog import Watchdog
 from bema.runtime.processes import own_start
-from bema.runtime.server import Server
-from bema.runtime.serving import ServingConnection
-from bema.runtime.stall import StallWatch
+from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.server import Server
+from bema.runtime.rpc.server_connection import ServerConnection
 
 _log = logging.getLogger("bema.hosting")
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a launcher told this process about itself; nothing of it when it was started by hand."""
 
     instance: int | None = None
@@ -51,7 +51,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     embedded: bool = False  # a part of another program, which has the signals and the terminal
 
 
-class Hosted:
+class ServedComponent:
     """One component as this process serves it: one instance, whose endpoints may grow."""
 
     def __init__(self, namespace: str, component: str, instance_id: int) -> None:
@@ -72,40 +72,44 @@ class Hosted:
         return f"{self.namespace}.{self.component}.{endpoint}"
 
 
-class Hosting:
+class Host:
     """The serving half of a runtime."""
 
-    def __init__(self, discovery: Discovery, standing: Standing, clock: Clock | None = None) -> None:
+    def __init__(self, discovery: Discovery, standing: LaunchOptions, clock: Clock | None = None) -> None:
         self.standing = standing
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
-        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
+        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
         self.ready = True  # what the service says of itself
         self.stalled = False
         self.limits: dict[str, float] = {}  # what differs from the table
         self.slots: int | None = None
         self.queue = 0
-        self.shown: list[Callable[[Hosted], None]] = []  # called when a component is shown, and when it changed
-        self.reports: Callable[[Hosted, Instance], None] | None = None  # to who writes the records; from any thread
+        self.shown: list[
+            Callable[[ServedComponent], None]
+        ] = []  # called when a component is shown, and when it changed
+        self.reports: Callable[[ServedComponent, Instance], None] | None = (
+            None  # to who writes the records; from any thread
+        )
         self._reporting = threading.Lock()
         self._draining: asyncio.Task[bool] | None = None
         self._discovery = discovery
         self._clock = clock or SystemClock()
-        self.components: dict[tuple[str, str], Hosted] = {}
+        self.components: dict[tuple[str, str], ServedComponent] = {}
         self._server: Server | None = None
         self._opening: asyncio.Task[Server] | None = None
-        self._watch: StallWatch | None = None
+        self._watch: Watchdog | None = None
         self._token = standing.token or secrets.token_hex(16)
 
-    def component(self, namespace: str, component: str) -> Hosted:
+    def component(self, namespace: str, component: str) -> ServedComponent:
         """The component as it is or will be served here, claimed now: its instance id is known before it serves."""
         key = (namespace, component)
         if key not in self.components:
             given = self.standing.instance if not self.components else None
-            self.components[key] = Hosted(namespace, component, new_instance_id() if given is None else given)
+            self.components[key] = ServedComponent(namespace, component, new_instance_id() if given is None else given)
         return self.components[key]
 
-    async def add(self, hosted: Hosted, spec: EndpointSpec, handler: Handler) -> None:
+    async def add(self, hosted: ServedComponent, spec: EndpointSpec, handler: Handler) -> None:
         """Answer calls to one more endpoint; the record does not tell of it before `show`."""
         if spec.name in hosted.endpoints:
             raise Conflict(f"{hosted.route(spec.name)} is served already", code="already_served")
@@ -114,14 +118,14 @@ class Hosting:
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
-    async def remove(self, hosted: Hosted, endpoint: str) -> None:
+    async def remove(self, hosted: ServedComponent, endpoint: str) -> None:
         """Tell nobody of it any more, then stop answering."""
         if hosted.endpoints.pop(endpoint, None) is not None:
             await self.show(hosted)
             if self._server is not None:
                 self._server.remove(hosted.route(endpoint))
 
-    async def tell(self, hosted: Hosted, endpoint: str, *, whether: bool) -> None:
+    async def tell(self, hosted: ServedComponent, endpoint: str, *, whether: bool) -> None:
         """Show or hide an endpoint that is answered either way."""
         if endpoint not in hosted.endpoints:
             raise NotFound(f"{hosted.route(endpoint)} is not served here")
@@ -135,7 +139,7 @@ class Hosting:
     def alive(self) -> bool:
         return all(hosted.alive for hosted in self.components.values())
 
-    async def say_ready(self, ready: bool, hosted: Hosted | None = None) -> None:
+    async def say_ready(self, ready: bool, hosted: ServedComponent | None = None) -> None:
         """Mark one component, or every one, as able to take calls or not."""
         was = self.ready, [set(each.failing) for each in self.components.values()]
         if hosted is None:
@@ -156,11 +160,11 @@ class Hosting:
             except BemaError as error:  # it shows what it showed until it can be written
                 _log.warning("%s.%s: %s", hosted.namespace, hosted.component, error.message)
 
-    def is_shown(self, hosted: Hosted) -> bool:
+    def is_shown(self, hosted: ServedComponent) -> bool:
         """Whether there is a record of it, here or with the launcher."""
         return hosted.lease is not None if self.standing.registers else hosted.since > 0
 
-    async def show(self, hosted: Hosted) -> None:
+    async def show(self, hosted: ServedComponent) -> None:
         """Write the component's record as it is now."""
         if self.state is State.STARTING:
             self.state = State.SERVING
@@ -177,7 +181,7 @@ class Hosting:
         for shown in tuple(self.shown):
             shown(hosted)
 
-    def record(self, hosted: Hosted) -> Instance:
+    def record(self, hosted: ServedComponent) -> Instance:
         return Instance(
             id=hosted.instance_id,
             namespace=hosted.namespace,
@@ -202,7 +206,7 @@ class Hosting:
 
     def _keep_watch(self) -> None:
         if self._watch is None:
-            self._watch = StallWatch(self.limit("stalled"), self._stalls, self._turns)
+            self._watch = Watchdog(self.limit("stalled"), self._stalls, self._turns)
 
     def _stalls(self) -> None:
         """In the watching thread: tell the store or the launcher, which is all that can still be told."""
@@ -222,7 +226,7 @@ class Hosting:
             else:
                 self._report(hosted)
 
-    def _report(self, hosted: Hosted) -> None:
+    def _report(self, hosted: ServedComponent) -> None:
         """Tell the launcher; what was so last is told last, whichever thread it was in."""
         if self.reports is not None and not self.standing.registers and self.is_shown(hosted):
             with self._reporting:
@@ -258,19 +262,19 @@ class Hosting:
             if lease is not None:
                 await lease.release()
 
-    async def _listening(self, hosted: Hosted) -> Server:
+    async def _listening(self, hosted: ServedComponent) -> Server:
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._open(hosted))
         return await asyncio.shield(self._opening)
 
-    async def _open(self, hosted: Hosted) -> Server:
+    async def _open(self, hosted: ServedComponent) -> Server:
         name = f"{hosted.namespace}.{hosted.component}"
         self._server = Server(self._token, name=name, slots=self.slots, queue=self.queue)
         self._server.accepts = self.accepts
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server
 
-    def _places(self, hosted: Hosted) -> list[str | socket.socket]:
+    def _places(self, hosted: ServedComponent) -> list[str | socket.socket]:
         if self.standing.listen_fd is not None:
             return [socket.socket(fileno=self.standing.listen_fd)]
         if self.standing.listen:

@@ -15,7 +15,7 @@ from time import monotonic
 PER_LIMIT = 4  # how often within the limit both sides look
 
 
-class StallWatch:
+class Watchdog:
     """Calls `stalled()` in a thread when the loop has not turned for `after` seconds, and `turns()` in the loop when it does."""
 
     def __init__(self, after: float, stalled: Callable[[], None], turns: Callable[[], None]) -> None:

@@ -15,14 +15,15 @@ from bema.core.call import CURRENT, traceparent
 from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, Unavailable
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
-from bema.runtime.calling import Answered
-from bema.runtime.coding import CodecFactory
-from bema.runtime.connection import NEVER
-from bema.runtime.finding import Finder, Viewing
-from bema.runtime.pool import Pool
-from bema.runtime.retries import Budget
-from bema.runtime.stream import Opened, Stream
-from bema.wire import codecs, failures, frames
+from bema.runtime.rpc.client_connection import Answered
+from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.resolver import Resolver, Viewing
+from bema.runtime.rpc.retry_budget import RetryBudget
+from bema.runtime.rpc.stream import OpenCall, Stream
+from bema.wire.rpc import failures, frames
+from bema.wire.values import codecs
 
 ATTEMPTS = 5
 
@@ -36,7 +37,7 @@ class Client:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: ConnectionPool,
         view: Viewing,
         route: str,
         endpoint: EndpointSpec | None = None,
@@ -47,10 +48,10 @@ class Client:
     ) -> None:
         self.route = route
         self.endpoint = endpoint
-        self._finder = Finder(pool, view, route, pick=pick, skip=skip, wait=wait)
+        self._finder = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
         self._usable = self._finder.usable
         self._connected = self._finder.connected
-        self._budget = Budget()
+        self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
         codec = CodecFactory.choose()()
@@ -124,15 +125,15 @@ class Client:
         metadata: dict[str, str] | None = None,
         instance: int | None = None,
         requests: AsyncIterable[Any] | None = None,
-        opened: Opened | None = None,
+        opened: OpenCall | None = None,
     ) -> Stream:
         """A stream of answers; nothing is sent before the first is asked for. `opened` is told where it is answered."""
-        opened = Opened() if opened is None else opened
+        opened = OpenCall() if opened is None else opened
         return Stream(self._items(opened, arguments, timeout, metadata, instance, requests), opened)
 
     async def _items(
         self,
-        opened: Opened,
+        opened: OpenCall,
         arguments: dict[str, Any],
         timeout: float | None,
         metadata: dict[str, str] | None,

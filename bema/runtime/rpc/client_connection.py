@@ -11,11 +11,11 @@ from collections.abc import AsyncIterable, Iterable
 from typing import Any, Final
 
 from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, ProtocolError, StreamCut, TooLarge, Unavailable
-from bema.runtime.connection import FULL, HEARTBEAT, Connection
-from bema.runtime.flows import Inflow, Outflow
+from bema.runtime.rpc.connection import FULL, HEARTBEAT, Connection
+from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.runtime.tasks import Tasks
-from bema.wire import calls, failures, frames
-from bema.wire.codecs import Encode
+from bema.wire.rpc import calls, failures, frames
+from bema.wire.values.codecs import Encode
 
 BEATS: Final = 4  # looks per heartbeat: who says nothing until the third of them is silent before it is over
 BEAT: Final = HEARTBEAT / BEATS
@@ -30,7 +30,7 @@ class Answered(Exception):
         self.failure = failure
 
 
-class CallingConnection(Connection):
+class ClientConnection(Connection):
     """Sends requests and gives out answers. `usable`: greeted, open, not going away, and heard within a heartbeat."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, token: str, name: str = "") -> None:
@@ -230,7 +230,7 @@ class CallingConnection(Connection):
                     if not entry[0].done():
                         entry[0].set_result(body)
                 elif entry is not None:
-                    calls.step(calls.State.MANY, kind, calls.Side.CALLEE)
+                    calls.step(calls.CallState.MANY, kind, calls.CallSide.CALLEE)
                 else:
                     self._late(ident, kind, body)
             elif kind == frames.ITEM:
@@ -238,7 +238,7 @@ class CallingConnection(Connection):
                 if type(entry) is Inflow:
                     entry.take(body)
                 elif entry is not None:
-                    calls.step(calls.State.ONE, kind, calls.Side.CALLEE)
+                    calls.step(calls.CallState.ONE, kind, calls.CallSide.CALLEE)
                 else:
                     self._late(ident, kind, body)
             else:
@@ -264,14 +264,14 @@ class CallingConnection(Connection):
             if (outflow := self._sending.get(ident)) is not None:
                 outflow.credited(size)
         else:
-            state = calls.State.MANY if isinstance(entry, Inflow) else calls.State.ONE
-            calls.step(state, kind, calls.Side.CALLEE)
+            state = calls.CallState.MANY if isinstance(entry, Inflow) else calls.CallState.ONE
+            calls.step(state, kind, calls.CallSide.CALLEE)
 
     def _late(self, ident: Any, kind: int, body: Any) -> None:
         """A message for a call that has ended here already."""
         if type(ident) is not int or not 0 < ident <= self.newest:
-            calls.step(calls.State.IDLE, kind, calls.Side.CALLEE)
-        calls.step(calls.State.CLOSED, kind, calls.Side.CALLEE)
+            calls.step(calls.CallState.IDLE, kind, calls.CallSide.CALLEE)
+        calls.step(calls.CallState.CLOSED, kind, calls.CallSide.CALLEE)
         if kind == frames.ITEM:
             self.release(frames.payload_size(body))
         elif kind == frames.CREDIT:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from bema.core.factory import Factory
 from bema.core.spec import Parameter
 from bema.core.version import VERSION
-from bema.wire import codecs
-from bema.wire.codecs import Decode, Encode
+from bema.parts import Factory
+from bema.wire.values import codecs
+from bema.wire.values.codecs import Decode, Encode
 
 
 class Codec(Protocol):

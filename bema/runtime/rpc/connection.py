@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from bema.core.errors import BemaError, Disconnected, ProtocolError, TooLarge
 from bema.core.limits import limit
 from bema.runtime import forks
-from bema.wire import calls, failures, frames, reader
+from bema.wire.rpc import calls, failures, frames, reader
 
 HEARTBEAT: Final = float(limit("rpc_heartbeat"))
 CONNECT: Final = float(limit("rpc_connect"))
@@ -52,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         self.size = 0  # payload bytes in `out`
         self.scheduled = False
         self.hurried = False  # something left before the end of this turn
-        self.reader = reader.Reader(_space(loop))
+        self.reader = reader.BatchReader(_space(loop))
         self.transport: asyncio.Transport | None = None
         self.paused: asyncio.Future[None] | None = None
         self.window = calls.CONNECTION_WINDOW  # stream bytes we may still send

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from bema.core.errors import ProtocolError
 from bema.core.limits import limit
-from bema.runtime.connection import FULL, Connection
-from bema.wire import frames
-from bema.wire.calls import FLOOR, GRANT, STREAM_WINDOW
-from bema.wire.codecs import Decode
+from bema.runtime.rpc.connection import FULL, Connection
+from bema.wire.rpc import frames
+from bema.wire.rpc.calls import FLOOR, GRANT, STREAM_WINDOW
+from bema.wire.values.codecs import Decode
 
 ITEMS: Final = int(limit("rpc_stream_items"))
 BUDGET: Final = FLOOR  # bytes after which the other calls of the loop get a turn, each item taken for `PER_ITEM` more

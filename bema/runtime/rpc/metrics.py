@@ -15,17 +15,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from bema.core.errors import BemaError, RemoteError
-from bema.runtime.running import GIVEN_UP, Running
-from bema.runtime.serving import ServingConnection
+from bema.runtime.rpc.server_call import GIVEN_UP, ServerCall
+from bema.runtime.rpc.server_connection import ServerConnection
 
 if TYPE_CHECKING:
-    from bema.runtime.server import Route, Server
+    from bema.runtime.rpc.server import Route, Server
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the durations' histogram, in seconds."""
 
 
-class Tally:
+class CallCounter:
     """The counters of one endpoint. `buckets` counts durations by `BOUNDS`, the longer ones last."""
 
     __slots__ = ("buckets", "cancelled", "errors", "in_flight", "ok", "seconds")
@@ -42,67 +42,67 @@ class Tally:
     def ended(self) -> int:
         return self.ok + self.cancelled + self.errors.total()
 
-    def copied(self) -> Tally:
+    def copied(self) -> CallCounter:
         """As it is now, for who reads it while it goes on counting."""
-        copy = Tally()
+        copy = CallCounter()
         copy.in_flight, copy.ok, copy.cancelled, copy.seconds = self.in_flight, self.ok, self.cancelled, self.seconds
         copy.errors.update(dict(self.errors))
         copy.buckets = self.buckets[:]
         return copy
 
 
-class Meter:
+class CallMetrics:
     """Counters by route, and by code of what was refused before it ran."""
 
     def __init__(self) -> None:
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: dict[str, CallCounter] = {}
         self.refused: Counter[str] = Counter()
 
-    def connection(self, loop: asyncio.AbstractEventLoop, server: Server) -> ServingConnection:
+    def connection(self, loop: asyncio.AbstractEventLoop, server: Server) -> ServerConnection:
         """What a server that is counted accepts."""
         return _Metered(loop, server, self)
 
-    def of(self, route: str) -> Tally:
+    def of(self, route: str) -> CallCounter:
         tally = self.tallies.get(route)
         if tally is None:
-            tally = self.tallies[route] = Tally()
+            tally = self.tallies[route] = CallCounter()
         return tally
 
-    def seen(self, route: str) -> Tally:
+    def seen(self, route: str) -> CallCounter:
         """A copy, from any thread: a counter that is not there yet is not made by who looks."""
         tally = self.tallies.get(route)
-        return Tally() if tally is None else tally.copied()
+        return CallCounter() if tally is None else tally.copied()
 
 
-_unary, _stream, _done = ServingConnection._unary, ServingConnection._stream, ServingConnection._done
+_unary, _stream, _done = ServerConnection._unary, ServerConnection._stream, ServerConnection._done
 
 
-class _Metered(ServingConnection):
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, meter: Meter) -> None:
+class _Metered(ServerConnection):
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, meter: CallMetrics) -> None:
         super().__init__(loop, server)
         self._meter = meter
         self._tallies = meter.tallies
-        self._running: dict[int, tuple[Tally, float]] = {}
+        self._running: dict[int, tuple[CallCounter, float]] = {}
         self._codes: dict[int, str] = {}
 
     # the drivers are asked for when a call is admitted: what waits in the queue is not in flight yet
-    def _unary(self, call: Running, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
+    def _unary(self, call: ServerCall, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
         tally = self._tallies.get(call.route) or self._meter.of(call.route)
         tally.in_flight += 1
         self._running[call.ident] = (tally, monotonic())
         return _unary(self, call, route, payload)
 
-    def _stream(self, call: Running, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
+    def _stream(self, call: ServerCall, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
         tally = self._tallies.get(call.route) or self._meter.of(call.route)
         tally.in_flight += 1
         self._running[call.ident] = (tally, monotonic())
         return _stream(self, call, route, payload)
 
-    def _failed(self, call: Running, error: BaseException) -> None:
+    def _failed(self, call: ServerCall, error: BaseException) -> None:
         self._codes[call.ident] = error.code if isinstance(error, BemaError) else RemoteError.code
         super()._failed(call, error)
 
-    def _done(self, call: Running) -> None:
+    def _done(self, call: ServerCall) -> None:
         ident = call.ident
         _done(self, call)
         entry = self._running.pop(ident, None)
@@ -119,7 +119,7 @@ class _Metered(ServingConnection):
         else:
             self._count_end(call, tally)
 
-    def _count_end(self, call: Running, tally: Tally) -> None:
+    def _count_end(self, call: ServerCall, tally: CallCounter) -> None:
         code = self._codes.pop(call.ident, None)
         if call.reason is GIVEN_UP:
             tally.cancelled += 1

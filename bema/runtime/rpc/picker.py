@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bema.core.errors import Invalid
-from bema.core.factory import Factory
 from bema.core.instance import Instance
 from bema.core.version import VERSION
+from bema.parts import Factory
 
 Load = Callable[[Instance], int]
 Pick = Callable[[Sequence[Instance], Load], Instance]

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from bema.core.errors import BemaError, Disconnected, Unavailable
 from bema.core.instance import Instance
-from bema.runtime import transports
-from bema.runtime.calling import CallingConnection
-from bema.runtime.connection import HEARTBEAT, NEVER, NotGreeted
+from bema.runtime.rpc import transports
+from bema.runtime.rpc.client_connection import ClientConnection
+from bema.runtime.rpc.connection import HEARTBEAT, NEVER, NotGreeted
 from bema.runtime.tasks import Tasks
 
 _HOST = socket.gethostname()
@@ -26,13 +26,13 @@ class Silent(Unavailable):
     """It did not answer in time; whoever has nobody else may wait on."""
 
 
-class Pool:
+class ConnectionPool:
     """Connections by instance id. `connections` may be read by anybody; only `connect` adds to it."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.connections: dict[int, CallingConnection] = {}
-        self._opening: dict[int, asyncio.Task[CallingConnection | BemaError]] = {}
+        self.connections: dict[int, ClientConnection] = {}
+        self._opening: dict[int, asyncio.Task[ClientConnection | BemaError]] = {}
         self._since: dict[int, float] = {}  # when it was first tried to reach who has not answered yet
         self._tasks = Tasks("connecting")
 
@@ -51,7 +51,7 @@ class Pool:
             return None
         return self._begun(instance)
 
-    async def connect(self, instance: Instance, patience: float | None = None) -> CallingConnection:
+    async def connect(self, instance: Instance, patience: float | None = None) -> ClientConnection:
         """The instance's connection, opened if need be; `Unavailable` if it cannot take calls.
 
         `Silent` after `patience` seconds, while the connection is opened on.
@@ -73,7 +73,7 @@ class Pool:
             raise Unavailable(f"{instance.component_address}@{instance.label} stopped while it was connected to")
         return opened
 
-    def _begun(self, instance: Instance) -> asyncio.Task[CallingConnection | BemaError]:
+    def _begun(self, instance: Instance) -> asyncio.Task[ClientConnection | BemaError]:
         opening = self._opening.get(instance.id)
         if opening is None:
             self._since.setdefault(instance.id, monotonic())
@@ -82,10 +82,10 @@ class Pool:
             opening.add_done_callback(lambda task: self._opening.pop(instance.id, None))
         return opening
 
-    async def _tried(self, instance: Instance) -> CallingConnection | BemaError:
+    async def _tried(self, instance: Instance) -> ClientConnection | BemaError:
         """A connection, or why there is none: whoever waits for it raises that, and it is no failure of the task."""
         try:
-            opened: CallingConnection | BemaError = await self._open(instance)
+            opened: ClientConnection | BemaError = await self._open(instance)
         except BemaError as error:
             opened = error
         if not isinstance(opened, Silent):
@@ -94,7 +94,7 @@ class Pool:
             del self._since[next(iter(self._since))]
         return opened
 
-    async def _open(self, instance: Instance) -> CallingConnection:
+    async def _open(self, instance: Instance) -> ClientConnection:
         problem: BemaError = Unavailable(f"{instance.component_address}@{instance.label} speaks RPC nowhere")
         for address in self._addresses(instance):
             try:
@@ -113,9 +113,9 @@ class Pool:
         same_host = instance.host in ("", _HOST)
         return [a for a in instance.addresses.get("rpc", ()) if transports.reachable(a, same_host=same_host)]
 
-    async def _greet(self, address: str, token: str) -> CallingConnection:
+    async def _greet(self, address: str, token: str) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        connection = await transports.connect(address, lambda: CallingConnection(loop, token, self.name))
+        connection = await transports.connect(address, lambda: ClientConnection(loop, token, self.name))
         try:
             await connection.ready
         except asyncio.CancelledError:  # nobody else knows this connection yet

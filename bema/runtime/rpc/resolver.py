@@ -7,21 +7,21 @@ from collections.abc import Awaitable, Callable
 
 from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
-from bema.runtime.calling import CallingConnection
-from bema.runtime.connection import HEARTBEAT, NEVER
-from bema.runtime.discovery import View, wait_for
-from bema.runtime.pick import picker
-from bema.runtime.pool import Pool, Silent
+from bema.runtime.discovery.discovery import View, wait_for
+from bema.runtime.rpc.client_connection import ClientConnection
+from bema.runtime.rpc.connection import HEARTBEAT, NEVER
+from bema.runtime.rpc.picker import picker
+from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
 
 
-class Finder:
+class Resolver:
     """The instances of one endpoint. `skip` is the caller's own instance; `wait` is how long to wait for the first."""
 
     def __init__(
         self,
-        pool: Pool,
+        pool: ConnectionPool,
         view: Viewing,
         route: str,
         *,
@@ -40,7 +40,7 @@ class Finder:
         self._picture: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
-        self._only: CallingConnection | None = None  # to the one candidate of this picture
+        self._only: ClientConnection | None = None  # to the one candidate of this picture
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
@@ -81,7 +81,7 @@ class Finder:
             self._view = await self._open_view()
         return self._view
 
-    def usable(self, wanted: int | None) -> CallingConnection | None:
+    def usable(self, wanted: int | None) -> ClientConnection | None:
         """The connection to use if it is open already: what every call but the first finds."""
         view = self._view
         only = self._only
@@ -102,7 +102,7 @@ class Finder:
             self._only = conn
         return conn
 
-    async def connected(self, wanted: int | None, deadline: float) -> CallingConnection:
+    async def connected(self, wanted: int | None, deadline: float) -> ClientConnection:
         """Find an instance and connect to it, within the call's time."""
         chosen = self._chosen
         try:
@@ -114,7 +114,7 @@ class Finder:
                 raise
             raise DeadlineExceeded(f"no instance of {self._route} took the call in time") from error
 
-    async def _search(self, wanted: int | None, chosen: Instance | None) -> CallingConnection:
+    async def _search(self, wanted: int | None, chosen: Instance | None) -> ClientConnection:
         tried: set[int] = set()
         problem: BemaError | None = None
         while True:

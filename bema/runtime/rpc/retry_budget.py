@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Budget:
+class RetryBudget:
     """Retries may be a fifth of the calls, and a burst of 256; beyond that a failure is passed on."""
 
     def __init__(self) -> None:

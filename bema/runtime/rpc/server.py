@@ -15,11 +15,12 @@ from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, Conflict, NotFound, Overloaded, StreamCut, Unavailable
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec
-from bema.runtime import threads, transports
-from bema.runtime.admission import Admission
-from bema.runtime.coding import CodecFactory
-from bema.runtime.serving import ServingConnection
-from bema.wire import frames
+from bema.runtime import threads
+from bema.runtime.rpc import transports
+from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.server_connection import ServerConnection
+from bema.wire.rpc import frames
 
 
 class Route:
@@ -60,11 +61,11 @@ class Server:
         self.token = token
         self.name = name
         self.routes: dict[str, Route] = {}
-        self.connections: set[ServingConnection] = set()
+        self.connections: set[ServerConnection] = set()
         self.draining = False
         self._admission = None if slots is None else Admission(slots, queue)
         self.most = calls  # in flight on one connection
-        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServingConnection] = ServingConnection
+        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
         self._listeners: list[transports.Listening] = []
         self._idle: asyncio.Event | None = None
 
@@ -89,7 +90,7 @@ class Server:
         self._listeners.append(listener)
         return listener.address
 
-    def _accept(self) -> Callable[[], ServingConnection]:
+    def _accept(self) -> Callable[[], ServerConnection]:
         loop = asyncio.get_running_loop()
         return lambda: self.accepts(loop, self)
 
@@ -99,20 +100,20 @@ class Server:
 
     # asked by connections
 
-    def refusal(self, connection: ServingConnection, route: str) -> BemaError:
+    def refusal(self, connection: ServerConnection, route: str) -> BemaError:
         if self.draining:
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:
             return NotFound(f"no endpoint {route!r} is served here")
         return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
 
-    def call_ended(self, connection: ServingConnection) -> None:
+    def call_ended(self, connection: ServerConnection) -> None:
         if connection.closed and not connection.calls:
             self.connections.discard(connection)
         if self._idle is not None and not self.inflight:
             self._idle.set()
 
-    def connection_lost(self, connection: ServingConnection) -> None:
+    def connection_lost(self, connection: ServerConnection) -> None:
         if not connection.calls:
             self.connections.discard(connection)
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bema.core.call import Call
 from bema.core.errors import BemaError, StreamCut, Unavailable
-from bema.runtime.flows import Inflow, Outflow
-from bema.wire import frames
+from bema.runtime.rpc.flow_control import Inflow, Outflow
+from bema.wire.rpc import frames
 
 if TYPE_CHECKING:
-    from bema.runtime.admission import Admission
-    from bema.runtime.serving import ServingConnection
+    from bema.runtime.rpc.admission import Admission
+    from bema.runtime.rpc.server_connection import ServerConnection
 
 GIVEN_UP: Final = Unavailable("the caller gave the call up")
 
 
-class Running(Call):
+class ServerCall(Call):
     """A call while it is answered here. What most calls never change is kept by the class: these are made by the million."""
 
     requests: AsyncIterator[Any] | None = None
@@ -32,7 +32,7 @@ class Running(Call):
     _stopped = False
     _ending: asyncio.Future[None] | None = None  # made for who waits for the stop
 
-    def __init__(self, conn: ServingConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
+    def __init__(self, conn: ServerConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
         self.conn = conn
         self.ident = ident
         self.route = route

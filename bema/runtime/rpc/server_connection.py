@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError
-from bema.runtime.connection import Connection
-from bema.runtime.flows import Inflow, Outflow
-from bema.runtime.running import GIVEN_UP, Running
-from bema.wire import calls, codecs, failures, frames
+from bema.runtime.rpc.connection import Connection
+from bema.runtime.rpc.flow_control import Inflow, Outflow
+from bema.runtime.rpc.server_call import GIVEN_UP, ServerCall
+from bema.wire.rpc import calls, failures, frames
+from bema.wire.values import codecs
 
 if TYPE_CHECKING:
-    from bema.runtime.server import Route, Server
+    from bema.runtime.rpc.server import Route, Server
 
 # from 3.12 on a call whose handler does not wait is answered without a turn of the loop
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -32,14 +33,14 @@ _task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _E
 BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
 
 
-class ServingConnection(Connection):
+class ServerConnection(Connection):
     """Reads requests, runs handlers, sends what they give."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
         super().__init__(loop)
         self.server = server
         self.routes = server.routes
-        self.calls: dict[int, Running] = {}
+        self.calls: dict[int, ServerCall] = {}
         self.peer = ""
         self.deaf = False
 
@@ -119,7 +120,7 @@ class ServingConnection(Connection):
             return
         if deadline is not None and deadline < self.next_due:
             self.watch(deadline)
-        call = self.calls[ident] = Running(self, ident, name, headers, deadline)
+        call = self.calls[ident] = ServerCall(self, ident, name, headers, deadline)
         if admission is not None:
             call.admission = admission
             admission.enter(call, partial(self._start, call, route, kind, payload))
@@ -131,7 +132,7 @@ class ServingConnection(Connection):
         else:
             self._start(call, route, kind, payload)
 
-    def _start(self, call: Running, route: Route, kind: int, payload: bytes) -> None:
+    def _start(self, call: ServerCall, route: Route, kind: int, payload: bytes) -> None:
         if route.streams_in or kind not in (frames.UNARY, frames.STREAM):
             self._open_input(call, route, kind)
         drive = self._unary if kind in (frames.UNARY, frames.COLLECT) else self._stream
@@ -142,7 +143,7 @@ class ServingConnection(Connection):
     def _refuse(self, ident: int, error: BemaError) -> None:
         self.put(ident, frames.ERROR, failures.pack_failure(error, refused=True))
 
-    def _open_input(self, call: Running, route: Route, kind: int) -> None:
+    def _open_input(self, call: ServerCall, route: Route, kind: int) -> None:
         call.inflow = inflow = Inflow(self, call.ident)
         if kind in (frames.UNARY, frames.STREAM):
             inflow.finish()
@@ -158,8 +159,8 @@ class ServingConnection(Connection):
         elif (call := self.calls.get(ident)) is not None and call.reason is None:
             self._on_call(call, kind, body)
         else:
-            state = calls.State.CLOSED if ident <= self.newest else calls.State.IDLE
-            calls.step(state, kind, calls.Side.CALLER)
+            state = calls.CallState.CLOSED if ident <= self.newest else calls.CallState.IDLE
+            calls.step(state, kind, calls.CallSide.CALLER)
             if kind == frames.INPUT:
                 self.release(frames.payload_size(body))
             elif kind == frames.CREDIT:
@@ -173,7 +174,7 @@ class ServingConnection(Connection):
         elif kind not in (frames.PONG, frames.GOAWAY):
             raise ProtocolError(f"a message of kind {kind} bears no call's id")
 
-    def _on_call(self, call: Running, kind: int, body: Any) -> None:
+    def _on_call(self, call: ServerCall, kind: int, body: Any) -> None:
         if kind == frames.CREDIT:
             size = self.credited(body)
             if call.outflow is not None:
@@ -187,15 +188,17 @@ class ServingConnection(Connection):
         elif kind == frames.INPUT_END and call.inflow is not None and not call.inflow.ended:
             call.inflow.finish()
         else:
-            calls.step(calls.State.ONE if call.outflow is None else calls.State.MANY, kind, calls.Side.CALLER)
+            calls.step(
+                calls.CallState.ONE if call.outflow is None else calls.CallState.MANY, kind, calls.CallSide.CALLER
+            )
 
     # ending
 
-    def give_up(self, call: Running) -> None:
+    def give_up(self, call: ServerCall) -> None:
         """The caller has gone or wants no answer."""
         self.end(call, GIVEN_UP)
 
-    def end(self, call: Running, reason: BemaError) -> None:
+    def end(self, call: ServerCall, reason: BemaError) -> None:
         """Cancel the one task that drives a call; `reason` goes to the caller unless it gave the call up."""
         if call.reason is None:
             call.reason = reason
@@ -206,20 +209,20 @@ class ServingConnection(Connection):
                 call.task.add_done_callback(lambda task: self._never_ran(call))
             call.task.cancel()
 
-    def _never_ran(self, call: Running) -> None:
+    def _never_ran(self, call: ServerCall) -> None:
         # a task that is cancelled before its first step runs none of its code, its `finally` not either
         if call.ident in self.calls:
             self._cancelled(call)
             self._done(call)
 
-    def _failed(self, call: Running, error: BaseException) -> None:
+    def _failed(self, call: ServerCall, error: BaseException) -> None:
         if call.reason is not GIVEN_UP and not self.closed:
             try:
                 self.put_payload(call.ident, frames.ERROR, failures.pack_failure(error))
             except BemaError as too_large:
                 self.put(call.ident, frames.ERROR, failures.pack_failure(too_large))
 
-    def _raised(self, call: Running, error: BaseException) -> None:
+    def _raised(self, call: ServerCall, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
         else:
@@ -228,10 +231,10 @@ class ServingConnection(Connection):
             self.flush()
             raise error
 
-    def _cancelled(self, call: Running) -> None:
+    def _cancelled(self, call: ServerCall) -> None:
         self._failed(call, call.reason or asyncio.CancelledError("the handler cancelled itself"))
 
-    def _done(self, call: Running) -> None:
+    def _done(self, call: ServerCall) -> None:
         del self.calls[call.ident]
         call.task = None  # the task's context holds the call: a cycle would wait for the collector
         if call.inflow is not None:
@@ -243,7 +246,7 @@ class ServingConnection(Connection):
 
     # the two drivers
 
-    async def _unary(self, call: Running, route: Route, payload: bytes) -> None:
+    async def _unary(self, call: ServerCall, route: Route, payload: bytes) -> None:
         CURRENT.set(call)
         try:
             try:
@@ -264,7 +267,7 @@ class ServingConnection(Connection):
         finally:
             self._done(call)
 
-    async def _stream(self, call: Running, route: Route, payload: bytes) -> None:
+    async def _stream(self, call: ServerCall, route: Route, payload: bytes) -> None:
         CURRENT.set(call)
         try:
             try:
@@ -288,7 +291,7 @@ class ServingConnection(Connection):
         finally:
             self._done(call)
 
-    async def _pump(self, answers: AsyncIterator[Any], call: Running, route: Route) -> None:
+    async def _pump(self, answers: AsyncIterator[Any], call: ServerCall, route: Route) -> None:
         assert call.outflow is not None
         push, turn, encode = call.outflow.push, call.outflow.turn, route.encode
         async for answer in answers:

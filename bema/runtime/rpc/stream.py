@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from bema.runtime.calling import CallingConnection
+from bema.runtime.rpc.client_connection import ClientConnection
 
 
-class Opened:
+class OpenCall:
     """Where a call was opened, once it was: what ends it from outside of who reads it."""
 
     __slots__ = ("conn", "ident")
 
     def __init__(self) -> None:
-        self.conn: CallingConnection | None = None
+        self.conn: ClientConnection | None = None
         self.ident = 0
 
     def stop(self) -> None:
@@ -38,7 +38,7 @@ class Stream:
 
     __slots__ = ("_items", "_opened")
 
-    def __init__(self, items: AsyncGenerator[Any, None], opened: Opened) -> None:
+    def __init__(self, items: AsyncGenerator[Any, None], opened: OpenCall) -> None:
         self._items = items
         self._opened = opened
 

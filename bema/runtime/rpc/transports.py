@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bema.core.errors import Invalid, Unavailable
-from bema.core.factory import Factory, FactoryError
 from bema.core.version import VERSION
-from bema.runtime import forks, sockets
-from bema.runtime.connection import CONNECT, Connection
+from bema.parts import Factory, FactoryError
+from bema.runtime import forks
+from bema.runtime.rpc import sockets
+from bema.runtime.rpc.connection import CONNECT, Connection
 
 
 class MemoryEnd(asyncio.Transport):

@@ -8,31 +8,31 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from bema.core.errors import BadDeclaration
-from bema.core.factory import Factory
 from bema.core.version import VERSION
-from bema.sdk.servers.adapted import Adapted
+from bema.parts import Factory
+from bema.sdk.apps.http_app import HttpApp
 
-__all__ = ["Adapted", "Server", "ServerFactory", "adapt"]
+__all__ = ["AppServer", "HttpApp", "ServerFactory", "adapt"]
 
 
-class Server(Protocol):
+class AppServer(Protocol):
     """One kind of app that a script may hold."""
 
-    def adapt(self, target: Any) -> Adapted | None:
+    def adapt(self, target: Any) -> HttpApp | None:
         """The app that `target` is or can give; None when it is of another kind, told without calling it."""
         ...
 
 
-class ServerFactory(Factory[Server], group="bema.server", api=VERSION):
+class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION):
     """By the kind of app. Each is pure: there is nothing that a twin in memory would leave out."""
 
 
 OURS = ("mcp", "asgi", "wsgi")  # from the narrowest kind to the widest
 for _name in OURS:
-    ServerFactory.register_lazy(_name, f"bema.sdk.servers.{_name}:{_name.capitalize()}Server")
+    ServerFactory.register_lazy(_name, f"bema.sdk.apps.{_name}:{_name.capitalize()}Server")
 
 
-def adapt(target: Any, name: str) -> Adapted:
+def adapt(target: Any, name: str) -> HttpApp:
     """The app that `target` is or can give; `BadDeclaration` naming it when it is of no known kind."""
     ServerFactory.discover_plugins()
     # who wrote a plugin knows its own objects; ours go by their shape

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bema.core.errors import Failed, Refused
-from bema.sdk.servers.adapted import Adapted, ASGIApp, Scope
-from bema.wire.handshake import EndpointAnnounce
+from bema.sdk.apps.http_app import ASGIApp, HttpApp, Scope
+from bema.wire.module.handshake import EndpointAnnounce
 
 _PREFIX = b"x-forwarded-prefix"
 
 
 class AsgiServer:
-    def adapt(self, target: Any) -> Adapted | None:
+    def adapt(self, target: Any) -> HttpApp | None:
         if isinstance(target, type) or not callable(target):
             return None
         call = target if inspect.isroutine(target) else type(target).__call__
         if not inspect.iscoroutinefunction(call) and _positional(target) != 3:
             return None
-        return Adapted("asgi", target, list(_routes(target)))
+        return HttpApp("asgi", target, list(_routes(target)))
 
 
 def _positional(target: Any) -> int:
@@ -62,7 +62,7 @@ def behind_prefix(app: ASGIApp) -> ASGIApp:
 
 
 async def serve(
-    adapted: Adapted, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Future[float]
+    adapted: HttpApp, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Future[float]
 ) -> None:
     """Serve until `stop` gives the seconds that running requests have; what runs on after them is cut."""
     try:

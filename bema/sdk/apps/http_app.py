@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal, NamedTuple
 
-from bema.wire.handshake import EndpointAnnounce
+from bema.wire.module.handshake import EndpointAnnounce
 
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Callable[..., Any], Callable[..., Any]], Awaitable[None]]
 
 
-class Adapted(NamedTuple):
+class HttpApp(NamedTuple):
     kind: Literal["asgi", "wsgi", "mcp"]
     app: ASGIApp
     endpoints: list[EndpointAnnounce]

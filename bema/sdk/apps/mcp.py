@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from bema.sdk.servers.adapted import Adapted
-from bema.wire.handshake import EndpointAnnounce
+from bema.sdk.apps.http_app import HttpApp
+from bema.wire.module.handshake import EndpointAnnounce
 
 PATH = "/mcp"
 _METHODS = ["GET", "POST", "DELETE"]
 
 
 class McpServer:
-    def adapt(self, target: Any) -> Adapted | None:
+    def adapt(self, target: Any) -> HttpApp | None:
         if isinstance(target, type) or not type(target).__module__.startswith(("mcp.", "fastmcp.")):
             return None
         if hasattr(target, "streamable_http_app"):
@@ -26,6 +26,6 @@ class McpServer:
         return None
 
 
-def _adapted(app: Any, path: str) -> Adapted:
+def _adapted(app: Any, path: str) -> HttpApp:
     # its sessions live in the app's lifespan
-    return Adapted("mcp", app, [EndpointAnnounce(path, _METHODS)], lifespan="on")
+    return HttpApp("mcp", app, [EndpointAnnounce(path, _METHODS)], lifespan="on")

@@ -6,12 +6,12 @@ import inspect
 from typing import Any
 
 from bema.core.errors import Refused
-from bema.sdk.servers.adapted import Adapted
-from bema.wire.handshake import EndpointAnnounce
+from bema.sdk.apps.http_app import HttpApp
+from bema.wire.module.handshake import EndpointAnnounce
 
 
 class WsgiServer:
-    def adapt(self, target: Any) -> Adapted | None:
+    def adapt(self, target: Any) -> HttpApp | None:
         if not callable(target) or isinstance(target, type) or _positional(target) != 2:
             return None
         try:
@@ -21,7 +21,7 @@ class WsgiServer:
                 "serving a WSGI app needs a2wsgi", code="missing_extra", fix="Install bema[platform], or add a2wsgi."
             ) from error
         app: Any = WSGIMiddleware(target)
-        return Adapted("wsgi", app, [EndpointAnnounce("/", ["*"])], lifespan="off")
+        return HttpApp("wsgi", app, [EndpointAnnounce("/", ["*"])], lifespan="off")
 
 
 def _positional(target: Any) -> int:

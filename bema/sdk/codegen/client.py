@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from bema.core.instance import EndpointInfo
 from bema.core.spec import EndpointSpec, Parameter, ServiceSpec
-from bema.sdk.models import MISSING, Names, literal
+from bema.sdk.codegen.models import MISSING, Names, literal
 
 WIDTH = 80  # of a method's head; a longer one has a line for each parameter
 

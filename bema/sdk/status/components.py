@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 from bema.core.instance import State
 from bema.core.naming import show_instance_id
-from bema.runtime.hosting import Hosted, Hosting
-from bema.runtime.metering import Meter, Tally
+from bema.runtime.process.host import Host, ServedComponent
+from bema.runtime.rpc.metrics import CallCounter, CallMetrics
 
 
-class Member(NamedTuple):
+class ComponentView(NamedTuple):
     """One component that is served here."""
 
-    hosting: Hosting
-    hosted: Hosted
-    meter: Meter
+    hosting: Host
+    hosted: ServedComponent
+    meter: CallMetrics
 
     @property
     def address(self) -> str:
@@ -39,7 +39,7 @@ class Member(NamedTuple):
     def alive(self) -> bool:
         return all(hosted.alive for hosted in components(self.hosting))
 
-    def tallies(self) -> Iterator[tuple[str, Tally]]:
+    def tallies(self) -> Iterator[tuple[str, CallCounter]]:
         """The counters by endpoint, those of endpoints that were never called among them."""
         for name in dict(self.hosted.endpoints):
             yield name, self.meter.seen(self.hosted.route(name))
@@ -64,5 +64,5 @@ class Member(NamedTuple):
         }
 
 
-def components(hosting: Hosting) -> tuple[Hosted, ...]:
+def components(hosting: Host) -> tuple[ServedComponent, ...]:
     return tuple(dict(hosting.components).values())

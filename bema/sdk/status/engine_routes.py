@@ -20,7 +20,7 @@ import msgspec
 
 from bema.core.errors import BadDeclaration, BemaError, Conflict, Disconnected, RemoteError, Unavailable, as_json
 from bema.runtime.tasks import Tasks
-from bema.sdk.beat import Beat
+from bema.sdk.status.loop_delay import LoopDelay
 
 Function = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 Answer = tuple[int, bytes]  # status and JSON
@@ -30,18 +30,18 @@ _PATH = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}\Z")
 _log = logging.getLogger("bema.service")
 
 
-class Route(NamedTuple):
+class EngineRoute(NamedTuple):
     path: str
     function: Function
     owner: object
     context: contextvars.Context
 
 
-class Routes:
+class EngineRoutes:
     """The functions of one event loop, by path. The table is there whether or not somebody serves it."""
 
     def __init__(self) -> None:
-        self._by_path: dict[str, Route] = {}
+        self._by_path: dict[str, EngineRoute] = {}
 
     def add(self, path: str, function: Function, owner: object) -> None:
         """Answer at `path`, which has a first part of its owner's kind: `/engine/sleep`. Refused where it is taken."""
@@ -55,7 +55,7 @@ class Routes:
             raise BadDeclaration(f"the route {path} needs an async function, not {function!r}")
         if path in self._by_path:
             raise Conflict(f"the route {path} is there already", code="already_served")
-        self._by_path[path] = Route(path, function, owner, contextvars.copy_context())
+        self._by_path[path] = EngineRoute(path, function, owner, contextvars.copy_context())
 
     def remove(self, owner: object) -> None:
         """Take away what `owner` added."""
@@ -63,7 +63,7 @@ class Routes:
             if route.owner is owner:
                 del self._by_path[route.path]
 
-    def find(self, path: str) -> Route | None:
+    def find(self, path: str) -> EngineRoute | None:
         """From any thread."""
         return self._by_path.get(path)
 
@@ -72,17 +72,17 @@ class Routes:
         return sorted(dict(self._by_path))
 
 
-_tables: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Routes] = weakref.WeakKeyDictionary()
+_tables: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, EngineRoutes] = weakref.WeakKeyDictionary()
 
 
-def routes_of(loop: asyncio.AbstractEventLoop) -> Routes:
-    return _tables.setdefault(loop, Routes())
+def routes_of(loop: asyncio.AbstractEventLoop) -> EngineRoutes:
+    return _tables.setdefault(loop, EngineRoutes())
 
 
-class Asking:
+class EngineRequest:
     """Asks functions of `loop` from another one, and owns the tasks they run in."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, beat: Beat) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, beat: LoopDelay) -> None:
         self._loop = loop
         self._beat = beat
         self._tasks = Tasks("status")
@@ -91,7 +91,7 @@ class Asking:
         """In the functions' loop: cancel what runs."""
         await self._tasks.stop()
 
-    async def ask(self, route: Route, body: dict[str, Any], patience: float) -> Answer:
+    async def ask(self, route: EngineRoute, body: dict[str, Any], patience: float) -> Answer:
         """In the loop of who asks. `Unavailable` when the functions' loop stands for `patience` seconds before it begins."""
         asked: Future[Answer] = Future()
         answer = asyncio.wrap_future(asked)
@@ -109,7 +109,7 @@ class Asking:
             await asyncio.wait({answer}, timeout=max(left, 0.01))
         return await answer
 
-    def _begin(self, route: Route, body: dict[str, Any], asked: Future[Answer]) -> None:
+    def _begin(self, route: EngineRoute, body: dict[str, Any], asked: Future[Answer]) -> None:
         if not asked.set_running_or_notify_cancel():
             return
         try:
@@ -125,7 +125,7 @@ class Asking:
         )
 
 
-async def _run(route: Route, body: dict[str, Any]) -> Answer:
+async def _run(route: EngineRoute, body: dict[str, Any]) -> Answer:
     try:
         said: Any = route.function(body)
         if inspect.isawaitable(said):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bema.runtime.metering import BOUNDS, Tally
-from bema.sdk.members import Member
+from bema.runtime.rpc.metrics import BOUNDS, CallCounter
+from bema.sdk.status.components import ComponentView
 
-Rows = list[tuple[str, Tally]]
+Rows = list[tuple[str, CallCounter]]
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def exposition(members: Sequence[Member], *, ready: bool, stalled: bool, lag: float) -> str:
+def exposition(members: Sequence[ComponentView], *, ready: bool, stalled: bool, lag: float) -> str:
     """The page of `/metrics`."""
     rows = [(_where(member, name), tally) for member in members for name, tally in member.tallies()]
     meters = {id(member.meter): member.meter for member in members}.values()
@@ -39,7 +39,7 @@ def exposition(members: Sequence[Member], *, ready: bool, stalled: bool, lag: fl
     return "".join(families)
 
 
-def _where(member: Member, endpoint: str) -> str:
+def _where(member: ComponentView, endpoint: str) -> str:
     """The labels of an endpoint's counters: its place, and what it was served with."""
     hosted = member.hosted
     own = hosted.labels.get(endpoint, {})

@@ -7,10 +7,10 @@ beside it.
 from __future__ import annotations
 
 from bema.core.instance import Instance, State
-from bema.runtime.channel import Channel
-from bema.runtime.hosting import Hosted
-from bema.wire.handshake import encode
-from bema.wire.messages import Status
+from bema.runtime.process.channel import Channel
+from bema.runtime.process.host import ServedComponent
+from bema.wire.module.handshake import encode
+from bema.wire.module.messages import Status
 
 FEATURE = "status"
 
@@ -28,12 +28,12 @@ def status_of(record: Instance) -> Status:
 class Reporter:
     """Reports on one component: a launcher knows its instance by one record, however much the process serves."""
 
-    def __init__(self, channel: Channel, hosted: Hosted) -> None:
+    def __init__(self, channel: Channel, hosted: ServedComponent) -> None:
         self._channel = channel
         self._hosted = hosted
         self._said = b""  # as text, for what is published may change under us
 
-    def __call__(self, hosted: Hosted, record: Instance) -> None:
+    def __call__(self, hosted: ServedComponent, record: Instance) -> None:
         if hosted is not self._hosted:
             return
         status = status_of(record)

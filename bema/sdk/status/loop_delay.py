@@ -14,7 +14,7 @@ INTERVAL = 0.1  # seconds between beats
 BEATS = 100  # of which the latest is told
 
 
-class Beat:
+class LoopDelay:
     """Beats in `loop` until `close`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

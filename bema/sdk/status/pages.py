@@ -14,29 +14,29 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bema.core.errors import BemaError, Denied, Disconnected, Invalid, NotFound, TooLarge, as_json
-from bema.sdk.routes import Asking, Route, Routes
-from bema.sdk.servers.adapted import Scope
+from bema.sdk.apps.http_app import Scope
+from bema.sdk.status.engine_routes import EngineRequest, EngineRoute, EngineRoutes
 
 TEXT, JSON = b"text/plain; version=0.0.4; charset=utf-8", b"application/json"
 
 Receive = Callable[..., Any]
 
 
-class Page(NamedTuple):
+class StatusPage(NamedTuple):
     status: int
     body: bytes
     kind: bytes = JSON
 
 
-class Pages:
+class StatusPages:
     """The ASGI app. `told` gives what both health pages say, `metrics` the page of that name, `limit` a bound by name."""
 
     def __init__(
         self,
         told: Callable[[], dict[str, Any]],
         metrics: Callable[[], str],
-        routes: Routes,
-        asking: Asking,
+        routes: EngineRoutes,
+        asking: EngineRequest,
         limit: Callable[[str], float],
     ) -> None:
         self._told = told
@@ -53,7 +53,7 @@ class Pages:
         try:
             page = self._page(scope["path"]) if route is None else await self._asked(route, scope, receive)
         except BemaError as error:
-            page = Page(error.problem.http, msgspec.json.encode(as_json(error)))
+            page = StatusPage(error.problem.http, msgspec.json.encode(as_json(error)))
         headers = [(b"content-type", page.kind), (b"cache-control", b"no-store")]
         headers += [(b"content-length", b"%d" % (len(page.body) + 1))]
         headers += [(b"allow", b"POST")] if page.status == 405 else []
@@ -61,20 +61,20 @@ class Pages:
         await send({"type": "http.response.start", "status": page.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.body + b"\n"})
 
-    def _page(self, path: str) -> Page:
+    def _page(self, path: str) -> StatusPage:
         if path == "/metrics":
-            return Page(200, self._metrics().encode().removesuffix(b"\n"), TEXT)
+            return StatusPage(200, self._metrics().encode().removesuffix(b"\n"), TEXT)
         told = self._told()
         found = {"/healthz": told["alive"], "/readyz": told["ready"]}.get(path)
         if found is None:
             posts = "".join(f", POST {each}" for each in self._routes.paths())
             raise NotFound(f"there is no {path}", fix=f"There are GET /healthz, /readyz and /metrics{posts}.")
-        return Page(200 if found else 503, msgspec.json.encode(told))
+        return StatusPage(200 if found else 503, msgspec.json.encode(told))
 
-    async def _asked(self, route: Route, scope: Scope, receive: Receive) -> Page:
+    async def _asked(self, route: EngineRoute, scope: Scope, receive: Receive) -> StatusPage:
         _refuse(scope)
         body = await _body(scope, receive, int(self._limit("http_body")), self._limit("http_body_idle"))
-        return Page(*await self._asking.ask(route, _object(body), self._limit("stalled")))
+        return StatusPage(*await self._asking.ask(route, _object(body), self._limit("stalled")))
 
 
 def _refuse(scope: Scope) -> None:

@@ -19,39 +19,39 @@ from bema.core.errors import Refused
 from bema.core.limits import limit
 from bema.core.settings import SETTINGS
 from bema.core.spec import ServiceSpec
-from bema.runtime import sockets
-from bema.runtime.hosting import Hosting
-from bema.runtime.metering import Meter
-from bema.sdk.aside import Aside
-from bema.sdk.beat import Beat
-from bema.sdk.exposition import exposition
-from bema.sdk.members import Member, components
-from bema.sdk.pages import Pages
-from bema.sdk.routes import Asking, routes_of
+from bema.runtime.process.host import Host
+from bema.runtime.rpc import sockets
+from bema.runtime.rpc.metrics import CallMetrics
+from bema.sdk.status.components import ComponentView, components
+from bema.sdk.status.engine_routes import EngineRequest, routes_of
+from bema.sdk.status.exposition import exposition
+from bema.sdk.status.loop_delay import LoopDelay
+from bema.sdk.status.pages import StatusPages
+from bema.sdk.status.server_thread import ServerThread
 
 PORT, HOST = SETTINGS["status_port"], SETTINGS["status_host"]
 INHERITED = "BEMA_STATUS_FD"  # the number of a socket that listens there already, where processes follow each other
 
-_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Status] = weakref.WeakKeyDictionary()
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, StatusServer] = weakref.WeakKeyDictionary()
 
 
-def opened() -> Status:
+def opened() -> StatusServer:
     """The status of this loop's services, one more of which begins."""
     status = _of(asyncio.get_running_loop())
     status.services += 1
     return status
 
 
-def joined(hosting: Hosting, loop: asyncio.AbstractEventLoop) -> Status:
+def joined(hosting: Host, loop: asyncio.AbstractEventLoop) -> StatusServer:
     """The status of this loop, which tells from now on of whatever this runtime serves; see `Status.parted`."""
     status = _of(loop)
     status.join(hosting)
     return status
 
 
-def _of(loop: asyncio.AbstractEventLoop) -> Status:
+def _of(loop: asyncio.AbstractEventLoop) -> StatusServer:
     if loop not in _by_loop:
-        _by_loop[loop] = Status(_listening(), loop)
+        _by_loop[loop] = StatusServer(_listening(), loop)
     return _by_loop[loop]
 
 
@@ -83,7 +83,7 @@ def bound() -> socket.socket:
     return sockets.bind(f"tcp:[{address}]:{port}" if address.version == 6 else f"tcp:{address}:{port}")
 
 
-class Status:
+class StatusServer:
     """Serves from its making until the last who needs it has left."""
 
     def __init__(self, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -91,12 +91,12 @@ class Status:
         self.host, self.port = listener.getsockname()[:2]
         self._loop = loop
         # replaced and never changed: another thread goes through them
-        self._members: tuple[Member, ...] = ()
-        self._runtimes: tuple[tuple[Hosting, Meter], ...] = ()
-        self._beat = Beat(loop)
-        self._asking = Asking(loop, self._beat)
-        pages = Pages(self.told, self.metrics, routes_of(loop), self._asking, self.limit)
-        self._aside = Aside(pages, listener, loop, lambda: _by_loop.pop(loop, None))
+        self._members: tuple[ComponentView, ...] = ()
+        self._runtimes: tuple[tuple[Host, CallMetrics], ...] = ()
+        self._beat = LoopDelay(loop)
+        self._asking = EngineRequest(loop, self._beat)
+        pages = StatusPages(self.told, self.metrics, routes_of(loop), self._asking, self.limit)
+        self._aside = ServerThread(pages, listener, loop, lambda: _by_loop.pop(loop, None))
 
     @property
     def url(self) -> str:
@@ -105,18 +105,18 @@ class Status:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if address.version == 6 else f"http://{host}:{self.port}"
 
-    def watch(self, spec: ServiceSpec, hosting: Hosting) -> None:
+    def watch(self, spec: ServiceSpec, hosting: Host) -> None:
         """Tell of a service from now on. What it has served before is not counted."""
         meter = self._counted(hosting)
-        self._members += (Member(hosting, hosting.component(spec.namespace, spec.name), meter),)
+        self._members += (ComponentView(hosting, hosting.component(spec.namespace, spec.name), meter),)
 
-    def join(self, hosting: Hosting) -> None:
+    def join(self, hosting: Host) -> None:
         self._runtimes += ((hosting, self._counted(hosting)),)
 
-    def _counted(self, hosting: Hosting) -> Meter:
+    def _counted(self, hosting: Host) -> CallMetrics:
         counted = {id(hosting): meter for hosting, meter in self._runtimes}
         counted |= {id(member.hosting): member.meter for member in self._members}
-        meter = counted.get(id(hosting)) or Meter()
+        meter = counted.get(id(hosting)) or CallMetrics()
         hosting.accepts = meter.connection
         return meter
 
@@ -125,7 +125,7 @@ class Status:
         self.services -= 1
         await self._unless_needed()
 
-    async def parted(self, hosting: Hosting) -> None:
+    async def parted(self, hosting: Host) -> None:
         """A runtime that had joined has ended."""
         self._runtimes = tuple(each for each in self._runtimes if each[0] is not hosting)
         await self._unless_needed()
@@ -161,17 +161,17 @@ class Status:
         hostings = [member.hosting for member in self._members] + [hosting for hosting, _ in self._runtimes]
         return min((hosting.limit(name) for hosting in hostings), default=limit(name))
 
-    def _seen(self) -> tuple[Member, ...]:
+    def _seen(self) -> tuple[ComponentView, ...]:
         known = {id(member.hosted) for member in self._members}
         others = (
-            Member(hosting, hosted, meter)
+            ComponentView(hosting, hosted, meter)
             for hosting, meter in self._runtimes
             for hosted in components(hosting)
             if hosted.endpoints and id(hosted) not in known
         )
         return (*self._members, *others)
 
-    def _ready(self, members: tuple[Member, ...]) -> bool:
+    def _ready(self, members: tuple[ComponentView, ...]) -> bool:
         here = len(self._members) == self.services and bool(members)
         return here and all(member.ready for member in members)
 

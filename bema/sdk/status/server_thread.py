@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from bema.runtime import forks
-from bema.sdk.servers import asgi
-from bema.sdk.servers.adapted import Adapted, ASGIApp
+from bema.sdk.apps import asgi
+from bema.sdk.apps.http_app import ASGIApp, HttpApp
 
 GRACE = 1.0  # seconds that running requests have at the end
 LOOKS = 1.0  # seconds between looks at whether the loop has been closed
@@ -24,7 +24,7 @@ LOOKS = 1.0  # seconds between looks at whether the loop has been closed
 _log = logging.getLogger("bema.status")
 
 
-class Aside:
+class ServerThread:
     """Serves from its making on, for the services of `loop`. `abandoned` is called when that is closed before this."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Aside:
             self._loop.call_soon_threadsafe(self._ended.set)
 
     async def _serve(self) -> None:
-        adapted = Adapted("asgi", self._app, [], "off")
+        adapted = HttpApp("asgi", self._app, [], "off")
         stop = asyncio.wrap_future(self._stop)
         serving = asyncio.ensure_future(asgi.serve(adapted, self._listener, lambda: None, stop))
         while not serving.done():

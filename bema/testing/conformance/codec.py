@@ -1,6 +1,6 @@
 """The laws of Codec: what was sent is what arrives, and what cannot arrive is refused before it is sent.
 
-A refusal is `Invalid`, or what is listed in `bema.wire.codecs.UNFIT`.
+A refusal is `Invalid`, or what is listed in `bema.wire.values.codecs.UNFIT`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from bema.core.errors import Invalid
 from bema.core.spec import Parameter
 from bema.testing.conformance.frame import Make, Suite
-from bema.wire.codecs import UNFIT
+from bema.wire.values.codecs import UNFIT
 
 SUITE = Suite("codec")
 

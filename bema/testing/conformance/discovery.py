@@ -13,7 +13,7 @@ import msgspec
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id
-from bema.runtime.discovery import View, wait_for
+from bema.runtime.discovery.discovery import View, wait_for
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("discovery")

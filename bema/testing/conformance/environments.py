@@ -10,13 +10,13 @@ from typing import NamedTuple
 import msgspec
 
 from bema.core.errors import Failed
-from bema.deploy.environments import Environments, Wanted
+from bema.deploy.build.environments import Environments, Wanted
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("environments")
 
 
-class Trial(NamedTuple):
+class EnvironmentsTrial(NamedTuple):
     environments: Environments
     possible: Wanted
     impossible: Wanted

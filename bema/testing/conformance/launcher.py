@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy.launchers import Announced, Event, Exited, Launcher, Line, Reported, Start
+from bema.deploy.launch.launcher import Announced, Event, Exited, Launcher, LaunchRequest, Line, Reported
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("launcher")
 
 
-class Trial(NamedTuple):
+class LauncherTrial(NamedTuple):
     """`serving` and `crashing` describe a start for an instance id; a crashing one ends by itself with code 3."""
 
     launcher: Launcher
-    serving: Callable[[int], Start]
-    crashing: Callable[[int], Start]
+    serving: Callable[[int], LaunchRequest]
+    crashing: Callable[[int], LaunchRequest]
 
 
 async def event_of(launcher: Launcher, instance: int) -> Event:

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bema.sdk.servers.adapted import Adapted
+from bema.sdk.apps.http_app import HttpApp
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("server")
 
 
-class Trial(NamedTuple):
+class ServerTrial(NamedTuple):
     server: Any
     app: Callable[[], Any]
     path: str = "/"
@@ -40,7 +40,7 @@ async def its_own_are_taken(make: Make) -> None:
     """An object of its kind becomes an app that says where it answers."""
     trial = await make()
     adapted = trial.server.adapt(trial.app())
-    assert isinstance(adapted, Adapted)
+    assert isinstance(adapted, HttpApp)
     assert callable(adapted.app)
     assert adapted.endpoints and all(one.path.startswith("/") for one in adapted.endpoints)
     assert adapted.kind in ("asgi", "wsgi", "mcp")
@@ -112,7 +112,7 @@ def _scope(path: str) -> dict[str, Any]:
 class Living:
     """The app between its start-up and its shutdown, where it has them."""
 
-    def __init__(self, adapted: Adapted) -> None:
+    def __init__(self, adapted: HttpApp) -> None:
         self._adapted = adapted
         self._asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

@@ -11,8 +11,8 @@ import uuid
 import msgspec
 
 from bema.core.errors import Conflict, NotFound
-from bema.deploy.deployment import Build, Deployment, Entry, Version
-from bema.deploy.store import Answer
+from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.deploy.store.deployments import StoredReply
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("store")
@@ -21,7 +21,7 @@ SUITE = Suite("store")
 def deployment(name: str = "api", owner: str = "me", code: bytes = b"code") -> Deployment:
     """A deployment nobody else has."""
     digest = hashlib.sha256(code).hexdigest()
-    version = Version(number=1, digest=digest, entry=Entry("app", "app"), env={"A": "1"})
+    version = Version(number=1, digest=digest, entry=ScriptEntry("app", "app"), env={"A": "1"})
     return Deployment(id=str(uuid.uuid4()), name=name, owner=owner, versions=(version,), created=1, updated=2)
 
 
@@ -89,7 +89,7 @@ async def shared_code_stays(make: Make) -> None:
 async def keys_give_the_same_answer(make: Make) -> None:
     """An idempotency key gives the reply of its request, and refuses another request."""
     store = await make()
-    await store.create(deployment(), b"code", Answer("key", "request", b"reply"))
+    await store.create(deployment(), b"code", StoredReply("key", "request", b"reply"))
     assert store.answer("key", "request") == b"reply"
     assert store.answer("new", "request") is None
     try:
@@ -106,7 +106,7 @@ async def refused_leaves_no_answer(make: Make) -> None:
     store = await make()
     await store.create(deployment(), b"code")
     try:
-        await store.create(deployment(), b"code", Answer("key", "request", b"reply"))
+        await store.create(deployment(), b"code", StoredReply("key", "request", b"reply"))
     except Conflict:
         assert store.answer("key", "request") is None
 
@@ -125,7 +125,7 @@ async def facts_are_replaced(make: Make) -> None:
 async def all_of_it_is_durable(make: Make) -> None:
     """What returned before the store was closed is there when it is opened again."""
     store, one, gone = await make(), deployment("one"), deployment("gone")
-    await store.create(one, b"code", Answer("key", "request", b"reply"))
+    await store.create(one, b"code", StoredReply("key", "request", b"reply"))
     await store.create(gone, b"other")
     await store.save(msgspec.structs.replace(one, restarts=3))
     await store.delete(gone.id)

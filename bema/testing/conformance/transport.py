@@ -16,7 +16,7 @@ SUITE = Suite("transport")
 LARGE = bytes(range(256)) * 8192  # 2 MiB: more than any buffer takes at once
 
 
-class Trial(NamedTuple):
+class TransportTrial(NamedTuple):
     transport: Any
     address: Callable[[], str]
 
@@ -58,7 +58,7 @@ class Ends:
         self._more.set()
         return self.accepted[-1]
 
-    async def open(self, trial: Trial) -> tuple[Any, End, End]:
+    async def open(self, trial: TransportTrial) -> tuple[Any, End, End]:
         listener = await trial.transport.listen(trial.address(), self.accept)
         client = await trial.transport.connect(listener.address, End)
         client.transport.write(b"hello")

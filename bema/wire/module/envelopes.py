@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import ProtocolError
-from bema.wire.handshake import encode
-from bema.wire.messages import FromModule, HttpAnswer, HttpQuestion, ToModule
-from bema.wire.registration import RegistrationReply, RegistrationRequest
+from bema.wire.module.handshake import encode
+from bema.wire.module.messages import FromModule, HttpAnswer, HttpQuestion, ToModule
+from bema.wire.module.registration import RegistrationReply, RegistrationRequest
 
-__all__ = ["Envelope", "Metadata", "encode", "http_response_line", "read_from_module", "read_to_module"]
+__all__ = ["Envelope", "MessageMetadata", "encode", "http_response_line", "read_from_module", "read_to_module"]
 
 
-class Metadata(msgspec.Struct, kw_only=True, omit_defaults=True):
+class MessageMetadata(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: str | None = None
     timestamp: int | None = None
     source: str | None = None
@@ -31,7 +31,7 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     id: str | None = None
     content: Any
-    metadata: Metadata = msgspec.field(default_factory=Metadata)
+    metadata: MessageMetadata = msgspec.field(default_factory=MessageMetadata)
 
 
 class _Wrapped(Envelope, kw_only=True):
@@ -60,7 +60,7 @@ def read_to_module(line: bytes) -> Any:
 def http_response_line(answer: HttpAnswer, message_id: str, source: str) -> bytes:
     """An HTTP response as the reference writes it on stdio: wrapped, and without `op`."""
     bare = HttpAnswer(**{name: getattr(answer, name) for name in HttpAnswer.__struct_fields__})
-    metadata = Metadata(id=message_id, source=source, properties={"correlation_id": answer.request_id})
+    metadata = MessageMetadata(id=message_id, source=source, properties={"correlation_id": answer.request_id})
     return encode(Envelope(content=bare, metadata=metadata))
 
 

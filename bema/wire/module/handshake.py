@@ -40,7 +40,7 @@ class IpcChannel(msgspec.Struct, frozen=True):
     required: bool
 
 
-class Entry(msgspec.Struct, frozen=True):
+class InitEntry(msgspec.Struct, frozen=True):
     """What of a script is run, and as what."""
 
     kind: Kind
@@ -76,7 +76,7 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     lease_fd: int | None = None  # an open file, locked: keep it open for life
     drain_ms: int | None = None
     script: str | None = None
-    entry: Entry | None = None
+    entry: InitEntry | None = None
     site: list[str] | None = None
     platform: str | None = None
     host: str | None = None  # "module:function" that serves what the script holds
@@ -115,27 +115,27 @@ class Stop(msgspec.Struct, omit_defaults=True, tag_field="op", tag="shutdown"):
 Word = Init | Announce | Stop
 
 
-class Side(enum.StrEnum):
+class HandshakeSide(enum.StrEnum):
     INSIDE = "inside"  # the process
     OUTSIDE = "outside"  # who launched it
 
     @property
-    def opposite(self) -> Side:
-        return Side.OUTSIDE if self is Side.INSIDE else Side.INSIDE
+    def opposite(self) -> HandshakeSide:
+        return HandshakeSide.OUTSIDE if self is HandshakeSide.INSIDE else HandshakeSide.INSIDE
 
 
 # word -> who says it, and the state it leads to
-_SAYS: dict[type[Word], tuple[Side, State]] = {
-    Init: (Side.OUTSIDE, State.STARTING),
-    Announce: (Side.INSIDE, State.SERVING),
-    Stop: (Side.OUTSIDE, State.DRAINING),
+_SAYS: dict[type[Word], tuple[HandshakeSide, State]] = {
+    Init: (HandshakeSide.OUTSIDE, State.STARTING),
+    Announce: (HandshakeSide.INSIDE, State.SERVING),
+    Stop: (HandshakeSide.OUTSIDE, State.DRAINING),
 }
 
 
 class Handshake:
     """One end of the conversation; `state` is the state of the instance as this end knows it."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: HandshakeSide) -> None:
         self.side = side
         self.state = State.NEW
 

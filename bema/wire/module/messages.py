@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bema.core.instance import EndpointInfo
-from bema.wire.handshake import Announce, Init, Stop, always
+from bema.wire.module.handshake import Announce, Init, Stop, always
 
 Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Body = list[Octet] | str | None  # written as a list of integers; text is read too

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bema.wire.handshake import EndpointAnnounce
+from bema.wire.module.handshake import EndpointAnnounce
 
 
 class ModuleInfo(msgspec.Struct, kw_only=True):

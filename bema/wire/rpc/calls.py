@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bema.core.errors import ProtocolError
 from bema.core.limits import limit
-from bema.wire import frames as f
+from bema.wire.rpc import frames as f
 
 STREAM_WINDOW: Final = int(limit("rpc_stream_window"))
 CONNECTION_WINDOW: Final = int(limit("rpc_connection_window"))
@@ -20,16 +20,16 @@ FLOOR: Final = 16 * 1024  # what every stream may have unread, however full the 
 GRANT: Final = STREAM_WINDOW // 4  # consumed bytes are given back in portions of this
 
 
-class Side(enum.Enum):
+class CallSide(enum.Enum):
     CALLER = "caller"
     CALLEE = "callee"
 
     @property
-    def other(self) -> Side:
-        return Side.CALLEE if self is Side.CALLER else Side.CALLER
+    def other(self) -> CallSide:
+        return CallSide.CALLEE if self is CallSide.CALLER else CallSide.CALLER
 
 
-class State(enum.Enum):
+class CallState(enum.Enum):
     IDLE = "idle"
     ONE = "one"  # one answer is owed
     MANY = "many"  # items are owed
@@ -38,51 +38,56 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-_ONE = {f.ANSWER: State.CLOSED, f.ERROR: State.CLOSED, f.CANCEL: State.CLOSED, f.STOP: State.ONE}
+_ONE = {f.ANSWER: CallState.CLOSED, f.ERROR: CallState.CLOSED, f.CANCEL: CallState.CLOSED, f.STOP: CallState.ONE}
 _MANY = {
-    f.ITEM: State.MANY,
-    f.END: State.CLOSED,
-    f.ERROR: State.CLOSED,
-    f.CANCEL: State.CLOSED,
-    f.STOP: State.MANY,
-    f.CREDIT: State.MANY,
+    f.ITEM: CallState.MANY,
+    f.END: CallState.CLOSED,
+    f.ERROR: CallState.CLOSED,
+    f.CANCEL: CallState.CLOSED,
+    f.STOP: CallState.MANY,
+    f.CREDIT: CallState.MANY,
 }
 
-TABLE: Final[dict[State, dict[int, State]]] = {
-    State.IDLE: {f.UNARY: State.ONE, f.STREAM: State.MANY, f.COLLECT: State.ONE_IN, f.BOTH: State.MANY_IN},
+TABLE: Final[dict[CallState, dict[int, CallState]]] = {
+    CallState.IDLE: {
+        f.UNARY: CallState.ONE,
+        f.STREAM: CallState.MANY,
+        f.COLLECT: CallState.ONE_IN,
+        f.BOTH: CallState.MANY_IN,
+    },
     # credit for an input may still be on its way when the input ends
-    State.ONE: {**_ONE, f.CREDIT: State.ONE},
-    State.MANY: _MANY,
-    State.ONE_IN: {
+    CallState.ONE: {**_ONE, f.CREDIT: CallState.ONE},
+    CallState.MANY: _MANY,
+    CallState.ONE_IN: {
         **_ONE,
-        f.STOP: State.ONE_IN,
-        f.INPUT: State.ONE_IN,
-        f.INPUT_END: State.ONE,
-        f.CREDIT: State.ONE_IN,
+        f.STOP: CallState.ONE_IN,
+        f.INPUT: CallState.ONE_IN,
+        f.INPUT_END: CallState.ONE,
+        f.CREDIT: CallState.ONE_IN,
     },
-    State.MANY_IN: {
+    CallState.MANY_IN: {
         **_MANY,
-        f.ITEM: State.MANY_IN,
-        f.STOP: State.MANY_IN,
-        f.CREDIT: State.MANY_IN,
-        f.INPUT: State.MANY_IN,
-        f.INPUT_END: State.MANY,
+        f.ITEM: CallState.MANY_IN,
+        f.STOP: CallState.MANY_IN,
+        f.CREDIT: CallState.MANY_IN,
+        f.INPUT: CallState.MANY_IN,
+        f.INPUT_END: CallState.MANY,
     },
-    State.CLOSED: dict.fromkeys(
-        (f.INPUT, f.INPUT_END, f.CANCEL, f.STOP, f.CREDIT, f.ANSWER, f.ITEM, f.END, f.ERROR), State.CLOSED
+    CallState.CLOSED: dict.fromkeys(
+        (f.INPUT, f.INPUT_END, f.CANCEL, f.STOP, f.CREDIT, f.ANSWER, f.ITEM, f.END, f.ERROR), CallState.CLOSED
     ),
 }
 
-SENDERS: Final[dict[int, frozenset[Side]]] = {
-    **dict.fromkeys((*f.REQUESTS, f.INPUT, f.INPUT_END, f.CANCEL, f.STOP), frozenset({Side.CALLER})),
-    **dict.fromkeys((f.ANSWER, f.ITEM, f.END, f.ERROR), frozenset({Side.CALLEE})),
-    f.CREDIT: frozenset(Side),
+SENDERS: Final[dict[int, frozenset[CallSide]]] = {
+    **dict.fromkeys((*f.REQUESTS, f.INPUT, f.INPUT_END, f.CANCEL, f.STOP), frozenset({CallSide.CALLER})),
+    **dict.fromkeys((f.ANSWER, f.ITEM, f.END, f.ERROR), frozenset({CallSide.CALLEE})),
+    f.CREDIT: frozenset(CallSide),
 }
 
 CONNECTION_KINDS: Final = frozenset({f.HELLO, f.PING, f.PONG, f.GOAWAY, f.CREDIT})
 
 
-def step(state: State, kind: Any, sender: Side) -> State:
+def step(state: CallState, kind: Any, sender: CallSide) -> CallState:
     """The state after a message, or `ProtocolError`: the one place where an illegal one fails."""
     known = f.KINDS.get(kind) if type(kind) is int else None
     if known is None:
@@ -100,18 +105,18 @@ class Conversation:
     law for whoever wants it whole: tests, recorded conversations, a peer written elsewhere.
     """
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: CallSide) -> None:
         self.side = side
-        self.open: dict[int, State] = {}
+        self.open: dict[int, CallState] = {}
         self.newest = 0
 
-    def state(self, ident: int) -> State:
-        return self.open.get(ident, State.CLOSED if ident <= self.newest else State.IDLE)
+    def state(self, ident: int) -> CallState:
+        return self.open.get(ident, CallState.CLOSED if ident <= self.newest else CallState.IDLE)
 
-    def send(self, ident: int, kind: int) -> State:
+    def send(self, ident: int, kind: int) -> CallState:
         return self._move(ident, kind, self.side)
 
-    def receive(self, ident: Any, kind: Any) -> State | None:
+    def receive(self, ident: Any, kind: Any) -> CallState | None:
         """The call's state after it; None for what concerns the connection."""
         if type(ident) is not int or ident < 0:
             raise ProtocolError(f"a message bears the id {ident!r}")
@@ -121,10 +126,10 @@ class Conversation:
             return None
         return self._move(ident, kind, self.side.other)
 
-    def _move(self, ident: int, kind: int, sender: Side) -> State:
+    def _move(self, ident: int, kind: int, sender: CallSide) -> CallState:
         after = step(self.state(ident), kind, sender)
         self.newest = max(self.newest, ident)
-        if after is State.CLOSED:
+        if after is CallState.CLOSED:
             self.open.pop(ident, None)
         else:
             self.open[ident] = after

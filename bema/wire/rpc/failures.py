@@ -21,7 +21,7 @@ import msgspec
 
 from bema.core.errors import BemaError, ProtocolError, RemoteError, of_code
 from bema.core.problems import PROBLEMS
-from bema.wire import codecs
+from bema.wire.values import codecs
 
 TRACEBACK_LIMIT = 16 * 1024
 LIMIT = 1024 * 1024  # of a whole failure; a larger one keeps its type and the beginning of its text

@@ -16,7 +16,7 @@ import msgspec
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.core.limits import limit
-from bema.wire import memory
+from bema.wire.rpc import memory
 
 VERSION: Final = 1
 OLDEST: Final = 1

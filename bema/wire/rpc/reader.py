@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from bema.core.errors import ProtocolError
-from bema.wire import frames, memory
+from bema.wire.rpc import frames, memory
 
 STEP: Final = 1024 * 1024  # what is set aside at once for a frame that has only begun to come
 
@@ -32,7 +32,7 @@ _DECODE_BODY: Final[dict[int, Callable[[Any], Any]]] = {
 """The bodies of messages that are large enough to travel alone, their payloads left where they are."""
 
 
-class Reader:
+class BatchReader:
     """Takes frames out of what is read into `room()`, whatever the pieces it comes in.
 
     `space` is where small frames are read to; nothing is kept in it between two reads, so that the connections of one loop

@@ -15,9 +15,9 @@ import msgspec
 
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
-from bema.wire import equal, strict
-from bema.wire.equal import Unequal
-from bema.wire.walks import ANYTHING, NOTHING, Walk, under
+from bema.wire.values import equal, strict
+from bema.wire.values.equal import Unequal
+from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]

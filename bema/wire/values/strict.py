@@ -19,9 +19,9 @@ import msgspec
 from msgspec import inspect
 
 from bema.core.errors import BadDeclaration
-from bema.wire import walks
-from bema.wire.equal import is_model
-from bema.wire.walks import ANYTHING, NOTHING, Walk
+from bema.wire.values import walks
+from bema.wire.values.equal import is_model
+from bema.wire.values.walks import ANYTHING, NOTHING, Walk
 
 
 def check_for_stranger(value: Any) -> None:

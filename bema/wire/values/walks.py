@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from bema.wire.equal import Unequal, is_model
+from bema.wire.values.equal import Unequal, is_model
 
 Look = Callable[[Any], None]
 

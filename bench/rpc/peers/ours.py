@@ -12,10 +12,10 @@ import pydantic
 from bema.core.call import Call
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.client import Client
-from bema.runtime.discovery import MemoryDiscovery
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
+from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.server import Server
 from bench.rpc import driving
 
 TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
@@ -79,7 +79,7 @@ class Ours(driving.Peer):
                 token=TOKEN,
             )
         )
-        pool, view = Pool(), await discovery.view("bench", "rpc")
+        pool, view = ConnectionPool(), await discovery.view("bench", "rpc")
         clients = {name: Client(pool, view, f"bench.rpc.{name}", spec) for name, spec in ENDPOINTS.items()}
 
         def unary(name: str) -> Any:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Failed, Refused
-from bema.deploy import uv as uv_module
-from bema.deploy.environments import MARKER, Made, UvEnvironments, Wanted, exclusive, key_of, link_mode
-from bema.deploy.pythons import Python, own_python
-from bema.deploy.uv import Uv, masked
+from bema.deploy.build import uv as uv_module
+from bema.deploy.build.environments import MARKER, Made, UvEnvironments, Wanted, exclusive, key_of, link_mode
+from bema.deploy.build.pythons import Python, own_python
+from bema.deploy.build.uv import Uv, masked
 
 
 def script(*dependencies: str, body: str = "") -> Wanted:

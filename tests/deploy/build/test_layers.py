@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Refused
-from bema.deploy import layers
-from bema.deploy.layers import Layers
-from bema.deploy.pythons import Python, own_python
-from bema.deploy.uv import Uv
+from bema.deploy.build import layers
+from bema.deploy.build.layers import Layers
+from bema.deploy.build.pythons import Python, own_python
+from bema.deploy.build.uv import Uv
 
 
 def made(folder: Path, python: Python | None = None) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Failed, Invalid
-from bema.deploy.pythons import FoundPythons, Python, own_python
-from bema.deploy.uv import Uv
+from bema.deploy.build.pythons import FoundPythons, Python, own_python
+from bema.deploy.build.uv import Uv
 
 
 class TellingUv(Uv):

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from bema.deploy.keeper.conduit import Conduit
+from bema.deploy.keeper.json_channel import JsonChannel
 
 # Python reads these, and whoever is told of them does not
 UNREADABLE = [b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":"\\ud800"}', b'{"\\ud800":1}']
@@ -12,7 +12,7 @@ UNREADABLE = [b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":"\\ud800"
 @pytest.fixture
 def ends():
     ours, theirs = socket.socketpair()
-    yield Conduit(ours, line_limit=100, send_limit=1 << 20), theirs
+    yield JsonChannel(ours, line_limit=100, send_limit=1 << 20), theirs
     ours.close()
     theirs.close()
 
@@ -56,7 +56,7 @@ def test_a_peer_that_is_gone_closes_it(ends):
 
 def test_what_is_nested_so_deeply_that_nothing_fits_around_it_is_no_message():
     ours, peer = socket.socketpair()
-    conduit = Conduit(ours, line_limit=1 << 20, send_limit=1 << 24)
+    conduit = JsonChannel(ours, line_limit=1 << 20, send_limit=1 << 24)
     for depth in (*range(700, 1100), 100_000):
         peer.sendall(b'{"a":' + b"[" * depth + b"]" * depth + b"}\n")
         heard = conduit.receive()

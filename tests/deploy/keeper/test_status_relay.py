@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from bema.deploy.keeper.loop import Loop
-from bema.deploy.keeper.statuses import LONGEST, Status
+from bema.deploy.keeper.status_relay import LONGEST, StatusRelay
 
 from .conftest import ask, until
 
@@ -24,7 +24,7 @@ def told():
 
 
 def test_the_first_goes_on_at_once_and_of_the_rest_the_last(loop, told):
-    status = Status(loop, lambda: told.append(status.last))
+    status = StatusRelay(loop, lambda: told.append(status.last))
     for number in range(1000):
         assert status.take({"op": "status", "data": {"number": number}}) == ""
     assert told == [{"data": {"number": 0}}]
@@ -37,14 +37,14 @@ def test_the_first_goes_on_at_once_and_of_the_rest_the_last(loop, told):
 
 
 def test_one_that_is_too_large_is_not_kept(loop, told):
-    status = Status(loop, lambda: told.append(status.last))
+    status = StatusRelay(loop, lambda: told.append(status.last))
     status.take({"op": "status", "ready": False})
     assert f"of which there may be {LONGEST}" in status.take({"op": "status", "data": {"x": "y" * LONGEST}})
     assert status.last == {"ready": False}
 
 
 def test_nobody_is_told_of_one_that_is_gone(loop, told):
-    status = Status(loop, lambda: told.append(status.last))
+    status = StatusRelay(loop, lambda: told.append(status.last))
     for ready in (True, False):
         status.take({"op": "status", "ready": ready})
     status.close()

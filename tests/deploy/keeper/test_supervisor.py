@@ -1,4 +1,4 @@
-from bema.deploy.keeper.standing import Backoff
+from bema.deploy.keeper.supervisor import Backoff
 
 
 def test_the_first_restart_is_immediate_and_the_wait_grows():

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from bema.core.errors import Conflict, Disconnected, Failed, Refused, Unavailable
-from bema.deploy.keeping import Keeping
+from bema.deploy.launch.keeper_client import KeeperClient
 
-Story = Callable[[Keeping, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Story = Callable[[KeeperClient, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def told(story: Story) -> None:
     async def run() -> None:
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=theirs)
-        keeping = await Keeping.open(ours.detach())
+        keeping = await KeeperClient.open(ours.detach())
         try:
             await asyncio.wait_for(story(keeping, reader, writer), 10)
         finally:
@@ -87,4 +87,4 @@ def test_the_end_of_the_link_fails_what_waits_and_what_comes():
 def test_without_a_keeper_it_is_refused(monkeypatch):
     monkeypatch.delenv("BEMA_KEEPER", raising=False)
     with pytest.raises(Refused, match="no keeper"):
-        asyncio.run(Keeping.open())
+        asyncio.run(KeeperClient.open())

@@ -6,12 +6,12 @@ import pytest
 
 from bema.core.errors import Conflict
 from bema.core.instance import State
-from bema.deploy.launchers import Announced, Exited, MemoryLauncher, Reported, Start, crashes, hangs
-from bema.runtime.discovery import MemoryDiscovery
+from bema.deploy.launch.launcher import Announced, Exited, LaunchRequest, MemoryLauncher, Reported, crashes, hangs
+from bema.runtime.discovery.discovery import MemoryDiscovery
 
 
-def start(name: str = "api", instance: int = 1) -> Start:
-    return Start(instance=instance, deployment="d1", name=name, version="v1", argv=["python"], cwd="/")
+def start(name: str = "api", instance: int = 1) -> LaunchRequest:
+    return LaunchRequest(instance=instance, deployment="d1", name=name, version="v1", argv=["python"], cwd="/")
 
 
 def test_a_start_announces_and_is_shown():

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from bema.deploy.launchers import Start
+from bema.deploy.launch.launcher import LaunchRequest
 from bema.testing.conformance import Law, laws
-from bema.testing.conformance.launcher import Trial
+from bema.testing.conformance.launcher import LauncherTrial
 from tests.deploy.keeper.conftest import Platform, platform
-from tests.deploy.test_launching import APP, Stage, own_state
+from tests.deploy.launch.test_process import APP, Stage, own_state
 
 __all__ = ["own_state", "platform"]
 
 
-class ProcessTrial(Trial):
+class ProcessTrial(LauncherTrial):
     async def close(self) -> None:
         launcher: Any = self.launcher
         await launcher.close()
@@ -24,10 +24,10 @@ class ProcessTrial(Trial):
 
 @pytest.mark.parametrize("law", laws("launcher"), ids=str)
 def test_process_launcher(platform: Platform, law: Law) -> None:
-    async def trial() -> Trial:
+    async def trial() -> LauncherTrial:
         stage = Stage(platform, start_limit=30.0)
 
-        def start(instance: int, code: str) -> Start:
+        def start(instance: int, code: str) -> LaunchRequest:
             return stage.start(code, name="app", instance=instance, deployment=str(uuid.uuid4()))
 
         launcher = await stage.connect()

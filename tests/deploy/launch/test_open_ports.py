@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bema.deploy import listening
+from bema.deploy.launch import open_ports
 
 PROGRAM = """
 import os, socket, sys, subprocess
@@ -48,7 +48,7 @@ def program(tmp_path):
 
 
 def found(process, port=None):
-    return asyncio.run(asyncio.wait_for(listening.listener_of(process.pid, port), 10))
+    return asyncio.run(asyncio.wait_for(open_ports.listener_of(process.pid, port), 10))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_tcp_listener_is_found(program, arguments, address):
 
 
 def test_the_port_it_was_asked_to_use_is_taken(program):
-    port = listening.free_port()
+    port = open_ports.free_port()
     assert found(program("127.0.0.1", port), port) == f"tcp:127.0.0.1:{port}"
 
 
@@ -75,10 +75,10 @@ def test_a_unix_listener_is_found(program, tmp_path):
 
 
 def test_the_socket_of_a_deployment_is_short():
-    path = listening.socket_of("5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11")
+    path = open_ports.socket_of("5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11")
     assert path.name == "5f0c2a447d0e4.sock"
     assert len(str(path)) <= 100
 
 
 def test_the_port_of_an_address():
-    assert [listening.port_of(a) for a in ("127.0.0.1:4100", "/run/s.sock", "")] == [4100, None, None]
+    assert [open_ports.port_of(a) for a in ("127.0.0.1:4100", "/run/s.sock", "")] == [4100, None, None]

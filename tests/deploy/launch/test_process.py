@@ -19,19 +19,19 @@ import bema
 from bema.core.errors import Failed, Refused, Unavailable
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy import launching
-from bema.deploy.keeping import Keeping
-from bema.deploy.launchers import Announced, Exited, Reported, Start
-from bema.deploy.launching import ProcessLauncher
-from bema.runtime import records
-from bema.runtime.discovery import wait_for
-from bema.runtime.flock import FlockDiscovery
+from bema.deploy.launch import process
+from bema.deploy.launch.keeper_client import KeeperClient
+from bema.deploy.launch.launcher import Announced, Exited, LaunchRequest, Reported
+from bema.deploy.launch.process import ProcessLauncher
+from bema.runtime.discovery import records
+from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.discovery.flock import FlockDiscovery
 from tests.deploy.keeper.conftest import DUMMIES, Platform, alive, ask, platform, until
 from tests.deploy.platform import eventually
 
 __all__ = ["platform"]
 
-ROOT = Path(bema.__file__).parents[1]
+ROOT = Path(bema.__file__).parents[2]
 RUNNER = ROOT / "bema" / "runner" / "__main__.py"
 DEPLOYMENT = "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11"
 
@@ -81,10 +81,10 @@ class Stage:
     async def connect(self) -> ProcessLauncher:
         self.platform.connect()
         link = self.platform._link.dup()
-        self.launcher = ProcessLauncher(await Keeping.open(link.detach()), start_limit=self.start_limit)
+        self.launcher = ProcessLauncher(await KeeperClient.open(link.detach()), start_limit=self.start_limit)
         return self.launcher
 
-    def start(self, code: str, kind: str = "app", name: str = "app", **changes: Any) -> Start:
+    def start(self, code: str, kind: str = "app", name: str = "app", **changes: Any) -> LaunchRequest:
         script = self.platform.folder / f"script-{name}.py"
         script.write_text(code)
         given: dict[str, Any] = {
@@ -102,7 +102,7 @@ class Stage:
                 "host": "bema.sdk.host:run",
             },
         }
-        return Start(**{**given, **changes})
+        return LaunchRequest(**{**given, **changes})
 
     async def event(self) -> Any:
         return await asyncio.wait_for(self.launcher.next_event(), 20)
@@ -372,7 +372,7 @@ def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch)
                 raise full.pop()
             written(directory, record)
 
-        monkeypatch.setattr(launching, "_AGAIN", 0.01)
+        monkeypatch.setattr(process, "_AGAIN", 0.01)
         monkeypatch.setattr(records, "write_record", write)
         stage.file("no").touch()
         assert isinstance(await stage.event(), Reported)

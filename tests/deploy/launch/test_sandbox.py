@@ -3,7 +3,7 @@ import stat
 import pytest
 
 from bema.core.errors import Refused
-from bema.deploy.sandbox import Home, environment
+from bema.deploy.launch.sandbox import Home, environment
 
 
 def test_the_environment_is_clean_but_for_language_and_time_zone(tmp_path):

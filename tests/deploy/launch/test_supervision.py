@@ -2,7 +2,7 @@ import pytest
 
 from bema.core.errors import ProtocolError
 from bema.core.instance import State
-from bema.deploy.supervision import Supervised, found_at
+from bema.deploy.launch.supervision import Supervised, found_at
 
 INIT = {
     "instance": "x",

@@ -5,17 +5,28 @@ import pytest
 
 from bema.core.errors import Failed
 from bema.core.instance import State
-from bema.deploy.deployment import Build, Deployment, Entry, Fault, Outward, Seen, Version, describe, fault_of, outward
-from bema.deploy.restarts import SECOND, Attempt, Policy, begun, ended, served
+from bema.deploy.model.deployment import (
+    Build,
+    Deployment,
+    Fault,
+    Outward,
+    ScriptEntry,
+    Seen,
+    Version,
+    describe,
+    fault_of,
+    outward,
+)
+from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
-POLICY = Policy()
+POLICY = RestartPolicy()
 
 
 DONE = Build(state="done")
 
 
 def deployment(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Deployment:
-    version = Version(number=3, digest="d", entry=Entry("app", "app"), build=build)
+    version = Version(number=3, digest="d", entry=ScriptEntry("app", "app"), build=build)
     return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, attempts=attempts)
 
 

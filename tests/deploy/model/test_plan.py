@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from bema.core.instance import State
-from bema.deploy.deployment import Build, Deployment, Entry, Outward, Seen, Version, outward
-from bema.deploy.plan import Actual, Forget, Lost, Start, Stop, Wait, plan
-from bema.deploy.plan import Build as BuildIt
-from bema.deploy.restarts import SECOND, Attempt, Policy, begun, ended, served
+from bema.deploy.model.deployment import Build, Deployment, Outward, ScriptEntry, Seen, Version, outward
+from bema.deploy.model.plan import ActualReplica, Forget, Lost, StartReplica, StopReplica, Wait, plan
+from bema.deploy.model.plan import StartBuild as BuildIt
+from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
-POLICY = Policy()
+POLICY = RestartPolicy()
 DAWN = 1_700_000_000 * SECOND
 
 
 def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Deployment:
-    version = Version(number=1, digest="d", entry=Entry(), build=Build(state=build))
+    version = Version(number=1, digest="d", entry=ScriptEntry(), build=Build(state=build))
     return Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0, attempts=attempts)
 
 
 def actual(
     instance: int = 1, state: State = State.SERVING, version: str = "v1", since: int = 0, id: str = "a"
-) -> Actual:
-    return Actual(instance, id, version, state, since)
+) -> ActualReplica:
+    return ActualReplica(instance, id, version, state, since)
 
 
 def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
@@ -55,35 +55,35 @@ def test_a_build_that_fails_again_and_again_is_tried_less_often():
 
 
 def test_what_is_built_and_not_there_is_started():
-    assert plan([deployment()], [], 0) == [Start("a")]
+    assert plan([deployment()], [], 0) == [StartReplica("a")]
 
 
 @pytest.mark.parametrize("state", [State.NEW, State.STARTING, State.SERVING, State.DRAINING])
 def test_nothing_is_started_beside_an_instance(state: State):
     actions = plan([deployment()], [actual(state=state)], 0)
-    assert not [a for a in actions if isinstance(a, Start)]
+    assert not [a for a in actions if isinstance(a, StartReplica)]
 
 
 def test_an_instance_that_never_listens_is_stopped_at_the_limit():
     starting = actual(state=State.STARTING, since=0)
     assert plan([deployment()], [starting], POLICY.start_limit - 5) == [Wait("a", 5)]
-    assert plan([deployment()], [starting], POLICY.start_limit) == [Stop(1, "start_timeout")]
+    assert plan([deployment()], [starting], POLICY.start_limit) == [StopReplica(1, "start_timeout")]
 
 
 def test_a_double_is_stopped_and_the_serving_one_kept():
     two = [actual(1, State.STARTING, since=0), actual(2, State.SERVING, since=5)]
-    assert plan([deployment()], two, 0) == [Stop(1, "replaced")]
-    assert plan([deployment()], [actual(1, version="v0")], 0) == [Stop(1, "replaced")]
+    assert plan([deployment()], two, 0) == [StopReplica(1, "replaced")]
+    assert plan([deployment()], [actual(1, version="v0")], 0) == [StopReplica(1, "replaced")]
 
 
 def test_what_was_deleted_is_stopped_then_forgotten():
-    assert plan([], [actual()], 0, leaving=frozenset({"a"})) == [Stop(1, "deleted")]
+    assert plan([], [actual()], 0, leaving=frozenset({"a"})) == [StopReplica(1, "deleted")]
     assert plan([], [actual(state=State.DRAINING)], 0, leaving=frozenset({"a"})) == []
     assert plan([], [], 0, leaving=frozenset({"a"})) == [Forget("a")]
 
 
 def test_an_instance_of_nothing_is_stopped():
-    assert plan([], [actual()], 0) == [Stop(1, "deleted")]
+    assert plan([], [actual()], 0) == [StopReplica(1, "deleted")]
 
 
 def test_an_end_that_nobody_saw_is_written_down_before_the_next_start():
@@ -93,13 +93,13 @@ def test_an_end_that_nobody_saw_is_written_down_before_the_next_start():
 def test_a_failed_start_waits():
     failed = ended(begun((), 1, 0), 1, SECOND, POLICY, cause="exited", code=1)
     assert plan([deployment(attempts=failed)], [], SECOND) == [Wait("a", SECOND)]
-    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [Start("a")]
+    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [StartReplica("a")]
 
 
 def test_what_was_stopped_is_started_when_somebody_asks():
     stopped = ended(served(begun((), 1, 0), 1, 1), 1, 2, POLICY, cause="stopped")
     assert plan([deployment(attempts=stopped)], [], 9) == []
-    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [Start("a")]
+    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [StartReplica("a")]
 
 
 class World:
@@ -110,7 +110,7 @@ class World:
         self.now = DAWN
         self.desired: dict[str, Deployment] = {}
         self.leaving: set[str] = set()
-        self.running: dict[int, Actual] = {}
+        self.running: dict[int, ActualReplica] = {}
         self.dies: dict[int, int] = {}
         self.listens: dict[int, int] = {}
         self.scripts: dict[str, str] = {}
@@ -146,9 +146,9 @@ class World:
             case BuildIt(id):
                 state = "failed" if self.scripts[id] == "unbuildable" else "done"
                 self.desired[id] = self.desired[id].built(Build(state=state), self.now)
-            case Start(id):
+            case StartReplica(id):
                 self.start(id)
-            case Stop(instance):
+            case StopReplica(instance):
                 self.end(instance, cause="stopped", seen=True)
             case Lost(id, instance):
                 self.history(id, ended(self.desired[id].attempts, instance, self.now, POLICY, cause="lost"))
@@ -164,7 +164,7 @@ class World:
         self.instances += 1
         self.starts.append((self.now, id))
         self.history(id, begun(self.desired[id].attempts, self.instances, self.now))
-        self.running[self.instances] = Actual(self.instances, id, "v1", State.STARTING, self.now)
+        self.running[self.instances] = ActualReplica(self.instances, id, "v1", State.STARTING, self.now)
         match self.scripts[id]:
             case "serves":
                 self.listens[self.instances] = self.now + self.random.randrange(SECOND)
@@ -174,7 +174,7 @@ class World:
                 self.listens[self.instances] = self.now + self.random.randrange(SECOND)
                 self.dies[self.instances] = self.listens[self.instances] + self.random.randrange(3 * SECOND)
 
-    def of(self, id: str) -> list[Actual]:
+    def of(self, id: str) -> list[ActualReplica]:
         return [i for i in self.running.values() if i.deployment == id]
 
     def history(self, id: str, attempts: tuple[Attempt, ...]) -> None:

@@ -1,8 +1,8 @@
 """When a deployment may be started again."""
 
-from bema.deploy.restarts import KEPT, SECOND, Attempt, Policy, Verdict, begun, due, ended, served, verdict
+from bema.deploy.model.restarts import KEPT, SECOND, Attempt, RestartPolicy, Verdict, begun, due, ended, served, verdict
 
-POLICY = Policy()
+POLICY = RestartPolicy()
 
 
 def life(

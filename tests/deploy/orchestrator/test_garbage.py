@@ -5,14 +5,15 @@ import os
 import time
 from pathlib import Path
 
-from bema.deploy.deployment import Build, Deployment, Entry, Version
-from bema.deploy.sweeping import sweep, touch
+from bema.deploy.build.layers import touch
+from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.deploy.orchestrator.garbage import sweep
 from tests.deploy.platform import Platform, eventually, script, until
 
 
 def test_what_nobody_wants_goes_after_a_week(tmp_path: Path):
     platform = Platform(tmp_path)
-    version = Version(number=1, digest="wanted", entry=Entry(), build=Build(state="done", key="used"))
+    version = Version(number=1, digest="wanted", entry=ScriptEntry(), build=Build(state="done", key="used"))
     deployment = Deployment(id="id", name="n", owner="o", versions=(version,), created=0, updated=0)
     asyncio.run(platform.store.create(deployment, b""))
     old = time.time() - 8 * 24 * 3600

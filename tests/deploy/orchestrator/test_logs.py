@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bema.deploy import logs
+from bema.deploy.orchestrator import logs
 
 
 class Writer:

@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
-from bema.deploy.deployment import Activation, DeploymentInfo
-from bema.deploy.environments import Made, MemoryEnvironments, Wanted
-from bema.deploy.launchers import MemoryLauncher, Start, crashes, hangs
-from bema.deploy.orchestrator import Orchestrator
-from bema.deploy.pythons import own_python
-from bema.deploy.restarts import SECOND, Policy
-from bema.deploy.seeds import report, sow
-from bema.sdk.hooks import spec_of
+from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
+from bema.deploy.build.pythons import own_python
+from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
+from bema.deploy.model.deployment import Activation, DeploymentInfo
+from bema.deploy.model.restarts import SECOND, RestartPolicy
+from bema.deploy.orchestrator.seeds import report, sow
+from bema.deploy.orchestrator.service import Orchestrator
+from bema.sdk.spec import spec_of
 from tests.deploy.platform import Platform, eventually, script, until
 
 
@@ -211,7 +211,7 @@ def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path
 
 def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
     async def story() -> None:
-        platform = Platform(tmp_path, Policy(start_limit=SECOND // 5))
+        platform = Platform(tmp_path, RestartPolicy(start_limit=SECOND // 5))
         platform.launcher.outcomes["hello"] = hangs
         async with platform.orchestrator() as orchestrator:
             info = await orchestrator.create(script())
@@ -223,7 +223,7 @@ def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
 
 
 def test_what_cannot_be_spawned_has_failed_to_start(tmp_path: Path):
-    def refuse(launcher: MemoryLauncher, start: Start) -> None:
+    def refuse(launcher: MemoryLauncher, start: LaunchRequest) -> None:
         del launcher._running[start.instance]
         raise BemaError("no such file: python", code="start_failed")
 
@@ -337,7 +337,7 @@ def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
 
 
 def test_a_platform_that_is_stopping_blames_no_script(tmp_path: Path):
-    def refuse(launcher: MemoryLauncher, start: Start) -> None:
+    def refuse(launcher: MemoryLauncher, start: LaunchRequest) -> None:
         del launcher._running[start.instance]
         raise Unavailable("the platform is stopping")
 

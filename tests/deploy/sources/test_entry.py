@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from bema.deploy import entry
-from bema.deploy.entry import inspect
+from bema.deploy.sources import entry
+from bema.deploy.sources.entry import inspect
 
 SERVICE = "from bema import service\n@service(name='w')\nclass Worker: ...\n"
 

@@ -8,10 +8,10 @@ import pytest
 
 from bema.core.errors import BemaError, Invalid
 from bema.core.limits import limit
-from bema.deploy.deployment import Entry
-from bema.deploy.pythons import FoundPythons, Python, own_python
-from bema.deploy.sources import Checked, check
-from bema.deploy.uv import Uv
+from bema.deploy.build.pythons import FoundPythons, Python, own_python
+from bema.deploy.build.uv import Uv
+from bema.deploy.model.deployment import ScriptEntry
+from bema.deploy.sources.inline import Checked, check
 
 PYTHONS = FoundPythons(Uv())
 
@@ -30,7 +30,7 @@ def test_a_good_script_is_known_by_its_digest():
     code = '# /// script\n# dependencies = ["six"]\n# ///\napp = 1\n'
     found = checked(code)
     assert found.digest == hashlib.sha256(code.encode()).hexdigest()
-    assert found.entry == Entry("app", "app")
+    assert found.entry == ScriptEntry("app", "app")
     assert found.metadata.dependencies == ("six",)
     assert found.python == own_python()
 

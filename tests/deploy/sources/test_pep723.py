@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, strategies
 
 from bema.core.errors import Invalid
-from bema.deploy.pep723 import Metadata, read_metadata
-from bema.deploy.specifiers import check_specifiers, satisfies
+from bema.core.specifiers import check_specifiers, satisfies
+from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 
 def script(*lines: str) -> str:
@@ -19,7 +19,7 @@ def refused(code: str) -> Invalid:
 
 
 def test_a_script_without_a_block_has_no_dependencies():
-    assert read_metadata("print('hello')\n") == Metadata()
+    assert read_metadata("print('hello')\n") == ScriptMetadata()
 
 
 def test_the_block_gives_dependencies_python_and_entry():
@@ -37,7 +37,7 @@ def test_the_block_gives_dependencies_python_and_entry():
         "# ///",
         "import six",
     )
-    assert read_metadata(code) == Metadata(("six", "idna>=3"), ">=3.11,<4", "api", 10)
+    assert read_metadata(code) == ScriptMetadata(("six", "idna>=3"), ">=3.11,<4", "api", 10)
 
 
 def test_windows_line_ends_and_other_blocks_and_other_tools_are_fine():

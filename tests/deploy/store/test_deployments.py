@@ -10,16 +10,16 @@ import msgspec
 import pytest
 
 from bema.core.errors import Conflict, NotFound, Refused
-from bema.deploy import store as store_module
-from bema.deploy.deployment import Build, Deployment, Entry, Version
-from bema.deploy.restarts import Attempt
-from bema.deploy.store import Answer, MemoryStore, SqliteStore, Store
+from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.deploy.model.restarts import Attempt
+from bema.deploy.store import deployments as store_module
+from bema.deploy.store.deployments import MemoryStore, SqliteStore, Store, StoredReply
 
 CODE = b"print('hello')\n"
 
 
 def deployment(id: str = "one", name: str = "hello", owner: str = "local", digest: str = "d1") -> Deployment:
-    version = Version(number=1, digest=digest, entry=Entry("app", "app"), env={"K": "V"}, created=1)
+    version = Version(number=1, digest=digest, entry=ScriptEntry("app", "app"), env={"K": "V"}, created=1)
     return Deployment(id=id, name=name, owner=owner, versions=(version,), created=1, updated=1)
 
 
@@ -80,7 +80,7 @@ def test_an_idempotency_key_gives_the_same_answer_to_the_same_request_only(kind:
     async def story() -> None:
         async with opened(kind, tmp_path) as store:
             assert store.answer("key", "body") is None
-            await store.create(deployment(), CODE, Answer("key", "body", b"reply"))
+            await store.create(deployment(), CODE, StoredReply("key", "body", b"reply"))
             assert store.answer("key", "body") == b"reply"
             with pytest.raises(Conflict) as caught:
                 store.answer("key", "another body")
@@ -107,7 +107,7 @@ def test_everything_survives_a_restart(tmp_path: Path):
     async def story() -> None:
         full = msgspec.structs.replace(deployment(), attempts=(Attempt(instance=2**62, at=5, log=("line",)),))
         async with opened("sqlite", tmp_path) as store:
-            await store.create(full, CODE, Answer("key", "body", b"reply"))
+            await store.create(full, CODE, StoredReply("key", "body", b"reply"))
             await store.remember("seed.hello", "one")
         async with opened("sqlite", tmp_path) as again:
             assert dict(again.deployments()) == {"one": full}
@@ -194,7 +194,7 @@ def test_answers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async def story() -> None:
         async with opened("sqlite", tmp_path) as store:
             for n in range(5):
-                await store.create(deployment(f"id{n}", f"name{n}"), CODE, Answer(f"key{n}", "body", b"r"))
+                await store.create(deployment(f"id{n}", f"name{n}"), CODE, StoredReply(f"key{n}", "body", b"r"))
         async with opened("sqlite", tmp_path) as again:
             assert [n for n in range(5) if again.answer(f"key{n}", "body")] == [3, 4]
 

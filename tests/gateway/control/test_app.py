@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from bema.deploy.launchers import crashes
-from bema.deploy.orchestrator import Orchestrator
-from bema.gateway.operations import OPERATIONS
-from bema.gateway.serving import Gateway
-from bema.runtime.discovery import MemoryDiscovery
+from bema.deploy.launch.launcher import crashes
+from bema.deploy.orchestrator.service import Orchestrator
+from bema.gateway.control.operations import OPERATIONS
+from bema.gateway.server import Gateway
+from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from tests.deploy.platform import Platform
 from tests.gateway.gate import OK, read_request

@@ -12,15 +12,15 @@ import pytest
 
 from bema.core.errors import BemaError, Invalid
 from bema.core.instance import EndpointInfo
-from bema.gateway.doors import Doors, arguments_of
-from bema.gateway.instances import Table
-from bema.gateway.proxy import DataListener
-from bema.runtime import signatures
-from bema.runtime.discovery import MemoryDiscovery
+from bema.gateway.doors.endpoint import Doors, arguments_of
+from bema.gateway.http.listener import DataListener
+from bema.gateway.routing.table import RoutingTable
+from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
-from bema.runtime.hosting import Standing
+from bema.runtime.process.host import LaunchOptions
+from bema.runtime.rpc import signatures
 from tests.gateway.gate import Gate, request, unknown, until
-from tests.gateway.test_proxy import run
+from tests.gateway.http.test_listener import run
 
 pytestmark = pytest.mark.usefixtures("every_loop")
 
@@ -79,7 +79,7 @@ async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
     discovery = MemoryDiscovery()
     service = Shop()
     async with (
-        DistributedRuntime(discovery, standing=Standing(deployment=ID)) as serving,
+        DistributedRuntime(discovery, standing=LaunchOptions(deployment=ID)) as serving,
         DistributedRuntime(discovery) as calling,
     ):
         component = serving.namespace("demo").component("shop")
@@ -88,7 +88,7 @@ async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
             await component.add(signatures.read(method, name, method=False), method)
         await component.show()
         view = await discovery.view()
-        listener = DataListener(Table(view), unknown, Doors(calling.pool, view).serve)
+        listener = DataListener(RoutingTable(view), unknown, Doors(calling.pool, view).serve)
         bound = socket.create_server(("127.0.0.1", 0))
         await listener.listen(bound)
         try:

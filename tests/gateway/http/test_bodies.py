@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import BemaError
-from bema.gateway.bodies import Chunked, Sized, UntilClose, chunk, of_response
-from bema.gateway.heads import read_response
+from bema.gateway.http.bodies import Chunked, SizedBody, UntilClose, chunk, of_response
+from bema.gateway.http.heads import read_response
 
 
 def fed(body, data: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
@@ -40,7 +40,7 @@ def test_chunks_give_their_payload_however_they_arrive(pieces, where, after):
 
 @given(st.binary(max_size=300), cuts, st.binary(max_size=20))
 def test_a_declared_length_ends_the_body(payload, where, after):
-    body = Sized(len(payload))
+    body = SizedBody(len(payload))
     assert fed(body, payload + after, where) == (payload, after)
     assert body.done
 
@@ -85,7 +85,7 @@ def test_endless_trailers_are_refused():
 @pytest.mark.parametrize(
     ("head", "method", "kind"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"GET", Sized),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"GET", SizedBody),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"GET", Chunked),
         (b"HTTP/1.0 200 OK\r\n\r\n", b"GET", UntilClose),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"HEAD", type(None)),

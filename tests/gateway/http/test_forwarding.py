@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bema.gateway.decision import Forward
-from bema.gateway.forwarding import request_head, response_head, trace
-from bema.gateway.heads import read_request, read_response
+from bema.gateway.http.forwarding import request_head, response_head, trace
+from bema.gateway.http.heads import read_request, read_response
+from bema.gateway.routing.decision import Forward
 
 TO = Forward("id", b"/gateway/id", b"/mcp?x=%2F")
 AUTHORITY = b"127.0.0.1:8700"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import BemaError
-from bema.gateway.heads import hopeless, read_request, read_response, read_trailers
+from bema.gateway.http.heads import hopeless, read_request, read_response, read_trailers
 
 HOST = b"Host: localhost\r\n"
 TOKEN = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

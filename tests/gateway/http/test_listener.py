@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.gateway.gate import OK, gate, read_request, request, says_ok
-from tests.gateway.test_heads import SMUGGLING
+from tests.gateway.http.test_heads import SMUGGLING
 
 pytestmark = pytest.mark.usefixtures("every_loop")
 

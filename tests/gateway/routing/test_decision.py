@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import BemaError
-from bema.gateway.decision import Forward, decide
+from bema.gateway.routing.decision import Forward, decide
 
 ID = "0b9a7a3c-1111-4222-8333-123456789abc"
 PREFIX = f"/gateway/{ID}".encode()

@@ -16,20 +16,20 @@ import pytest
 from bema.core.errors import Conflict, Refused
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id, read_instance_id
-from bema.runtime import forks, records
-from bema.runtime.discovery import wait_for
-from bema.runtime.flock import FlockDiscovery, lock_path, record_path, remove_record, write_record
-from bema.runtime.inotify import Inotify
+from bema.runtime import forks
+from bema.runtime.discovery import records
+from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.discovery.flock import FlockDiscovery, lock_path, record_path, remove_record, write_record
+from bema.runtime.discovery.inotify import Inotify
 from bema.runtime.processes import is_same, process_start
-
-from .helpers import an_instance, said_ready, spawn, until
+from tests.runtime.helpers import an_instance, said_ready, spawn, until
 
 WORKER = """
 import asyncio, os, sys, time
 from pathlib import Path
 from bema.core.instance import Instance
 from bema.core.naming import new_instance_id
-from bema.runtime.flock import FlockDiscovery
+from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.processes import process_start
 
 async def main():
@@ -174,7 +174,7 @@ def test_a_stopped_counter_is_waited_for_and_named(folder, monkeypatch):
         records.prepare(folder)
         with open(folder / ".fence", "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            monkeypatch.setattr("bema.runtime.flock.limit", lambda name: 0.02)
+            monkeypatch.setattr("bema.runtime.discovery.flock.limit", lambda name: 0.02)
             with pytest.raises(Refused, match="fence stays locked"):
                 await FlockDiscovery(folder).register(an_instance())
         assert list(folder.glob("*.lock")) == []

@@ -15,11 +15,11 @@ import pytest
 
 from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import State
-from bema.runtime import channel as channels
-from bema.runtime.channel import Channel
-from bema.wire.envelopes import read_from_module
-from bema.wire.handshake import Announce, Init, Stop, encode
-from bema.wire.messages import Heartbeat, HeartbeatAck, Secret, Status
+from bema.runtime.process import channel as channels
+from bema.runtime.process.channel import Channel
+from bema.wire.module.envelopes import read_from_module
+from bema.wire.module.handshake import Announce, Init, Stop, encode
+from bema.wire.module.messages import Heartbeat, HeartbeatAck, Secret, Status
 
 INIT = Init(orchestrator_api="", module_id="m-1", env={}, listen="unix:/x.sock")
 ANNOUNCE = Announce(listen="unix:/x.sock", endpoints=[])

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from bema.runtime.outlet import Outlet
+from bema.runtime.process.channel_writer import ChannelWriter
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -18,7 +18,7 @@ BIG = b"x" * 400_000 + b"\n"  # more than a socket takes at once
 @contextlib.asynccontextmanager
 async def an_outlet():
     ours, theirs = socket.socketpair()
-    outlet = Outlet(ours.fileno())
+    outlet = ChannelWriter(ours.fileno())
     ours.close()
     theirs.settimeout(10)
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from bema import Call, depends, endpoint, service
 from bema.core.call import traceparent
-from bema.runtime import telemetry
+from bema.runtime.process import tracing
 from bema.testing import System
 
 log = logging.getLogger("tests.trace")
@@ -34,7 +34,7 @@ class Second:
     def in_a_thread(self) -> str:
         assert threading.current_thread() is not threading.main_thread()
         log.warning("in a thread")
-        return telemetry.trace_id()
+        return tracing.trace_id()
 
     @endpoint()
     async def answer(self) -> dict[str, str]:
@@ -55,7 +55,7 @@ class First:
 class Kept(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.addFilter(telemetry.TraceFilter())
+        self.addFilter(tracing.TraceFilter())
         self.lines: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -109,7 +109,7 @@ def test_a_handler_in_a_thread_has_the_trace_too(kept):
 def test_outside_of_a_call_there_is_no_trace(kept):
     log.warning("alone")
     assert kept.lines == [("alone", "")]
-    assert telemetry.trace_id() == ""
+    assert tracing.trace_id() == ""
 
 
 LINES = """

@@ -5,8 +5,8 @@ import threading
 import time
 
 from bema import DistributedRuntime
-from bema.runtime.flock import FlockDiscovery
-from bema.runtime.stall import StallWatch
+from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.process.watchdog import Watchdog
 
 
 def seen_by_another_thread(folder, heard: list[bool], ended: threading.Event) -> threading.Thread:
@@ -87,7 +87,7 @@ def test_a_loop_that_turns_again_has_the_last_word():
         said.append("turns")
 
     async def story() -> None:
-        watch = StallWatch(0.05, stalled, turns)
+        watch = Watchdog(0.05, stalled, turns)
         saying.wait(5)  # the loop stands still until the thread speaks
         while len(said) < 2:
             await asyncio.sleep(0.005)
@@ -101,7 +101,7 @@ def test_a_loop_that_turns_is_left_in_peace_and_its_watch_ends():
     said: list[str] = []
 
     async def story() -> None:
-        watch = StallWatch(0.05, lambda: said.append("stalled"), lambda: said.append("turns"))
+        watch = Watchdog(0.05, lambda: said.append("stalled"), lambda: said.append("turns"))
         await asyncio.sleep(0.2)
         watch.close()
 

@@ -13,22 +13,14 @@ import msgspec
 import pytest
 
 from bema.core.call import Call
-from bema.core.errors import (
-    BadAnswer,
-    DeadlineExceeded,
-    Denied,
-    Disconnected,
-    NotFound,
-    StreamCut,
-    Unavailable,
-)
+from bema.core.errors import BadAnswer, DeadlineExceeded, Denied, Disconnected, NotFound, StreamCut, Unavailable
 from bema.core.instance import EndpointInfo, Instance, State
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec, Shape
-from bema.runtime import sockets
-from bema.runtime.connection import HEARTBEAT
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
+from bema.runtime.rpc import sockets
+from bema.runtime.rpc.connection import HEARTBEAT
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.server import Server
 from tests.runtime.served import TRANSPORTS, Served, serving, stream, unary, until
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -159,12 +151,12 @@ def test_a_cancelled_unary_call_cancels_its_handler(transport, tmp_path):
 CALLER = """
 import asyncio, sys
 from bema.core.instance import EndpointInfo, Instance
-from bema.runtime.client import Client
-from bema.runtime.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime import sockets
-from bema.runtime.connection import HEARTBEAT
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
+from bema.runtime.rpc.connection import HEARTBEAT
+from bema.runtime.rpc.pool import Pool
+from bema.runtime.rpc.server import Server
 
 async def main():
     discovery = MemoryDiscovery()
@@ -572,7 +564,7 @@ def test_a_silent_instance_gets_no_new_calls_and_running_ones_live(tmp_path):
         """
         import asyncio, sys
         from bema.core.spec import EndpointSpec, Shape
-        from bema.runtime.server import Server
+        from bema.runtime.rpc.server import Server
 
         async def main():
             server = Server("token 1")
@@ -723,7 +715,7 @@ def test_where_all_are_silent_the_first_that_speaks_is_called_and_a_call_is_give
             await server.close()
             silent[0].close()
 
-    monkeypatch.setattr("bema.runtime.connection.CONNECT", 2.5)
+    monkeypatch.setattr("bema.runtime.rpc.connection.CONNECT", 2.5)
     asyncio.run(story())
 
 
@@ -771,7 +763,7 @@ def test_two_clients_that_ask_at_once_share_one_connection(transport, tmp_path):
             await served.start()
             assert await asyncio.gather(*(served.call("who") for _ in range(20))) == [1] * 20
             assert len(served.server.connections) == 1
-            another = Pool()
+            another = ConnectionPool()
             client = await served.client("who", pool=another)
             await client.unary({})
             assert len(served.server.connections) == 2

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from bema.core.errors import ProtocolError
-from bema.runtime.connection import Connection
-from bema.runtime.flows import BUDGET, ITEMS, PER_ITEM, Inflow, Outflow
-from bema.wire import calls, codecs
-from bema.wire import frames as f
+from bema.runtime.rpc.connection import Connection
+from bema.runtime.rpc.flow_control import BUDGET, ITEMS, PER_ITEM, Inflow, Outflow
+from bema.wire.rpc import calls
+from bema.wire.rpc import frames as f
+from bema.wire.values import codecs
 
 FAIR = BUDGET // (PER_ITEM + 1) + 1  # items of one byte in a turn
 

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from bema.core.errors import Invalid
-from bema.core.factory import UnknownImplementation
-from bema.runtime.pick import PickerFactory, RoundRobin, picker
+from bema.parts import UnknownImplementation
+from bema.runtime.rpc.picker import PickerFactory, RoundRobin, picker
 from tests.runtime.helpers import an_instance
 
 THREE = [an_instance() for _ in range(3)]

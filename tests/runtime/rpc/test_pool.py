@@ -6,9 +6,9 @@ import socket
 import pytest
 
 from bema.core.errors import Disconnected, Unavailable
-from bema.runtime.calling import CallingConnection
-from bema.runtime.pool import Pool
-from bema.runtime.server import Server
+from bema.runtime.rpc.client_connection import ClientConnection
+from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.server import Server
 from tests.runtime.helpers import an_instance
 
 
@@ -17,7 +17,7 @@ def test_the_first_address_that_answers_is_taken(tmp_path):
         server = Server("t")
         unix = await server.listen(f"unix:{tmp_path}/x.sock")
         tcp = await server.listen("tcp:127.0.0.1:0")
-        pool = Pool()
+        pool = ConnectionPool()
         near = an_instance(addresses={"rpc": ("memory:elsewhere", f"unix:{tmp_path}/gone.sock", unix, tcp)}, token="t")
         far = an_instance(addresses={"rpc": (unix, tcp)}, token="t", host="another-machine")
         families = []
@@ -34,7 +34,7 @@ def test_the_first_address_that_answers_is_taken(tmp_path):
 
 def test_an_instance_that_cannot_be_reached_is_unavailable_and_nothing_is_logged_of_it(tmp_path, caplog):
     async def story():
-        pool = Pool()
+        pool = ConnectionPool()
         for addresses in ({}, {"rpc": ()}, {"rpc": ("memory:nobody",)}, {"rpc": (f"unix:{tmp_path}/gone.sock",)}):
             with pytest.raises(Unavailable):
                 await pool.connect(an_instance(addresses=addresses))
@@ -49,7 +49,7 @@ def test_a_lost_connection_is_made_anew(tmp_path):
     async def story():
         server = Server("t")
         where = await server.listen(f"unix:{tmp_path}/x.sock")
-        pool = Pool()
+        pool = ConnectionPool()
         instance = an_instance(addresses={"rpc": (where,)}, token="t")
         first = await pool.connect(instance)
         assert await pool.connect(instance) is first
@@ -69,7 +69,7 @@ def test_an_instance_that_goes_away_takes_no_new_calls(tmp_path):
     async def story():
         server = Server("t")
         where = await server.listen(f"unix:{tmp_path}/x.sock")
-        pool = Pool()
+        pool = ConnectionPool()
         instance = an_instance(addresses={"rpc": (where,)}, token="t")
         connection = await pool.connect(instance)
         await server.drain(1)
@@ -88,13 +88,13 @@ def test_a_connection_that_is_lost_as_it_was_greeted_is_given_to_nobody(tmp_path
         greet(connection, hello)
         connection.close()
 
-    greet = CallingConnection.greeted
-    monkeypatch.setattr(CallingConnection, "greeted", greeted_and_lost)
+    greet = ClientConnection.greeted
+    monkeypatch.setattr(ClientConnection, "greeted", greeted_and_lost)
 
     async def story():
         server = Server("t")
         where = await server.listen(f"unix:{tmp_path}/x.sock")
-        pool = Pool()
+        pool = ConnectionPool()
         with pytest.raises(Unavailable, match="stopped while it was connected to"):
             await pool.connect(an_instance(addresses={"rpc": (where,)}, token="t"))
         await pool.close()

@@ -7,12 +7,12 @@ import pytest
 
 from bema.core.call import Call
 from bema.core.errors import Disconnected
-from bema.runtime.client import ATTEMPTS
-from bema.runtime.retries import Budget
+from bema.runtime.rpc.client import ATTEMPTS
+from bema.runtime.rpc.retry_budget import RetryBudget
 from tests.runtime.served import serving, unary
 
 
-def taken(budget: Budget) -> int:
+def taken(budget: RetryBudget) -> int:
     count = 0
     while count < 10_000 and budget.take():
         count += 1
@@ -20,7 +20,7 @@ def taken(budget: Budget) -> int:
 
 
 def test_a_burst_then_a_fifth_of_the_calls():
-    budget = Budget()
+    budget = RetryBudget()
     assert taken(budget) == 256
     assert not budget.take()
     budget.calls += 100

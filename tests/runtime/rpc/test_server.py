@@ -25,7 +25,7 @@ from bema.core.errors import (
 )
 from bema.core.limits import limit
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.server import Server
+from bema.runtime.rpc.server import Server
 from tests.runtime.served import TRANSPORTS, serving, stream, unary, until
 
 pytestmark = pytest.mark.usefixtures("each_loop")

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from bema.core.call import Call
-from bema.wire import codecs, failures
-from bema.wire import frames as f
+from bema.wire.rpc import failures
+from bema.wire.rpc import frames as f
+from bema.wire.values import codecs
 from tests.runtime.served import Served, serving, stream, unary, until
 from tests.wire.feeding import fed, open_reader
 

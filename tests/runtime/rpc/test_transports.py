@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Invalid, ProtocolError, Refused, Unavailable
-from bema.runtime import connection, sockets, transports
-from bema.runtime.calling import CallingConnection
-from bema.runtime.server import Server
-from bema.runtime.serving import ServingConnection
+from bema.runtime.rpc import connection, sockets, transports
+from bema.runtime.rpc.client_connection import ClientConnection
+from bema.runtime.rpc.server import Server
+from bema.runtime.rpc.server_connection import ServerConnection
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -74,7 +74,7 @@ def test_a_server_listens_on_addresses_and_on_passed_sockets(tmp_path):
         assert addresses[3] == f"tcp:127.0.0.1:{passed.getsockname()[1]}"
         loop = asyncio.get_running_loop()
         for address in addresses:
-            caller = await transports.connect(address, lambda: CallingConnection(loop, "t"))
+            caller = await transports.connect(address, lambda: ClientConnection(loop, "t"))
             await caller.ready
             caller.close()
         with pytest.raises(Invalid, match="taken"):
@@ -83,7 +83,7 @@ def test_a_server_listens_on_addresses_and_on_passed_sockets(tmp_path):
         assert not (tmp_path / "own.sock").exists()
         assert kept.exists(), "the file of a socket that was passed belongs to who passed it"
         with pytest.raises(Unavailable):
-            await transports.connect("memory:both", lambda: CallingConnection(loop, "t"))
+            await transports.connect("memory:both", lambda: ClientConnection(loop, "t"))
 
     asyncio.run(story())
 
@@ -93,7 +93,7 @@ def test_accepted_tcp_connections_wait_for_no_acknowledgement(tmp_path):
         server = Server("t")
         address = await server.listen("tcp:127.0.0.1:0")
         loop = asyncio.get_running_loop()
-        caller = await transports.connect(address, lambda: CallingConnection(loop, "t"))
+        caller = await transports.connect(address, lambda: ClientConnection(loop, "t"))
         await caller.ready
         for end in (caller, *server.connections):
             sock = _socket(end)
@@ -151,7 +151,7 @@ def test_a_stranger_that_accepts_and_says_nothing_is_not_waited_for(tmp_path, mo
 
         silent = await asyncio.start_unix_server(hold, tmp_path / "x.sock")
         loop = asyncio.get_running_loop()
-        caller = await transports.connect(f"unix:{tmp_path}/x.sock", lambda: CallingConnection(loop, "t"))
+        caller = await transports.connect(f"unix:{tmp_path}/x.sock", lambda: ClientConnection(loop, "t"))
         with pytest.raises(ProtocolError, match="did not greet within"):
             await caller.ready
         await gone.wait()
@@ -166,7 +166,7 @@ def test_a_forked_child_holds_none_of_our_sockets(tmp_path):
         server = Server("t")
         where = await server.listen(f"unix:{tmp_path}/x.sock")
         loop = asyncio.get_running_loop()
-        caller = await transports.connect(where, lambda: CallingConnection(loop, "t"))
+        caller = await transports.connect(where, lambda: ClientConnection(loop, "t"))
         await caller.ready
         kept = [_socket(caller).fileno()]
         kept += [_socket(end).fileno() for end in server.connections]
@@ -205,7 +205,7 @@ def test_all_messages_of_a_turn_leave_in_one_write():
         def abort(self) -> None: ...
 
     async def story():
-        end = ServingConnection(asyncio.get_running_loop(), Server())
+        end = ServerConnection(asyncio.get_running_loop(), Server())
         wire = Wire()
         end.connection_made(wire)
         for n in range(100):

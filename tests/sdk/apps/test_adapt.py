@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from mcp.server import MCPServer
 
 from bema.core.errors import BadDeclaration
-from bema.sdk.servers import adapt
-from bema.sdk.servers.asgi import behind_prefix
-from bema.wire.handshake import EndpointAnnounce
+from bema.sdk.apps import adapt
+from bema.sdk.apps.asgi import behind_prefix
+from bema.wire.module.handshake import EndpointAnnounce
 
 
 async def coroutine_app(scope, receive, send): ...

@@ -13,9 +13,9 @@ import pytest
 from bema import endpoint, service, spec_of
 from bema.core.instance import EndpointInfo
 from bema.core.spec import EndpointSpec, Parameter, ServiceSpec, Shape
-from bema.sdk import generate, models
+from bema.sdk.codegen import client, models
 
-DATA = Path(__file__).parents[1] / "data" / "clients"
+DATA = Path(__file__).parents[2] / "data" / "clients"
 
 T = TypeVar("T")
 
@@ -31,15 +31,13 @@ def spec_of_file(file: Path) -> ServiceSpec:
 
 def of(*parameters: Parameter, **about: Any) -> str:
     """The module of a service with one endpoint."""
-    return generate.module(
-        ServiceSpec("one", "demo", endpoints=(EndpointSpec("go", Shape.UNARY, parameters, **about),))
-    )
+    return client.module(ServiceSpec("one", "demo", endpoints=(EndpointSpec("go", Shape.UNARY, parameters, **about),)))
 
 
 @pytest.mark.parametrize(("suffix", "stub"), [(".py", False), (".pyi", True)])
 def test_every_shape_and_every_kind_of_type(suffix, stub):
     expected = (DATA / "expected").with_suffix(suffix).read_text()
-    assert generate.module(spec_of_file(DATA / "shapes.py"), stub=stub) == expected
+    assert client.module(spec_of_file(DATA / "shapes.py"), stub=stub) == expected
 
 
 def test_the_same_service_gives_the_same_bytes_in_every_process():
@@ -69,7 +67,7 @@ def test_a_checked_in_client_is_not_reformatted():
     ("name", "cls"), [("worker", "Worker"), ("my-worker", "MyWorker"), ("a_b-c", "ABC"), ("Only", "Only")]
 )
 def test_a_class_is_named_after_its_component(name, cls):
-    assert generate.class_name(name) == cls
+    assert client.class_name(name) == cls
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_what_cannot_be_said_is_any():
 
 
 def test_a_running_instance_tells_names_and_shapes():
-    spec = generate.told_spec(
+    spec = client.told_spec(
         "demo",
         "worker",
         [
@@ -140,7 +138,7 @@ def test_a_running_instance_tells_names_and_shapes():
             EndpointInfo("total", Shape.COLLECT, parameters=()),
         ],
     )
-    made = generate.module(spec)
+    made = client.module(spec)
     assert "@endpoint(idempotent=True)\n    @abc.abstractmethod\n    async def length(self, request: Any = ...)" in made
     assert '"""Takes request with text, language."""' in made
     assert "def words(self, text: Any = ..., every: Any = ...) -> AsyncIterator[Any]: ..." in made
@@ -151,8 +149,8 @@ def test_a_service_without_endpoints():
     @service(name="bare", namespace="demo")
     class Bare: ...
 
-    compile(generate.module(spec_of(Bare)), "bare.py", "exec")
-    compile(generate.module(spec_of(Bare), stub=True), "bare.pyi", "exec")
+    compile(client.module(spec_of(Bare)), "bare.py", "exec")
+    compile(client.module(spec_of(Bare), stub=True), "bare.pyi", "exec")
 
 
 def test_what_was_generated_declares_the_same_service(tmp_path):
@@ -163,7 +161,7 @@ def test_what_was_generated_declares_the_same_service(tmp_path):
             """Goes round."""
             return []
 
-    (tmp_path / "made.py").write_text(generate.module(spec_of(Round)))
+    (tmp_path / "made.py").write_text(client.module(spec_of(Round)))
     names: dict[str, Any] = {"__name__": "made"}
     exec((tmp_path / "made.py").read_text(), names)
     made = spec_of(names["Round"])

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from bema import Context, async_init, endpoint, readiness, serve, service
-from bema.runtime import channel
-from bema.wire.envelopes import read_from_module
-from bema.wire.handshake import Announce, Init, Stop, encode
-from bema.wire.messages import Status
+from bema.runtime.process import channel
+from bema.wire.module.envelopes import read_from_module
+from bema.wire.module.handshake import Announce, Init, Stop, encode
+from bema.wire.module.messages import Status
 from tests.runtime.conftest import each_loop
 
 __all__ = ["each_loop"]

@@ -29,12 +29,13 @@ from bema import (
     service,
 )
 from bema.core.instance import EndpointInfo
-from bema.runtime.discovery import wait_for
-from bema.runtime.hosting import Standing
-from bema.runtime.metering import Meter
-from bema.sdk import health, status
-from bema.sdk.exposition import exposition
-from bema.sdk.members import Member
+from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.process.host import LaunchOptions
+from bema.runtime.rpc.metrics import CallMetrics
+from bema.sdk import health
+from bema.sdk.status import server
+from bema.sdk.status.components import ComponentView
+from bema.sdk.status.exposition import exposition
 from tests.sdk.asking import free_port, get, samples
 
 
@@ -44,15 +45,17 @@ class Watched:
     def __init__(self, cls, **limits):
         self._cls = cls
         self.discovery = MemoryDiscovery()
-        self.serving = DistributedRuntime(self.discovery, standing=Standing(listen=f"memory:status-{cls.__name__}"))
+        self.serving = DistributedRuntime(
+            self.discovery, standing=LaunchOptions(listen=f"memory:status-{cls.__name__}")
+        )
         self.serving.hosting.limits.update(limits)
         self.calling = DistributedRuntime(self.discovery)
 
     async def __aenter__(self):
         self.life = asyncio.create_task(serve(self._cls, self.serving))
-        while not status._by_loop:
+        while not server._by_loop:
             await asyncio.sleep(0)
-        (self.status,) = status._by_loop.values()
+        (self.status,) = server._by_loop.values()
         return self
 
     async def page(self, path):
@@ -71,12 +74,12 @@ class Watched:
         self.serving.stop()
         await self.life
         await self.serving.close()
-        assert not status._by_loop
+        assert not server._by_loop
 
 
 @pytest.fixture(autouse=True)
 def asked_for(monkeypatch):
-    monkeypatch.setenv(status.PORT.variable, "0")
+    monkeypatch.setenv(server.PORT.variable, "0")
 
 
 def test_requests_are_counted_by_endpoint_and_by_what_they_ended_as():
@@ -332,7 +335,7 @@ asyncio.run(Drains.start())
 def started(code, port, *, host="", **pipes):
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, status.PORT.variable: str(port), status.HOST.variable: host},
+        env={**os.environ, server.PORT.variable: str(port), server.HOST.variable: host},
         stderr=subprocess.PIPE, text=True, **pipes,
     )  # fmt: skip
 
@@ -441,7 +444,7 @@ def test_services_of_one_loop_share_one_thread_which_ends_with_the_last():
     async def story():
         async with Watched(Blocks) as one:
             (thread,) = threads()
-            runtime = DistributedRuntime(one.discovery, standing=Standing(listen="memory:status-second"))
+            runtime = DistributedRuntime(one.discovery, standing=LaunchOptions(listen="memory:status-second"))
             second = asyncio.create_task(serve(Second, runtime))
             await asyncio.wait_for(wait_for(await one.discovery.view(), lambda found: len(found) == 2), 5)
             code, told = await one.page("/readyz")
@@ -458,7 +461,7 @@ def test_services_of_one_loop_share_one_thread_which_ends_with_the_last():
 
 def test_a_loop_that_is_closed_before_its_services_left_takes_the_thread_along():
     async def leave():
-        return status.opened().port
+        return server.opened().port
 
     port = asyncio.run(leave())
     (thread,) = threads()
@@ -470,8 +473,8 @@ def test_a_loop_that_is_closed_before_its_services_left_takes_the_thread_along()
 
 def test_who_looks_changes_nothing_and_is_not_confused_by_what_changes():
     hosting = DistributedRuntime(MemoryDiscovery()).hosting
-    hosted, meter = hosting.component("status", "changing"), Meter()
-    member, rounds = Member(hosting, hosted, meter), 300
+    hosted, meter = hosting.component("status", "changing"), CallMetrics()
+    member, rounds = ComponentView(hosting, hosted, meter), 300
     hosted.endpoints["always"] = EndpointInfo("always")
     assert exposition([member], ready=True, stalled=False, lag=0.0).count("always") and meter.tallies == {}
     tally = meter.of(hosted.route("always"))
@@ -565,7 +568,7 @@ def test_all_addresses_are_listened_at_where_that_is_asked_for(monkeypatch):
 
     for everywhere in (False, True):
         if everywhere:
-            monkeypatch.setenv(status.HOST.variable, "0.0.0.0")
+            monkeypatch.setenv(server.HOST.variable, "0.0.0.0")
         asyncio.run(story())
 
 
@@ -579,7 +582,7 @@ def test_an_address_may_be_of_the_newer_kind(monkeypatch):
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    monkeypatch.setenv(status.HOST.variable, "::1")
+    monkeypatch.setenv(server.HOST.variable, "::1")
     asyncio.run(story())
 
 

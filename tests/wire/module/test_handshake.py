@@ -8,14 +8,14 @@ import pytest
 from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import MOVES, EndpointInfo, State
 from bema.core.spec import Shape
-from bema.wire.handshake import (
+from bema.wire.module.handshake import (
     Announce,
     EndpointAnnounce,
-    Entry,
     Handshake,
+    HandshakeSide,
     Init,
+    InitEntry,
     Protocol,
-    Side,
     Stop,
     Word,
     agree,
@@ -53,7 +53,7 @@ def test_our_fields_travel_beside_the_reference():
         protocol=Protocol(1, 2),
         listen_fd=3,
         lease_fd=4,
-        entry=Entry("service", "Worker"),
+        entry=InitEntry("service", "Worker"),
         settings={"port": 8700},
     )
     assert init == read_init(encode(init)) == init_of(msgspec.to_builtins(init))
@@ -79,7 +79,7 @@ def test_a_first_line_that_is_no_init_is_a_protocol_error(line):
 
 
 def test_both_ends_go_through_the_same_states():
-    inside, outside = Handshake(Side.INSIDE), Handshake(Side.OUTSIDE)
+    inside, outside = Handshake(HandshakeSide.INSIDE), Handshake(HandshakeSide.OUTSIDE)
     for speaker, hearer, word, state in (
         (outside, inside, INIT, State.STARTING),
         (inside, outside, ANNOUNCE, State.SERVING),
@@ -93,16 +93,16 @@ def test_both_ends_go_through_the_same_states():
 
 def test_nobody_says_the_others_words():
     with pytest.raises(ProtocolError, match="Announce is not the outside's to say"):
-        Handshake(Side.OUTSIDE).say(ANNOUNCE)
+        Handshake(HandshakeSide.OUTSIDE).say(ANNOUNCE)
     with pytest.raises(ProtocolError, match="Stop is not the inside's to say"):
-        Handshake(Side.OUTSIDE).hear(Stop())
+        Handshake(HandshakeSide.OUTSIDE).hear(Stop())
 
 
 def test_any_order_of_words_either_follows_the_table_or_fails():
     leads: dict[type, State] = {INIT.__class__: State.STARTING, Announce: State.SERVING, Stop: State.DRAINING}
     said: tuple[Word, ...] = (INIT, ANNOUNCE, Stop())
     for words in itertools.product(said, repeat=4):
-        end = Handshake(Side.OUTSIDE)
+        end = Handshake(HandshakeSide.OUTSIDE)
         for word in words:
             act = end.hear if isinstance(word, Announce) else end.say
             before, to = end.state, leads[type(word)]

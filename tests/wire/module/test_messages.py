@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from bema.core.errors import ProtocolError
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
-from bema.wire import messages
-from bema.wire.envelopes import Envelope, encode, http_response_line, read_from_module, read_to_module
-from bema.wire.handshake import Announce, Init, Stop, read_init
-from bema.wire.lines import BadLine, LineReader
+from bema.wire.module import messages
+from bema.wire.module.envelopes import Envelope, encode, http_response_line, read_from_module, read_to_module
+from bema.wire.module.handshake import Announce, Init, Stop, read_init
+from bema.wire.module.lines import BadLine, LineReader
 
 RECORDED = [
     json.loads(line)
-    for line in (pathlib.Path(__file__).parents[1] / "data/modules/messages.jsonl").read_text().splitlines()
+    for line in (pathlib.Path(__file__).parents[2] / "data/modules/messages.jsonl").read_text().splitlines()
 ]
 
 

@@ -8,49 +8,49 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bema.core.errors import ProtocolError
-from bema.wire import frames as f
-from bema.wire.calls import CONNECTION_KINDS, SENDERS, TABLE, Conversation, Side, State, step
+from bema.wire.rpc import frames as f
+from bema.wire.rpc.calls import CONNECTION_KINDS, SENDERS, TABLE, CallSide, CallState, Conversation, step
 
 LIVES = [
-    ([("caller", f.UNARY), ("callee", f.ANSWER)], State.CLOSED),
-    ([("caller", f.UNARY), ("callee", f.ERROR)], State.CLOSED),
-    ([("caller", f.UNARY), ("caller", f.CANCEL)], State.CLOSED),
-    ([("caller", f.STREAM), ("callee", f.ITEM), ("caller", f.CREDIT), ("callee", f.END)], State.CLOSED),
-    ([("caller", f.STREAM), ("callee", f.ITEM), ("caller", f.STOP)], State.MANY),
-    ([("caller", f.COLLECT), ("caller", f.INPUT), ("callee", f.CREDIT), ("caller", f.INPUT_END)], State.ONE),
-    ([("caller", f.COLLECT), ("callee", f.ANSWER), ("caller", f.INPUT)], State.CLOSED),
-    ([("caller", f.BOTH), ("callee", f.ITEM), ("caller", f.INPUT), ("caller", f.INPUT_END)], State.MANY),
-    ([("caller", f.BOTH), ("callee", f.END), ("caller", f.INPUT_END)], State.CLOSED),
+    ([("caller", f.UNARY), ("callee", f.ANSWER)], CallState.CLOSED),
+    ([("caller", f.UNARY), ("callee", f.ERROR)], CallState.CLOSED),
+    ([("caller", f.UNARY), ("caller", f.CANCEL)], CallState.CLOSED),
+    ([("caller", f.STREAM), ("callee", f.ITEM), ("caller", f.CREDIT), ("callee", f.END)], CallState.CLOSED),
+    ([("caller", f.STREAM), ("callee", f.ITEM), ("caller", f.STOP)], CallState.MANY),
+    ([("caller", f.COLLECT), ("caller", f.INPUT), ("callee", f.CREDIT), ("caller", f.INPUT_END)], CallState.ONE),
+    ([("caller", f.COLLECT), ("callee", f.ANSWER), ("caller", f.INPUT)], CallState.CLOSED),
+    ([("caller", f.BOTH), ("callee", f.ITEM), ("caller", f.INPUT), ("caller", f.INPUT_END)], CallState.MANY),
+    ([("caller", f.BOTH), ("callee", f.END), ("caller", f.INPUT_END)], CallState.CLOSED),
 ]
 
 
 @pytest.mark.parametrize(("life", "after"), LIVES)
 def test_lives_of_calls(life, after):
-    state = State.IDLE
+    state = CallState.IDLE
     for side, kind in life:
-        state = step(state, kind, Side(side))
+        state = step(state, kind, CallSide(side))
     assert state is after
 
 
 @pytest.mark.parametrize(
     ("state", "kind", "sender"),
     [
-        (State.IDLE, f.ANSWER, Side.CALLEE),
-        (State.IDLE, f.CANCEL, Side.CALLER),
-        (State.ONE, f.ITEM, Side.CALLEE),
-        (State.ONE, f.END, Side.CALLEE),
-        (State.ONE, f.ANSWER, Side.CALLER),
-        (State.ONE, f.UNARY, Side.CALLER),
-        (State.ONE, f.INPUT, Side.CALLER),
-        (State.MANY, f.ANSWER, Side.CALLEE),
-        (State.MANY, f.INPUT_END, Side.CALLER),
-        (State.MANY, f.CANCEL, Side.CALLEE),
-        (State.CLOSED, f.UNARY, Side.CALLER),
-        (State.MANY, f.HELLO, Side.CALLER),
-        (State.MANY, 99, Side.CALLER),
-        (State.MANY, None, Side.CALLER),
-        (State.MANY, [1], Side.CALLER),
-        (State.MANY, True, Side.CALLER),
+        (CallState.IDLE, f.ANSWER, CallSide.CALLEE),
+        (CallState.IDLE, f.CANCEL, CallSide.CALLER),
+        (CallState.ONE, f.ITEM, CallSide.CALLEE),
+        (CallState.ONE, f.END, CallSide.CALLEE),
+        (CallState.ONE, f.ANSWER, CallSide.CALLER),
+        (CallState.ONE, f.UNARY, CallSide.CALLER),
+        (CallState.ONE, f.INPUT, CallSide.CALLER),
+        (CallState.MANY, f.ANSWER, CallSide.CALLEE),
+        (CallState.MANY, f.INPUT_END, CallSide.CALLER),
+        (CallState.MANY, f.CANCEL, CallSide.CALLEE),
+        (CallState.CLOSED, f.UNARY, CallSide.CALLER),
+        (CallState.MANY, f.HELLO, CallSide.CALLER),
+        (CallState.MANY, 99, CallSide.CALLER),
+        (CallState.MANY, None, CallSide.CALLER),
+        (CallState.MANY, [1], CallSide.CALLER),
+        (CallState.MANY, True, CallSide.CALLER),
     ],
 )
 def test_an_illegal_message_is_a_protocol_error(state, kind, sender):
@@ -63,10 +63,10 @@ def test_every_kind_has_a_sender_or_belongs_to_the_connection():
 
 
 def test_every_state_can_end_and_the_end_is_final():
-    for state in (State.ONE, State.MANY, State.ONE_IN, State.MANY_IN):
-        assert TABLE[state][f.CANCEL] is State.CLOSED
-        assert TABLE[state][f.ERROR] is State.CLOSED
-    assert set(TABLE[State.CLOSED].values()) == {State.CLOSED}
+    for state in (CallState.ONE, CallState.MANY, CallState.ONE_IN, CallState.MANY_IN):
+        assert TABLE[state][f.CANCEL] is CallState.CLOSED
+        assert TABLE[state][f.ERROR] is CallState.CLOSED
+    assert set(TABLE[CallState.CLOSED].values()) == {CallState.CLOSED}
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_every_state_can_end_and_the_end_is_final():
 )
 def test_an_id_is_a_positive_number(ident, kind):
     with pytest.raises(ProtocolError):
-        Conversation(Side.CALLEE).receive(ident, kind)
+        Conversation(CallSide.CALLEE).receive(ident, kind)
 
 
 def test_ids_ascend_and_are_never_used_again():
-    callee = Conversation(Side.CALLEE)
+    callee = Conversation(CallSide.CALLEE)
     callee.receive(5, f.UNARY)
     callee.send(5, f.ANSWER)
     for used in (3, 5):
@@ -91,8 +91,8 @@ class TwoEnds(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.ends = {side: Conversation(side) for side in Side}
-        self.lines: dict[Side, deque[tuple[int, int]]] = {side: deque() for side in Side}  # towards `side`
+        self.ends = {side: Conversation(side) for side in CallSide}
+        self.lines: dict[CallSide, deque[tuple[int, int]]] = {side: deque() for side in CallSide}  # towards `side`
         self.last = 0
 
     def _say(self, side, ident, kind):
@@ -102,7 +102,7 @@ class TwoEnds(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(sorted(f.REQUESTS)))
     def ask(self, kind):
         self.last += 1
-        self._say(Side.CALLER, self.last, kind)
+        self._say(CallSide.CALLER, self.last, kind)
 
     @precondition(lambda self: any(end.open for end in self.ends.values()))
     @rule(data=st.data())
@@ -121,7 +121,7 @@ class TwoEnds(RuleBasedStateMachine):
     @invariant()
     def when_nothing_is_under_way_both_ends_agree(self):
         if not any(self.lines.values()):
-            assert self.ends[Side.CALLER].open == self.ends[Side.CALLEE].open
+            assert self.ends[CallSide.CALLER].open == self.ends[CallSide.CALLEE].open
 
 
 TwoEnds.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from bema.core.errors import BemaError, Invalid, NotFound, Overloaded, ProtocolError, RemoteError
 from bema.core.problems import PROBLEMS
-from bema.wire import codecs, failures
+from bema.wire.rpc import failures
+from bema.wire.values import codecs
 
 
 class OutOfStock(Exception):

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
-from bema.wire import frames as f
-from bema.wire.reader import Reader
+from bema.wire.rpc import frames as f
+from bema.wire.rpc.reader import BatchReader
 from tests.wire.feeding import fed, open_reader
 
-RECORDED = Path(__file__).parents[1] / "data" / "rpc"
+RECORDED = Path(__file__).parents[2] / "data" / "rpc"
 
 bodies = st.one_of(
     st.none(),
@@ -103,7 +103,7 @@ def test_any_bytes_give_messages_or_a_protocol_error(data):
 
 def test_a_frame_beyond_the_limit_is_refused_by_its_length_alone():
     with pytest.raises(ProtocolError, match="larger than the limit of 4096 bytes"):
-        fed(Reader(memoryview(bytearray(64))), struct.pack("<I", 4097))
+        fed(BatchReader(memoryview(bytearray(64))), struct.pack("<I", 4097))
 
 
 def test_a_large_frame_in_small_chunks_is_not_quadratic():

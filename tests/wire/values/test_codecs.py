@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bema.core.errors import BadDeclaration, Invalid
 from bema.core.spec import Parameter
-from bema.wire import codecs, equal, strict
+from bema.wire.values import codecs, equal, strict
 
 
 class Point(msgspec.Struct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bema.compat.aiperf.common.bases import BaseEndpoint, BaseTransport
-from bema.core.factory import Factory
+from bema.parts import Factory
 
 __all__ = ["BaseEndpoint", "BaseTransport", "EndpointFactory", "TransportFactory"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bema.runtime.discovery import MemoryDiscovery, View
+from bema.runtime.discovery.discovery import MemoryDiscovery, View
 
 
 class CountingDiscovery(MemoryDiscovery):

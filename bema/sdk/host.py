@@ -16,12 +16,13 @@ from typing import Any
 
 from bema.core.errors import BadDeclaration, BemaError, ProtocolError
 from bema.core.limits import limit
-from bema.runtime import channel, telemetry
-from bema.sdk import hooks, lifecycle, servers
-from bema.sdk.loops import loop_factory
-from bema.sdk.servers import asgi
+from bema.runtime.process import channel, tracing
+from bema.sdk import apps, lifecycle, spec
+from bema.sdk.apps import asgi
+from bema.sdk.apps.http_app import HttpApp
+from bema.sdk.event_loop import loop_factory
 from bema.sdk.signals import Signals
-from bema.wire.handshake import Announce, Init, agree
+from bema.wire.module.handshake import Announce, Init, agree
 
 _FAILED = 1
 
@@ -29,15 +30,15 @@ _FAILED = 1
 def run(init: dict[str, Any], descriptor: int, module: ModuleType, entry: dict[str, str]) -> None:
     """Serve `entry` of `module` until Stop. A refusal is one sentence on stderr and exit code 1."""
     phases: dict[str, int] = init.pop("phases", {})
-    telemetry.log_lines()
+    tracing.log_lines()
     try:
         channel.adopt(descriptor, init, phases)
         target = _find(module, entry["name"])
-        if isinstance(target, type) and hasattr(target, hooks.SERVICE):
+        if isinstance(target, type) and hasattr(target, spec.SERVICE):
             work = lifecycle.start(target)
         else:
             began = time.monotonic()
-            adapted = servers.adapt(target, entry["name"])
+            adapted = apps.adapt(target, entry["name"])
             phases["adapt"] = _since(began)
             work = _serve_app(adapted, phases)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -57,7 +58,7 @@ def _find(module: ModuleType, name: str) -> Any:
     return found
 
 
-async def _serve_app(adapted: servers.Adapted, phases: dict[str, int]) -> None:
+async def _serve_app(adapted: HttpApp, phases: dict[str, int]) -> None:
     ends = await channel.inherited()
     assert ends is not None
     init = await ends.init()
@@ -83,7 +84,7 @@ async def _serve_app(adapted: servers.Adapted, phases: dict[str, int]) -> None:
     ends.close()
 
 
-def _announcement(adapted: servers.Adapted, init: Init, phases: dict[str, int]) -> Announce:
+def _announcement(adapted: HttpApp, init: Init, phases: dict[str, int]) -> Announce:
     return Announce(
         listen=init.listen,
         endpoints=adapted.endpoints,

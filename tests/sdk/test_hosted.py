@@ -9,9 +9,9 @@ import pytest
 from bema.core.errors import Overloaded, StreamCut
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import Shape
-from bema.runtime.client import Client
-from bema.runtime.discovery import MemoryDiscovery
-from bema.runtime.pool import Pool
+from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
 from tests.runner.conftest import Launch
 
 APP = """
@@ -63,7 +63,7 @@ def test_a_deployed_class_is_measured_bounded_and_ended(launch):
     assert {"interpreter", "init", "import", "construct", "async_init"} <= set(said["phases"])
 
     async def story() -> None:
-        discovery, pool = MemoryDiscovery(), Pool("test")
+        discovery, pool = MemoryDiscovery(), ConnectionPool("test")
         infos = (EndpointInfo("told"), EndpointInfo("hangs", Shape.UNARY))
         await discovery.register(
             Instance(
@@ -96,7 +96,7 @@ def test_calls_that_outlive_the_grace_are_cut_which_the_exit_code_tells(launch):
     said = running.start().hear()
 
     async def story() -> None:
-        discovery, pool = MemoryDiscovery(), Pool("test")
+        discovery, pool = MemoryDiscovery(), ConnectionPool("test")
         await discovery.register(
             Instance(
                 id=1,

@@ -1,0 +1,1 @@
+"""Making a version runnable: interpreters, environments and the platform layer."""

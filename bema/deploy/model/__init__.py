@@ -1,0 +1,1 @@
+"""The nouns of deploying, and the pure functions over them."""

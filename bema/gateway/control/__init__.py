@@ -1,0 +1,1 @@
+"""The control listener: the platform's own API and its metrics."""

@@ -1,0 +1,1 @@
+"""Endpoints of deployed services in the protocols of others."""

@@ -1,0 +1,1 @@
+"""One process among others: its module channel, what it serves, and the watch over its event loop."""

@@ -1,0 +1,1 @@
+"""Calls between processes: connections, streams of payloads, the server and the client. Only `transports` opens sockets."""

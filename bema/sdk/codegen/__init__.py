@@ -1,0 +1,1 @@
+"""Typed clients as text, for callers without the class."""

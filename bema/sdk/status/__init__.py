@@ -1,0 +1,1 @@
+"""What a process says of itself over HTTP and to its launcher."""

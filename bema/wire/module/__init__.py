@@ -1,0 +1,1 @@
+"""The module channel: the handshake, and the operations in JSON lines."""

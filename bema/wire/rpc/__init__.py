@@ -1,0 +1,1 @@
+"""Frames between processes: batches of messages, the table of calls, errors as payloads."""
