@@ -29,7 +29,7 @@ asyncio.run(bema.serve(bema.service(name="w", namespace="demo")(Worker)))
 print(json.dumps([alone, sorted(set(sys.modules) - before)]))
 """
 
-ALLOWED_ROOMS = {"bema.core", "bema.wire", "bema.runtime", "bema.sdk"}
+ALLOWED_ROOMS = {"bema.core", "bema.parts", "bema.wire", "bema.runtime", "bema.sdk"}
 ALLOWED_OTHERS = {
     *(
         "_bisect",

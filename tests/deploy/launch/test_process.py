@@ -31,7 +31,7 @@ from tests.deploy.platform import eventually
 
 __all__ = ["platform"]
 
-ROOT = Path(bema.__file__).parents[2]
+ROOT = Path(bema.__file__).parents[1]
 RUNNER = ROOT / "bema" / "runner" / "__main__.py"
 DEPLOYMENT = "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11"
 

@@ -115,8 +115,8 @@ def test_outside_of_a_call_there_is_no_trace(kept):
 LINES = """
 import logging, sys
 from bema.core.call import CURRENT, Call
-from bema.runtime import telemetry
-telemetry.log_lines()
+from bema.runtime.process import tracing
+tracing.log_lines()
 logging.getLogger("a").warning("two\\nlines")
 CURRENT.set(Call(metadata={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}))
 try:

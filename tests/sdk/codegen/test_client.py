@@ -42,8 +42,8 @@ def test_every_shape_and_every_kind_of_type(suffix, stub):
 
 def test_the_same_service_gives_the_same_bytes_in_every_process():
     code = (
-        "import sys; from bema.cli.run import load; from bema.sdk import generate, hooks; from pathlib import Path;"
-        "sys.stdout.write(generate.module(hooks.spec_of(load(Path(sys.argv[1])).Shapes)))"
+        "import sys; from bema.cli.run import load; from bema.sdk.codegen import client; from bema.sdk.spec import spec_of; from pathlib import Path;"
+        "sys.stdout.write(client.module(spec_of(load(Path(sys.argv[1])).Shapes)))"
     )
     made = {
         subprocess.run(
