@@ -13,18 +13,16 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError
 from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
+from bema.runtime.rpc.routes import Route, RouteTable
 from bema.runtime.rpc.server_call import GIVEN_UP, ServerCall
 from bema.wire.rpc import calls, failures, frames
 from bema.wire.values import codecs
-
-if TYPE_CHECKING:
-    from bema.runtime.rpc.server import Route, Server
 
 # from 3.12 on a call whose handler does not wait is answered without a turn of the loop
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -36,7 +34,7 @@ BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller 
 class ServerConnection(Connection):
     """Reads requests, runs handlers, sends what they give."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> None:
         super().__init__(loop)
         self.server = server
         self.routes = server.routes
