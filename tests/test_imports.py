@@ -20,7 +20,7 @@ START = {
     "parts": "configured discover entries errors factory fits hints load lockfile policy provenance registry report"
     " resolve scan selection shared",
     "wire": "module rpc values",
-    "wire.rpc": "calls failures frames memory reader",
+    "wire.rpc": "calls failures frames reader",
     "wire.values": "codecs equal strict walks",
     "wire.module": "envelopes handshake lines messages registration",
     "runtime": "bridge discovery distributed forks handles process processes rpc tasks threads",
