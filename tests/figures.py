@@ -92,7 +92,9 @@ def shared_names() -> dict[str, list[Path]]:
 
 def gerunds() -> list[str]:
     """Modules named for an act instead of a thing; four are the field's own nouns."""
-    return sorted(p.stem for p in TREES if p.stem.endswith("ing") and p.stem not in ("naming", "tracing", "forwarding", "pending"))
+    return sorted(
+        p.stem for p in TREES if p.stem.endswith("ing") and p.stem not in ("naming", "tracing", "forwarding", "pending")
+    )
 
 
 def contracts() -> int:

@@ -6,6 +6,7 @@ The thread has its own connections, so it works beside a loop that is blocked by
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -31,6 +32,7 @@ class Bridge(Generic[R]):
     """A runtime in a thread; `make` gives one that is of no loop yet."""
 
     def __init__(self, make: Callable[[], R]) -> None:
+        self._process = os.getpid()
         self.runtime = make()  # first: one that is refused leaves no thread
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="bema-bridge", daemon=True)
@@ -56,7 +58,14 @@ class Bridge(Generic[R]):
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def stayed_behind(self) -> bool:
+        """Whether this is a forked child, and the thread is its parent's."""
+        return self._process != os.getpid()
+
     def close(self) -> None:
+        """End the thread and what it holds; in a forked child there is neither."""
+        if self.stayed_behind():
+            return
         self.run(self.runtime.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -101,8 +101,6 @@ class DistributedRuntime:
     def own_instance(self, namespace: str, component: str) -> int | None:
         """The id of the instance that asks, if it is one of this component: its clients skip it."""
         asks = _asking()
-        if asks is None and len(self.hosting.components) == 1:
-            asks = next(iter(self.hosting.components))
         hosted = self.hosting.components.get((namespace, component))
         return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
 
@@ -139,7 +137,7 @@ class DistributedRuntime:
 
     def bridge(self) -> Bridge[CallingRuntime]:
         """The way in for code that cannot await; made when first needed."""
-        if self._bridge is None:
+        if self._bridge is None or self._bridge.stayed_behind():
             self._bridge = Bridge(self.twin)
         return self._bridge
 

@@ -20,6 +20,7 @@ class CallConnection(Protocol):
     """What a call, and the server that ends it, need of the connection it came on."""
 
     peer: str
+    mark: str
     closed: bool
     loop: asyncio.AbstractEventLoop
     calls: dict[int, ServerCall]
@@ -44,6 +45,7 @@ class ServerCall(Call):
     task: asyncio.Task[None] | None = None  # None while it waits for admission
     admission: Admission | None = None  # what bounds how many run
     began: float | None = None  # when it was admitted
+    ended = False
     _stopped = False
     _ending: asyncio.Future[None] | None = None  # made for who waits for the stop
 
@@ -56,7 +58,7 @@ class ServerCall(Call):
 
     @property
     def id(self) -> str:  # type: ignore[override]
-        return f"{self.conn.peer}#{self.ident}"
+        return f"{self.conn.mark}-{self.ident:x}"
 
     @property
     def peer(self) -> str:  # type: ignore[override]
