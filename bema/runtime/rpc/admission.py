@@ -11,6 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from bema.core.errors import Overloaded
+from bema.core.spec import check_bound
 from bema.runtime.rpc.server_call import ServerCall
 
 _WEIGHT = 0.1  # of the newest call in the mean duration
@@ -18,9 +19,11 @@ _LEAST_HINT = 0.01
 
 
 class Admission:
+    """`slots` calls run, `queue` more wait. A bound that is none is `BadDeclaration`, before any call meets it."""
+
     def __init__(self, slots: int, queue: int) -> None:
-        self._slots = slots
-        self._queue = queue
+        self._slots = check_bound("slots", slots, 1)
+        self._queue = check_bound("queue", queue, 0)
         self._running = 0
         self._mean = _LEAST_HINT
         self._waiting: deque[tuple[ServerCall, Callable[[], None]]] = deque()

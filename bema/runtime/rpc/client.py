@@ -16,7 +16,7 @@ from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.client_connection import Answered
-from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.codec import EndpointCodec
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver, Viewing
@@ -54,10 +54,10 @@ class Client:
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
-        codec = CodecFactory.choose()()
-        self._encode = codec.arguments_encoder(None if endpoint is None else endpoint.parameters)
-        self._encode_request = codec.encoder(facts.get("requests", Any))
-        self._decode = codec.decoder(Any if endpoint is None else endpoint.returns)
+        made = EndpointCodec(route)
+        self._encode = made.of(made.codec.arguments_encoder, None if endpoint is None else endpoint.parameters)
+        self._encode_request = made.of(made.codec.encoder, facts.get("requests", Any), "the stream that it takes")
+        self._decode = made.of(made.codec.decoder, Any if endpoint is None else endpoint.returns, "what it returns")
         self._known = failures.declared(facts.get("raises", ()))
 
     def instances(self) -> tuple[Instance, ...]:
