@@ -45,7 +45,7 @@ def service(cls: Any = None, /, *, dynamo: Mapping[str, Any] | None = None, **op
     said = dict(dynamo or {})
     if "namespace" in said:
         options.setdefault("namespace", said["namespace"])
-    return _kept(decorators.service, cls, options, {"dynamo": said} if said else {})
+    return _kept(decorators.service, cls, options, said)
 
 
 @overload
