@@ -234,8 +234,8 @@ def _limits(settings: dict[str, Any]) -> dict[str, float]:
 
 def _admission(spec: ServiceSpec, settings: dict[str, Any]) -> Admission | None:
     """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
-    slots = settings.get("slots", spec.facts.get("slots"))
-    return None if slots is None else Admission(slots, settings.get("queue", spec.facts.get("queue", 0)))
+    slots = settings.get("slots", spec.slots)
+    return None if slots is None else Admission(slots, settings.get("queue", spec.queue))
 
 
 def _announcement(context: Context, phases: dict[str, int]) -> Announce:

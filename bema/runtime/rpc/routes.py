@@ -14,7 +14,7 @@ from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
 from bema.core.spec import EndpointSpec
 from bema.runtime import threads
 from bema.runtime.rpc.admission import Admission
-from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.codec import EndpointCodec
 from bema.runtime.rpc.server_call import CallConnection
 
 
@@ -23,14 +23,14 @@ class Route:
 
     __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
 
-    def __init__(self, handler: Handler, spec: EndpointSpec, admission: Admission | None) -> None:
+    def __init__(self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None) -> None:
         self.spec = spec
         self.admission = admission
         self.streams_in = spec.shape.streams_in
-        codec = CodecFactory.choose()()
-        self.decode = codec.arguments_decoder(spec.parameters)
-        self.encode = codec.encoder(spec.returns)
-        self.decode_request = codec.decoder(spec.facts.get("requests", Any))
+        made = EndpointCodec(route)
+        self.decode = made.of(made.codec.arguments_decoder, spec.parameters)
+        self.encode = made.of(made.codec.encoder, spec.returns, "what it returns")
+        self.decode_request = made.of(made.codec.decoder, spec.facts.get("requests", Any), "the stream that it takes")
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:

@@ -49,7 +49,7 @@ class Server(RouteTable[ServerConnection]):
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(handler, spec, admission or self._admission)
+        self.routes[route] = Route(route, handler, spec, admission or self._admission)
 
     def remove(self, route: str) -> None:
         """Stop serving a route; running calls finish."""
