@@ -233,7 +233,7 @@ def test_an_instance_that_drains_finishes_what_it_took():
             path = await g.serve(slow)
             asking = asyncio.create_task(g.get(path))
             await asyncio.wait_for(taken.wait(), 5)
-            [shown] = g.listener.table._view.instances()
+            [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
             g.discovery.put(msgspec.structs.replace(shown, state=State.DRAINING))
             g.listener._stranded.look([c.exchange for c in g.listener.connections if c.exchange is not None])
             assert not g.listener._stranded._asking
@@ -297,7 +297,7 @@ def test_what_stands_in_the_way_of_a_start_is_told(activation, status, code, ret
 
 def marked(g, **marks):
     """Rewrite the only record there is."""
-    [shown] = g.listener.table._view.instances()
+    [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
     g.discovery.put(msgspec.structs.replace(shown, **marks))
 
 

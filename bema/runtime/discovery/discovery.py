@@ -139,7 +139,7 @@ class InstanceSet:
         elif change.before is not None:
             self.drop(change.before.id)
 
-    def all(self) -> tuple[Instance, ...]:
+    def instances(self) -> tuple[Instance, ...]:
         if self._picture is None:
             self._picture = tuple(self._ordered)
         return self._picture
@@ -149,19 +149,15 @@ _Place = tuple[str | None, str | None]
 """What a view shows: a namespace and a component; None for all of them."""
 
 
-class LiveView:
+class LiveView(InstanceSet):
     """What both implementations hand out: the instances of a place, and who wants to hear of their changes."""
 
     def __init__(self, place: _Place, instances: Iterable[Instance], closed: Callable[[LiveView], None]) -> None:
+        super().__init__(instances)
         self.place = place
         self._closed = closed
-        self._instances = InstanceSet(instances)
         self._subscribers: list[Changed] = []
         self._followers: list[Told] = []
-
-    def take(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            self._instances.take(change)
 
     def tell(self, changes: Sequence[Change]) -> None:
         """After every view of this discovery has taken them: who hears of a change may look at another view."""
@@ -169,9 +165,6 @@ class LiveView:
             told(changes)
         for changed in tuple(self._subscribers):
             changed()
-
-    def instances(self) -> tuple[Instance, ...]:
-        return self._instances.all()
 
     def subscribe(self, changed: Changed) -> Callable[[], None]:
         self._subscribers.append(changed)
@@ -228,7 +221,8 @@ class Views:
             for view, change in self._concerned(before, after):
                 heard.setdefault(view, []).append(change)
         for view, told in heard.items():
-            view.take(told)
+            for change in told:
+                view.take(change)
         for view, told in heard.items():
             view.tell(told)
 
