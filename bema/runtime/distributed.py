@@ -20,7 +20,7 @@ from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.bridge import Bridge
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View
-from bema.runtime.handles import EndpointClient, Options, ServiceHandle
+from bema.runtime.handles import CallingRuntime, EndpointClient, Options, ServiceHandle
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
@@ -56,7 +56,7 @@ class DistributedRuntime:
         self._pool: ConnectionPool | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
-        self._bridge: Bridge | None = None
+        self._bridge: Bridge[CallingRuntime] | None = None
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))
@@ -101,8 +101,6 @@ class DistributedRuntime:
     def own_instance(self, namespace: str, component: str) -> int | None:
         """The id of the instance that asks, if it is one of this component: its clients skip it."""
         asks = _asking()
-        if asks is None and len(self.hosting.components) == 1:
-            asks = next(iter(self.hosting.components))
         hosted = self.hosting.components.get((namespace, component))
         return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
 
@@ -137,10 +135,10 @@ class DistributedRuntime:
     ) -> None:
         await self.close()
 
-    def bridge(self) -> Bridge:
+    def bridge(self) -> Bridge[CallingRuntime]:
         """The way in for code that cannot await; made when first needed."""
-        if self._bridge is None:
-            self._bridge = Bridge(self)
+        if self._bridge is None or self._bridge.stayed_behind():
+            self._bridge = Bridge(self.twin)
         return self._bridge
 
     def twin(self) -> DistributedRuntime:

@@ -32,6 +32,7 @@ from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.process.watchdog import Watchdog
 from bema.runtime.processes import own_start
 from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.routes import RouteTable
 from bema.runtime.rpc.server import Server
 from bema.runtime.rpc.server_connection import ServerConnection
 
@@ -79,7 +80,9 @@ class Host:
         self.standing = standing
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
-        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
+        self.accepts: Callable[[asyncio.AbstractEventLoop, RouteTable[ServerConnection]], ServerConnection] = (
+            ServerConnection
+        )
         self.ready = True  # what the service says of itself
         self.stalled = False
         self.limits: dict[str, float] = {}  # what differs from the table

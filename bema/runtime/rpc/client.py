@@ -190,7 +190,7 @@ class Client:
             if "traceparent" not in parent.metadata:
                 parent.metadata["traceparent"] = traceparent()
             metadata = parent.metadata if metadata is None else {**parent.metadata, **metadata}
-            if parent.deadline is not None and parent.deadline < deadline:
+            if parent.deadline is not None and parent.deadline < deadline and not parent.ended:
                 deadline = parent.deadline
                 timeout = deadline - monotonic()
         if timeout is not None and timeout <= 0:
@@ -202,7 +202,7 @@ class Client:
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
         if isinstance(error, Answered) and error.failure.code == "not_found":
             return False
-        if not safe and not (isinstance(error, Disconnected) and self._may_run_twice()):
+        if not safe and not (_is_unknown(error) and self._may_run_twice()):
             return False
         # a busy instance stays busy: only another one is worth asking
         if isinstance(error, Answered) and error.failure.code == "overloaded" and attempt >= len(self.instances()):
@@ -219,6 +219,11 @@ class Client:
         if isinstance(raised, Unavailable | Overloaded) and not error.failure.refused:
             raised.fix = f"{self.route} itself ran and met this: repeat it only if it may run twice."
         return raised
+
+
+def _is_unknown(error: BaseException) -> bool:
+    """Whether the call may or may not have run: its connection was lost, or its process ended around it."""
+    return isinstance(error, Disconnected) or (isinstance(error, Answered) and error.failure.code == Disconnected.code)
 
 
 def _until(deadline: float) -> float | None:
