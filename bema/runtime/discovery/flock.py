@@ -23,7 +23,7 @@ from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir
 from bema.runtime import forks
 from bema.runtime.discovery import records
-from bema.runtime.discovery.discovery import Lease, LiveView, View
+from bema.runtime.discovery.discovery import Lease, LiveView, View, Views
 from bema.runtime.discovery.records import lock_path, record_path, remove_record, write_record
 from bema.runtime.discovery.watcher import Watcher
 
@@ -41,7 +41,7 @@ class FlockDiscovery:
         self.directory = discovery_dir() if directory is None else directory
         self._watch = watch
         self.leases: list[_FlockLease] = []
-        self._views: list[LiveView] = []
+        self._views = Views()
         self._picture: Watcher | None = None
 
     async def register(self, instance: Instance) -> Lease:
@@ -59,15 +59,12 @@ class FlockDiscovery:
         if self._picture is None:
             records.prepare(self.directory)
             self._picture = Watcher(self.directory, self._views, watch=self._watch)
-        view = LiveView(namespace, component, self._forget)
-        self._views.append(view)
-        view.show(list(self._picture.instances.values()))
-        return view
+        return self._views.open(namespace, component, self._forget)
 
     async def close(self) -> None:
         for lease in tuple(self.leases):
             await lease.release()
-        for view in tuple(self._views):
+        for view in self._views.opened():
             await view.close()
 
     def reopened(self) -> FlockDiscovery:
@@ -75,11 +72,10 @@ class FlockDiscovery:
         return FlockDiscovery(self.directory, watch=self._watch)
 
     def _forget(self, view: LiveView) -> None:
-        if view in self._views:
-            self._views.remove(view)
-        if not self._views and self._picture is not None:
+        self._views.close(view)
+        if not self._views.opened() and self._picture is not None:
             self._picture.close()
-            self._picture = None
+            self._picture, self._views = None, Views()
 
     def look_at(self, label: str) -> None:
         if self._picture is not None:
