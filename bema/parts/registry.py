@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
+from bema.core.naming import nearest
 from bema.parts import configured
 from bema.parts.entries import PartEntry, key_of
 from bema.parts.errors import FactoryError, LoadFailed, UnknownImplementation
-from bema.parts.hints import nearest
 from bema.parts.load import Loader, Outcome, log
 from bema.parts.provenance import record_digest
 from bema.parts.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve

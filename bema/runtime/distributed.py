@@ -14,8 +14,10 @@ from typing import Any, Self, TypeVar, cast
 
 import msgspec
 
+from bema.core import settings
 from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
+from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.bridge import Bridge
@@ -36,7 +38,7 @@ INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=N
 class DistributedRuntime:
     """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
 
-    `limits` are bounds of the table that differ here; `slots` is how many calls run at once, `queue` how many more wait.
+    `limits` are bounds of the table that differ here from what the settings say; `slots` is how many calls run at once, `queue` how many more wait.
     """
 
     def __init__(
@@ -44,13 +46,13 @@ class DistributedRuntime:
         discovery: Discovery | None = None,
         *,
         standing: LaunchOptions | None = None,
-        limits: Mapping[str, float] | None = None,
+        limits: Limits | Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
+        self.limits = limits if isinstance(limits, Limits) else settings.current().limits.but(**(limits or {}))
         self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions())
-        self.hosting.limits.update(limits or {})
+        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.limits)
         self.hosting.slots, self.hosting.queue = slots, queue
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
@@ -95,7 +97,7 @@ class DistributedRuntime:
     @property
     def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = ConnectionPool()
+            self._pool = ConnectionPool(limits=self.limits)
         return self._pool
 
     def own_instance(self, namespace: str, component: str) -> int | None:
@@ -151,7 +153,7 @@ class DistributedRuntime:
                 f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
                 fix="Use `async for` or `await`.",
             )
-        return DistributedRuntime(reopened())
+        return DistributedRuntime(reopened(), limits=self.limits)
 
 
 class Namespace:

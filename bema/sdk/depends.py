@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from bema.core.errors import BadDeclaration
-from bema.core.limits import limit
 from bema.runtime.distributed import DistributedRuntime
 
 T = TypeVar("T")
@@ -23,7 +22,7 @@ _constructing: ContextVar[DistributedRuntime | None] = ContextVar("bema_construc
 
 def depends(service: Callable[..., T], **options: Any) -> T:
     """A handle of `service`. Options as of `runtime.client`; `wait` is how long a call waits for an instance."""
-    return cast("T", Depends(service, {"wait": float(limit("start")), **options}))
+    return cast("T", Depends(service, options))
 
 
 class Depends:
@@ -51,7 +50,7 @@ class Depends:
         return self.of(runtime)
 
     def of(self, runtime: DistributedRuntime) -> Any:
-        return runtime.client(self._service, **self._options)
+        return runtime.client(self._service, **{"wait": runtime.limits.start, **self._options})
 
 
 @contextmanager

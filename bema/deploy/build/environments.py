@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Failed
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.core.version import VERSION
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
@@ -92,10 +92,10 @@ class MemoryEnvironments:
 class UvEnvironments:
     """Environments made by uv in a folder. A script without dependencies runs on the bare interpreter."""
 
-    def __init__(self, folder: Path, uv: Uv, timeout: float | None = None) -> None:
+    def __init__(self, folder: Path, uv: Uv, timeout: float = DEFAULTS.build) -> None:
         self._folder = folder
         self._uv = uv
-        self._timeout = limit("build") if timeout is None else timeout
+        self._timeout = timeout
 
     @classmethod
     def within(cls, folder: Path, timeout: float) -> UvEnvironments:

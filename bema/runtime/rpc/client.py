@@ -51,6 +51,7 @@ class Client:
         self._finder = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
         self._usable = self._finder.usable
         self._connected = self._finder.connected
+        self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
@@ -195,12 +196,12 @@ class Client:
                 timeout = deadline - monotonic()
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded(f"the time for {self.route} had run out before it was called")
-        return deadline, timeout, frames.pack_metadata(metadata)
+        return deadline, timeout, frames.pack_metadata(metadata, self._most_headers)
 
     def _again(self, error: BaseException, attempt: int) -> bool:
         """Whether a failed call may be sent once more."""
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
-        if isinstance(error, Answered) and error.failure.code == "not_found":
+        if isinstance(error, Answered) and error.failure.code in ("not_found", "too_large"):
             return False
         if not safe and not (isinstance(error, Disconnected) and self._may_run_twice()):
             return False

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from bema.core.errors import BemaError, Disconnected, Unavailable
 from bema.core.instance import Instance
+from bema.core.limits import DEFAULTS, Limits
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.client_connection import ClientConnection
-from bema.runtime.rpc.connection import HEARTBEAT, NEVER, NotGreeted
+from bema.runtime.rpc.connection import NEVER, NotGreeted
 from bema.runtime.tasks import Tasks
 
 _HOST = socket.gethostname()
@@ -29,8 +30,9 @@ class Silent(Unavailable):
 class ConnectionPool:
     """Connections by instance id. `connections` may be read by anybody; only `connect` adds to it."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", limits: Limits = DEFAULTS) -> None:
         self.name = name
+        self.limits = limits
         self.connections: dict[int, ClientConnection] = {}
         self._opening: dict[int, asyncio.Task[ClientConnection | BemaError]] = {}
         self._since: dict[int, float] = {}  # when it was first tried to reach who has not answered yet
@@ -47,7 +49,7 @@ class ConnectionPool:
         if connection is not None and not connection.closed:
             return connection.changed if connection.silent else None
         since = self._since.get(instance.id)
-        if since is None or monotonic() - since < HEARTBEAT:
+        if since is None or monotonic() - since < self.limits.rpc_heartbeat:
             return None
         return self._begun(instance)
 
@@ -64,7 +66,7 @@ class ConnectionPool:
         opening = self._begun(instance)
         if not (await asyncio.wait({opening}, timeout=patience))[0]:
             # a loop's timer may be a little early, and a second wait for it would be a second heartbeat
-            self._since[instance.id] = min(self._since.get(instance.id, NEVER), monotonic() - HEARTBEAT)
+            self._since[instance.id] = min(self._since.get(instance.id, NEVER), monotonic() - self.limits.rpc_heartbeat)
             raise Silent(f"{instance.component_address}@{instance.label} has not answered within {patience:g} s")
         opened = opening.result()
         if isinstance(opened, BemaError):
@@ -115,7 +117,9 @@ class ConnectionPool:
 
     async def _greet(self, address: str, token: str) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        connection = await transports.connect(address, lambda: ClientConnection(loop, token, self.name))
+        connection = await transports.connect(
+            address, lambda: ClientConnection(loop, token, self.name, self.limits), self.limits.rpc_connect
+        )
         try:
             await connection.ready
         except asyncio.CancelledError:  # nobody else knows this connection yet

@@ -9,7 +9,7 @@ from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
 from bema.runtime.discovery.discovery import View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
-from bema.runtime.rpc.connection import HEARTBEAT, NEVER
+from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.picker import picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
@@ -125,7 +125,9 @@ class Resolver:
                     chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
                 )
                 try:
-                    return await self._pool.connect(instance, HEARTBEAT if len(left) > 1 else None)
+                    return await self._pool.connect(
+                        instance, self._pool.limits.rpc_heartbeat if len(left) > 1 else None
+                    )
                 except BemaError as error:
                     if isinstance(error, Silent) and len(left) > 1:
                         continue  # it is quiet now, and may speak yet

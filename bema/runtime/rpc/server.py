@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, Conflict, NotFound, Overloaded, StreamCut, Unavailable
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.core.spec import EndpointSpec
 from bema.runtime import threads
 from bema.runtime.rpc import transports
@@ -54,7 +54,7 @@ class Server:
         token: str = "",
         *,
         name: str = "",
-        calls: int = int(limit("rpc_calls")),
+        limits: Limits = DEFAULTS,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
@@ -64,7 +64,8 @@ class Server:
         self.connections: set[ServerConnection] = set()
         self.draining = False
         self._admission = None if slots is None else Admission(slots, queue)
-        self.most = calls  # in flight on one connection
+        self.limits = limits
+        self.most = limits.rpc_calls  # in flight on one connection
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
         self._listeners: list[transports.Listening] = []
         self._idle: asyncio.Event | None = None
@@ -100,11 +101,13 @@ class Server:
 
     # asked by connections
 
-    def refusal(self, connection: ServerConnection, route: str) -> BemaError:
+    def refusal(self, connection: ServerConnection, route: str, headers: int) -> BemaError:
         if self.draining:
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:
             return NotFound(f"no endpoint {route!r} is served here")
+        if headers > connection.most_headers:
+            return frames.headers_too_large(headers, connection.most_headers)
         return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
 
     def call_ended(self, connection: ServerConnection) -> None:
@@ -119,8 +122,9 @@ class Server:
 
     # ending
 
-    async def drain(self, grace: float = float(limit("drain"))) -> bool:
+    async def drain(self, grace: float | None = None) -> bool:
         """Refuse new calls, let running ones finish within `grace`, cut the rest. True when nothing had to be cut."""
+        grace = self.limits.drain if grace is None else grace
         self._take_no_more()
         for connection in self.connections:
             if not connection.closed:

@@ -9,16 +9,17 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bema.core.errors import Invalid, Unavailable
+from bema.core.limits import DEFAULTS
 from bema.core.version import VERSION
 from bema.parts import Factory, FactoryError
 from bema.runtime import forks
 from bema.runtime.rpc import sockets
-from bema.runtime.rpc.connection import CONNECT, Connection
+from bema.runtime.rpc.connection import Connection
 
 
 class MemoryEnd(asyncio.Transport):
@@ -127,9 +128,13 @@ def reachable(address: str, *, same_host: bool) -> bool:
         return False
 
 
-async def connect(address: str, make: Callable[[], C]) -> C:
-    """Open a connection and wait for its transport; `Unavailable` when nobody listens there."""
-    return await transport_of(address).connect(address, make)
+async def connect(address: str, make: Callable[[], C], within: float = DEFAULTS.rpc_connect) -> C:
+    """Open a connection and wait for its transport; `Unavailable` when nobody listens there, or not `within` seconds."""
+    try:
+        async with asyncio.timeout(within):
+            return await transport_of(address).connect(address, make)
+    except TimeoutError as error:
+        raise Unavailable(f"nobody answers at {address}: timeout") from error
 
 
 class Listener:
@@ -163,11 +168,10 @@ async def _listen(listener: socket.socket, accept: Accept, path: str | None = No
     return Listener(sockets.address_of(listener), server, listener.fileno(), path)
 
 
-@contextlib.asynccontextmanager
-async def _in_time(address: str) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _answered(address: str) -> Iterator[None]:
     try:
-        async with asyncio.timeout(CONNECT):
-            yield
+        yield
     except OSError as error:
         raise Unavailable(f"nobody answers at {address}: {error.strerror or error or 'timeout'}") from error
 
@@ -180,7 +184,7 @@ class UnixTransport:
         return await _listen(sockets.bind(address), accept, sockets.split(address)[1])
 
     async def connect(self, address: str, make: Callable[[], C]) -> C:
-        async with _in_time(address):
+        with _answered(address):
             _, made = await asyncio.get_running_loop().create_unix_connection(make, sockets.split(address)[1])
         return made
 
@@ -197,7 +201,7 @@ class TcpTransport:
 
     async def connect(self, address: str, make: Callable[[], C]) -> C:
         host, port = sockets.host_port(sockets.split(address)[1])
-        async with _in_time(address):
+        with _answered(address):
             transport, made = await asyncio.get_running_loop().create_connection(make, host, port)
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
