@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,11 +80,43 @@ _TABLE = (
 SETTINGS: dict[str, Setting] = {row.name: row for row in _TABLE}
 
 
-class Settings:
-    """Every setting's value; asked for by name and type, so that a mistyped name fails at once."""
+class PartSettings(Mapping[str, Scalar]):
+    """What a part is opened with: the settings of its own section, read only, and what is in force for all.
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    `limits` are the bounds, `state` is the folder of what outlives a restart. The section of the kind `bema.store` is
+    `[parts."bema.store"]`, and the variable of its key `size` is `BEMA_STORE__SIZE`, whose value is text.
+    """
+
+    def __init__(self, section: Mapping[str, Scalar], limits: Limits, state: Path) -> None:
+        self._section = section
+        self.limits = limits
+        self.state = state
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self._section[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._section)
+
+    def __len__(self) -> int:
+        return len(self._section)
+
+
+class Settings:
+    """Every setting's value; asked for by name and type, so that a mistyped name fails at once.
+
+    `parts` are the sections of the parts by kind, `said` the variables that may be keys of such a section.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Value],
+        parts: Mapping[str, Mapping[str, Scalar]] | None = None,
+        said: Mapping[str, str] | None = None,
+    ) -> None:
         self._values = dict(values)
+        self._parts = dict(parts or {})
+        self._said = dict(said or {})
         self.limits = Limits(**{name: self._values[f"limits.{name}"].value for name in LIMITS})  # type: ignore[arg-type]
 
     def text(self, name: str) -> str:
@@ -98,6 +130,22 @@ class Settings:
         if not isinstance(value, int):
             raise TypeError(f"setting {name} is not a whole number")
         return value
+
+    def but(self, limits: Limits) -> Settings:
+        """The same with other limits: those that a launcher told, or a program chose."""
+        if limits == self.limits:
+            return self
+        told = {f"limits.{name}": getattr(limits, name) for name in LIMITS}
+        changed = {name: Value(value, "told") for name, value in told.items() if value != self._values[name].value}
+        return Settings(self._values | changed, self._parts, self._said)
+
+    def of(self, group: str) -> PartSettings:
+        """What a part of the kind `group` is opened with."""
+        prefix = group.upper().replace(".", "_") + "__"
+        said = {
+            name.removeprefix(prefix).lower(): value for name, value in self._said.items() if name.startswith(prefix)
+        }
+        return PartSettings({**self._parts.get(group, {}), **said}, self.limits, Path(self.text("state_dir")))
 
     def origin(self, name: str) -> str:
         return self._values[name].origin
@@ -153,7 +201,25 @@ def read(env: Mapping[str, str], texts: Mapping[str, str], flags: Mapping[str, o
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
     folder = values["state_dir"]
     values["state_dir"] = Value(str(folder.value or paths.state_dir(env)), folder.origin)
-    return Settings(values)
+    variables = {name: value for name, value in {**dotenv, **env}.items() if "__" in name and value}
+    return Settings(values, _sections_of_parts(texts), variables)
+
+
+def _sections_of_parts(texts: Mapping[str, str]) -> dict[str, dict[str, Scalar]]:
+    """`[parts."bema.store"]` of bema.toml and pyproject.toml, key by key."""
+    found: dict[str, dict[str, Scalar]] = {}
+    for file in (PYPROJECT_FILE, TOML_FILE):
+        parts = files.table(texts[file], file).get("parts", {}) if texts.get(file) else {}
+        for group, section in parts.items() if isinstance(parts, dict) else ():
+            if not isinstance(section, dict) or not all(isinstance(value, Scalar) for value in section.values()):
+                where = ".".join((*files.TABLES[file], "parts"))
+                raise Refused(
+                    f'{file} {where}."{group}" is not a table of texts and numbers',
+                    code="bad_setting",
+                    fix=f'Write [{where}."{group}"] with a line for each key.',
+                )
+            found.setdefault(group, {}).update(section)
+    return found
 
 
 class _Said(NamedTuple):

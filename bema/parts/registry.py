@@ -32,13 +32,15 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    def __init__(self, title: str, group: str, base: Callable[[], Any], *, api: str = "", default: str = "") -> None:
+    def __init__(
+        self, title: str, group: str, misfit: Callable[[Any], str], *, api: str = "", default: str = ""
+    ) -> None:
         self.title = title
         self.group = group
         self.api = api
         self.default = default  # the name that holds where nobody gives one
         self.lock = threading.Lock()
-        self.loader = Loader(base, self._published)
+        self.loader = Loader(misfit, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
         self.discovered: dict[str, tuple[PartEntry, ...]] = {}
         self.gone: frozenset[PartEntry] = frozenset()

@@ -50,9 +50,11 @@ class DistributedRuntime:
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
-        self.limits = limits if isinstance(limits, Limits) else settings.current().limits.but(**(limits or {}))
-        self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.limits)
+        held = settings.current()
+        self.settings = held.but(limits if isinstance(limits, Limits) else held.limits.but(**(limits or {})))
+        self.limits = self.settings.limits
+        self.discovery: Discovery = DiscoveryFactory.open(self.settings) if discovery is None else discovery
+        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.settings)
         self.hosting.slots, self.hosting.queue = slots, queue
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
@@ -97,7 +99,7 @@ class DistributedRuntime:
     @property
     def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = ConnectionPool(limits=self.limits)
+            self._pool = ConnectionPool(settings=self.settings)
         return self._pool
 
     def own_instance(self, namespace: str, component: str) -> int | None:

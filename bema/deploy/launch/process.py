@@ -19,6 +19,7 @@ from bema.core.instance import State
 from bema.core.limits import DEFAULTS
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir, state_dir
+from bema.core.settings import PartSettings
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, LaunchRequest, Line, Reported, RunningInstance
 from bema.deploy.launch.open_ports import free_port, listener_of, port_of, socket_of
@@ -49,8 +50,8 @@ class ProcessLauncher:
         self._unseen: int | None = None
 
     @classmethod
-    async def open(cls, *, start_limit: float) -> ProcessLauncher:
-        return cls(await KeeperClient.open(), start_limit=start_limit)
+    async def open(cls, settings: PartSettings) -> ProcessLauncher:
+        return cls(await KeeperClient.open(), start_limit=settings.limits.start)
 
     async def start(self, start: LaunchRequest) -> RunningInstance:
         await asyncio.to_thread(records.prepare, self._discovery)

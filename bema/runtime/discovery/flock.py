@@ -21,6 +21,7 @@ from bema.core.instance import Instance
 from bema.core.limits import DEFAULTS, Limits
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir
+from bema.core.settings import PartSettings
 from bema.runtime import forks
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Lease, LiveView, View
@@ -44,6 +45,10 @@ class FlockDiscovery:
         self.leases: list[_FlockLease] = []
         self._views: list[LiveView] = []
         self._picture: Watcher | None = None
+
+    @classmethod
+    def open(cls, settings: PartSettings) -> FlockDiscovery:
+        return cls(limits=settings.limits)
 
     async def register(self, instance: Instance) -> Lease:
         records.prepare(self.directory)

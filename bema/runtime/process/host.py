@@ -23,9 +23,9 @@ from bema.core.call import Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State, info_of
-from bema.core.limits import Limits
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
+from bema.core.settings import Settings
 from bema.core.spec import EndpointSpec
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Discovery, Lease
@@ -76,10 +76,11 @@ class Host:
     """The serving half of a runtime."""
 
     def __init__(
-        self, discovery: Discovery, standing: LaunchOptions, limits: Limits, clock: Clock | None = None
+        self, discovery: Discovery, standing: LaunchOptions, settings: Settings, clock: Clock | None = None
     ) -> None:
         self.standing = standing
-        self.limits = limits
+        self.limits = settings.limits
+        self._settings = settings
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
@@ -268,7 +269,9 @@ class Host:
 
     async def _open(self, hosted: ServedComponent) -> Server:
         name = f"{hosted.namespace}.{hosted.component}"
-        self._server = Server(self._token, name=name, limits=self.limits, slots=self.slots, queue=self.queue)
+        self._server = Server(
+            self._token, name=name, settings=self._settings.but(self.limits), slots=self.slots, queue=self.queue
+        )
         self._server.accepts = self.accepts
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server

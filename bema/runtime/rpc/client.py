@@ -55,7 +55,7 @@ class Client:
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
-        codec = CodecFactory.choose()()
+        codec = CodecFactory.open(pool.settings)
         self._encode = codec.arguments_encoder(None if endpoint is None else endpoint.parameters)
         self._encode_request = codec.encoder(facts.get("requests", Any))
         self._decode = codec.decoder(Any if endpoint is None else endpoint.returns)

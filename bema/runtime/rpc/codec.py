@@ -37,7 +37,7 @@ class Codec(Protocol):
         ...
 
 
-class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack"):
+class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack", opens="plain"):
     """By the name of the format."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bema.core.errors import BemaError, Disconnected, Unavailable
 from bema.core.instance import Instance
-from bema.core.limits import DEFAULTS, Limits
+from bema.core.settings import Settings, current
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER, NotGreeted
@@ -30,9 +30,10 @@ class Silent(Unavailable):
 class ConnectionPool:
     """Connections by instance id. `connections` may be read by anybody; only `connect` adds to it."""
 
-    def __init__(self, name: str = "", limits: Limits = DEFAULTS) -> None:
+    def __init__(self, name: str = "", settings: Settings | None = None) -> None:
         self.name = name
-        self.limits = limits
+        self.settings = current() if settings is None else settings
+        self.limits = self.settings.limits
         self.connections: dict[int, ClientConnection] = {}
         self._opening: dict[int, asyncio.Task[ClientConnection | BemaError]] = {}
         self._since: dict[int, float] = {}  # when it was first tried to reach who has not answered yet
@@ -110,15 +111,16 @@ class ConnectionPool:
             return connection
         raise problem
 
-    @staticmethod
-    def _addresses(instance: Instance) -> list[str]:
+    def _addresses(self, instance: Instance) -> list[str]:
         same_host = instance.host in ("", _HOST)
-        return [a for a in instance.addresses.get("rpc", ()) if transports.reachable(a, same_host=same_host)]
+        return [
+            a for a in instance.addresses.get("rpc", ()) if transports.reachable(a, self.settings, same_host=same_host)
+        ]
 
     async def _greet(self, address: str, token: str) -> ClientConnection:
         loop = asyncio.get_running_loop()
         connection = await transports.connect(
-            address, lambda: ClientConnection(loop, token, self.name, self.limits), self.limits.rpc_connect
+            address, lambda: ClientConnection(loop, token, self.name, self.limits), self.settings
         )
         try:
             await connection.ready

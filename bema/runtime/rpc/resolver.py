@@ -34,7 +34,7 @@ class Resolver:
         self._open_view = view if callable(view) else None
         self._route = route
         self._name = route.rpartition(".")[2]
-        self._pick = picker(pick)
+        self._pick = picker(pool.settings, pick)
         self._skip = skip
         self._wait = wait
         self._picture: tuple[Instance, ...] | None = None

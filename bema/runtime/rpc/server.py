@@ -13,12 +13,12 @@ from typing import Any, cast
 
 from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, Conflict, NotFound, Overloaded, StreamCut, Unavailable
-from bema.core.limits import DEFAULTS, Limits
+from bema.core.settings import Settings, current
 from bema.core.spec import EndpointSpec
 from bema.runtime import threads
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.admission import Admission
-from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.codec import Codec, CodecFactory
 from bema.runtime.rpc.server_connection import ServerConnection
 from bema.wire.rpc import frames
 
@@ -28,11 +28,10 @@ class Route:
 
     __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
 
-    def __init__(self, handler: Handler, spec: EndpointSpec, admission: Admission | None) -> None:
+    def __init__(self, handler: Handler, spec: EndpointSpec, admission: Admission | None, codec: Codec) -> None:
         self.spec = spec
         self.admission = admission
         self.streams_in = spec.shape.streams_in
-        codec = CodecFactory.choose()()
         self.decode = codec.arguments_decoder(spec.parameters)
         self.encode = codec.encoder(spec.returns)
         self.decode_request = codec.decoder(spec.facts.get("requests", Any))
@@ -54,7 +53,7 @@ class Server:
         token: str = "",
         *,
         name: str = "",
-        limits: Limits = DEFAULTS,
+        settings: Settings | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
@@ -64,8 +63,10 @@ class Server:
         self.connections: set[ServerConnection] = set()
         self.draining = False
         self._admission = None if slots is None else Admission(slots, queue)
-        self.limits = limits
-        self.most = limits.rpc_calls  # in flight on one connection
+        self.settings = current() if settings is None else settings
+        self.limits = self.settings.limits
+        self.codec = CodecFactory.open(self.settings)
+        self.most = self.limits.rpc_calls  # in flight on one connection
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
         self._listeners: list[transports.Listening] = []
         self._idle: asyncio.Event | None = None
@@ -79,7 +80,7 @@ class Server:
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(handler, spec, admission or self._admission)
+        self.routes[route] = Route(handler, spec, admission or self._admission, self.codec)
 
     def remove(self, route: str) -> None:
         """Stop serving a route; running calls finish."""
@@ -87,7 +88,7 @@ class Server:
 
     async def listen(self, where: str | socket.socket) -> str:
         """Accept connections at an address or on a listening socket; returns the address it has."""
-        listener = await transports.listen(where, self._accept())
+        listener = await transports.listen(where, self._accept(), self.settings)
         self._listeners.append(listener)
         return listener.address
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bema.core.errors import Invalid, Unavailable
-from bema.core.limits import DEFAULTS
+from bema.core.settings import Settings, current
 from bema.core.version import VERSION
 from bema.parts import Factory, FactoryError
 from bema.runtime import forks
@@ -102,37 +102,38 @@ class Transport(Protocol):
         ...
 
 
-class TransportFactory(Factory[Transport], group="bema.transport", api=VERSION):
+class TransportFactory(Factory[Transport], group="bema.transport", api=VERSION, opens="plain"):
     """By the name that addresses begin with."""
 
 
-def transport_of(address: str) -> Transport:
+def transport_of(address: str, settings: Settings | None = None) -> Transport:
     name, colon, rest = address.partition(":")
     if not colon or not rest:
         raise Invalid(f"address {address!r} is not a transport's name, a colon and a place")
-    return TransportFactory.choose(name)()
+    return TransportFactory.open(current() if settings is None else settings, name)
 
 
-async def listen(where: str | socket.socket, accept: Accept) -> Listening:
+async def listen(where: str | socket.socket, accept: Accept, settings: Settings | None = None) -> Listening:
     """Accept connections at an address, or on a socket that listens already."""
     if isinstance(where, str):
-        return await transport_of(where).listen(where, accept)
+        return await transport_of(where, settings).listen(where, accept)
     return await _listen(where, accept)
 
 
-def reachable(address: str, *, same_host: bool) -> bool:
+def reachable(address: str, settings: Settings | None = None, *, same_host: bool) -> bool:
     """Whether connecting can work from this loop at all; a transport that is not installed here reaches nobody."""
     try:
-        return transport_of(address).reachable(address, same_host=same_host)
+        return transport_of(address, settings).reachable(address, same_host=same_host)
     except FactoryError:
         return False
 
 
-async def connect(address: str, make: Callable[[], C], within: float = DEFAULTS.rpc_connect) -> C:
-    """Open a connection and wait for its transport; `Unavailable` when nobody listens there, or not `within` seconds."""
+async def connect(address: str, make: Callable[[], C], settings: Settings | None = None) -> C:
+    """Open a connection and wait for its transport; `Unavailable` when nobody listens there, or not in time."""
+    settings = current() if settings is None else settings
     try:
-        async with asyncio.timeout(within):
-            return await transport_of(address).connect(address, make)
+        async with asyncio.timeout(settings.limits.rpc_connect):
+            return await transport_of(address, settings).connect(address, make)
     except TimeoutError as error:
         raise Unavailable(f"nobody answers at {address}: timeout") from error
 

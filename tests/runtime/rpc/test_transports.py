@@ -11,6 +11,7 @@ import pytest
 
 from bema.core.errors import Invalid, ProtocolError, Refused, Unavailable
 from bema.core.limits import DEFAULTS
+from bema.core.settings import current
 from bema.runtime.rpc import connection, sockets, transports
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.server import Server
@@ -127,7 +128,7 @@ def test_what_can_be_reached_from_here():
 def test_a_peer_that_never_greets_is_dropped(tmp_path):
 
     async def story():
-        server = Server("t", limits=DEFAULTS.but(rpc_connect=0.05))
+        server = Server("t", settings=current().but(DEFAULTS.but(rpc_connect=0.05)))
         where = await server.listen(f"unix:{tmp_path}/x.sock")
         reader, writer = await asyncio.open_unix_connection(where.removeprefix("unix:"))
         async with asyncio.timeout(5):
