@@ -19,8 +19,7 @@ from bema.packages.findings import Unreadable
 from bema.packages.nodes import Mapping as Tree
 from bema.packages.nodes import Source
 from bema.packages.opackage import OPackage, to_data
-from bema.packages.reader import read_text
-from bema.packages.yaml_tree import parse_yaml
+from bema.packages.reader import examine_text, read_text
 
 _BINDING = ("function_key", "access_modifier", "stateless", "parameters")
 _STATE = ("default_provider", "consistency_model", "persistent", "serialization_format")
@@ -48,7 +47,7 @@ def reexport(text: str, exported: Mapping[str, Any], name: str = "", *, prune: b
 
 def _edited(text: str, name: str, present: dict[str, Any], exported: Mapping[str, Any], meant: _Merge) -> str:
     source = Source(text, name)
-    root = parse_yaml(source)
+    root = examine_text(source).root
     assert isinstance(root, Tree), "it was read before"
     edited = Edited(source, root)
     _Merge(edited.root, present, meant.prune).package(exported)
@@ -79,7 +78,7 @@ def _check_comments(edited: Edited, root: Tree, merged: str) -> None:
         for offset, comment in comments(edited.text_before, root)
         if not any(start <= offset < end for start, end in edited.removed)
     ]
-    after = parse_yaml(Source(merged))
+    after = examine_text(Source(merged)).root
     assert after is not None
     there = [comment for _, comment in comments(merged, after)]
     if edited.moved and Counter(comment for _, comment in kept) == Counter(there):

@@ -14,8 +14,10 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 import msgspec
 
+from bema.core import settings
 from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
+from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
 from bema.runtime.bridge import Bridge
@@ -36,7 +38,7 @@ INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=N
 class DistributedRuntime:
     """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
 
-    `limits` are bounds of the table that differ here; `slots` is how many calls run at once, `queue` how many more wait.
+    `limits` are bounds of the table that differ here from what the settings say; `slots` is how many calls run at once, `queue` how many more wait.
     """
 
     def __init__(
@@ -44,13 +46,15 @@ class DistributedRuntime:
         discovery: Discovery | None = None,
         *,
         standing: LaunchOptions | None = None,
-        limits: Mapping[str, float] | None = None,
+        limits: Limits | Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
-        self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions())
-        self.hosting.limits.update(limits or {})
+        held = settings.current()
+        self.settings = held.but(limits if isinstance(limits, Limits) else held.limits.but(**(limits or {})))
+        self.limits = self.settings.limits
+        self.discovery: Discovery = DiscoveryFactory.open(self.settings) if discovery is None else discovery
+        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.settings)
         self.hosting.slots = None if slots is None else check_bound("slots", slots, 1)
         self.hosting.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
@@ -96,7 +100,7 @@ class DistributedRuntime:
     @property
     def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = ConnectionPool()
+            self._pool = ConnectionPool(settings=self.settings)
         return self._pool
 
     def own_instance(self, namespace: str, component: str) -> int | None:
@@ -150,7 +154,7 @@ class DistributedRuntime:
                 f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
                 fix="Use `async for` or `await`.",
             )
-        return DistributedRuntime(reopened())
+        return DistributedRuntime(reopened(), limits=self.limits)
 
 
 class Namespace:

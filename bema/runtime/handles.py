@@ -15,9 +15,8 @@ import msgspec
 
 from bema.core.errors import BadDeclaration, Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
-from bema.core.naming import Address
+from bema.core.naming import Address, nearest
 from bema.core.spec import EndpointSpec, ServiceSpec
-from bema.parts.hints import nearest
 from bema.runtime.bridge import Bridge, in_a_loop
 from bema.runtime.discovery.discovery import View, wait_for
 from bema.runtime.rpc.client import Client

@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from typing import Any, TypeVar, Unpack, cast
 
 from bema.core.errors import BadDeclaration
-from bema.core.limits import limit
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.handles import GivenOptions, Options
 from bema.sdk.options import seconds
@@ -37,7 +36,7 @@ def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
     Options.of(options)
     seconds("depends()", "timeout", options.get("timeout"))
     seconds("depends()", "wait", options.get("wait"), zero=True)
-    return cast("T", Depends(service, {"wait": float(limit("start")), **options}))
+    return cast("T", Depends(service, options))
 
 
 class Depends:
@@ -65,7 +64,8 @@ class Depends:
         return self.of(runtime)
 
     def of(self, runtime: DistributedRuntime) -> Any:
-        return runtime.client(self._service, **self._options)
+        options: GivenOptions = {"wait": runtime.limits.start, **self._options}
+        return runtime.client(self._service, **options)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from bema.core.errors import BadDeclaration
+from bema.core.naming import nearest
 from bema.core.spec import check_bound
-from bema.parts.hints import nearest
 
 D = TypeVar("D", bound=Callable[..., Any])
 _LONGEST_VERSION = 63

@@ -16,7 +16,7 @@ from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.client_connection import Answered
-from bema.runtime.rpc.codec import EndpointCodec
+from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.picker import next_number
 from bema.runtime.rpc.pool import ConnectionPool
@@ -52,10 +52,11 @@ class Client:
         self._finder = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
         self._usable = self._finder.usable
         self._connected = self._finder.connected
+        self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
-        made = EndpointCodec(route)
+        made = EndpointCodec(route, CodecFactory.open(pool.settings))
         self._encode = made.of(made.codec.arguments_encoder, None if endpoint is None else endpoint.parameters)
         self._encode_request = made.of(made.codec.encoder, facts.get("requests", Any), "the stream that it takes")
         self._decode = made.of(made.codec.decoder, Any if endpoint is None else endpoint.returns, "what it returns")
@@ -200,12 +201,12 @@ class Client:
                 timeout = deadline - monotonic()
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded(f"the time for {self.route} had run out before it was called")
-        return deadline, timeout, frames.pack_metadata(metadata), metadata
+        return deadline, timeout, frames.pack_metadata(metadata, self._most_headers), metadata
 
     def _again(self, error: BaseException, attempt: int) -> bool:
         """Whether a failed call may be sent once more."""
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
-        if isinstance(error, Answered) and error.failure.code == "not_found":
+        if isinstance(error, Answered) and error.failure.code in ("not_found", "too_large"):
             return False
         if not safe and not (_is_unknown(error) and self._may_run_twice()):
             return False

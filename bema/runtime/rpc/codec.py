@@ -45,9 +45,9 @@ class EndpointCodec:
 
     __slots__ = ("codec", "route")
 
-    def __init__(self, route: str) -> None:
+    def __init__(self, route: str, codec: Codec) -> None:
         self.route = route
-        self.codec = CodecFactory.choose()()
+        self.codec = codec
 
     def of(self, make: Callable[[Any], T], declared: Any, part: str = "") -> T:
         """What the codec makes for a part of the endpoint."""
@@ -57,7 +57,7 @@ class EndpointCodec:
             raise error.within(f"endpoint {self.route}" + (f", {part}" if part else "")) from error
 
 
-class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack"):
+class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack", opens="plain"):
     """By the name of the format."""
 
 

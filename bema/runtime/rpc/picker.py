@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from bema.core.errors import Invalid
 from bema.core.instance import Instance
+from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.parts import Factory
 
@@ -59,13 +60,13 @@ class Picker(Protocol):
         ...
 
 
-class PickerFactory(Factory[Picker], group="bema.picker", api=VERSION, default="round_robin"):
+class PickerFactory(Factory[Picker], group="bema.picker", api=VERSION, default="round_robin", opens="plain"):
     """By the name that a client gives as `pick`."""
 
 
-def picker(name: str = "") -> Pick:
+def picker(settings: Settings, name: str = "") -> Pick:
     """The way to pick of that name, or of the name in use, for one client."""
-    return PickerFactory.choose(name)().pick
+    return PickerFactory.open(settings, name).pick
 
 
 @PickerFactory.register("round_robin")

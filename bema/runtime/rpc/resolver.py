@@ -14,7 +14,7 @@ from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
 from bema.runtime.discovery.discovery import Change, InstanceSet, View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
-from bema.runtime.rpc.connection import HEARTBEAT, NEVER
+from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.picker import OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
@@ -82,7 +82,7 @@ class Resolver:
         self._open_view = view if callable(view) else None
         self._route = route
         self._name = route.rpartition(".")[2]
-        self._pick = picker(pick)
+        self._pick = picker(pool.settings, pick)
         self._skip = skip
         self._wait = wait
         self._answering = InstanceSet() if self._view is None else index_of(self._view).answering(route, self._view)
@@ -170,7 +170,9 @@ class Resolver:
                 else:
                     instance = self._pick(speaking, self._pool.load, call)
                 try:
-                    return await self._pool.connect(instance, HEARTBEAT if len(left) > 1 else None)
+                    return await self._pool.connect(
+                        instance, self._pool.limits.rpc_heartbeat if len(left) > 1 else None
+                    )
                 except BemaError as error:
                     if isinstance(error, Silent) and len(left) > 1:
                         continue  # it is quiet now, and may speak yet

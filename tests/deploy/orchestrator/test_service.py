@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
+from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
@@ -177,7 +178,7 @@ def test_a_build_ends_when_its_deployment_is_deleted(tmp_path: Path):
 
     async def story() -> None:
         platform = Platform(tmp_path)
-        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), builds=1)
+        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), limits=DEFAULTS.but(builds=1))
         async with platform.orchestrator() as orchestrator:
             info = await orchestrator.create(script())
             await asyncio.wait_for(begun.wait(), 5)
