@@ -100,6 +100,46 @@ def test_after_kill_9_everything_ends_and_the_next_one_starts(platform):
     assert after["pid"] == again.pid != before["pid"]
 
 
+@pytest.mark.slow
+def test_what_is_typed_in_a_checkout_finds_the_platform_that_runs_in_its_bema_folder(tmp_path):
+    platform = Up(tmp_path / "checkout" / ".bema")
+    (deep := tmp_path / "checkout" / "docs" / "deep").mkdir(parents=True)
+    platform.env |= {"HOME": str(tmp_path / "home"), "XDG_STATE_HOME": "", "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    there = {name: value for name, value in platform.env.items() if name != "BEMA_STATE_DIR"}
+
+    def bema(*arguments: str, folder: Path = deep, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bema", *arguments]
+        return subprocess.run(command, env={**there, **env}, cwd=folder, capture_output=True, text=True, timeout=60)
+
+    try:
+        process = platform.start()
+        assert "is up" in process.stdout.readline()
+        assert json.loads(bema("status", "--json").stdout)["pid"] == process.pid
+        assert f"{platform.state} (the platform that runs here)" in bema("status").stdout
+        shown = json.loads(bema("config", "show", "--origin", "--json").stdout)
+        assert shown["state_dir"] == {"value": str(platform.state), "origin": "the platform that runs here"}
+        assert json.loads(bema("ls", "--json").stdout)["deployments"] == []
+        assert bema("new", "hello").returncode == 0
+        assert "/gateway/" in bema("deploy", "hello.py").stdout
+        second = bema("up")
+        assert (second.returncode, second.stderr.split(":")[0]) == (1, "error already_up")
+
+        assert bema("status", folder=tmp_path).returncode == 3, "it is not above this folder"
+        assert bema("status", BEMA_STATE_DIR="").returncode == 3, "an empty variable looks for none"
+        assert str(tmp_path / "other") in bema("status", BEMA_STATE_DIR=str(tmp_path / "other")).stderr
+        platform.state.chmod(0o770)
+        assert bema("status").returncode == 3, "others may write it"
+        platform.state.chmod(0o700)
+        if os.getuid() == 0:
+            os.chown(platform.state, 12345, -1)
+            assert bema("status").returncode == 3, "it is another user's"
+            os.chown(platform.state, 0, -1)
+        assert bema("status").returncode == 0
+    finally:
+        platform.close()
+    assert bema("status").returncode == 3, "nothing runs there any more"
+
+
 def test_what_is_wrong_is_one_line_and_exit_code_1(platform, tmp_path):
     (tmp_path / "file").touch()
     for changed, code in (
