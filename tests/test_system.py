@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -128,13 +129,13 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
 
 
 def test_the_box_has_lines_that_can_be_pasted(state, monkeypatch):
-    monkeypatch.setattr(system.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     box = system.banner(state, state / "token", "http://127.0.0.1:1", "http://127.0.0.1:2").splitlines()
     assert "  docs     http://127.0.0.1:2/docs" in box
     ours = Path(sys.executable).with_name("bema")
     tried = box[box.index("try") + 1 :]
     assert tried == [f"  BEMA_STATE_DIR={state} {ours} {what}" for what in ("ls", "new hello", "deploy hello.py")]
-    monkeypatch.setattr(system.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "curl" else None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "curl" else None)
     assert "curl -H" in system.banner(state, state / "token", "http://127.0.0.1:1", "http://127.0.0.1:2")
 
 

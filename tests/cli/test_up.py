@@ -113,6 +113,7 @@ def test_what_is_typed_in_a_checkout_finds_the_platform_that_runs_in_its_bema_fo
 
     try:
         process = platform.start()
+        assert process.stdout is not None
         assert "is up" in process.stdout.readline()
         assert json.loads(bema("status", "--json").stdout)["pid"] == process.pid
         assert f"{platform.state} (the platform that runs here)" in bema("status").stdout
