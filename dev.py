@@ -244,8 +244,9 @@ def read_stamp() -> dict[str, list[str] | str]:
 
 
 def environment_is_there() -> bool:
-    """Not whether it is whole, the stamp says that: whether its Python still is where it was."""
-    return (BIN / "bema").exists() and (BIN / "python").exists()
+    """Not whether it is whole, the stamp says that: whether the Python that it links to still is where it was."""
+    python = BIN / "python"
+    return (BIN / "bema").exists() and (python.exists() or not python.is_symlink())
 
 
 def environment_works() -> bool:
