@@ -188,22 +188,39 @@ def place(tmp_path):
         yield tmp_path
 
 
-def enter(place: Path, code: str, **how: int) -> subprocess.Popen[str]:
-    """A process that enters the machine as dev.py does, to run Python code there."""
-    command = ["/usr/bin/python3", "-uc", textwrap.dedent(code)]
-    entering = f"import sys\nfrom tools import bare\nsys.exit(bare.enter(bare.Path({str(place)!r}), '/', {command!r}))"
-    return subprocess.Popen(
-        [sys.executable, "-c", entering], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how
-    )
+@pytest.fixture
+def enter(place):
+    """Enters the machine as dev.py does, to run Python code there."""
+    entered: list[subprocess.Popen[str]] = []
+
+    def enter(code: str) -> subprocess.Popen[str]:
+        command = ["/usr/bin/python3", "-uc", textwrap.dedent(code)]
+        entering = (
+            f"import sys\nfrom tools import bare\nsys.exit(bare.enter(bare.Path({str(place)!r}), '/', {command!r}))"
+        )
+        entered.append(
+            subprocess.Popen(
+                [sys.executable, "-c", entering],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return entered[-1]
+
+    yield enter
+    for process in entered:
+        process.kill()
+        process.communicate()
 
 
 @needs_root
-def test_an_ordinary_user_is_alone_in_it_and_nothing_is_left_when_it_ends(place):
+def test_an_ordinary_user_is_alone_in_it_and_nothing_is_left_when_it_ends(enter, place):
     marker = Path("/tmp") / f"bema-{os.getpid()}"
     marker.touch()
     try:
         process = enter(
-            place,
             """
             import json, os, subprocess, sys
             open("/tmp/mine", "w").close()
@@ -233,19 +250,18 @@ def test_an_ordinary_user_is_alone_in_it_and_nothing_is_left_when_it_ends(place)
 
 @needs_root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_command_once_and_its_exit_code_comes_back(place, number):
+def test_a_signal_reaches_the_command_once_and_its_exit_code_comes_back(enter, number):
     process = enter(
-        place,
         """
         import os, signal, sys, time
         came = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, frame: came.append(number))
         print("ready")
-        signal.pause()
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        signal.signal(signal.SIGALRM, lambda number, frame: sys.exit(40 + len(came)))
-        while True: signal.pause()
+        while not came:
+            time.sleep(0.01)
+        time.sleep(0.3)  # for one that should not come
+        sys.exit(40 + len(came))
         """,
     )
     assert process.stdout is not None
@@ -256,9 +272,8 @@ def test_a_signal_reaches_the_command_once_and_its_exit_code_comes_back(place, n
 
 
 @needs_root
-def test_when_dev_py_is_killed_all_that_ran_in_it_ends(place):
+def test_when_dev_py_is_killed_all_that_ran_in_it_ends(enter):
     process = enter(
-        place,
         """
         import os, subprocess, time
         subprocess.Popen(["setsid", "sleep", "1234"])
@@ -268,15 +283,14 @@ def test_when_dev_py_is_killed_all_that_ran_in_it_ends(place):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    inside = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if is_inside(pid)]
-    assert len(inside) >= 3
+    inside = below(process.pid)
+    assert len(inside) == 4, "who waits, the first process, the command, what that started"
     process.kill()
     process.communicate(timeout=30)
     until("all of the machine has ended", lambda: not any(map(alive, inside)))
 
 
-def is_inside(pid: int) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return False
+def below(pid: int) -> list[int]:
+    """The descendants of a process."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(grandchild for child in children for grandchild in below(child))]
