@@ -45,12 +45,12 @@ def surroundings(given: Mapping[str, str], home: str) -> dict[str, str]:
 
 def counted(command: list[str], environment: Mapping[str, str]) -> tuple[int, int, int]:
     """Exit code, passed and failed of a command whose last line is its total; without one, one failure."""
-    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     last = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = line
-    code = process.wait()
+    with subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line
+    code = process.returncode
     found = TOTAL.match(last)
     return (code, int(found[1]), int(found[2])) if found else (code, 0, 1)

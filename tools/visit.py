@@ -59,6 +59,12 @@ class Screen:
             self._ended = True
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """The last words, once it has ended."""
+        self._reader.join(5.0)
+        if self.process.stdout is not None and not self._reader.is_alive():
+            self.process.stdout.close()
+
     def until(self, what: str, seen: Callable[[list[str]], bool], seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or seen(self.lines), seconds)
@@ -69,13 +75,15 @@ class Screen:
 def check(command: list[str], environment: Mapping[str, str], program: Path) -> int:
     """Start `command`, do all that it prints, stop it."""
     process = subprocess.Popen([program, *command[1:]], env=dict(environment), stdout=subprocess.PIPE, text=True)
+    screen = Screen(process)
     wrong: list[str] = []
     try:
-        wrong = look(Screen(process), environment)
+        wrong = look(screen, environment)
     except Wrong as error:
         wrong.append(str(error))
     finally:
         code = stop(process)
+        screen.close()
     if code:
         wrong.append(f"after Ctrl-C it ended with {code}")
     for line in wrong:
@@ -156,7 +164,8 @@ def answer(address: str, token: str, sent: Any = None) -> tuple[int, bytes]:
 
 
 def is_command(line: str) -> bool:
-    return bool(re.match(r"  (curl |\S*=\S+ \S*bema |\S*/bema |bema )", line))
+    """All that is indented is one, but the rows of the box and what is told bare where there is no curl."""
+    return bool(re.match(r"  (?!gateway |api |docs |token |https?:)\S", line))
 
 
 def pasted(commands: list[str], environment: Mapping[str, str]) -> list[str]:
