@@ -78,6 +78,7 @@ def debootstrap(monkeypatch, tmp_path):
     return program.parent
 
 
+@needs_root
 def test_it_is_made_of_the_packages_that_the_readme_asks_for_once(debootstrap, tmp_path):
     place = tmp_path / ".bare"
     place.mkdir()
@@ -87,6 +88,7 @@ def test_it_is_made_of_the_packages_that_the_readme_asks_for_once(debootstrap, t
     assert f" bookworm {place / 'machine'} http" in asked
 
 
+@needs_root
 def test_one_that_was_left_half_made_is_made_anew(debootstrap, tmp_path, capsys):
     place = tmp_path / ".bare"
     place.mkdir()
@@ -100,6 +102,24 @@ def test_one_that_was_left_half_made_is_made_anew(debootstrap, tmp_path, capsys)
     bare.made(place)
     assert not (place / "machine" / "half").exists()
     assert len((debootstrap / "asked").read_text().splitlines()) == 2
+
+
+@needs_root
+def test_nothing_is_removed_where_something_is_mounted(tmp_path, capsys):
+    folder, precious = tmp_path / "machine", tmp_path / "precious"
+    (folder / "dev").mkdir(parents=True)
+    precious.mkdir()
+    (precious / "kept").touch()
+    subprocess.run(["mount", "--bind", precious, folder / "dev"], check=True)
+    try:
+        with pytest.raises(SystemExit):
+            bare.remove(folder)
+        assert (precious / "kept").exists()
+        assert f"fix: umount {folder / 'dev'}" in capsys.readouterr().err
+    finally:
+        subprocess.run(["umount", folder / "dev"], check=True)
+    bare.remove(folder)
+    assert not folder.exists()
 
 
 def test_debian_comes_from_where_this_host_gets_it(tmp_path):

@@ -42,8 +42,8 @@ def bare(root: Path, arguments: list[str]) -> int:
         unmade("mounts and namespaces need root on Linux", f"sudo python3 dev.py bare {' '.join(arguments)}")
     place = root / ".bare"
     place.mkdir(exist_ok=True)
-    with only_one(place):
-        base = made(place)
+    with only_one(place) as lock:
+        base = made(place, lock)
         run = place / "run"
         with fresh(run):
             copy_checkout(root, run / "home" / "bema")
@@ -80,7 +80,7 @@ def enter(place: Path, base: str, command: list[str]) -> int:
 
 
 @contextmanager
-def only_one(place: Path) -> Iterator[None]:
+def only_one(place: Path) -> Iterator[int]:
     import fcntl  # noqa: PLC0415 - not on Windows, where dev.py refuses after it has read this
 
     with (place / "lock").open("w") as file:
@@ -89,27 +89,40 @@ def only_one(place: Path) -> Iterator[None]:
         except BlockingIOError:
             say("waiting for another bare machine of this checkout")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 @contextmanager
 def fresh(run: Path) -> Iterator[None]:
     """The folders of one run; what one that was killed left goes first."""
-    shutil.rmtree(run, ignore_errors=True)
+    remove(run)
     for name in ("home", "tmp", "layer", "root"):
         (run / name).mkdir(parents=True)
     (run / "tmp").chmod(0o1777)
     try:
         yield
     finally:
-        shutil.rmtree(run, ignore_errors=True)
+        remove(run)
+
+
+def remove(folder: Path) -> None:
+    """All of a folder; nothing at all where something is mounted below it: that would be emptied, too."""
+    mounts = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
+    held = [line.split()[1] for line in mounts if line.split()[1].startswith(f"{folder}/")]
+    if held:
+        unmade(f"{held[0]} is still mounted", f"umount {held[0]}")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 # the machine
 
 
-def made(place: Path) -> str:
-    """The name of the machine's root in `place`. The stamp is written last: what has none, or another, is made anew."""
+def made(place: Path, *held: int) -> str:
+    """The name of the machine's root in `place`. The stamp is written last: what has none, or another, is made anew.
+
+    debootstrap mounts what it needs in a namespace of its own, which goes with it however it ends; it inherits the lock
+    that is `held`, so that nobody begins anew beside one that outlived us.
+    """
     wanted = json.dumps({"release": RELEASE, "packages": (*PACKAGES, *BROUGHT)})
     stamp, root = place / "made.json", place / "machine"
     if stamp.exists() and stamp.read_text() == wanted:
@@ -118,13 +131,22 @@ def made(place: Path) -> str:
     if tool is None:
         unmade("debootstrap is missing", "sudo apt install debootstrap")
     stamp.unlink(missing_ok=True)
-    shutil.rmtree(root, ignore_errors=True)
+    remove(root)
     address = mirror()
     say(f"making a bare Debian {RELEASE} in .bare, from {address}")
-    command = [tool, "--variant=minbase", f"--include={','.join((*PACKAGES, *BROUGHT))}", RELEASE, str(root), address]
+    command = [
+        "unshare",
+        "--mount",
+        tool,
+        "--variant=minbase",
+        f"--include={','.join((*PACKAGES, *BROUGHT))}",
+        RELEASE,
+        str(root),
+        address,
+    ]
     with (place / "made.log").open("w") as log:
         environment = {**os.environ, "PATH": SYSTEM_PATH}
-        code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode
+        code = subprocess.run(command, stdout=log, stderr=log, env=environment, pass_fds=held, check=False).returncode
     if code:
         said = (place / "made.log").read_text(errors="replace").splitlines()[-3:]
         unmade(f"debootstrap ended with {code}: {' / '.join(said)}", "look into .bare/made.log")
