@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -83,3 +87,22 @@ def test_what_failed_to_build_is_not_said_to_be_ready(checkout, monkeypatch, cap
     monkeypatch.setattr(dev, "build", lambda arguments: 1)
     assert dev.release([VERSION]) == 1
     assert "publish" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_version_that_is_ready_is_built_and_its_wheel_tells_the_story(tmp_path):
+    checkout = tmp_path / "checkout"
+    left_out = shutil.ignore_patterns(".git", ".venv*", ".b*", ".dev.lock", ".*_cache", "__pycache__", "dist", "site")
+    shutil.copytree(ROOT, checkout, ignore=left_out, symlinks=True)
+    changes = (checkout / "CHANGELOG.md").read_text()
+    dated = changes.replace("## [Unreleased]\n", f"## [Unreleased]\n\n## [{VERSION}] - 2026-01-31\n", 1)
+    (checkout / "CHANGELOG.md").write_text(dated)
+    python = getattr(sys, "_base_executable", sys.executable)
+    done = subprocess.run(
+        [python, "dev.py", "release", VERSION], cwd=checkout, env=os.environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"story from bema-{VERSION}-py3-none-any.whl in a clean environment" in done.stdout
+    files = f"dist/bema-{VERSION}-py3-none-any.whl dist/bema-{VERSION}.tar.gz"
+    assert done.stdout.splitlines()[-1] == f"  .venv/bin/uv publish {files}"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ class Up:
             "BEMA_GATEWAY__PORT": "0",
             "BEMA_CONTROL__PORT": "0",
         }
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[subprocess.Popen[Any]] = []
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -122,6 +123,10 @@ def test_what_is_typed_in_a_checkout_finds_the_platform_that_runs_in_its_bema_fo
         assert json.loads(bema("ls", "--json").stdout)["deployments"] == []
         assert bema("new", "hello").returncode == 0
         assert "/gateway/" in bema("deploy", "hello.py").stdout
+        assert bema("new", "tea").returncode == 0
+        by_hand = subprocess.Popen([sys.executable, "tea.py"], cwd=deep, env=there, stderr=subprocess.DEVNULL)
+        platform.started.append(by_hand)
+        assert bema("call", "default.tea.greet", "name=ada", folder=tmp_path / "checkout").stdout == "hello ada\n"
         second = bema("up")
         assert (second.returncode, second.stderr.split(":")[0]) == (1, "error already_up")
 
