@@ -230,10 +230,10 @@ def hand_over(
 def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Limits, **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
     env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
-    if "BEMA_STATE_DIR" in env:  # it may be relative to where we were started
-        env["BEMA_STATE_DIR"] = str(state)
     # what holds before Init comes, too: whatever said it, they all go by it
     env.update(limits.variables())
+    # absolute, and decided once: a child works elsewhere, and must not find another platform's `.bema` from there
+    env[paths.VARIABLE] = str(state) if paths.run_dir().parent == state else ""
     env[files.FOLDER_VARIABLE] = str(files.folder(os.environ).absolute())
     return {
         "name": name,
@@ -257,24 +257,28 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Li
 
 
 def program(state: Path) -> str:
-    """How to type `bema` so that it finds this platform."""
+    """How to type `bema`, anywhere, so that it finds this platform."""
     ours = Path(sys.executable).with_name("bema")
     found = shutil.which("bema")
-    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else str(ours)
-    return f"BEMA_STATE_DIR={shlex.quote(str(state))} {typed}" if "BEMA_STATE_DIR" in os.environ else typed
+    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else shlex.quote(str(ours))
+    return f"{paths.VARIABLE}={shlex.quote(str(state))} {typed}" if paths.run_dir().parent == state else typed
 
 
 def banner(state: Path, token: Path, gateway: str, api: str, seeds: tuple[Path, ...] = ()) -> str:
+    """Where everything is, and lines that can be pasted as they are into another terminal of this user."""
     bema = program(state)
+    tried = [f"{bema} ls", f"{bema} new hello", f"{bema} deploy hello.py"]
+    if shutil.which("curl"):
+        tried.append(f'curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python')
+    lines = "\n".join(f"  {line}" for line in tried)
     sown = f"\nseeds, each told here when it is up: {', '.join(map(name_of, seeds))}\n" if seeds else ""
     return f"""bema {VERSION} is up; Ctrl-C stops it
 
   gateway  {gateway}
   api      {api}
+  docs     {api}/docs
   token    {token}
 
 try
-  {bema} ls
-  {bema} deploy FILE
-  curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python
+{lines}
 {sown}"""
