@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 
 from docs import generate
 from tests.documents import ROOT, Reading, blocks, documents, to_do
+from tests.tools import tool
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#[^)]*)?\)")
 
@@ -25,8 +25,8 @@ def marked(document):
 
 @pytest.mark.parametrize("document", [marked(document) for document in documents()])
 def test_what_a_document_shows_works(document, tmp_path, record_property):
-    if not shutil.which("curl") and any("$ curl" in block.body for block in blocks(document) if to_do(block)):
-        pytest.skip("curl is not installed")
+    if any("$ curl" in block.body for block in blocks(document) if to_do(block)):
+        tool("curl")
     record_property("snippets", Reading(document, tmp_path).read())
 
 
