@@ -205,7 +205,10 @@ def _told_endpoint(info: EndpointInfo) -> EndpointDescription:
         name=info.name,
         shape=info.shape,
         idempotent=info.idempotent,
-        parameters=None if info.parameters is None else tuple(ParameterDescription(n) for n in info.parameters),
+        doc=f"Takes {info.parameters[0]} with {', '.join(info.fields)}." if info.parameters and info.fields else "",
+        parameters=None
+        if info.parameters is None
+        else tuple(ParameterDescription(n, "Any", False) for n in info.parameters),
         incoming="requests" if info.shape.streams_in else "",
         takes="Any" if info.shape.streams_in else "",
         request={} if info.parameters is None else {"type": "object", "properties": given},

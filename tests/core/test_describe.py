@@ -158,7 +158,7 @@ def test_a_record_alone_tells_names_and_shapes():
     )
     said = describe.told(Instance(id=1, namespace="demo", component="shapes", endpoints=infos))
     assert [endpoint.signature for endpoint in said.endpoints] == [
-        "length(request: Any) -> Any",
+        "length(request: Any = ...) -> Any",
         "raw(...) -> Any",
         "total(requests: stream of Any) -> Any",
     ]
