@@ -32,6 +32,8 @@ def text(annotation: Any) -> str:
     """An annotation as people write it, its constraints left out: `list[Text] | None`."""
     if annotation is None or annotation is type(None):
         return "None"
+    if isinstance(annotation, type):
+        return _name(annotation)
     if annotation is ...:
         return "..."
     if isinstance(annotation, str):
@@ -52,14 +54,7 @@ def text(annotation: Any) -> str:
 
 def whole(annotations: Iterable[Any]) -> str:
     """Annotations with their constraints, and every class that they name with its fields: what decides what is taken."""
-    seen: dict[int, Any] = {}
-    lines = [_annotation(each, seen) for each in annotations]
-    told = 0
-    while told < len(seen):
-        cls = list(seen.values())[told]
-        lines.append(f"{_name(cls)}: {'; '.join(_members(cls, seen))}")
-        told += 1
-    return "\n".join(lines)
+    return "\n".join(_Whole().lines(annotations))
 
 
 def _name(kind: Any) -> str:
@@ -67,65 +62,90 @@ def _name(kind: Any) -> str:
     return str(name) if name else type(kind).__name__
 
 
-def _annotation(annotation: Any, seen: dict[int, Any]) -> str:
-    """One annotation; the classes of its own kind that it names are put among the seen."""
-    if hasattr(annotation, "__metadata__"):
-        constraints = ", ".join(value(each) for each in annotation.__metadata__)
-        return f"Annotated[{_annotation(annotation.__origin__, seen)}, {constraints}]"
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
+_PLAIN = ("builtins", "typing", "collections.abc")
+
+
+class _Whole:
+    """One walk: the classes met so far, and the texts of annotations, which models repeat."""
+
+    def __init__(self) -> None:
+        self._classes: dict[int, Any] = {}
+        self._known: dict[Any, str] = {}
+
+    def lines(self, annotations: Iterable[Any]) -> Iterator[str]:
+        yield from map(self.of, annotations)
+        told = 0
+        while told < len(self._classes):
+            for cls in list(self._classes.values())[told:]:
+                told += 1
+                yield f"{_name(cls)}: {'; '.join(self._members(cls))}"
+
+    def of(self, annotation: Any) -> str:
+        """One annotation; the classes that it names are put among those met."""
+        if isinstance(annotation, type):
+            if annotation.__module__ not in _PLAIN:
+                self._classes.setdefault(id(annotation), annotation)
+            return _name(annotation)
+        try:
+            known = self._known.get(annotation)
+        except TypeError:  # it holds what has no hash
+            return self._read(annotation)
+        if known is None:
+            known = self._known[annotation] = self._read(annotation)
+        return known
+
+    def _read(self, annotation: Any) -> str:
+        if hasattr(annotation, "__metadata__"):
+            constraints = ", ".join(value(each) for each in annotation.__metadata__)
+            return f"Annotated[{self.of(annotation.__origin__)}, {constraints}]"
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is not None and arguments and origin is not typing.Literal:
+            return f"{self.of(origin)}[{', '.join(map(self.of, arguments))}]"
+        for alias in ("__supertype__", "__value__"):  # a new name of another type
+            if (meant := getattr(annotation, alias, None)) is not None:
+                return f"{_name(annotation)}={self.of(meant)}"
         return text(annotation)
-    if origin is not None and arguments:
-        inner = ", ".join(_annotation(each, seen) for each in arguments)
-        return f"{_annotation(origin, seen)}[{inner}]"
-    for alias in ("__supertype__", "__value__"):  # a new name of another type
-        if not isinstance(annotation, type) and (meant := getattr(annotation, alias, None)) is not None:
-            return f"{_name(annotation)}={_annotation(meant, seen)}"
-    if isinstance(annotation, type) and annotation.__module__ not in ("builtins", "typing", "collections.abc"):
-        seen.setdefault(id(annotation), annotation)
-    return text(annotation)
 
+    def _members(self, cls: Any) -> Iterator[str]:
+        """What decides which values a class takes: its fields with types and defaults, or its members."""
+        try:
+            yield from self._fields(cls)
+        except UNREADABLE as error:
+            yield f"unreadable: {type(error).__name__}"
 
-def _members(cls: Any, seen: dict[int, Any]) -> Iterator[str]:
-    """What decides which values a class takes: its fields with types and defaults, or its members."""
-    try:
-        yield from _read(cls, seen)
-    except UNREADABLE as error:
-        yield f"unreadable: {type(error).__name__}"
-
-
-def _read(cls: Any, seen: dict[int, Any]) -> Iterator[str]:
-    if issubclass(cls, enum.Enum):
-        yield from (f"{member.name}={value(member.value)}" for member in cls)
-    elif issubclass(cls, msgspec.Struct):
-        config = cls.__struct_config__
-        yield f"tag={config.tag_field}:{config.tag} array={config.array_like} closed={config.forbid_unknown_fields}"
-        for field in msgspec.structs.fields(cls):
-            default = "" if field.required else f"={_default(field.default, field.default_factory)}"
-            yield f"{field.encode_name}: {_annotation(field.type, seen)}{default}"
-    elif isinstance(fields := getattr(cls, "model_fields", None), dict):  # Pydantic, which need not be loaded here
-        yield value({name: said for name, said in getattr(cls, "model_config", {}).items() if name in _CONFIGURES})
-        for name, field in fields.items():
-            default = "" if field.is_required() else f"={_default(field.default, field.default_factory)}"
-            yield f"{name}: {_annotation(field.annotation, seen)}, {value(field.metadata)}{default}"
-    elif isinstance(fields := getattr(cls, "__dataclass_fields__", None), dict):  # its module need not be loaded here
-        hints = typing.get_type_hints(cls, include_extras=True)
-        for each in fields.values():
-            if str(each._field_type) == "_FIELD":
-                required = _is_missing(each.default) and _is_missing(each.default_factory)
-                default = "" if required else f"={_default(each.default, each.default_factory)}"
-                yield f"{each.name}: {_annotation(hints[each.name], seen)}{default}"
-    elif typing.is_typeddict(cls) or hasattr(cls, "_field_defaults"):
-        optional = getattr(cls, "__optional_keys__", None) or getattr(cls, "_field_defaults", {})
-        for name, hint in typing.get_type_hints(cls, include_extras=True).items():
-            yield f"{name}{'?' if name in optional else ''}: {_annotation(hint, seen)}"
+    def _fields(self, cls: Any) -> Iterator[str]:
+        if issubclass(cls, enum.Enum):
+            yield from (f"{member.name}={value(member.value)}" for member in cls)
+        elif issubclass(cls, msgspec.Struct):
+            config = cls.__struct_config__
+            yield f"tag={config.tag_field}:{config.tag} array={config.array_like} closed={config.forbid_unknown_fields}"
+            for field in msgspec.structs.fields(cls):
+                default = "" if field.required else _default(field.default, field.default_factory)
+                yield f"{field.encode_name}: {self.of(field.type)}{default}"
+        elif isinstance(fields := getattr(cls, "model_fields", None), dict):  # Pydantic, which need not be loaded here
+            config = getattr(cls, "model_config", {})
+            yield value({name: said for name, said in config.items() if name in _CONFIGURES})
+            for name, field in fields.items():
+                default = "" if field.is_required() else _default(field.default, field.default_factory)
+                yield f"{name}: {self.of(field.annotation)}, {value(field.metadata)}{default}"
+        elif isinstance(fields := getattr(cls, "__dataclass_fields__", None), dict):  # nor need their module be
+            hints = typing.get_type_hints(cls, include_extras=True)
+            for each in fields.values():
+                if str(each._field_type) == "_FIELD":
+                    required = _is_missing(each.default) and _is_missing(each.default_factory)
+                    default = "" if required else _default(each.default, each.default_factory)
+                    yield f"{each.name}: {self.of(hints[each.name])}{default}"
+        elif typing.is_typeddict(cls) or hasattr(cls, "_field_defaults"):
+            optional = getattr(cls, "__optional_keys__", None) or getattr(cls, "_field_defaults", {})
+            for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+                yield f"{name}{'?' if name in optional else ''}: {self.of(hint)}"
 
 
 _CONFIGURES = ("extra", "strict", "str_max_length", "str_min_length", "str_strip_whitespace", "use_enum_values")
 
 
 def _default(given: Any, factory: Any) -> str:
-    return f"{_name(factory)}()" if _is_missing(given) else value(given)
+    return f"={_name(factory)}()" if _is_missing(given) else f"={value(given)}"
 
 
 def _is_missing(given: Any) -> bool:
@@ -157,8 +177,15 @@ def _parts(given: Any) -> Iterator[tuple[str, Any]]:
     names = [name for cls in type(given).__mro__ for name in _slots(cls)]
     own = getattr(given, "__dict__", {})
     for name in dict.fromkeys((*names, *own, *_SHOWN)):
-        if not name.startswith("_") and (part := getattr(given, name, None)) is not None:
+        if not name.startswith("_") and (part := _part(given, name)) is not None:
             yield name, part
+
+
+def _part(given: Any, name: str) -> Any:
+    try:
+        return getattr(given, name, None)
+    except UNREADABLE:
+        return None
 
 
 _SHOWN = ("pattern", "gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "tz")

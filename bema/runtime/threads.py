@@ -52,6 +52,21 @@ WAITS: contextvars.ContextVar[Waits | None] = contextvars.ContextVar("bema_waits
 """Of the function that runs in this thread, where a handler's does."""
 
 
+def apart(function: Callable[[], T], name: str) -> Future[T]:
+    """Run a function in a thread of its own, which no handler can keep waiting. What began is not cancelled."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - who waits for the future is told
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
 async def in_thread(function: Callable[..., Any], *arguments: Any, waits: Waits | None = None) -> Any:
     """Run a function in the loop's executor with the context of the caller."""
     waits = waits or Waits()

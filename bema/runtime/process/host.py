@@ -15,6 +15,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from bema.core.limits import limit
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.runtime import threads
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.process.watchdog import Watchdog
@@ -63,7 +65,7 @@ class ServedComponent:
         self.about: ServiceSpec | None = None  # what its class says; without one, it is known by its endpoints
         self.specs: dict[str, EndpointSpec] = {}
         self._digested: tuple[ServiceSpec | None, tuple[str, ...], str] = (None, (), "")
-        self._described = ("", b"")  # the digest, and the description that has it
+        self._described: tuple[str, Future[bytes]] | None = None  # the digest, and the description that has it
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
         self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
         self.alive = True  # what the service says of itself
@@ -93,10 +95,12 @@ class ServedComponent:
         return self._digested[2]
 
     async def described(self, call: Call) -> bytes:
-        """The handler of the built-in endpoint: the description, made when it is first asked for."""
-        if self._described[0] != (digest := self.digest()):
-            self._described = (digest, describe.encode(describe.describe(self.spec())))
-        return self._described[1]
+        """The handler of the built-in endpoint: the description, made when it is first asked for, beside the event loop."""
+        digest = self.digest()
+        if self._described is None or self._described[0] != digest:
+            spec = self.spec()
+            self._described = digest, threads.apart(lambda: describe.encode(describe.describe(spec)), "describing")
+        return await asyncio.wrap_future(self._described[1])
 
 
 class Host:

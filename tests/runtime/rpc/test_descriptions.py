@@ -15,6 +15,8 @@ from bema.core.errors import NotFound, Unavailable
 from bema.core.instance import Instance
 from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import Component, DistributedRuntime
+from bema.runtime.rpc.metrics import CallMetrics
+from bema.sdk.status.components import ComponentView
 from tests.runtime.helpers import until
 
 
@@ -85,6 +87,23 @@ def test_the_built_in_endpoint_is_asked_once_for_a_digest(monkeypatch):
             with pytest.raises(NotFound):
                 await descriptions.of(other)
             assert (await descriptions.shown(other)).digest == "", "its record is what is known of it"
+
+    asyncio.run(story())
+
+
+def test_asking_for_it_is_not_counted_among_the_users_calls():
+    async def story():
+        async with DistributedRuntime(meeting := MemoryDiscovery()) as serving, DistributedRuntime(meeting) as calling:
+            meter = CallMetrics()
+            serving.hosting.accepts = meter.connection
+            task = asyncio.create_task(serving.endpoint("demo.shapes.length").serve_endpoint(length))
+            client = await calling.endpoint("demo.shapes.length").client()
+            await client(Text("a"))
+            await calling.namespace("demo").component("shapes").description()
+            view = ComponentView(serving.hosting, serving.namespace("demo").component("shapes").hosted, meter)
+            assert [(name, tally.ok) for name, tally in view.tallies()] == [("length", 1)]
+            serving.stop()
+            await task
 
     asyncio.run(story())
 
