@@ -153,7 +153,7 @@ def part(module: str, factory: type[Factory[Any]]) -> Iterator[str]:
     for name, member in vars(promised).items():
         function = getattr(member, "__func__", member)
         if inspect.isfunction(function) and not name.startswith("_"):
-            yield from documented(name, function)
+            yield from documented(name, function, method=True)
 
 
 def described(name: str, found: Any) -> Iterator[str]:
@@ -162,14 +162,14 @@ def described(name: str, found: Any) -> Iterator[str]:
         yield from documented(f"class {found.__name__}", found)
         for attribute, member in vars(found).items():
             if not attribute.startswith("_") and callable(member) and inspect.getdoc(member):
-                yield from documented(f"{found.__name__}.{attribute}", member)
+                yield from documented(f"{found.__name__}.{attribute}", member, method=True)
     elif callable(found):
         yield from documented(found.__name__, found)
 
 
-def documented(name: str, found: Callable[..., Any]) -> Iterator[str]:
+def documented(name: str, found: Callable[..., Any], *, method: bool = False) -> Iterator[str]:
     kind = "async " if inspect.iscoroutinefunction(found) else ""
-    yield f"```text\n{kind}{name}{signature(found)}\n```\n"
+    yield f"```text\n{kind}{name}{signature(found, method=method)}\n```\n"
     # a class does not show the text of its base as its own
     yield inspect.cleandoc(found.__doc__ or "") + "\n"
 
@@ -184,14 +184,15 @@ class Plain:
         return self.text
 
 
-def signature(found: Callable[..., Any]) -> str:
+def signature(found: Callable[..., Any], *, method: bool = False) -> str:
+    """As it is called: every parameter, without what a method is bound to."""
     try:
         read = inspect.signature(found)
     except (TypeError, ValueError):
         return ""
-    parameters = [
-        p.replace(annotation=plain(p.annotation)) for p in read.parameters.values() if p.name not in ("self", "cls")
-    ]
+    parameters = [p.replace(annotation=plain(p.annotation)) for p in read.parameters.values()]
+    if method and parameters and parameters[0].name in ("self", "cls"):
+        del parameters[0]
     return str(read.replace(parameters=parameters, return_annotation=plain(read.return_annotation)))
 
 

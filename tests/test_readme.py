@@ -57,3 +57,10 @@ def test_the_first_screen_of_the_readme_shows_code_and_the_two_commands():
 def test_the_reference_is_made_from_the_source_as_it_is(name):
     there = (ROOT / "docs" / "reference" / f"{name}.md").read_text()
     assert there == generate.PAGES[name](), "python3 dev.py docs makes it again"
+
+
+def test_the_reference_shows_every_parameter():
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    assert "serve(cls: type[Any], runtime: DistributedRuntime | None = None)" in page
+    assert "Context.construct(cls: type[T]) -> T" in page
+    assert "(self" not in page
