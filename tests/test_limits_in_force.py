@@ -220,7 +220,7 @@ async def rpc_calls(folder: Path) -> Outcome:
     async with called(forever) as (_, calling):
         waiting = [asyncio.ensure_future(client(calling, "forever")()) for _ in range(2)]
         await turns()
-        became = await within(0.3, client(calling, "forever")())
+        became = await within(2, client(calling, "forever")())
         for each in waiting:
             each.cancel()
         return became
@@ -246,7 +246,7 @@ async def mute(folder: Path, *greeting: bytes) -> AsyncIterator[Instance]:
 @probe(0.05, with_it="unavailable", without="waits")
 async def rpc_connect(folder: Path) -> Outcome:
     async with mute(folder) as instance, DistributedRuntime(MemoryDiscovery()) as calling:
-        return await within(0.5, calling.pool.connect(instance))
+        return await within(2, calling.pool.connect(instance))
 
 
 @probe(0.1, with_it=False, without=True)
@@ -266,7 +266,7 @@ async def drain(folder: Path) -> Outcome:
     async with called(forever) as (serving, calling):
         running = asyncio.ensure_future(client(calling, "forever")())
         await turns()
-        became = await within(0.5, serving.drain())
+        became = await within(2, serving.drain())
         running.cancel()
         return became
 
@@ -318,7 +318,7 @@ async def lease(folder: Path) -> Outcome:
         records.prepare(where)
         with open(where / ".fence", "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            return await within(0.5, runtime.discovery.register(Instance(id=1, namespace="t", component="t")))
+            return await within(2, runtime.discovery.register(Instance(id=1, namespace="t", component="t")))
 
 
 @contextlib.contextmanager
@@ -343,7 +343,7 @@ async def greeted() -> Outcome:
 @probe(0.05, with_it="protocol", without="waits")
 async def handshake(folder: Path) -> Outcome:
     with launched(b""):
-        return await within(0.5, greeted())
+        return await within(2, greeted())
 
 
 @probe(16_384, with_it="protocol", without="m")
@@ -411,7 +411,7 @@ async def build(folder: Path) -> Outcome:
     parts = await parts_of(settings.current())
     parts.environments._uv = Uv(str(slow))  # type: ignore[attr-defined]
     wanted = Wanted(b'# /// script\n# dependencies = ["six"]\n# ///\n', ("six",), await parts.pythons.choose(""))
-    return await within(1, parts.environments.make(wanted))
+    return await within(3, parts.environments.make(wanted))
 
 
 @probe(0.5, with_it=0.5, without=10.0)
@@ -642,7 +642,7 @@ async def http_connect(folder: Path) -> Outcome:
         fillers.append(filler)
     async with open_gate() as g:
         deployment, _ = g.show(f"tcp:127.0.0.1:{full.getsockname()[1]}")
-        became = await within(1.5, g.get(f"/gateway/{deployment}/"))
+        became = await within(3, g.get(f"/gateway/{deployment}/"))
     for each in (full, *fillers):
         each.close()
     return became != "waits"

@@ -66,6 +66,7 @@ class Server:
         self.settings = current() if settings is None else settings
         self.limits = self.settings.limits
         self.codec = CodecFactory.open(self.settings)
+        self.most_headers = self.limits.rpc_headers
         self.most = self.limits.rpc_calls  # in flight on one connection
         self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
         self._listeners: list[transports.Listening] = []
@@ -107,8 +108,8 @@ class Server:
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:
             return NotFound(f"no endpoint {route!r} is served here")
-        if headers > connection.most_headers:
-            return frames.headers_too_large(headers, connection.most_headers)
+        if headers > self.most_headers:
+            return frames.headers_too_large(headers, self.most_headers)
         return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
 
     def call_ended(self, connection: ServerConnection) -> None:
