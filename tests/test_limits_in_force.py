@@ -230,17 +230,21 @@ async def rpc_calls(folder: Path) -> Outcome:
 async def mute(folder: Path, *greeting: bytes) -> AsyncIterator[Instance]:
     """An instance that accepts, says at most its greeting, and then nothing."""
 
+    held: list[asyncio.Task[Any] | None] = []
+
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(asyncio.current_task())
         writer.writelines(greeting)
-        await reader.read()
         while await reader.read(1000):
             pass
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_unix_server(hold, folder / "s")
     addresses: dict[str, tuple[str, ...]] = {"rpc": (f"unix:{folder}/s",)}
     yield Instance(id=1, namespace="t", component="t", endpoints=(EndpointInfo("ask"),), addresses=addresses)
     server.close()
+    await asyncio.gather(*filter(None, held))
 
 
 @probe(0.05, with_it="unavailable", without="waits")
