@@ -40,12 +40,14 @@ def errors() -> str:
 
 def limits() -> str:
     rows = (
-        f"| `{row.name}` | {row.default:,} | {row.unit} | {row.enforced_by} | {row.says} |" for row in LIMITS.values()
+        f"| `{row.name}` | {row.default:,} | {row.unit} | {row.least:,} to {row.most:,} | {row.enforced_by} | {row.says} |"
+        for row in LIMITS.values()
     )
     return page(
         "Limits",
-        "Every bound, and the room that keeps it. Each is a setting too: `limits.NAME`, `BEMA_LIMITS__NAME`.",
-        "| name | default | unit | kept by | what it bounds |\n|---|---|---|---|---|",
+        "Every bound, and the room that keeps it. Each is a setting too: `limits.NAME`, `BEMA_LIMITS__NAME`; a value outside its"
+        " range is refused where it is read.",
+        "| name | default | unit | may be | kept by | what it bounds |\n|---|---|---|---|---|---|",
         *rows,
     )
 
@@ -69,7 +71,7 @@ def settings() -> str:
         "",
         "Without `status_port` a process"
         " has no [status pages](../services.md#status-of-a-process). What has no section cannot be set in a file: it holds in every"
-        " process, also in those that read none.",
+        " process, also in those that read none: it is asked of the environment before any file is read.",
     )
 
 

@@ -18,8 +18,8 @@ START = {
     "core": "call clock describe errors files instance limits naming paths problems schemas settings spec type_text version"
     " versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
-    "parts": "configured discover entries errors factory fits load lockfile opening policy provenance registry report"
-    " resolve scan selection shared",
+    "parts": "configured discover entries errors factory load opening policy provenance registry"
+    " resolve scan selection",
     "wire": "module rpc values",
     "wire.rpc": "calls failures frames reader",
     "wire.values": "codecs equal strict walks",

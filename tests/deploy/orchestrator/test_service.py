@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bema.core import settings
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
 from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
@@ -207,6 +208,19 @@ def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path
             assert listed.error is not None
             assert (listed.error.message, listed.error.log) == (failed.error.message, ())
         assert len(platform.launcher.started) == 1
+
+    asyncio.run(story())
+
+
+def test_a_deployed_script_goes_by_the_limits_of_the_platform_and_its_own_are_nearer(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.parts = dataclasses.replace(platform.parts, limits=DEFAULTS.but(drain=7.0, stalled=2.0))
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(BEMA_LIMITS__STALLED="1"))
+            await until(orchestrator, info.id, "ready")
+        (started,) = platform.launcher.started
+        assert settings.read(started.env, {}).limits == DEFAULTS.but(drain=7.0, stalled=1.0)
 
     asyncio.run(story())
 
