@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from bema.core.access import GATEWAY
 from bema.gateway.control.app import Control
 from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.doors.endpoint import Doors
@@ -48,7 +49,7 @@ class Gateway:
         host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
             RoutingTable(everything),
-            self._orchestrator.activate,
+            lambda deployment, wait: self._orchestrator.activate(deployment, wait, GATEWAY),
             doors.serve,
             loopback=_is_loopback(host),
             limits=self._limits,
