@@ -14,7 +14,7 @@ import msgspec
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id
-from bema.runtime.discovery.discovery import Change, View, wait_for
+from bema.runtime.discovery.discovery import InstanceChange, View, wait_for
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("discovery")
@@ -163,7 +163,7 @@ async def followers_hear_what_changed(make: Make) -> None:
     index = {one.id: one for one in view.instances()}
     heard: list[int] = []
 
-    def told(changes: Sequence[Change]) -> None:
+    def told(changes: Sequence[InstanceChange]) -> None:
         for before, after in changes:
             one = after or before
             assert one is not None
