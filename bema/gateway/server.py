@@ -45,10 +45,11 @@ class Gateway:
         """Accept on both sockets; returns when both do."""
         everything = await self._runtime.discovery.view()
         platform = await self._runtime.view("bema", "orchestrator")
-        doors = Doors(self._runtime.pool, everything)
+        table = RoutingTable(everything)
+        doors = Doors(self._runtime.pool, table.instances_of)
         host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
-            RoutingTable(everything),
+            table,
             lambda deployment, wait: self._orchestrator.activate(deployment, wait, GATEWAY),
             doors.serve,
             loopback=_is_loopback(host),
