@@ -35,9 +35,11 @@ from bema.deploy.model.deployment import (
     Outward,
     Version,
     describe,
+    outward,
 )
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.orchestrator import logs
+from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
 from bema.deploy.sources.inline import check
@@ -55,6 +57,7 @@ class Orchestrator:
     """`begin` before the first call, `end` after the last one."""
 
     _parts: Parts
+    _index: DeploymentIndex
     _reconciler: Reconciler
     _running: asyncio.Task[None]
 
@@ -64,6 +67,7 @@ class Orchestrator:
     async def begin(self, parts: Parts, failed: Callable[[], None] = lambda: None) -> None:
         """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
         self._parts = parts
+        self._index = DeploymentIndex(parts.store.deployments().values())
         self._reconciler = Reconciler(parts)
         await self._reconciler.adopt()
         self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")
@@ -101,9 +105,8 @@ class Orchestrator:
     async def _create(self, request: CreateRequest, owner: str, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
         _check_env(request.env)
-        for other in self._parts.store.deployments().values():
-            if (other.owner, other.name) == (owner, request.name):
-                raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
+        if (other := self._index.named(owner, request.name)) is not None:
+            raise Conflict(f"a deployment named {request.name!r} exists", id=other)
         checked = await check(request.code, self._parts.pythons)
         now = self._parts.clock.now()
         version = Version(
@@ -122,6 +125,7 @@ class Orchestrator:
         if answer is not None:
             answer = msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
         await self._parts.store.create(deployment, checked.code, answer)
+        self._index.add(deployment)
         self._reconciler.wake(deployment.id)
         return info
 
@@ -133,17 +137,16 @@ class Orchestrator:
     async def list(self, principal: Principal, after: str = "", count: int = 100) -> DeploymentPage:
         """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
         asks, count = _acting(principal, Scope.READ), max(1, min(count, _LARGEST_PAGE))
-        seen = (d for d in self._parts.store.deployments().values() if asks.sees(d.owner))
-        place = {f"{d.created:020}/{d.id}": d for d in seen}
-        rest = sorted(cursor for cursor in place if cursor > after)
-        items = [_brief(self._info(place[cursor])) for cursor in rest[:count]]
-        return DeploymentPage(items, rest[count - 1] if len(rest) > count else None)
+        ids, following = self._index.page(asks, after, count)
+        stored = self._parts.store.deployments()
+        return DeploymentPage([_brief(self._info(stored[id])) for id in ids], following)
 
     @endpoint
     async def delete(self, id: str, principal: Principal) -> None:
         """Forget a deployment; its instance is stopped after the reply."""
-        self._owned(id, _acting(principal, Scope.WRITE))
+        deployment = self._owned(id, _acting(principal, Scope.WRITE))
         await self._parts.store.delete(id)
+        self._index.remove(deployment)
         self._reconciler.leave(id)
 
     @endpoint(idempotent=True)
@@ -195,7 +198,7 @@ class Orchestrator:
     @endpoint(idempotent=True)
     async def status(self, principal: Principal) -> dict[str, Any]:
         _acting(principal, Scope.STATUS)
-        states = Counter(self._info(d).state for d in self._parts.store.deployments().values())
+        states = Counter(self._state(d) for d in self._parts.store.deployments().values())
         return {
             "pid": os.getpid(),
             "version": VERSION,
@@ -211,6 +214,9 @@ class Orchestrator:
 
     def _info(self, deployment: Deployment) -> DeploymentInfo:
         return describe(deployment, self._instance(deployment), self._parts.policy)
+
+    def _state(self, deployment: Deployment) -> str:
+        return str(outward(deployment, self._instance(deployment), self._parts.policy))
 
     def _instance(self, deployment: Deployment) -> Any:
         return self._reconciler.instance_of(deployment.id)
