@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable
+from operator import itemgetter
 
 from bema.core.access import Principal
 from bema.deploy.model.deployment import Deployment
@@ -20,8 +21,10 @@ class DeploymentIndex:
         self._names: dict[tuple[str, str], str] = {}
         self._by_owner: dict[str, list[str]] = {}
         self._all: list[str] = []
-        for deployment in sorted(deployments, key=cursor):
-            self.add(deployment)
+        for place, deployment in sorted(((cursor(d), d) for d in deployments), key=itemgetter(0)):
+            self._names[deployment.owner, deployment.name] = deployment.id
+            self._all.append(place)
+            self._by_owner.setdefault(deployment.owner, []).append(place)
 
     def add(self, deployment: Deployment) -> None:
         self._names[deployment.owner, deployment.name] = deployment.id
