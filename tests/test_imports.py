@@ -15,9 +15,9 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "call clock errors files instance limits naming paths problems spec version versions",
+    "core": "call clock errors files instance limits naming paths problems settings spec version versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
-    "parts": "configured discover entries errors factory fits hints load lockfile policy provenance registry report"
+    "parts": "configured discover entries errors factory fits load lockfile opening policy provenance registry report"
     " resolve scan selection shared",
     "wire": "module rpc values",
     "wire.rpc": "calls failures frames reader",
@@ -28,7 +28,7 @@ START = {
     "runtime.rpc": "adapter admission client client_connection codec connection flow_control picker pool resolver"
     " retry_budget routes server server_call server_connection signatures sockets stream transports",
     "runtime.process": "channel channel_writer health_check host watchdog",
-    "sdk": "boot context decorators depends health lifecycle signals spec status",
+    "sdk": "boot context decorators depends health lifecycle options signals spec status",
     "sdk.status": "launcher_report",
 }
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {

@@ -107,7 +107,7 @@ class Orchestrator:
         _check_env(request.env)
         if (other := self._index.named(owner, request.name)) is not None:
             raise Conflict(f"a deployment named {request.name!r} exists", id=other)
-        checked = await check(request.code, self._parts.pythons)
+        checked = await check(request.code, self._parts.pythons, self._parts.limits.script)
         now = self._parts.clock.now()
         version = Version(
             number=1,

@@ -90,7 +90,7 @@ class Discovery(Protocol):
         ...
 
 
-class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api=VERSION, default="flock"):
+class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api=VERSION, default="flock", opens="plain"):
     """Made without arguments, one per event loop."""
 
 

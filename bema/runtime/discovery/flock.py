@@ -18,9 +18,10 @@ import msgspec
 
 from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.instance import Instance
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir
+from bema.core.settings import PartSettings
 from bema.runtime import forks
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Lease, LiveView, View, Views
@@ -37,18 +38,23 @@ _log = logging.getLogger("bema.discovery")
 class FlockDiscovery:
     """Instances of this user on this machine. One per event loop; any number per folder."""
 
-    def __init__(self, directory: Path | None = None, *, watch: bool = True) -> None:
+    def __init__(self, directory: Path | None = None, *, watch: bool = True, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self.directory = discovery_dir() if directory is None else directory
         self._watch = watch
         self.leases: list[_FlockLease] = []
         self._views = Views()
         self._picture: Watcher | None = None
 
+    @classmethod
+    def open(cls, settings: PartSettings) -> FlockDiscovery:
+        return cls(limits=settings.limits)
+
     async def register(self, instance: Instance) -> Lease:
         records.prepare(self.directory)
         lease = _FlockLease(self, records.hold(self.directory, instance.id), instance.id)
         try:
-            lease.fence = await _fence(self.directory)
+            lease.fence = await _fence(self.directory, self._limits.lease)
             await lease.update(instance)
         except BaseException:
             await lease.release()
@@ -59,6 +65,8 @@ class FlockDiscovery:
         if self._picture is None:
             records.prepare(self.directory)
             self._picture = Watcher(self.directory, self._views, watch=self._watch)
+        else:
+            self._picture.catch_up()
         return self._views.open(namespace, component, self._forget)
 
     async def close(self) -> None:
@@ -69,7 +77,7 @@ class FlockDiscovery:
 
     def reopened(self) -> FlockDiscovery:
         """The same folder for another event loop."""
-        return FlockDiscovery(self.directory, watch=self._watch)
+        return FlockDiscovery(self.directory, watch=self._watch, limits=self._limits)
 
     def _forget(self, view: LiveView) -> None:
         self._views.close(view)
@@ -165,10 +173,10 @@ class _FlockLease:
             self._home.look_at(show_instance_id(self._id))
 
 
-async def _fence(directory: Path) -> int:
+async def _fence(directory: Path, within: float) -> int:
     """The next fencing number; another process counts for microseconds, unless it was stopped just then."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(limit("lease")):
+        async with asyncio.timeout(within):
             while (fence := records.next_fence(directory)) is None:  # noqa: ASYNC110 - another process's lock
                 await asyncio.sleep(0.001)
             return fence

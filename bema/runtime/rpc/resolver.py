@@ -14,8 +14,8 @@ from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
 from bema.runtime.discovery.discovery import InstanceChange, InstanceSet, View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
-from bema.runtime.rpc.connection import HEARTBEAT, NEVER
-from bema.runtime.rpc.picker import picker
+from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.picker import OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
@@ -82,7 +82,7 @@ class Resolver:
         self._open_view = view if callable(view) else None
         self._route = route
         self._name = route.rpartition(".")[2]
-        self._pick = picker(pick)
+        self._pick = picker(pool.settings, pick)
         self._skip = skip
         self._wait = wait
         self._answering = InstanceSet() if self._view is None else index_of(self._view).answering(route, self._view)
@@ -122,7 +122,7 @@ class Resolver:
             self._answering = index_of(view).answering(self._route, view)
         return self._view
 
-    def usable(self, wanted: int | None) -> ClientConnection | None:
+    def usable(self, wanted: int | None, number: int, metadata: dict[str, str] | None) -> ClientConnection | None:
         """The connection to use if it is open already: what every call but the first finds."""
         only = self._only
         if only is not None and only.usable and wanted is None and self._answering.instances() is self._picture:
@@ -132,7 +132,11 @@ class Resolver:
             self._chosen = None
             conn = None if wanted is None else self._pool.connections.get(wanted)
         else:
-            self._chosen = chosen = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._pool.load)
+            self._chosen = chosen = (
+                candidates[0]
+                if len(candidates) == 1
+                else self._pick(candidates, self._pool.load, OutgoingCall(self._route, metadata, number))
+            )
             conn = self._pool.connections.get(chosen.id)
         if conn is None or not conn.usable:
             return None
@@ -140,30 +144,35 @@ class Resolver:
             self._only = conn
         return conn
 
-    async def connected(self, wanted: int | None, deadline: float) -> ClientConnection:
+    async def connected(
+        self, wanted: int | None, deadline: float, number: int, metadata: dict[str, str] | None
+    ) -> ClientConnection:
         """Find an instance and connect to it, within the call's time."""
         chosen = self._chosen
         try:
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
-                return await self._search(wanted, chosen)
+                return await self._search(wanted, chosen, OutgoingCall(self._route, metadata, number))
         except TimeoutError as error:
             if isinstance(error, BemaError):
                 raise
             raise DeadlineExceeded(f"no instance of {self._route} took the call in time") from error
 
-    async def _search(self, wanted: int | None, chosen: Instance | None) -> ClientConnection:
+    async def _search(self, wanted: int | None, chosen: Instance | None, call: OutgoingCall) -> ClientConnection:
         tried: set[int] = set()
         problem: BemaError | None = None
         while True:
             left = [i for i in self.instances() if i.id not in tried and wanted in (None, i.id)]
             speaking = [i for i in left if self._pool.quiet(i) is None]
             if speaking:
-                instance = (
-                    chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
-                )
+                if chosen is not None and chosen in speaking:
+                    instance = chosen
+                else:
+                    instance = self._pick(speaking, self._pool.load, call)
                 try:
-                    return await self._pool.connect(instance, HEARTBEAT if len(left) > 1 else None)
+                    return await self._pool.connect(
+                        instance, self._pool.limits.rpc_heartbeat if len(left) > 1 else None
+                    )
                 except BemaError as error:
                     if isinstance(error, Silent) and len(left) > 1:
                         continue  # it is quiet now, and may speak yet

@@ -40,6 +40,17 @@ async def first_picture_is_complete(make: Make) -> None:
     assert [found.id for found in view.instances()] == [one.id]
 
 
+@SUITE.law("shared")
+async def every_first_picture_is_complete(make: Make) -> None:
+    """A view shows at once what another registered before it, also where a view was open already."""
+    there, here = await make(), await make()
+    await here.view()
+    for _ in range(3):
+        one = instance()
+        await there.register(one)
+        assert one.id in [found.id for found in (await here.view()).instances()]
+
+
 @SUITE.law()
 async def record_is_kept_whole(make: Make) -> None:
     """What is shown is what was registered, but for the fence."""
