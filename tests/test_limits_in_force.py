@@ -24,6 +24,7 @@ import pytest
 
 from bema import liveness, service
 from bema.core import settings
+from bema.core.access import LOCAL_ADMIN
 from bema.core.errors import BemaError
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.limits import LIMITS
@@ -391,7 +392,7 @@ def needy(name: str) -> Any:
 @probe(20, with_it="script_too_large", without="hello")
 async def script(folder: Path) -> Outcome:
     async with orchestrator() as found:
-        became = await within(10, found.create(request_of("hello", "app = 1\n" + "#" * 30)))
+        became = await within(10, found.create(request_of("hello", "app = 1\n" + "#" * 30), LOCAL_ADMIN))
         return became if isinstance(became, str) else became.name
 
 
@@ -400,11 +401,11 @@ async def start(folder: Path) -> Outcome:
     launcher = MemoryLauncher()
     launcher.outcomes["hello"] = hangs
     async with orchestrator(launcher=launcher) as found:
-        info = await found.create(request_of())
+        info = await found.create(request_of(), LOCAL_ADMIN)
         await until(found, info.id, "starting")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(until(found, info.id, "start_failed"), 1)
-        return (await found.read(info.id, "ada")).state
+        return (await found.read(info.id, LOCAL_ADMIN)).state
 
 
 @probe(0.2, with_it="build_failed", without="waits")
@@ -422,9 +423,9 @@ async def build(folder: Path) -> Outcome:
 async def stop(folder: Path) -> Outcome:
     launcher = MemoryLauncher()
     async with orchestrator(launcher=launcher) as found:
-        info = await found.create(request_of())
+        info = await found.create(request_of(), LOCAL_ADMIN)
         await until(found, info.id, "ready")
-        await found.delete(info.id, "ada")
+        await found.delete(info.id, LOCAL_ADMIN)
         while not launcher.stopped:
             await asyncio.sleep(0.01)
         return launcher.stopped[0][1]
@@ -435,7 +436,7 @@ async def builds(folder: Path) -> Outcome:
     slow = Slow()
     async with orchestrator(environments=slow) as found:
         for name in ("one", "two", "three"):
-            await found.create(needy(name))
+            await found.create(needy(name), LOCAL_ADMIN)
         await asyncio.sleep(0.3)
         return slow.most
 
@@ -455,7 +456,7 @@ async def starts(folder: Path) -> Outcome:
     launcher = SlowLauncher()
     async with orchestrator(launcher=launcher) as found:
         for name in ("one", "two", "three"):
-            await found.create(request_of(name))
+            await found.create(request_of(name), LOCAL_ADMIN)
         await asyncio.sleep(0.5)
         return launcher.now
 

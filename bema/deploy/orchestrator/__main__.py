@@ -49,9 +49,9 @@ class PlatformOrchestrator(Orchestrator):
     async def _sow(self, store: Store) -> None:
         """Deploy the seeds; what became of each goes to stdout, which the keeper shows on the terminal."""
         seeds = [Path(seed) for seed in self._settings.get("seeds", ())]
-        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN.name)).items():
+        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN)).items():
             with contextlib.suppress(NotFound):  # it was removed, and stays so
-                info = await self.settled(id)
+                info = await self.settled(id, LOCAL_ADMIN)
                 url = f"{self._settings['gateway_url']}/gateway/{id}"
                 told = await asyncio.to_thread(report, seed, info, url, self._settings["program"])
                 sys.stdout.write(told + "\n")

@@ -45,6 +45,7 @@ class Reconciler:
         self._turn = asyncio.Event()
         self._changing = asyncio.Lock()
         self._running: dict[int, RunningInstance] = {}
+        self._shown: dict[str, RunningInstance] | None = None  # by deployment; made when it is asked for
         self._starting: dict[str, plans.ActualReplica] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
@@ -57,6 +58,7 @@ class Reconciler:
     async def adopt(self) -> None:
         """See what runs. Before the first time nothing is known, and what serves would be told of as starting."""
         self._running = {running.instance: running for running in await self._parts.launcher.running()}
+        self._shown = None
 
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
@@ -105,8 +107,11 @@ class Reconciler:
         self._turn.set()
 
     def instance_of(self, deployment: str) -> Seen | None:
-        found = [r for r in self._running.values() if r.deployment == deployment]
-        best = next((r for r in found if r.state is State.SERVING), found[0] if found else None)
+        if self._shown is None:
+            self._shown = {}
+            for running in sorted(self._running.values(), key=lambda r: r.state is not State.SERVING):
+                self._shown.setdefault(running.deployment, running)
+        best = self._shown.get(deployment)
         return None if best is None else best.seen()
 
     def instances(self) -> int:
@@ -139,6 +144,7 @@ class Reconciler:
                 await self._happened(event)
 
     async def _happened(self, event: Event) -> None:
+        self._shown = None
         now, policy = self._parts.clock.now(), self._parts.policy
         instance, owner = event.instance, self._owner(event.instance)
         # ends are told one after the other: while they come, one that is missing may be next
@@ -163,6 +169,7 @@ class Reconciler:
         """Nothing is to be done about it, but somebody may wait for it."""
         if (running := self._running.get(event.instance)) is not None:
             self._running[event.instance] = running.after(event)
+            self._shown = None
             self._notify()
 
     def _owner(self, instance: int) -> str:
@@ -274,6 +281,7 @@ class Reconciler:
             await self.change(deployment.id, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
         else:
             self._running.setdefault(instance, running)
+            self._shown = None
 
     async def _lost(self, id: str, instance: int) -> float | None:
         now, policy = self._parts.clock.now(), self._parts.policy

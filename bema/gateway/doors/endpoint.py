@@ -2,14 +2,15 @@
 
 `GET` of its URL lists the endpoints as their description has them, `GET .../openapi.json` the same as OpenAPI.
 
-Law: values pass from one encoding to the other without being understood here; what fits a parameter the instance decides.
-Tracebacks stop at this door: a client learns the code, the message and the trace id.
+Laws: values pass from one encoding to the other without being understood here; what fits a parameter the instance decides.
+Tracebacks stop at this door: a client learns the code, the message and the trace id. All requests for one endpoint of a
+deployment share one client, hence one retry budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -30,6 +31,10 @@ from bema.runtime.rpc.pool import ConnectionPool
 
 __all__ = ["Doors", "arguments_of"]
 
+InstancesOf = Callable[[str], View]
+"""The instances of a deployment, by its id."""
+
+_MOST = 1024  # deployments whose clients are kept; of another the oldest is let go
 _JSON = (b"content-type", b"application/json")
 _OPENAPI = "openapi.json"  # no Python identifier, so no endpoint
 _PATIENCE = 2.0  # seconds that a listing waits for a description; then it is what the record says
@@ -39,13 +44,21 @@ _EVENTS = (
 )
 
 
+class _Clients(NamedTuple):
+    """The clients of one deployment; `stop` ends the watch over its instances."""
+
+    by_route: dict[str, Client]
+    stop: Callable[[], None]
+
+
 class Doors:
     """Calls instances over RPC on behalf of HTTP clients; one connection per instance for all of them."""
 
-    def __init__(self, pool: ConnectionPool, view: View) -> None:
+    def __init__(self, pool: ConnectionPool, instances_of: InstancesOf) -> None:
         self._pool = pool
-        self._view = view
         self._descriptions = Descriptions(pool)
+        self._instances_of = instances_of
+        self._kept: dict[str, _Clients] = {}
 
     async def serve(self, exchange: Exchange, route: InstanceRoute) -> None:
         """Answer one request to an instance that speaks RPC."""
@@ -66,7 +79,7 @@ class Doors:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         arguments = arguments_of(await exchange.whole_body(), info)
         instance = route.instance
-        client = Client(self._pool, self._view, f"{instance.component_address}.{name}")
+        client = self._client(route.deployment, f"{instance.component_address}.{name}")
         options: dict[str, Any] = {
             "timeout": _timeout(exchange),
             "metadata": {"traceparent": exchange.trace},
@@ -81,6 +94,24 @@ class Doors:
         except Exception as error:  # noqa: BLE001 - the HTTP door: a service raises what it likes
             raise _told(error) from None
         _answer(exchange, value)
+
+    def _client(self, deployment: str, route: str) -> Client:
+        """The client of an endpoint, kept until the last instance of its deployment has gone."""
+        view = self._instances_of(deployment)
+        if not view.instances():
+            return Client(self._pool, view, route)  # it went just now: nothing of it is kept
+        kept = self._kept.get(deployment)
+        if kept is None:
+            while len(self._kept) >= _MOST:
+                self._let_go(next(iter(self._kept)))
+            stop = view.subscribe(lambda: None if view.instances() else self._let_go(deployment))
+            kept = self._kept[deployment] = _Clients({}, stop)
+        if (client := kept.by_route.get(route)) is None:
+            client = kept.by_route[route] = Client(self._pool, view, route)
+        return client
+
+    def _let_go(self, deployment: str) -> None:
+        self._kept.pop(deployment).stop()
 
 
 def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:

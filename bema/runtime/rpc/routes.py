@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Generic, TypeVar, cast
 
+from bema.core.access import LOCAL_ADMIN, Credentials
 from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
 from bema.core.limits import Limits
@@ -53,6 +54,8 @@ class RouteTable(Generic[C]):
 
     def __init__(self, token: str, name: str, limits: Limits) -> None:
         self.token = token
+        # the token is in the record, which only the local user reads
+        self.credentials = Credentials({token: LOCAL_ADMIN})
         self.name = name
         self.limits = limits
         self.most_headers = limits.rpc_headers

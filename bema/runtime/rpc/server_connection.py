@@ -16,6 +16,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
+from bema.core.access import Principal
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Disconnected, Invalid, ProtocolError
 from bema.runtime.rpc.connection import Connection
@@ -41,6 +42,7 @@ class ServerConnection(Connection):
         self.routes = server.routes
         self.calls: dict[int, ServerCall] = {}
         self.peer = ""
+        self.principal: Principal | None = None
         self.mark = secrets.token_hex(8)  # ids of calls are unique by it
         self.deaf = False
 
@@ -53,6 +55,7 @@ class ServerConnection(Connection):
             self.close()
             return
         self.peer = hello.name
+        self.principal = self.server.credentials.principal(hello.token)
         self.server.connections.add(self)
         if self.transport is not None:
             self.transport.write(self.hello(name=self.server.name))
