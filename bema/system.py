@@ -31,6 +31,7 @@ from bema.runtime.discovery.discovery import DiscoveryFactory
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
 _MEETING = "flock"
+_KEEPERS = ("BEMA_CHANNEL", "BEMA_KEEPER", "BEMA_KEEPER_DESCRIPTORS")  # variables that the keeper sets
 _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 
 
@@ -224,7 +225,7 @@ def hand_over(
 
 def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
-    env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
+    env = {key: value for key, value in os.environ.items() if key not in _KEEPERS}
     if "BEMA_STATE_DIR" in env:  # it may be relative to where we were started
         env["BEMA_STATE_DIR"] = str(state)
     env[files.FOLDER_VARIABLE] = str(files.folder(os.environ).absolute())
