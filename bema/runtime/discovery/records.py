@@ -19,10 +19,10 @@ from bema.core.errors import Conflict, Invalid, Refused
 from bema.core.instance import Instance
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.runtime import processes
+from bema.runtime.discovery.discovery import LARGEST
 
 RECORD = ".json"
 LOCK = ".lock"
-LARGEST = 256 * 1024
 ORPHAN_AGE = 60.0  # a lock file without a record may be about to get one
 
 _decoder = msgspec.json.Decoder(Instance)
