@@ -13,7 +13,7 @@ import msgspec
 
 from bema.core.errors import ProtocolError
 from bema.core.instance import Instance, State, move
-from bema.runtime.discovery.records import LARGEST
+from bema.runtime.discovery.discovery import LARGEST
 from bema.wire.module.handshake import Announce
 from bema.wire.module.messages import Status
 

@@ -174,7 +174,8 @@ async def reserved_is_shown_when_said(make: Make) -> None:
     reservation = await discovery.reserve(one.id)
     await discovery.register(other)
     await until(view, other.id)
-    assert reservation.shown is None
+    before = reservation.shown
+    assert before is None
     await reservation.update(one)
     await until(view, one.id, other.id)
     assert reservation.shown == msgspec.structs.replace(one, fence=reservation.fence)
@@ -216,7 +217,8 @@ async def handed_over_lives_on(make: Make) -> None:
     reservation = await discovery.reserve(one.id)
     process = process_with(reservation)
     await reservation.hand_over()
-    assert reservation.descriptor is None
+    ours = reservation.descriptor
+    assert ours is None
     await reservation.update(one)
     await until(view, one.id)
     await reservation.update(msgspec.structs.replace(one, ready=False))
