@@ -21,12 +21,13 @@ from typing import Any, NoReturn
 
 from bema.core import files, paths
 from bema.core.errors import Refused
+from bema.core.limits import Limits
 from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.deploy.keeper import roster
 from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
-from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
+from bema.runtime.discovery.discovery import DiscoveryFactory
 from bema.runtime.folders import prepare
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
@@ -38,7 +39,7 @@ _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     """Check, make, hand over. Does not return: this process becomes the keeper."""
     check_machine()
-    check_discovery()
+    check_discovery(settings)
     state = prepare_state(Path(settings.text("state_dir")))
     try:
         lock = take_lock(state)
@@ -77,7 +78,7 @@ def check_machine() -> None:
         )
 
 
-def check_discovery() -> None:
+def check_discovery(settings: Settings) -> None:
     """The platform is several processes, and all of them must be able to look where its instances are shown."""
     discovery = DiscoveryFactory.choose()
     if not discovery.spans_processes:
@@ -87,11 +88,12 @@ def check_discovery() -> None:
             code="bad_setting",
             fix="Take BEMA_DISCOVERY, or plugins.use in the settings, away.",
         )
-    asyncio.run(_look(discovery()))
+    asyncio.run(_look(settings))
 
 
-async def _look(discovery: Discovery) -> None:
+async def _look(settings: Settings) -> None:
     """What is not there is refused now, by its own sentence."""
+    discovery = DiscoveryFactory.open(settings)
     try:
         await discovery.view()
     finally:
@@ -195,6 +197,7 @@ def hand_over(
     control: PublicListener,
 ) -> dict[str, Any]:
     """The keeper's configuration: plain data, all of it."""
+    limits = settings.limits
     told = {
         **{name: value.value for name, value in settings.all().items()},
         "gateway_url": data.url,
@@ -208,12 +211,15 @@ def hand_over(
         "state": str(state),
         "lock": lock,
         "children": [
-            _child("orchestrator", "bema.deploy.orchestrator", state, told, listen=f"unix:{socket_path}", link=True),
+            _child(
+                "orchestrator", "bema.deploy.orchestrator", state, told, limits, listen=f"unix:{socket_path}", link=True
+            ),
             _child(
                 "gateway",
                 "bema.gateway",
                 state,
                 told,
+                limits,
                 listen_fds={"data": data.socket.fileno(), "control": control.socket.fileno()},
             ),
         ],
@@ -225,19 +231,21 @@ def hand_over(
             "state": str(state),
         },
         "banner": banner(state, token, data.url, control.url, seeds),
-        "log": {name: int(settings.limit(f"log_{name}")) for name in ("line", "file", "files")},
-        "line": int(settings.limit("channel_line")),
-        "start": max(_OWN_START, settings.limit("start")),
-        "drain": settings.limit("drain"),
-        "stop": settings.limit("stop"),
+        "log": {name: limits.named(f"log_{name}") for name in ("line", "file", "files")},
+        "line": limits.channel_line,
+        "start": max(_OWN_START, limits.start),
+        "drain": limits.drain,
+        "stop": limits.stop,
     }
 
 
-def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any) -> dict[str, Any]:
+def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Limits, **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
     env = {key: value for key, value in os.environ.items() if key not in _KEEPERS}
-    if "BEMA_STATE_DIR" in env:  # it may be relative to where we were started
-        env["BEMA_STATE_DIR"] = str(state)
+    # what holds before Init comes, too: whatever said it, they all go by it
+    env.update(limits.variables())
+    # absolute, and decided once: a child works elsewhere, and must not find another platform's `.bema` from there
+    env[paths.VARIABLE] = str(state) if paths.run_dir().parent == state else ""
     env[files.FOLDER_VARIABLE] = str(files.folder(os.environ).absolute())
     return {
         "name": name,
@@ -251,7 +259,7 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any
             "listen": listen.partition(":")[2] if listen else "",
             "name": name,
             "namespace": "bema",
-            "drain_ms": int(told["limits.drain"] * 1000),
+            "drain_ms": round(limits.drain * 1000),
             "settings": told,
         },
         "listen": listen,
@@ -261,24 +269,28 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any
 
 
 def program(state: Path) -> str:
-    """How to type `bema` so that it finds this platform."""
+    """How to type `bema`, anywhere, so that it finds this platform."""
     ours = Path(sys.executable).with_name("bema")
     found = shutil.which("bema")
-    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else str(ours)
-    return f"BEMA_STATE_DIR={shlex.quote(str(state))} {typed}" if "BEMA_STATE_DIR" in os.environ else typed
+    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else shlex.quote(str(ours))
+    return f"{paths.VARIABLE}={shlex.quote(str(state))} {typed}" if paths.run_dir().parent == state else typed
 
 
 def banner(state: Path, token: Path, gateway: str, api: str, seeds: tuple[Path, ...] = ()) -> str:
+    """Where everything is, and lines that can be pasted as they are into another terminal of this user."""
     bema = program(state)
+    tried = [f"{bema} ls", f"{bema} new hello", f"{bema} deploy hello.py"]
+    if shutil.which("curl"):
+        tried.append(f'curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python')
+    lines = "\n".join(f"  {line}" for line in tried)
     sown = f"\nseeds, each told here when it is up: {', '.join(map(name_of, seeds))}\n" if seeds else ""
     return f"""bema {VERSION} is up; Ctrl-C stops it
 
   gateway  {gateway}
   api      {api}
+  docs     {api}/docs
   token    {token}
 
 try
-  {bema} ls
-  {bema} deploy FILE
-  curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python
+{lines}
 {sown}"""

@@ -23,10 +23,11 @@ class Call:
     `arguments` are the decoded arguments by parameter name; `requests` is the incoming stream where the shape has one.
     `metadata` is `str -> str` and travels to every hop, `traceparent` (W3C Trace Context) among it. `deadline` is in
     seconds of the monotonic clock of this process, or None. Cancellation arrives as cancellation of the one task that
-    drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut.
+    drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut. `ended` says that it was
+    answered: a task that a handler began and left behind keeps the call's metadata, and its deadline no longer.
     """
 
-    __slots__ = ("arguments", "deadline", "id", "metadata", "peer", "requests", "route", "stopped")
+    __slots__ = ("arguments", "deadline", "ended", "id", "metadata", "peer", "requests", "route", "stopped")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Call:
         self.requests = requests
         self.peer = peer
         self.stopped = False
+        self.ended = False
 
     def is_stopped(self) -> bool:
         return self.stopped

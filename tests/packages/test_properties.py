@@ -10,8 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bema.packages.fixes import mend
-from bema.packages.lint import RULES, lint
+from bema.packages.lint import RULES, lint, mend
 from bema.packages.nodes import Source
 from bema.packages.opackage import to_data
 from bema.packages.reader import examine_text, read_text
