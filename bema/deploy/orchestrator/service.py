@@ -144,9 +144,9 @@ class Orchestrator:
         """Wait until the deployment is ready or will not be, at most `wait` seconds; start it if it sleeps."""
         deadline = time.monotonic() + wait
         while True:
-            # taken before the look: a change between look and wait must wake us
-            changed = self._reconciler.changed
             deployment = self._owned(id, "")
+            # taken before the look: a change between look and wait must wake us
+            changed = self._reconciler.changed(id)
             told = self._activation(deployment)
             if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
@@ -160,7 +160,7 @@ class Orchestrator:
     async def settled(self, id: str) -> DeploymentInfo:
         """Wait until what was begun with a deployment has come out, well or badly."""
         while True:
-            changed = self._reconciler.changed
+            changed = self._reconciler.changed(id)
             info = self._info(self._owned(id, ""))
             if info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
                 return info
@@ -200,10 +200,7 @@ class Orchestrator:
         return found
 
     def _info(self, deployment: Deployment) -> DeploymentInfo:
-        return describe(deployment, self._instance(deployment), self._parts.policy)
-
-    def _instance(self, deployment: Deployment) -> Any:
-        return self._reconciler.instance_of(deployment.id)
+        return describe(deployment, self._reconciler.instance_of(deployment.id), self._parts.policy)
 
     def _activation(self, deployment: Deployment) -> Activation:
         info = self._info(deployment)
