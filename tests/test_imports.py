@@ -24,7 +24,7 @@ START = {
     "wire.rpc": "calls failures frames reader",
     "wire.values": "codecs equal strict walks",
     "wire.module": "envelopes handshake lines messages registration",
-    "runtime": "bridge discovery distributed forks handles process processes rpc tasks threads",
+    "runtime": "bridge discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
     "runtime.rpc": "adapter admission client client_connection codec connection descriptions flow_control picker pool"
     " resolver retry_budget routes server server_call server_connection signatures sockets stream transports",
