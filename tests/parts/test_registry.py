@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from bema.parts import Factory, LoadFailed, UnknownImplementation
-from bema.parts.discover import SUFFIX
+from bema.parts.discover import SUFFIX, DiscoveryReport
 from bema.parts.entries import Origin, PartEntry
 from bema.parts.registry import Registry
+from bema.parts.scan import Broken
 
 
 class Store:
@@ -178,3 +179,8 @@ def test_an_unknown_name_is_told_with_those_there_are_or_that_there_are_none(sto
         stores.lookup("dusk")
     with pytest.raises(UnknownImplementation, match="it has disk, tape"):
         stores.list_implementations("dusk")
+
+
+def test_metadata_that_cannot_be_read_is_named_by_its_distribution_or_where_it_lies():
+    broken = (Broken("acme", "/site/a", "line 1"), Broken("", "/site/b", "line 2"))
+    assert DiscoveryReport(group="app.stores", broken=broken).problems() == ["acme: line 1", "/site/b: line 2"]
