@@ -24,6 +24,7 @@ import pytest
 
 from bema import liveness, service
 from bema.core import settings
+from bema.core.access import LOCAL_ADMIN
 from bema.core.errors import BemaError
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.limits import LIMITS
@@ -374,7 +375,7 @@ class Slow:
 
 @contextlib.asynccontextmanager
 async def orchestrator(**changes: Any) -> AsyncIterator[Orchestrator]:
-    parts = await parts_of(settings.current())
+    parts = await parts_of(settings.current(), MemoryDiscovery())
     made = {"environments": MemoryEnvironments(), **changes}
     found = Orchestrator()
     await found.begin(dataclasses.replace(parts, layers=MemoryLayers(), **made))
@@ -391,7 +392,7 @@ def needy(name: str) -> Any:
 @probe(20, with_it="script_too_large", without="hello")
 async def script(folder: Path) -> Outcome:
     async with orchestrator() as found:
-        became = await within(10, found.create(request_of("hello", "app = 1\n" + "#" * 30)))
+        became = await within(10, found.create(request_of("hello", "app = 1\n" + "#" * 30), LOCAL_ADMIN))
         return became if isinstance(became, str) else became.name
 
 
@@ -400,11 +401,11 @@ async def start(folder: Path) -> Outcome:
     launcher = MemoryLauncher()
     launcher.outcomes["hello"] = hangs
     async with orchestrator(launcher=launcher) as found:
-        info = await found.create(request_of())
+        info = await found.create(request_of(), LOCAL_ADMIN)
         await until(found, info.id, "starting")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(until(found, info.id, "start_failed"), 1)
-        return (await found.read(info.id, "ada")).state
+        return (await found.read(info.id, LOCAL_ADMIN)).state
 
 
 @probe(0.2, with_it="build_failed", without="waits")
@@ -412,7 +413,7 @@ async def build(folder: Path) -> Outcome:
     slow = folder / "uv"
     slow.write_text("#!/bin/sh\nsleep 5\n")
     slow.chmod(0o755)
-    parts = await parts_of(settings.current())
+    parts = await parts_of(settings.current(), MemoryDiscovery())
     parts.environments._uv = Uv(str(slow))  # type: ignore[attr-defined]
     wanted = Wanted(b'# /// script\n# dependencies = ["six"]\n# ///\n', ("six",), await parts.pythons.choose(""))
     return await within(3, parts.environments.make(wanted))
@@ -422,9 +423,9 @@ async def build(folder: Path) -> Outcome:
 async def stop(folder: Path) -> Outcome:
     launcher = MemoryLauncher()
     async with orchestrator(launcher=launcher) as found:
-        info = await found.create(request_of())
+        info = await found.create(request_of(), LOCAL_ADMIN)
         await until(found, info.id, "ready")
-        await found.delete(info.id, "ada")
+        await found.delete(info.id, LOCAL_ADMIN)
         while not launcher.stopped:
             await asyncio.sleep(0.01)
         return launcher.stopped[0][1]
@@ -435,7 +436,7 @@ async def builds(folder: Path) -> Outcome:
     slow = Slow()
     async with orchestrator(environments=slow) as found:
         for name in ("one", "two", "three"):
-            await found.create(needy(name))
+            await found.create(needy(name), LOCAL_ADMIN)
         await asyncio.sleep(0.3)
         return slow.most
 
@@ -445,7 +446,7 @@ class SlowLauncher(MemoryLauncher):
         super().__init__()
         self.now = 0
 
-    async def start(self, start: Any) -> Any:
+    async def start(self, workload: Any, instance: int) -> Any:
         self.now += 1
         await asyncio.Event().wait()
 
@@ -455,14 +456,14 @@ async def starts(folder: Path) -> Outcome:
     launcher = SlowLauncher()
     async with orchestrator(launcher=launcher) as found:
         for name in ("one", "two", "three"):
-            await found.create(request_of(name))
+            await found.create(request_of(name), LOCAL_ADMIN)
         await asyncio.sleep(0.5)
         return launcher.now
 
 
 async def judged(count: int, apart: float) -> Verdict:
     """What is made of an instance that served and died `count` times, that many seconds apart."""
-    policy = (await parts_of(settings.current())).policy
+    policy = (await parts_of(settings.current(), MemoryDiscovery())).policy
     history: tuple[Attempt, ...] = ()
     for n in range(count):
         at = round(n * apart * 1_000_000)

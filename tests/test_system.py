@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ import pytest
 from bema import system
 from bema.core import settings
 from bema.core.errors import Refused
+from bema.core.limits import DEFAULTS
 from bema.deploy.ports import PublicListener
+from bema.runtime.discovery.discovery import DiscoveryFactory, MemoryDiscovery
 
 
 def given(**env: str) -> settings.Settings:
@@ -36,7 +40,7 @@ def opened():
 def test_the_state_is_for_its_user_alone(state):
     system.prepare_state(state)
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
-    assert (state / "run" / "d").is_dir()
+    assert (state / "run").is_dir()
 
 
 def test_a_state_that_cannot_be_written_is_refused(tmp_path):
@@ -98,6 +102,25 @@ def test_a_missing_extra_is_named(monkeypatch):
     assert "bema[platform]" in refused.value.fix
 
 
+def test_a_discovery_that_one_process_alone_sees_is_refused(monkeypatch):
+    monkeypatch.setenv("BEMA_DISCOVERY", "memory")
+    with pytest.raises(Refused, match="the discovery 'memory' is seen by one process alone") as refused:
+        system.check_discovery(given())
+    assert refused.value.code == "bad_setting"
+
+
+def test_any_other_discovery_is_looked_at_before_anything_is_started(state):
+    class Away(MemoryDiscovery):
+        spans_processes = True
+
+        async def view(self, *where):
+            raise Refused("the meeting place is away", code="state_unwritable")
+
+    system.check_discovery(given())
+    with DiscoveryFactory.override("flock", Away), pytest.raises(Refused, match="is away"):
+        system.check_discovery(given())
+
+
 def test_the_keeper_is_told_everything(state, monkeypatch):
     state.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as data, socket.create_server(("127.0.0.1", 0)) as control:
@@ -124,6 +147,29 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
     )
     assert config["start"] == 30.0
     assert f"BEMA_STATE_DIR={state}" in config["banner"]
+
+
+def test_the_box_has_lines_that_can_be_pasted(state, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    box = system.banner(state, state / "token", "http://127.0.0.1:1", "http://127.0.0.1:2").splitlines()
+    assert "  docs     http://127.0.0.1:2/docs" in box
+    ours = Path(sys.executable).with_name("bema")
+    tried = box[box.index("try") + 1 :]
+    assert tried == [f"  BEMA_STATE_DIR={state} {ours} {what}" for what in ("ls", "new hello", "deploy hello.py")]
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "curl" else None)
+    assert "curl -H" in system.banner(state, state / "token", "http://127.0.0.1:1", "http://127.0.0.1:2")
+
+
+def test_the_processes_of_a_platform_look_for_no_other(tmp_path, monkeypatch):
+    monkeypatch.delenv("BEMA_STATE_DIR")
+    monkeypatch.chdir(tmp_path)
+    assert system._child("gateway", "bema.gateway", tmp_path / "state", TOLD, DEFAULTS)["env"]["BEMA_STATE_DIR"] == ""
+    monkeypatch.setenv("BEMA_STATE_DIR", "state")
+    child = system._child("gateway", "bema.gateway", tmp_path / "state", TOLD, DEFAULTS)
+    assert child["env"]["BEMA_STATE_DIR"] == str(tmp_path / "state")
+
+
+TOLD = {"api_url": "http://127.0.0.1:2", "limits.drain": 1.0}
 
 
 def test_what_the_files_say_of_limits_reaches_every_process_before_its_init(state):

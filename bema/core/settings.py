@@ -21,6 +21,7 @@ from bema.core.limits import LIMITS, Limits
 from bema.core.naming import nearest
 
 DEFAULT = "default"
+NEARBY = "the platform that runs here"
 LEVELS = ("debug", "info", "warning", "error")
 
 Scalar = str | int | float
@@ -159,10 +160,15 @@ class Settings:
 
 
 def load(
-    folder: Path | None = None, env: Mapping[str, str] = os.environ, flags: Mapping[str, object] | None = None
+    folder: Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
 ) -> Settings:
-    """The settings that hold in `folder` (default: the working directory, or what BEMA_SETTINGS_DIR names)."""
-    return read(env, files.texts(folder or files.folder(env)), flags)
+    """The settings that hold in `folder` (default: the working directory, or what BEMA_SETTINGS_DIR names).
+
+    With no environment given, that of this process, and the platform that runs on a `.bema` nearby is found.
+    """
+    given = os.environ if env is None else env
+    nearby = paths.nearby() if env is None else None
+    return read(given, files.texts(folder or files.folder(given)), flags, nearby)
 
 
 _current: Settings | None = None
@@ -183,8 +189,16 @@ def place(settings: Settings | None) -> Settings | None:
     return before
 
 
-def read(env: Mapping[str, str], texts: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
-    """The settings that hold, from the environment, the texts of `files.FILES` by name, and what flags said (None: nothing)."""
+def read(
+    env: Mapping[str, str],
+    texts: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+    nearby: Path | None = None,
+) -> Settings:
+    """The settings that hold, from the environment, the texts of `files.FILES` by name, and what flags said (None: nothing).
+
+    `nearby` is the state directory that was found where nobody named one.
+    """
     dotenv = files.variables(texts.get(ENV_FILE, ""))
     in_files = (
         _from_variables(dotenv, f"{ENV_FILE} {{}}"),
@@ -199,8 +213,8 @@ def read(env: Mapping[str, str], texts: Mapping[str, str], flags: Mapping[str, o
     for row in _TABLE:
         said = next((layer[row.name] for layer in layers if row.name in layer), None)
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
-    folder = values["state_dir"]
-    values["state_dir"] = Value(str(folder.value or paths.state_dir(env)), folder.origin)
+    if not values["state_dir"].value:
+        values["state_dir"] = Value(str(nearby), NEARBY) if nearby else Value(str(paths.state_dir(env)), DEFAULT)
     variables = {name: value for name, value in {**dotenv, **env}.items() if "__" in name and value}
     return Settings(values, _sections_of_parts(texts), variables)
 

@@ -132,6 +132,7 @@ class Boot:
         if self._status is not None:
             self._status.watch(self._spec, self._runtime.hosting)
         context.component.hosted.admission = _admission(self._spec, context.settings)
+        context.component.hosted.about = self._spec
         mine, shown = context.component.hosted, self._runtime.hosting.shown
         if self._channel is not None and FEATURE in (init.features or ()):
             self._runtime.hosting.reports = Reporter(self._channel, mine)
@@ -221,14 +222,14 @@ def _standing(init: Init) -> LaunchOptions:
         version=init.version or "",
         token=init.auth_token or "",
         listen_fd=init.listen_fd,
-        registers=init.lease_fd is None,
+        registers=init.lease_fd is None and init.registers is not False,
     )
 
 
 def _admission(spec: ServiceSpec, told: dict[str, Any]) -> Admission | None:
     """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
-    slots = told.get("slots", spec.facts.get("slots"))
-    return None if slots is None else Admission(slots, told.get("queue", spec.facts.get("queue", 0)))
+    slots = told.get("slots", spec.slots)
+    return None if slots is None else Admission(slots, told.get("queue", spec.queue))
 
 
 def _announcement(context: Context, phases: dict[str, int]) -> Announce:
@@ -245,6 +246,7 @@ def _announcement(context: Context, phases: dict[str, int]) -> Announce:
         addresses={protocol: list(addresses) for protocol, addresses in record.addresses.items()},
         operations=list(record.endpoints),
         phases=phases,
+        digest=record.digest or None,
     )
 
 

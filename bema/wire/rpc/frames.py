@@ -8,6 +8,7 @@ the table `KINDS` holds every kind of message, and a kind or shape outside of it
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -16,7 +17,6 @@ import msgspec
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.core.limits import DEFAULTS
-from bema.wire.rpc import memory
 
 VERSION: Final = 1
 OLDEST: Final = 1
@@ -110,7 +110,7 @@ def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes,
 
     `body` is the message's body with `b""` in the payload's place, which is always its last element.
     """
-    memory.keep()
+    keep()
     head = _encode([ident, kind, body])[:-2]
     length = len(head) + _BIN32.size + len(payload)
     return LENGTH.pack(length) + head + _BIN32.pack(0xC6, len(payload)), payload
@@ -219,3 +219,20 @@ def agree(theirs: Hello) -> int:
             f"the peer speaks versions {theirs.oldest} to {theirs.newest} of our protocol, we {OLDEST} to {VERSION}"
         )
     return version
+
+
+# memory for large messages, which the allocator would give back after each of them
+
+
+KEPT: Final = 4 * 1024 * 1024
+
+
+@functools.cache
+def keep() -> None:
+    """Have freed memory kept for the next large message, up to twice `KEPT`.
+
+    glibc gives what is freed at the top of its heap back to the kernel, from 128 KiB on, and a page that comes anew costs
+    a fault: twenty for each call of 64 KiB. It raises that bound to twice the largest block that was ever freed (mallopt(3),
+    "dynamic mmap threshold"), so one is asked for and freed, which no page is touched for. Elsewhere this does nothing.
+    """
+    bytes(KEPT)

@@ -187,8 +187,10 @@ def test_what_is_wrong_with_a_handler_is_said_when_it_is_added():
     server.add("a.b.c", echo, unary("c"))
     with pytest.raises(Conflict, match="already"):
         server.add("a.b.c", echo, unary("c"))
-    with pytest.raises(BadDeclaration, match="Server cannot travel"):
+    with pytest.raises(BadDeclaration, match=r"endpoint a\.b\.d, what it returns: .*Server cannot travel"):
         server.add("a.b.d", echo, unary("d", Server))
+    with pytest.raises(BadDeclaration, match=r"endpoint a\.b\.d: parameter 'given': .*Server cannot travel"):
+        server.add("a.b.d", echo, unary("d", given=Server))
     assert "a.b.d" not in server.routes
 
 

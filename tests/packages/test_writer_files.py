@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bema.core.errors import Refused
-from bema.packages.files import BOM, replace_text
+from bema.packages.writer import BOM, replace_text
 
 
 def test_a_file_is_replaced_with_its_mode_and_mark(tmp_path):

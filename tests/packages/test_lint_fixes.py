@@ -7,8 +7,7 @@ import difflib
 import pytest
 
 from bema.packages.findings import Edit, Severity
-from bema.packages.fixes import apply, mend
-from bema.packages.lint import lint
+from bema.packages.lint import apply, lint, mend
 from bema.packages.nodes import Source
 from bema.packages.reader import examine, examine_text
 
