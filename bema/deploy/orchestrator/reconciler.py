@@ -235,8 +235,9 @@ class Reconciler:
             replicas,
             self._parts.clock.now(),
             self._parts.policy,
-            woken=frozenset((id,)) & self._woken,
-            leaving=frozenset((id,)) & (self._leaving - self._forgetting),
+            # not by intersection: a set that was large is slow to go through when it is empty
+            woken=frozenset((id,) if id in self._woken else ()),
+            leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
         )
         waits = [await self._apply(action) for action in actions]
         self._look_after(id, min((wait for wait in waits if wait is not None), default=None))
