@@ -170,3 +170,15 @@ def test_the_processes_of_a_platform_look_for_no_other(tmp_path, monkeypatch):
 
 
 TOLD = {"api_url": "http://127.0.0.1:2", "limits.drain": 1.0}
+
+
+def test_what_the_files_say_of_limits_reaches_every_process_before_its_init(state):
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        listener = PublicListener(bound, "http://127.0.0.1:1")
+        held = settings.read(
+            {"BEMA_STATE_DIR": str(state)}, {"bema.toml": "[limits]\nhandshake = 3\nchannel_line = 20000\n"}
+        )
+        config = system.hand_over(held, (), state=state, lock=3, token=state / "t", data=listener, control=listener)
+    for child in config["children"]:
+        assert settings.read(child["env"], {}).limits == held.limits
+    assert config["line"] == 20_000

@@ -53,6 +53,7 @@ class Supervision:
             token=self._token,
             since=now,
             data={"kind": said.kind or replica.kind, "phases": said.phases or {}},
+            digest=said.digest or "",
         )
         return self._shown()
 
@@ -86,6 +87,7 @@ class Supervision:
             stalled=said.stalled,
             endpoints=announced.endpoints if said.operations is None else tuple(said.operations),
             data={**announced.data, **(said.data or {})},
+            digest=announced.digest if said.digest is None else said.digest,
         )
 
     def _addresses(self, said: Announce) -> dict[str, tuple[str, ...]]:

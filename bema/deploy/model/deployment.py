@@ -121,7 +121,6 @@ class CreateRequest(msgspec.Struct, frozen=True):
     name: str
     code: str
     env: dict[str, str] = {}
-    owner: str = ""
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):

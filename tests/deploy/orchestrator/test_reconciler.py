@@ -15,7 +15,7 @@ from bema.deploy.launch.launcher import Launcher, MemoryLauncher, hangs
 from bema.deploy.launch.launchers import Launchers
 from bema.deploy.model import plan as plans
 from bema.deploy.orchestrator import reconciler
-from tests.deploy.platform import Platform, eventually, script, until
+from tests.deploy.platform import ADA, Platform, eventually, script, until
 
 
 def test_an_event_costs_a_look_at_its_own_deployment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -29,7 +29,7 @@ def test_an_event_costs_a_look_at_its_own_deployment_alone(tmp_path: Path, monke
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            made = [await orchestrator.create(script(f"s{number}")) for number in range(8)]
+            made = [await orchestrator.create(script(f"s{number}"), ADA) for number in range(8)]
             for each in made:
                 await until(orchestrator, each.id, "ready")
             found = orchestrator._reconciler.instance_of(made[3].id)
@@ -49,7 +49,7 @@ def test_an_end_that_was_never_told_is_found_by_the_next_look_at_all(tmp_path: P
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            made = await orchestrator.create(script())
+            made = await orchestrator.create(script(), ADA)
             await until(orchestrator, made.id, "ready")
             [gone] = platform.launcher.instances
             del platform.launcher._replicas[gone]
@@ -70,9 +70,9 @@ def test_one_that_is_being_stopped_is_stopped_once(tmp_path: Path):
         platform.launcher = Slow()
         platform.parts = dataclasses.replace(platform.parts, launcher=platform.launcher)
         async with platform.orchestrator() as orchestrator:
-            made = await orchestrator.create(script())
+            made = await orchestrator.create(script(), ADA)
             await until(orchestrator, made.id, "ready")
-            await orchestrator.delete(made.id, "ada")
+            await orchestrator.delete(made.id, ADA)
             await eventually(lambda: len(platform.launcher.stopped) == 1)
             for _ in range(3):
                 orchestrator._reconciler.wake(made.id)
@@ -102,7 +102,7 @@ def test_what_is_heard_before_a_start_returns_is_kept(tmp_path: Path):
         platform.launcher.outcomes["ends"] = hangs
         platform.parts = dataclasses.replace(platform.parts, launcher=platform.launcher)
         async with platform.orchestrator() as orchestrator:
-            serves, ends = [await orchestrator.create(script(name)) for name in ("serves", "ends")]
+            serves, ends = [await orchestrator.create(script(name), ADA) for name in ("serves", "ends")]
             await until(orchestrator, serves.id, "ready")
             await until(orchestrator, ends.id, "start_failed")
             found = orchestrator._reconciler.instance_of(serves.id)
@@ -123,9 +123,9 @@ def test_each_version_is_started_by_the_launcher_that_it_names(tmp_path: Path):
         platform = Platform(tmp_path)
         platform.parts = dataclasses.replace(platform.parts, launcher=Launchers(opener, "own"))
         async with platform.orchestrator() as orchestrator:
-            plain = await orchestrator.create(script("plain"))
+            plain = await orchestrator.create(script("plain"), ADA)
             await until(orchestrator, plain.id, "ready")
-            other = await orchestrator.create(script("other"))
+            other = await orchestrator.create(script("other"), ADA)
             deployment = platform.store.deployments()[other.id]
             version = msgspec.structs.replace(deployment.version, launcher="special")
             await platform.store.save(msgspec.structs.replace(deployment, versions=(version,)))
