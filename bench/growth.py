@@ -99,6 +99,12 @@ def record_of(deployment: Deployment, instance: int) -> Instance:
     )
 
 
+async def at_rest(orchestrator: Orchestrator) -> None:
+    """What it does by itself would be counted with what is measured."""
+    orchestrator._running.cancel()
+    await asyncio.gather(orchestrator._running, return_exceptions=True)
+
+
 class Scene:
     """`size` deployments with an instance each, behind one orchestrator and one gateway's table."""
 
@@ -139,6 +145,7 @@ class Scene:
             await self.launcher.start(workload, instance)
             await self.launcher.next_event()
         await self.orchestrator.begin(self.parts)
+        await at_rest(self.orchestrator)
         return self
 
     async def close(self) -> None:
@@ -199,8 +206,7 @@ class Scene:
         """A new orchestrator takes charge of what is stored and of what runs."""
         another = Orchestrator()
         await another.begin(self.parts)
-        another._running.cancel()
-        await asyncio.gather(another._running, return_exceptions=True)
+        await at_rest(another)
 
 
 class Step(NamedTuple):
