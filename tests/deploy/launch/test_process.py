@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -393,11 +394,35 @@ def test_where_the_discovery_holds_its_leases_itself_an_instance_is_shown_once_a
         replica = await stage.moody()
         assert [(i.id, i.fence, i.pid) for i in view.instances()] == [(replica.instance, 1, replica.pid)]
         assert await stage.shown() == []
+        assert list((platform.state / "homes").rglob("*.lock")) == []  # where it would look by itself
         await stage.launcher.stop(replica.instance, 5.0, "test")
         assert [i.state for i in view.instances()] == [State.DRAINING]
         while not isinstance(await stage.event(), Exited):
             pass
         assert view.instances() == ()
+
+    told(platform, story)
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["app", "main"])
+def test_the_lease_is_the_instances_own_and_ends_though_nobody_looks(platform, kind):
+    async def story(stage):
+        code = APP if kind == "app" else PROGRAM.replace("WISH", "None")
+        replica = await stage.start(stage.given(code, kind))
+        assert isinstance(await stage.event(), Announced)
+        [lock] = (platform.state / "run" / "d").glob("*.lock")
+        assert not is_free(lock)
+        os.kill(replica.pid, signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: is_free(lock))
 
     told(platform, story)
 
