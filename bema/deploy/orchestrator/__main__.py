@@ -24,7 +24,7 @@ from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store, StoreFactory
-from bema.runtime.discovery.discovery import Discovery
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
@@ -66,8 +66,11 @@ class PlatformOrchestrator(Orchestrator):
         await self.end()
 
 
-async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
-    """The parts in use, of their factories where there is a choice, as `settings` say."""
+async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Parts:
+    """The parts in use, of their factories where there is a choice, as `settings` say.
+
+    Instances are shown in `discovery`; without one, in a discovery that is opened for them.
+    """
     state, limits = Path(settings.text("state_dir")), settings.limits
     store = await StoreFactory.open_waiting(settings)
     launchers = Launchers(
@@ -75,7 +78,7 @@ async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
         LauncherFactory.registry.name_in_use(),
         {version.launcher for deployment in store.deployments().values() for version in deployment.versions},
     )
-    launchers.meet(discovery)
+    launchers.meet(DiscoveryFactory.open(settings) if discovery is None else discovery)
     uv = Uv()
     return Parts(
         state=state,
