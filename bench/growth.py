@@ -118,6 +118,7 @@ class Scene:
             pythons=FoundPythons(Uv()),
         )
         self.orchestrator = Orchestrator()
+        self.replaced: list[asyncio.Task[None]] = []
         self.turn = 0
 
     async def open(self) -> Scene:
@@ -146,6 +147,7 @@ class Scene:
     async def close(self) -> None:
         self.table.close()
         await self.orchestrator.end()
+        await asyncio.gather(*self.replaced, return_exceptions=True)
 
     # the steps
 
@@ -204,7 +206,7 @@ class Scene:
         another = Orchestrator()
         await another.begin(self.parts)
         another._running.cancel()
-        await asyncio.gather(another._running, return_exceptions=True)
+        self.replaced.append(another._running)
 
 
 class Step(NamedTuple):
