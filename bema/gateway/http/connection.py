@@ -110,7 +110,7 @@ class HttpConnection(asyncio.Protocol):
         if not keep or self._body is not None or self._dispatcher.draining:
             self._close()
             return
-        if self._client.held:
+        if self._client.held_for:
             self._client.hold(FULL_UPSTREAM | FULL_PENDING, False)
         self.deadline = self._dispatcher.now + self._dispatcher.limits.http_idle
         if self._held and not self._client.full:
@@ -125,7 +125,7 @@ class HttpConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self._client.held:
+        if self._client.held_for:
             self.deadline = (
                 self._dispatcher.now + self._dispatcher.limits.http_body_idle
             )  # it is not read, so it is not late

@@ -17,10 +17,10 @@ FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
 class ClientTransport:
     """What an exchange has of its client. `done(keep)` and `cut()` tell the connection how the exchange ended.
 
-    `full` says that the client does not read what was written; `peer` is its address.
+    `full` says that the client does not read what was written, `held_for` why it is not read; `peer` is its address.
     """
 
-    __slots__ = ("_held_for", "cut", "done", "full", "peer", "transport")
+    __slots__ = ("cut", "done", "full", "held_for", "peer", "transport")
 
     transport: asyncio.Transport
 
@@ -29,24 +29,19 @@ class ClientTransport:
         self.cut = cut
         self.full = False
         self.peer = b""
-        self._held_for = 0
+        self.held_for = 0
 
     def opened(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].encode() if isinstance(peer, tuple) else b"127.0.0.1"
 
-    @property
-    def held(self) -> bool:
-        """Whether the client is not read."""
-        return self._held_for != 0
-
     def write(self, data: bytes) -> None:
         self.transport.write(data)
 
     def hold(self, reason: int, held: bool) -> None:
         """Stop or go on reading from the client; it goes on when no reason is left."""
-        before = self._held_for
-        self._held_for = before | reason if held else before & ~reason
-        if bool(before) != bool(self._held_for) and not self.transport.is_closing():
-            (self.transport.pause_reading if self._held_for else self.transport.resume_reading)()
+        before = self.held_for
+        self.held_for = before | reason if held else before & ~reason
+        if bool(before) != bool(self.held_for) and not self.transport.is_closing():
+            (self.transport.pause_reading if self.held_for else self.transport.resume_reading)()
