@@ -132,6 +132,7 @@ class Boot:
         if self._status is not None:
             self._status.watch(self._spec, self._runtime.hosting)
         context.component.hosted.admission = _admission(self._spec, context.settings)
+        context.component.hosted.about = self._spec
         mine, shown = context.component.hosted, self._runtime.hosting.shown
         if self._channel is not None and FEATURE in (init.features or ()):
             self._runtime.hosting.reports = Reporter(self._channel, mine)
@@ -221,7 +222,7 @@ def _standing(init: Init) -> LaunchOptions:
         version=init.version or "",
         token=init.auth_token or "",
         listen_fd=init.listen_fd,
-        registers=init.lease_fd is None,
+        registers=init.lease_fd is None and init.registers is not False,
     )
 
 
@@ -245,6 +246,7 @@ def _announcement(context: Context, phases: dict[str, int]) -> Announce:
         addresses={protocol: list(addresses) for protocol, addresses in record.addresses.items()},
         operations=list(record.endpoints),
         phases=phases,
+        digest=record.digest or None,
     )
 
 

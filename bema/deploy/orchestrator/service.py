@@ -155,9 +155,9 @@ class Orchestrator:
         asks = _acting(principal, Scope.ACTIVATE)
         deadline = time.monotonic() + wait
         while True:
-            # taken before the look: a change between look and wait must wake us
-            changed = self._reconciler.changed
             deployment = self._owned(id, asks)
+            # taken before the look: a change between look and wait must wake us
+            changed = self._reconciler.changed(id)
             told = self._activation(deployment)
             if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
@@ -172,7 +172,7 @@ class Orchestrator:
         """Wait until what was begun with a deployment has come out, well or badly."""
         asks = _acting(principal, Scope.READ)
         while True:
-            changed = self._reconciler.changed
+            changed = self._reconciler.changed(id)
             info = self._info(self._owned(id, asks))
             if info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
                 return info
@@ -213,13 +213,10 @@ class Orchestrator:
         return found
 
     def _info(self, deployment: Deployment) -> DeploymentInfo:
-        return describe(deployment, self._instance(deployment), self._parts.policy)
+        return describe(deployment, self._reconciler.instance_of(deployment.id), self._parts.policy)
 
     def _state(self, deployment: Deployment) -> str:
-        return str(outward(deployment, self._instance(deployment), self._parts.policy))
-
-    def _instance(self, deployment: Deployment) -> Any:
-        return self._reconciler.instance_of(deployment.id)
+        return str(outward(deployment, self._reconciler.instance_of(deployment.id), self._parts.policy))
 
     def _activation(self, deployment: Deployment) -> Activation:
         info = self._info(deployment)

@@ -1,5 +1,7 @@
 """An endpoint of a deployed service as HTTP: `POST /gateway/ID/ENDPOINT` with a JSON body, JSON or events back.
 
+`GET` of its URL lists the endpoints as their description has them, `GET .../openapi.json` the same as OpenAPI.
+
 Laws: values pass from one encoding to the other without being understood here; what fits a parameter the instance decides.
 Tracebacks stop at this door: a client learns the code, the message and the trace id. All requests for one endpoint of a
 deployment share one client, hence one retry budget.
@@ -13,15 +15,18 @@ from urllib.parse import unquote
 
 import msgspec
 
+from bema.core.describe import Description, EndpointDescription
 from bema.core.errors import BemaError, Invalid, NotFound, RemoteError
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
+from bema.gateway.doors import openapi
 from bema.gateway.http.answers import answer, content
 from bema.gateway.http.bodies import chunk
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.routing.table import InstanceRoute
 from bema.runtime.discovery.discovery import View
 from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.descriptions import Descriptions
 from bema.runtime.rpc.pool import ConnectionPool
 
 __all__ = ["Doors", "arguments_of"]
@@ -31,6 +36,8 @@ InstancesOf = Callable[[str], View]
 
 _MOST = 1024  # deployments whose clients are kept; of another the oldest is let go
 _JSON = (b"content-type", b"application/json")
+_OPENAPI = "openapi.json"  # no Python identifier, so no endpoint
+_PATIENCE = 2.0  # seconds that a listing waits for a description; then it is what the record says
 _EVENTS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
     b"x-request-id: %b\r\n%b\r\n"
@@ -49,16 +56,18 @@ class Doors:
 
     def __init__(self, pool: ConnectionPool, instances_of: InstancesOf) -> None:
         self._pool = pool
+        self._descriptions = Descriptions(pool)
         self._instances_of = instances_of
         self._kept: dict[str, _Clients] = {}
 
     async def serve(self, exchange: Exchange, route: InstanceRoute) -> None:
         """Answer one request to an instance that speaks RPC."""
         name = unquote(exchange.to.target.partition(b"?")[0].decode().strip("/"))
-        if not name:
+        if name in ("", _OPENAPI):
             _only(exchange, b"GET", b"HEAD")
             await exchange.whole_body()
-            _answer(exchange, {"endpoints": [_described(info) for info in route.instance.endpoints]})
+            said = await self._descriptions.shown(route.instance, _PATIENCE)
+            _answer(exchange, openapi.document(said, f"/gateway/{route.deployment}") if name else _listed(said, route))
             return
         info = next((info for info in route.instance.endpoints if info.name == name), None)
         if info is None:
@@ -143,13 +152,28 @@ def _timeout(exchange: Exchange) -> float | None:
     return int(given) / 1000
 
 
-def _described(info: EndpointInfo) -> dict[str, Any]:
+def _listed(said: Description, route: InstanceRoute) -> dict[str, Any]:
+    """The endpoints that its record shows, with what its description says of each."""
+    endpoints = [_described(info, said.endpoint(info.name)) for info in route.instance.endpoints]
+    return {
+        "name": said.address,
+        "version": said.version,
+        "doc": said.doc,
+        "digest": said.digest,
+        "endpoints": endpoints,
+        "$defs": said.definitions,
+    }
+
+
+def _described(info: EndpointInfo, said: EndpointDescription | None) -> dict[str, Any]:
+    more = {} if said is None else {name: getattr(said, name) for name in ("doc", "request", "items", "response")}
     return {
         "name": info.name,
         "shape": str(info.shape),
         "idempotent": info.idempotent,
         "parameters": list(info.parameters) if info.parameters is not None else None,
         "fields": list(info.fields) if info.fields is not None else None,
+        **more,
     }
 
 

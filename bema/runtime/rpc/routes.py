@@ -58,6 +58,7 @@ class RouteTable(Generic[C]):
         self.credentials = Credentials({token: LOCAL_ADMIN})
         self.name = name
         self.limits = limits
+        self.most_headers = limits.rpc_headers
         self.most = limits.rpc_calls  # calls in flight on one connection
         self.routes: dict[str, Route] = {}
         self.connections: set[C] = set()
@@ -74,8 +75,8 @@ class RouteTable(Generic[C]):
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:
             return NotFound(f"no endpoint {route!r} is served here")
-        if headers > self.limits.rpc_headers:
-            return frames.headers_too_large(headers, self.limits.rpc_headers)
+        if headers > self.most_headers:
+            return frames.headers_too_large(headers, self.most_headers)
         return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
 
     def call_ended(self, connection: C) -> None:

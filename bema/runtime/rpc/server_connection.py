@@ -39,7 +39,6 @@ class ServerConnection(Connection):
     def __init__(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> None:
         super().__init__(loop, server.limits)
         self.server = server
-        self.most_headers = server.limits.rpc_headers
         self.routes = server.routes
         self.calls: dict[int, ServerCall] = {}
         self.peer = ""
@@ -113,7 +112,7 @@ class ServerConnection(Connection):
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
         server = self.server
-        fits = type(headers) is bytes and len(headers) <= self.most_headers and type(payload) in frames.BINARY
+        fits = type(headers) is bytes and len(headers) <= server.most_headers and type(payload) in frames.BINARY
         if route is None or not fits or len(self.calls) >= server.most:
             frames.read_request(body)
             self._refuse(ident, server.refusal(self, name, len(headers)))

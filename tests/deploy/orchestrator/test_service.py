@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from bema.core import settings
 from bema.core.access import GATEWAY, LOCAL_ADMIN
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
 from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
-from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
+from bema.deploy.launch.launcher import MemoryLauncher, crashes, hangs
+from bema.deploy.launch.workload import WorkloadEnvironment
 from bema.deploy.model.deployment import Activation, DeploymentInfo
 from bema.deploy.model.restarts import SECOND, RestartPolicy
 from bema.deploy.orchestrator.seeds import report, sow
@@ -34,10 +36,10 @@ def test_a_script_is_created_built_started_and_ready(tmp_path: Path):
             assert ready.instance is not None
             assert (ready.restarts, ready.error) == (0, None)
             (start,) = platform.launcher.started
-            assert start.argv == [own_python().path, "-I", "-u", "/layer/bema/runner/__main__.py"]
+            assert start.environment == WorkloadEnvironment(own_python().path, "/layer")
             assert start.env == {"GREETING": "hi"}
-            assert start.init["entry"] == {"kind": "app", "name": "app"}
-            assert Path(start.init["script"]).read_text() == "app = 1\n"
+            assert (start.entry.kind, start.entry.name) == ("app", "app")
+            assert Path(start.script).read_text() == "app = 1\n"
 
     asyncio.run(story())
 
@@ -212,6 +214,19 @@ def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path
     asyncio.run(story())
 
 
+def test_a_deployed_script_goes_by_the_limits_of_the_platform_and_its_own_are_nearer(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.parts = dataclasses.replace(platform.parts, limits=DEFAULTS.but(drain=7.0, stalled=2.0))
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(BEMA_LIMITS__STALLED="1"), LOCAL_ADMIN)
+            await until(orchestrator, info.id, "ready")
+        (started,) = platform.launcher.started
+        assert settings.read(started.env, {}).limits == DEFAULTS.but(drain=7.0, stalled=1.0)
+
+    asyncio.run(story())
+
+
 def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path, RestartPolicy(start_limit=SECOND // 5))
@@ -226,8 +241,7 @@ def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
 
 
 def test_what_cannot_be_spawned_has_failed_to_start(tmp_path: Path):
-    def refuse(launcher: MemoryLauncher, start: LaunchRequest) -> None:
-        del launcher._running[start.instance]
+    def refuse(launcher: MemoryLauncher, instance: int) -> None:
         raise BemaError("no such file: python", code="start_failed")
 
     async def story() -> None:
@@ -250,7 +264,7 @@ def test_a_killed_instance_is_replaced_at_once_and_again_and_again_is_a_crash_lo
             for n in range(1, 6):
                 await eventually(lambda n=n: len(platform.launcher.started) == n)  # type: ignore[misc]
                 await until(orchestrator, info.id, "ready")
-                platform.launcher.end(platform.launcher.started[-1].instance, signal=9, tail=[{"event": "bye"}])
+                platform.launcher.end(platform.launcher.instances[-1], signal=9, tail=[{"event": "bye"}])
             looping = await until(orchestrator, info.id, "crash_loop")
             assert looping.restarts == 4
             assert looping.error is not None
@@ -331,7 +345,7 @@ def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
         async with platform.orchestrator() as orchestrator:
             info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
-            platform.launcher.end(platform.launcher.started[-1].instance, code=0, cause="stopped")
+            platform.launcher.end(platform.launcher.instances[-1], code=0, cause="stopped")
             await until(orchestrator, info.id, "idle")
             assert await orchestrator.activate(info.id, 5, GATEWAY) == Activation("ready")
         assert len(platform.launcher.started) == 2
@@ -340,8 +354,7 @@ def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
 
 
 def test_a_platform_that_is_stopping_blames_no_script(tmp_path: Path):
-    def refuse(launcher: MemoryLauncher, start: LaunchRequest) -> None:
-        del launcher._running[start.instance]
+    def refuse(launcher: MemoryLauncher, instance: int) -> None:
         raise Unavailable("the platform is stopping")
 
     async def story() -> None:
@@ -364,7 +377,7 @@ def test_activating_waits_for_a_start_and_no_longer_than_told(tmp_path: Path):
             assert (await orchestrator.activate(info.id, 0.05, GATEWAY)).state == "starting"
             waiting = asyncio.gather(*(orchestrator.activate(info.id, 10, GATEWAY) for _ in range(50)))
             await eventually(lambda: len(platform.launcher.started) == 1)
-            platform.launcher.announce(platform.launcher.started[0].instance)
+            platform.launcher.announce(platform.launcher.instances[0])
             assert {a.state for a in await waiting} == {"ready"}
             with pytest.raises(NotFound):
                 await orchestrator.activate("nobody", 1, GATEWAY)
@@ -390,7 +403,7 @@ def test_an_environment_that_went_missing_is_made_again_from_its_lock(tmp_path: 
             info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
             python.unlink()
-            platform.launcher.end(platform.launcher.started[-1].instance, signal=9)
+            platform.launcher.end(platform.launcher.instances[-1], signal=9)
             await eventually(lambda: len(platform.launcher.started) == 2)
             await until(orchestrator, info.id, "ready")
         assert [w.lock for w in platform.environments.made] == ["", "", "the lock", "the lock"]
@@ -420,7 +433,7 @@ def test_it_ends_when_told_whatever_happens_at_that_moment(tmp_path: Path):
         for _ in range(20):
             async with platform.orchestrator() as orchestrator:
                 await asyncio.sleep(0)
-                orchestrator._reconciler.wake()
+                orchestrator._reconciler.wake("nobody")
             assert orchestrator._running.cancelled()
 
     asyncio.run(story())
@@ -521,7 +534,7 @@ def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
         async with platform.orchestrator() as orchestrator:
             made = await orchestrator.create(script(), ADA)
             await until(orchestrator, made.id, "ready")
-            [running] = await platform.launcher.running()
+            [running] = await platform.launcher.poll()
             platform.launcher.report(running.instance, ready=False)
             info = await until(orchestrator, made.id, "starting")
             assert info.instance is not None and not info.instance.ready
@@ -530,7 +543,7 @@ def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
             assert (await waiting).state == "ready"
             info = await orchestrator.read(made.id, LOCAL_ADMIN)
             assert info.instance is not None and info.instance.stalled
-            assert [start.instance for start in platform.launcher.started] == [running.instance]
+            assert platform.launcher.instances == [running.instance]
             assert platform.launcher.stopped == []
 
     asyncio.run(story())

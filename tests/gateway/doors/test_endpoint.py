@@ -217,6 +217,28 @@ def test_get_lists_the_endpoints_and_calls_none():
     run(story())
 
 
+def test_a_listing_has_the_schemas_and_openapi_says_the_same():
+    async def story():
+        async with shop() as (g, _):
+            said = json.loads((await g.get(PATH)).body)
+            endpoints = {e["name"]: e for e in said["endpoints"]}
+            assert endpoints["add"]["request"]["required"] == ["a"]
+            assert endpoints["buy"]["request"]["properties"] == {"order": {"$ref": "#/$defs/Order"}}
+            assert said["$defs"]["Order"]["properties"]["many"] == {"type": "integer", "default": 1}
+            document = json.loads((await g.get(f"{PATH}/openapi.json")).body)
+            assert (document["openapi"], document["servers"]) == ("3.1.0", [{"url": PATH}])
+            buy = document["paths"]["/buy"]["post"]
+            assert {"$ref": "#/components/schemas/Order"} in buy["requestBody"]["content"]["application/json"][
+                "schema"
+            ]["anyOf"]
+            tick = document["paths"]["/tick"]["post"]
+            assert list(tick["responses"]["200"]["content"]) == ["text/event-stream"]
+            assert "#/$defs" not in json.dumps(document)
+            assert (await g.ask(request(f"{PATH}/openapi.json", method="POST"))).status == 405
+
+    run(story())
+
+
 def test_a_deadline_ends_the_call():
     async def story():
         async with shop() as (g, service):
