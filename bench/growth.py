@@ -218,7 +218,7 @@ STEPS = (
     Step(f"ls, one page of {_PAGE}", CONSTANT, Scene.page, 5),
     Step("ls, whole", LINEAR, Scene.whole_list, 1),
     Step("status", LINEAR, Scene.status, 1),
-    Step("plan of one wake-up", LINEAR, Scene.plan, 1),
+    Step("plan of one wake-up", CONSTANT, Scene.plan, 20),
     Step("start of the orchestrator", LINEAR, Scene.start, 1),
 )
 MEMORY = "memory of an idle deployment"
