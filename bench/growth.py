@@ -124,6 +124,7 @@ class Scene:
             pythons=FoundPythons(Uv()),
         )
         self.orchestrator = Orchestrator()
+        self.replaced: list[asyncio.Task[None]] = []
         self.turn = 0
 
     async def open(self) -> Scene:
@@ -151,6 +152,7 @@ class Scene:
     async def close(self) -> None:
         self.table.close()
         await self.orchestrator.end()
+        await asyncio.gather(*self.replaced, return_exceptions=True)
 
     # the steps
 

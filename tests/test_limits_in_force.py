@@ -560,7 +560,7 @@ async def asked_of_the_api(folder: Path) -> int:
         port = control.getsockname()[1]
         await gateway.listen(data, control)
         assert gateway.data is not None
-        assert gateway.data.limits == settings.current().limits
+        assert gateway.data.dispatcher.limits == settings.current().limits
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request("/faas/python", "Authorization: Bearer secret", method="POST", body=b"[" + b" " * 19))
         status = int((await reader.readline()).split()[1])

@@ -13,8 +13,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bema.core.access import GATEWAY
+from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
-from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.doors.endpoint import Doors
 from bema.gateway.http.listener import DataListener, without_delay
 from bema.gateway.routing.table import RoutingTable
@@ -29,7 +29,7 @@ class Gateway:
     """The data listener and the control listener, over one runtime."""
 
     def __init__(
-        self, runtime: DistributedRuntime, orchestrator: Callable[..., OrchestratorClient], settings: Mapping[str, Any]
+        self, runtime: DistributedRuntime, orchestrator: Callable[..., Orchestrator], settings: Mapping[str, Any]
     ) -> None:
         self._runtime = runtime
         self._settings = settings
