@@ -73,8 +73,8 @@ class DataListener:
         self._server = await self._loop.create_server(lambda: HttpConnection(self), sock=listener, backlog=4096)
         self._sweep()
 
-    async def drain(self, grace: float) -> None:
-        """Stop accepting, finish what runs within `grace` seconds, then end the rest."""
+    async def drain(self, grace: float) -> bool:
+        """Stop accepting, finish what runs within `grace` seconds, then end the rest. False when that was any request."""
         self.draining = True
         if self._server is not None:
             self._server.close()
@@ -85,6 +85,7 @@ class DataListener:
                 while self.connections:
                     self._empty.clear()
                     await self._empty.wait()
+        whole = all(connection.exchange is None for connection in self.connections)
         for connection in tuple(self.connections):
             connection.transport.abort()
         self.pool.close()
@@ -92,6 +93,7 @@ class DataListener:
         self.table.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        return whole
 
     # What a connection calls
 
