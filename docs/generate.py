@@ -62,7 +62,12 @@ def settings() -> str:
         "| setting | variable | default | meaning |\n|---|---|---|---|",
         *rows,
         "",
-        "`state_dir` is `$BEMA_STATE_DIR`, else `$XDG_STATE_HOME/bema`, else `~/.local/state/bema`; without `status_port` a process"
+        "`state_dir` is `$BEMA_STATE_DIR`, else the `.bema` of the working directory or of the nearest folder above it, if it is"
+        " yours and a platform runs on it, else `$XDG_STATE_HOME/bema`, else `~/.local/state/bema`. With an empty `BEMA_STATE_DIR`"
+        " no `.bema` is looked for. On the first two, processes meet in their `run`. A process stays where it was when it"
+        " started: one that was started before the platform in the same checkout has to be started again to meet it.",
+        "",
+        "Without `status_port` a process"
         " has no [status pages](../services.md#status-of-a-process). What has no section cannot be set in a file: it holds in every"
         " process, also in those that read none.",
     )

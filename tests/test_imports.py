@@ -15,9 +15,9 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "call clock errors files instance limits naming paths problems spec version versions",
+    "core": "call clock errors files instance limits naming paths problems settings spec version versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
-    "parts": "configured discover entries errors factory fits hints load lockfile policy provenance registry report"
+    "parts": "configured discover entries errors factory fits load lockfile opening policy provenance registry report"
     " resolve scan selection shared",
     "wire": "module rpc values",
     "wire.rpc": "calls failures frames reader",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bema.core.errors import BadDeclaration, Invalid
@@ -93,3 +95,10 @@ def read_instance_id(text: str) -> int:
     if text.isdecimal():
         return int(text)
     raise Invalid(f"{text!r} is not an instance id", code="bad_name")
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """What was perhaps meant, as the end of a sentence about a name that is not there: `; did you mean ...?`, or nothing."""
+    # every start imports this room, and only a mistake needs difflib
+    close = importlib.import_module("difflib").get_close_matches(wrong, list(right), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -16,7 +16,6 @@ from bema.gateway.control.app import Control
 from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.doors.endpoint import Doors
 from bema.gateway.http.listener import DataListener, without_delay
-from bema.gateway.limits import Limits
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.distributed import DistributedRuntime
 
@@ -33,7 +32,7 @@ class Gateway:
     ) -> None:
         self._runtime = runtime
         self._settings = settings
-        self._limits = Limits.of(settings)
+        self._limits = runtime.limits
         self._orchestrator = runtime.client(orchestrator, timeout=self._limits.start + _PATIENCE, wait=_PATIENCE)
         self._following = runtime.client(orchestrator, wait=_PATIENCE)
         self.data: DataListener | None = None
@@ -60,6 +59,7 @@ class Gateway:
             gateway=str(self._settings["gateway_url"]).rstrip("/"),
             api=str(self._settings["api_url"]).rstrip("/"),
             activities=self.data.activities,
+            most=self._limits.http_body,
             reachable=lambda: any(instance.routable() for instance in platform.instances()),
         )
         await self.data.listen(data)

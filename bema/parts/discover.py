@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from bema.core.naming import nearest
 from bema.parts import configured
 from bema.parts.entries import Origin, PartEntry, PartState, key_of, read_reference
 from bema.parts.errors import FactoryError
-from bema.parts.hints import nearest
 from bema.parts.load import log
 from bema.parts.provenance import requirement_on, source_of
 from bema.parts.registry import Registry

@@ -70,7 +70,8 @@ def _signature_misfit(offered: Any, promised: Any) -> str:
     places = [p for p in have if p.kind in _POSITIONAL]
     wanted = [p for p in want if p.kind in _POSITIONAL]
     if len(places) < len(wanted) and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        return f"it takes {len(places)} arguments where {len(wanted)} are given"
+        given = ", ".join(p.name for p in wanted)
+        return f"it takes {len(places)} arguments where {len(wanted)} are given ({given})"
     # what the promise gives a default may be left out by callers
     optional = sum(p.default is not p.empty for p in wanted)
     for parameter in places[len(wanted) - optional :]:

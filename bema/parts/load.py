@@ -20,7 +20,6 @@ import msgspec
 
 from bema.parts.entries import PartEntry, PartState
 from bema.parts.errors import LoadFailed
-from bema.parts.fits import misfit
 from bema.parts.provenance import is_editable, ownership_problem, record_digest, tampered
 
 log = logging.getLogger("bema.plugins")
@@ -42,8 +41,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Loader:
     """The outcomes of one factory. `publish` is told of each new one, outside the lock."""
 
-    def __init__(self, base: Callable[[], Any], publish: Callable[[PartEntry, Outcome], None]) -> None:
-        self._base = base
+    def __init__(self, misfit: Callable[[Any], str], publish: Callable[[PartEntry, Outcome], None]) -> None:
+        self._misfit = misfit
         self._publish = publish
         self.outcomes: dict[PartEntry, Outcome] = {}
         self.renew()
@@ -109,7 +108,7 @@ class Loader:
         if error is not None:
             why = f"{type(error).__name__}: {error}"
             return Outcome(None, PartState.FAILED, why, error, "".join(traceback.format_exception(error)))
-        if why := misfit(value, self._base()):
+        if why := self._misfit(value):
             return Outcome(None, PartState.WRONG_TYPE, why)
         return Outcome(value)
 

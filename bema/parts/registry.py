@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
+from bema.core.naming import nearest
 from bema.parts import configured
 from bema.parts.entries import PartEntry, key_of
 from bema.parts.errors import FactoryError, LoadFailed, UnknownImplementation
-from bema.parts.hints import nearest
 from bema.parts.load import Loader, Outcome, log
 from bema.parts.provenance import record_digest
 from bema.parts.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
@@ -32,13 +32,15 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    def __init__(self, title: str, group: str, base: Callable[[], Any], *, api: str = "", default: str = "") -> None:
+    def __init__(
+        self, title: str, group: str, misfit: Callable[[Any], str], *, api: str = "", default: str = ""
+    ) -> None:
         self.title = title
         self.group = group
         self.api = api
         self.default = default  # the name that holds where nobody gives one
         self.lock = threading.Lock()
-        self.loader = Loader(base, self._published)
+        self.loader = Loader(misfit, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
         self.discovered: dict[str, tuple[PartEntry, ...]] = {}
         self.gone: frozenset[PartEntry] = frozenset()

@@ -10,17 +10,19 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import msgspec
 
+from bema.core import settings
 from bema.core.call import CURRENT
 from bema.core.errors import BadDeclaration, Refused
+from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
-from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
 from bema.runtime.bridge import Bridge
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View
-from bema.runtime.handles import CallingRuntime, EndpointClient, Options, ServiceHandle
+from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, ServiceHandle
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
@@ -36,7 +38,7 @@ INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=N
 class DistributedRuntime:
     """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
 
-    `limits` are bounds of the table that differ here; `slots` is how many calls run at once, `queue` how many more wait.
+    `limits` are bounds of the table that differ here from what the settings say; `slots` is how many calls run at once, `queue` how many more wait.
     """
 
     def __init__(
@@ -44,14 +46,17 @@ class DistributedRuntime:
         discovery: Discovery | None = None,
         *,
         standing: LaunchOptions | None = None,
-        limits: Mapping[str, float] | None = None,
+        limits: Limits | Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
-        self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions())
-        self.hosting.limits.update(limits or {})
-        self.hosting.slots, self.hosting.queue = slots, queue
+        held = settings.current()
+        self.settings = held.but(limits if isinstance(limits, Limits) else held.limits.but(**(limits or {})))
+        self.limits = self.settings.limits
+        self.discovery: Discovery = DiscoveryFactory.open(self.settings) if discovery is None else discovery
+        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.settings)
+        self.hosting.slots = None if slots is None else check_bound("slots", slots, 1)
+        self.hosting.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
@@ -66,13 +71,13 @@ class DistributedRuntime:
         found = Address.parse(address)
         return self.namespace(found.namespace).component(found.component).endpoint(found.endpoint)
 
-    def client(self, service: Callable[..., T], **options: Any) -> T:
+    def client(self, service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
         """A typed handle of a service: its endpoints are called like its methods, one handle per set of options.
 
         An `async def` is awaited, a generator is iterated with `async for`. Options: timeout, metadata, instance, pick,
         wait.
         """
-        spec, chosen = spec_of(service), Options(**options)
+        spec, chosen = spec_of(service), Options.of(options)
         skip = self.own_instance(spec.namespace, spec.name)
         key = (service, skip, *((name, repr(value)) for name, value in sorted(options.items())))
         if key not in self._handles:
@@ -95,7 +100,7 @@ class DistributedRuntime:
     @property
     def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = ConnectionPool()
+            self._pool = ConnectionPool(settings=self.settings)
         return self._pool
 
     def own_instance(self, namespace: str, component: str) -> int | None:
@@ -149,7 +154,7 @@ class DistributedRuntime:
                 f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
                 fix="Use `async for` or `await`.",
             )
-        return DistributedRuntime(reopened())
+        return DistributedRuntime(reopened(), limits=self.limits)
 
 
 class Namespace:
@@ -216,10 +221,10 @@ class Endpoint:
     def address(self) -> Address:
         return Address(self.component.namespace.name, self.component.name, self.name)
 
-    def client(self, **options: Any) -> EndpointClient:
+    def client(self, **options: Unpack[GivenOptions]) -> EndpointClient:
         """The client of this endpoint; it may be awaited until an instance is there. Options as of `runtime.client`."""
         skip = self.runtime.own_instance(self.component.namespace.name, self.component.name)
-        return EndpointClient(self.runtime, self.address, None, Options(**options), skip)
+        return EndpointClient(self.runtime, self.address, None, Options.of(options), skip)
 
     async def serve_endpoint(
         self,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Generator, Iterator, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
 import msgspec
 
-from bema.core.errors import Invalid, NotFound, Unavailable
+from bema.core.errors import BadDeclaration, Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
-from bema.core.naming import Address
+from bema.core.naming import Address, nearest
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.bridge import Bridge, in_a_loop
 from bema.runtime.discovery.discovery import View, wait_for
@@ -35,6 +35,27 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     instance: int | None = None
     pick: str = ""
     wait: float = 0.0
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Options by name; `BadDeclaration` names one that there is not."""
+        for name in given:
+            if name not in cls.__struct_fields__:
+                raise BadDeclaration(
+                    f"a client has no option {name!r}{nearest(name, cls.__struct_fields__)}",
+                    fix=f"The options are {', '.join(cls.__struct_fields__)}.",
+                )
+        return cls(**given)
+
+
+class GivenOptions(TypedDict, total=False):
+    """`Options` as keywords, for type checkers: seconds, the id of an instance, the name of a picker."""
+
+    timeout: float | None
+    metadata: Mapping[str, str] | None
+    instance: int | None
+    pick: str
+    wait: float
 
 
 class CallingRuntime(Protocol):
@@ -168,7 +189,7 @@ class EndpointClient:
     def __repr__(self) -> str:
         return f"<client of {self.address}>"
 
-    def using(self, **options: Any) -> EndpointClient:
+    def using(self, **options: Unpack[GivenOptions]) -> EndpointClient:
         """The same client with other options: timeout, metadata, instance, pick, wait."""
         return self.again(self.runtime, msgspec.structs.replace(self.options, **options))
 

@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import msgspec
 
+from bema.core import settings
 from bema.core.errors import BemaError, ProtocolError, Refused
-from bema.core.limits import limit
 from bema.runtime import forks
 from bema.runtime.process import channel
 from bema.runtime.process.channel import Channel
@@ -64,7 +64,7 @@ class Boot:
         self.init = default_init(name)
         self.channel: Channel | None = None
         self.status: StatusView | None = None
-        self.limits: dict[str, float] = {}  # what differs from the table
+        self.limits = settings.current().limits  # what is in force, once Init has come
         self.stopping = asyncio.Event()
         self.opened = contextlib.AsyncExitStack()  # what is released at the end
         self._name = name
@@ -108,7 +108,7 @@ class Boot:
 
     async def handshake(self) -> Init:
         """What the launcher says first, or a default, and what follows from it for any process."""
-        self.channel = await channel.inherited()
+        self.channel = await channel.inherited(self.limits)
         if self.channel is not None:
             self.opened.callback(self.channel.close)
             self.channel.stop.add_done_callback(lambda stop: self._told(stop.result()))
@@ -123,11 +123,7 @@ class Boot:
     def _obey(self, init: Init) -> None:
         agree(init.protocol)
         os.environ.update(init.env)
-        self.limits = {
-            name.removeprefix("limits."): float(value)
-            for name, value in (init.settings or {}).items()
-            if name.startswith("limits.")
-        }
+        self.limits = self.limits.told(init.settings or {})
         if init.lease_fd is not None:
             os.set_inheritable(init.lease_fd, False)
             forks.close_in_children(init.lease_fd)
@@ -165,7 +161,7 @@ class Boot:
         try:
             await asyncio.wait({running, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done() or not self.shared:
-                whole = await served.drain(self._drain_limit() if self._grace is None else self._grace)
+                whole = await served.drain(self.limits.drain if self._grace is None else self._grace)
             if asked.done() and not running.done():
                 await asyncio.wait({running}, timeout=LAST_WORDS)
         finally:
@@ -180,9 +176,6 @@ class Boot:
             running.result()
         if not whole and not self.shared:
             raise SystemExit(f"{self._name}: calls were cut, for they did not end within the grace (drain)")
-
-    def _drain_limit(self) -> float:
-        return float(self.limits.get("drain", limit("drain")))
 
     def _asked(self) -> None:
         if self._lives:

@@ -78,7 +78,7 @@ class ServiceBoot(Boot):
         if runtime is None:
             runtime = DistributedRuntime(standing=_options(self.init), limits=self.limits)
             self.opened.push_async_callback(runtime.close)
-        self.limits, self.stopping = runtime.hosting.limits, runtime.stopping
+        self.limits, self.stopping = runtime.limits, runtime.stopping
         self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
         context = Context(runtime, self._spec, self.init)
         if self.status is not None:
@@ -138,6 +138,10 @@ def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None
 
 async def serve_endpoints(service: Any, context: Context) -> None:
     """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
+    if not context.spec.endpoints:
+        _log.warning(
+            "%s has no endpoints, so nobody can call it: mark its methods with @endpoint()", context.spec.address
+        )
     for declared in context.spec.endpoints:
         await context.component.add(declared, getattr(service, declared.attribute))
     await Health(service, context.spec, context.runtime.hosting).until_ready()
@@ -164,10 +168,10 @@ def _options(init: Init) -> LaunchOptions:
     )
 
 
-def _admission(said: ServiceSpec, settings: dict[str, Any]) -> Admission | None:
+def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:
     """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
-    slots = settings.get("slots", said.facts.get("slots"))
-    return None if slots is None else Admission(slots, settings.get("queue", said.facts.get("queue", 0)))
+    slots = told.get("slots", said.slots)
+    return None if slots is None else Admission(slots, told.get("queue", said.queue))
 
 
 def _announcement(context: Context) -> Announce:

@@ -34,6 +34,7 @@ from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.process import channel
 from bema.wire.module.handshake import Announce, Init, Stop, encode
+from tests.runtime.helpers import until
 
 events: list[str] = []
 
@@ -592,3 +593,17 @@ def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
     _, err = process.communicate(timeout=10)
     assert process.returncode == 1
     assert err.startswith("state_unwritable: ") and "Traceback" not in err
+
+
+def test_a_class_without_endpoints_says_so_when_it_starts(caplog):
+    @service(name="silent", namespace="demo")
+    class Silent: ...
+
+    async def story():
+        async with Meeting() as meeting:
+            running = asyncio.create_task(serve(Silent, meeting.serving))
+            await until(lambda: "demo.silent has no endpoints" in caplog.text)
+            meeting.serving.stop()
+            await running
+
+    asyncio.run(story())

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 
+from bema.core import settings
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
 from bema.deploy.build.environments import MemoryEnvironments, UvEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
+from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes
 from bema.deploy.store.deployments import MemoryStore, SqliteStore
 from bema.runtime.discovery.discovery import Lease, MemoryDiscovery
@@ -45,7 +47,7 @@ def test_memory_store(law: Law) -> None:
 
 @pytest.mark.parametrize("law", laws("store", "durable"), ids=str)
 def test_sqlite_store(law: Law, tmp_path: Path) -> None:
-    law(lambda: SqliteStore.open(tmp_path / "store.sqlite"))
+    law(lambda: SqliteStore.at(tmp_path / "store.sqlite"))
 
 
 def memory_trial() -> LauncherTrial:
@@ -91,7 +93,11 @@ def test_transports(name: str, law: Law, tmp_path: Path) -> None:
         "tcp": lambda: "127.0.0.1:0",
         "unix": lambda: f"{tmp_path}/{next(numbers)}",
     }
-    law(lambda: transport.TransportTrial(TransportFactory.choose(name)(), lambda: f"{name}:{places[name]()}"))
+    law(
+        lambda: transport.TransportTrial(
+            TransportFactory.open(settings.current(), name), lambda: f"{name}:{places[name]()}"
+        )
+    )
 
 
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
@@ -115,7 +121,7 @@ APPS: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", APPS)
 def test_servers(name: str, law: Law) -> None:
     app, path = APPS[name]
-    law(lambda: server.ServerTrial(ServerFactory.choose(name)(), app, path))
+    law(lambda: server.ServerTrial(ServerFactory.open(settings.current(), name), app, path))
 
 
 def wanted(*dependencies: str) -> Wanted:
@@ -132,7 +138,7 @@ def test_memory_environments(law: Law) -> None:
 
 @pytest.mark.parametrize("law", laws("environments"), ids=str)
 def test_uv_environments(law: Law, tmp_path: Path) -> None:
-    made = UvEnvironments.within(tmp_path, 60)
+    made = UvEnvironments(tmp_path, Uv(), 60)
     law(lambda: environments.EnvironmentsTrial(made, wanted("six"), wanted("six<1.10", "six>1.15")))
 
 

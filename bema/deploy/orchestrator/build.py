@@ -66,13 +66,13 @@ async def start_of(deployment: Deployment, instance: int, parts: Parts) -> Launc
         argv=[version.build.python, "-I", "-u", str(layer / RUNNER)],
         cwd=str(parts.home(deployment.id) / "home"),
         kind=version.entry.kind,
-        env=version.env,
+        env={**parts.limits.variables(), **version.env},
         init={
             "script": str(script),
             "entry": {"kind": version.entry.kind, "name": version.entry.name},
             "platform": str(layer),
             "host": HOST,
-            "drain_ms": round(parts.drain * 1000),
+            "drain_ms": round(parts.limits.drain * 1000),
         },
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bema.core.clock import Clock, SystemClock
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.build.environments import Environments
 from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.launch.launcher import Launcher
@@ -31,10 +31,7 @@ class Parts:
     pythons: Pythons
     clock: Clock = field(default_factory=SystemClock)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
-    grace: float = limit("stop")
-    drain: float = limit("drain")
-    builds: int = int(limit("builds"))
-    starts: int = int(limit("starts"))
+    limits: Limits = DEFAULTS
 
     def logs(self, deployment: str) -> Path:
         return self.state / "logs" / deployment

@@ -51,8 +51,8 @@ class Reconciler:
         self._leaving: set[str] = set()
         self._woken: set[str] = set(parts.store.deployments())
         self._missing: dict[int, int] = {}
-        self._builds = asyncio.Semaphore(parts.builds)
-        self._starts = asyncio.Semaphore(parts.starts)
+        self._builds = asyncio.Semaphore(parts.limits.builds)
+        self._starts = asyncio.Semaphore(parts.limits.starts)
 
     async def adopt(self) -> None:
         """See what runs. Before the first time nothing is known, and what serves would be told of as starting."""
@@ -223,7 +223,7 @@ class Reconciler:
                 self._starting[id] = new
                 self._tasks.start(self._start(id, new.instance), f"start {id}")
             case plans.StopReplica(instance, reason):
-                await self._parts.launcher.stop(instance, self._parts.grace, reason)
+                await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)
             case plans.Forget(id):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,8 +61,10 @@ def _hints(seed: Path, url: str, program: str) -> list[str]:
     except (OSError, SyntaxError, ValueError):
         return []
     lines = [line.strip().replace("$URL", url) for line in text.splitlines()]
+    # a line that is printed works when it is pasted: a plain machine has no curl, and what is fetched is told bare
+    curl = "curl " if shutil.which("curl") else ""
     return [
-        line if line.startswith("curl ") else program + line.removeprefix("bema")
+        curl + line.removeprefix("curl ") if line.startswith("curl ") else program + line.removeprefix("bema")
         for line in lines
         if line.startswith(("bema ", "curl "))
     ]

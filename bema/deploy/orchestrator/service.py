@@ -98,7 +98,7 @@ class Orchestrator:
         for other in self._parts.store.deployments().values():
             if (other.owner, other.name) == (request.owner, request.name):
                 raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
-        checked = await check(request.code, self._parts.pythons)
+        checked = await check(request.code, self._parts.pythons, self._parts.limits.script)
         now = self._parts.clock.now()
         version = Version(
             number=1,

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import BemaError, Invalid, TooLarge
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.sources import entry as entry_module
@@ -35,9 +35,9 @@ class Checked(msgspec.Struct, frozen=True):
     python: Python
 
 
-async def check(code: str, pythons: Pythons) -> Checked:
+async def check(code: str, pythons: Pythons, most: int = DEFAULTS.script) -> Checked:
     """The script's content and findings, or the error its author should see."""
-    content = _encoded(code)
+    content = _encoded(code, most)
     metadata = read_metadata(code.removeprefix("\ufeff"))
     python = await pythons.choose(metadata.requires_python)
     found = await _inspected(content, metadata.entry, python)
@@ -48,7 +48,7 @@ async def check(code: str, pythons: Pythons) -> Checked:
     )
 
 
-def _encoded(code: str) -> bytes:
+def _encoded(code: str, most: int) -> bytes:
     try:
         content = code.encode()
     except UnicodeEncodeError as error:
@@ -57,7 +57,6 @@ def _encoded(code: str) -> bytes:
         raise Invalid(
             f"line {line}, column {column}: the script is not UTF-8", code="syntax_error", line=line, column=column
         ) from error
-    most = int(limit("script"))
     if len(content) > most:
         raise TooLarge(f"the script has {len(content)} bytes; the limit is {most}", code="script_too_large", limit=most)
     return content

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from bema.core.errors import Conflict, NotFound, Refused
+from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import Deployment
 from bema.parts import Factory
@@ -38,8 +39,9 @@ class Store(Protocol):
     """Reads come from a picture in memory and cost nothing; writes return when they are durable."""
 
     @classmethod
-    async def open(cls, path: Path) -> Store:
-        """Open or make the store; one on this disk is at `path`. `Refused` (store_newer, state_unwritable) in one line."""
+    async def open(cls, settings: PartSettings) -> Store:
+        """Open or make the store; one on this disk is in `settings.state`. `Refused` (store_newer, state_unwritable) in
+        one line."""
 
     def deployments(self) -> Mapping[str, Deployment]:
         """All deployments by id, current as of the last write that returned."""
@@ -69,7 +71,7 @@ class Store(Protocol):
         """Let go of what is open; nothing that returned is lost."""
 
 
-class StoreFactory(Factory[Store], group="bema.store", api=VERSION, default="sqlite"):
+class StoreFactory(Factory[Store], group="bema.store", api=VERSION, default="sqlite", opens="waiting"):
     """The store of an orchestrator is opened with `open`."""
 
 
@@ -78,7 +80,7 @@ class MemoryStore:
     """The twin that forgets, and the picture of the one that does not."""
 
     @classmethod
-    async def open(cls, path: Path) -> Store:
+    async def open(cls, settings: PartSettings) -> Store:
         return cls()
 
     def __init__(self) -> None:
@@ -204,7 +206,11 @@ class SqliteStore(MemoryStore):
         self._sqlite: sqlite3.Connection | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteStore:
+    async def open(cls, settings: PartSettings) -> SqliteStore:
+        return await cls.at(settings.state / "store.sqlite")
+
+    @classmethod
+    async def at(cls, path: Path) -> SqliteStore:
         store = cls(path)
         try:
             await store._do(store._open)

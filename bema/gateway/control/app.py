@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bema.core.access import LOCAL_ADMIN
 from bema.core.call import CURRENT, Call, traceparent
 from bema.core.errors import BemaError, Denied, Invalid, NotFound, TooLarge, Unavailable, as_json
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.core.naming import UUID
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
@@ -49,12 +49,14 @@ class Control:
         gateway: str,
         api: str,
         activities: Activities,
+        most: int = DEFAULTS.http_body,
         reachable: Callable[[], bool],
     ) -> None:
         self._orchestrator = orchestrator
         self._following = following  # its calls have no deadline
         self._gateway = gateway
         self._api = api
+        self._most = most  # bytes of a request body
         self._activities = activities
         self._reachable = reachable
         routes = [Route(row.path, getattr(self, row.name), methods=[row.method], name=row.name) for row in OPERATIONS]
@@ -62,7 +64,7 @@ class Control:
         self.app: ASGIApp = _Door(Starlette(routes=routes, exception_handlers=handlers), token)
 
     async def create(self, request: Request) -> Response:
-        body = await _body(request)
+        body = await _body(request, self._most)
         try:
             asked = _DECODE.decode(body)
         except msgspec.ValidationError as error:
@@ -222,13 +224,14 @@ def _flag(request: Request, name: str) -> bool:
     return given in ("", "1", "true", "yes")
 
 
-async def _body(request: Request) -> bytes:
-    most = int(limit("http_body"))
+async def _body(request: Request, most: int) -> bytes:
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > most:
-            raise TooLarge(f"the request body is larger than {most} bytes")
+            raise TooLarge(
+                f"the request body is larger than {most} bytes", fix="Send less, or raise the limit http_body."
+            )
     return body
 
 

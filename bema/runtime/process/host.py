@@ -23,9 +23,9 @@ from bema.core.call import Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State, info_of
-from bema.core.limits import limit
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
+from bema.core.settings import Settings
 from bema.core.spec import EndpointSpec
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Discovery, Lease
@@ -76,8 +76,12 @@ class ServedComponent:
 class Host:
     """The serving half of a runtime."""
 
-    def __init__(self, discovery: Discovery, standing: LaunchOptions, clock: Clock | None = None) -> None:
+    def __init__(
+        self, discovery: Discovery, standing: LaunchOptions, settings: Settings, clock: Clock | None = None
+    ) -> None:
         self.standing = standing
+        self.limits = settings.limits
+        self._settings = settings
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
         self.accepts: Callable[[asyncio.AbstractEventLoop, RouteTable[ServerConnection]], ServerConnection] = (
@@ -85,7 +89,6 @@ class Host:
         )
         self.ready = True  # what the service says of itself
         self.stalled = False
-        self.limits: dict[str, float] = {}  # what differs from the table
         self.slots: int | None = None
         self.queue = 0
         self.shown: list[
@@ -204,12 +207,9 @@ class Host:
             data=hosted.data,
         )
 
-    def limit(self, name: str) -> float:
-        return float(self.limits.get(name, limit(name)))
-
     def _keep_watch(self) -> None:
         if self._watch is None:
-            self._watch = Watchdog(self.limit("stalled"), self._stalls, self._turns)
+            self._watch = Watchdog(self.limits.stalled, self._stalls, self._turns)
 
     def _stalls(self) -> None:
         """In the watching thread: tell the store or the launcher, which is all that can still be told."""
@@ -238,7 +238,7 @@ class Host:
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
         if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain(self.limit("drain") if grace is None else grace))
+            self._draining = asyncio.ensure_future(self._drain(self.limits.drain if grace is None else grace))
         return await asyncio.shield(self._draining)
 
     async def _drain(self, grace: float) -> bool:
@@ -272,7 +272,9 @@ class Host:
 
     async def _open(self, hosted: ServedComponent) -> Server:
         name = f"{hosted.namespace}.{hosted.component}"
-        self._server = Server(self._token, name=name, slots=self.slots, queue=self.queue)
+        self._server = Server(
+            self._token, name=name, settings=self._settings.but(self.limits), slots=self.slots, queue=self.queue
+        )
         self._server.accepts = self.accepts
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Protocol
 
 from bema.core.errors import Overloaded
+from bema.core.spec import check_bound
 
 _WEIGHT = 0.1  # of the newest call in the mean duration
 _LEAST_HINT = 0.01
@@ -24,11 +25,11 @@ class Admitted(Protocol):
 
 
 class Admission:
-    """At most `slots` calls run and `queue` wait; both are counts of calls."""
+    """`slots` calls run, `queue` more wait. A bound that is none is `BadDeclaration`, before any call meets it."""
 
     def __init__(self, slots: int, queue: int) -> None:
-        self._slots = slots
-        self._queue = queue
+        self._slots = check_bound("slots", slots, 1)
+        self._queue = check_bound("queue", queue, 0)
         self._running = 0
         self._mean = _LEAST_HINT
         self._waiting: deque[tuple[Admitted, Callable[[], None]]] = deque()

@@ -11,11 +11,13 @@ from typing import Any, Generic, TypeVar, cast
 
 from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
+from bema.core.limits import Limits
 from bema.core.spec import EndpointSpec
 from bema.runtime import threads
 from bema.runtime.rpc.admission import Admission
-from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.codec import Codec, EndpointCodec
 from bema.runtime.rpc.server_call import CallConnection
+from bema.wire.rpc import frames
 
 
 class Route:
@@ -23,14 +25,16 @@ class Route:
 
     __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
 
-    def __init__(self, handler: Handler, spec: EndpointSpec, admission: Admission | None) -> None:
+    def __init__(
+        self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None, codec: Codec
+    ) -> None:
         self.spec = spec
         self.admission = admission
         self.streams_in = spec.shape.streams_in
-        codec = CodecFactory.choose()()
-        self.decode = codec.arguments_decoder(spec.parameters)
-        self.encode = codec.encoder(spec.returns)
-        self.decode_request = codec.decoder(spec.facts.get("requests", Any))
+        made = EndpointCodec(route, codec)
+        self.decode = made.of(made.codec.arguments_decoder, spec.parameters)
+        self.encode = made.of(made.codec.encoder, spec.returns, "what it returns")
+        self.decode_request = made.of(made.codec.decoder, spec.facts.get("requests", Any), "the stream that it takes")
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:
@@ -47,10 +51,11 @@ C = TypeVar("C", bound=CallConnection)
 class RouteTable(Generic[C]):
     """What the connections of one server share: its routes, its token, and whether it still takes calls."""
 
-    def __init__(self, token: str, name: str, most: int) -> None:
+    def __init__(self, token: str, name: str, limits: Limits) -> None:
         self.token = token
         self.name = name
-        self.most = most  # calls in flight on one connection
+        self.limits = limits
+        self.most = limits.rpc_calls  # calls in flight on one connection
         self.routes: dict[str, Route] = {}
         self.connections: set[C] = set()
         self.draining = False
@@ -60,11 +65,14 @@ class RouteTable(Generic[C]):
     def inflight(self) -> int:
         return sum(len(connection.calls) for connection in self.connections)
 
-    def refusal(self, connection: C, route: str) -> BemaError:
+    def refusal(self, connection: C, route: str, headers: int) -> BemaError:
+        """Why a call is not taken; `headers` is their size in bytes."""
         if self.draining:
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:
             return NotFound(f"no endpoint {route!r} is served here")
+        if headers > self.limits.rpc_headers:
+            return frames.headers_too_large(headers, self.limits.rpc_headers)
         return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
 
     def call_ended(self, connection: C) -> None:

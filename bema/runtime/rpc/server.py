@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from bema.core.call import Handler
 from bema.core.errors import Conflict, StreamCut
-from bema.core.limits import limit
+from bema.core.settings import Settings, current
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.codec import CodecFactory
 from bema.runtime.rpc.routes import Route, RouteTable
 from bema.runtime.rpc.server_connection import ServerConnection
 from bema.wire.rpc import frames
@@ -29,11 +30,13 @@ class Server(RouteTable[ServerConnection]):
         token: str = "",
         *,
         name: str = "",
-        calls: int = int(limit("rpc_calls")),
+        settings: Settings | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
-        super().__init__(token, name, calls)
+        self.settings = current() if settings is None else settings
+        super().__init__(token, name, self.settings.limits)
+        self.codec = CodecFactory.open(self.settings)
         self._admission = None if slots is None else Admission(slots, queue)
         self.accepts: Callable[[asyncio.AbstractEventLoop, RouteTable[ServerConnection]], ServerConnection] = (
             ServerConnection
@@ -49,7 +52,7 @@ class Server(RouteTable[ServerConnection]):
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(handler, spec, admission or self._admission)
+        self.routes[route] = Route(route, handler, spec, admission or self._admission, self.codec)
 
     def remove(self, route: str) -> None:
         """Stop serving a route; running calls finish."""
@@ -57,7 +60,7 @@ class Server(RouteTable[ServerConnection]):
 
     async def listen(self, where: str | socket.socket) -> str:
         """Accept connections at an address or on a listening socket; returns the address it has."""
-        listener = await transports.listen(where, self._accept())
+        listener = await transports.listen(where, self._accept(), self.settings)
         self._listeners.append(listener)
         return listener.address
 
@@ -67,8 +70,9 @@ class Server(RouteTable[ServerConnection]):
 
     # ending
 
-    async def drain(self, grace: float = float(limit("drain"))) -> bool:
+    async def drain(self, grace: float | None = None) -> bool:
         """Refuse new calls, let running ones finish within `grace`, cut the rest. True when nothing had to be cut."""
+        grace = self.limits.drain if grace is None else grace
         self._take_no_more()
         for connection in self.connections:
             if not connection.closed:

@@ -36,8 +36,9 @@ class ServerConnection(Connection):
     """Reads requests, runs handlers, sends what they give."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> None:
-        super().__init__(loop)
+        super().__init__(loop, server.limits)
         self.server = server
+        self.most_headers = server.limits.rpc_headers
         self.routes = server.routes
         self.calls: dict[int, ServerCall] = {}
         self.peer = ""
@@ -55,7 +56,7 @@ class ServerConnection(Connection):
         self.peer = hello.name
         self.server.connections.add(self)
         if self.transport is not None:
-            self.transport.write(frames.pack_hello(frames.Hello(name=self.server.name)))
+            self.transport.write(self.hello(name=self.server.name))
         if self.server.draining:
             self.put(0, frames.GOAWAY, None)
 
@@ -109,10 +110,10 @@ class ServerConnection(Connection):
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
         server = self.server
-        fits = type(headers) is bytes and len(headers) <= frames.HEADERS_LIMIT and type(payload) in frames.BINARY
+        fits = type(headers) is bytes and len(headers) <= self.most_headers and type(payload) in frames.BINARY
         if route is None or not fits or len(self.calls) >= server.most:
             frames.read_request(body)
-            self._refuse(ident, server.refusal(self, name))
+            self._refuse(ident, server.refusal(self, name, len(headers)))
             return
         admission = route.admission
         if admission is not None and admission.full():

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
+from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
@@ -177,7 +179,7 @@ def test_a_build_ends_when_its_deployment_is_deleted(tmp_path: Path):
 
     async def story() -> None:
         platform = Platform(tmp_path)
-        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), builds=1)
+        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), limits=DEFAULTS.but(builds=1))
         async with platform.orchestrator() as orchestrator:
             info = await orchestrator.create(script())
             await asyncio.wait_for(begun.wait(), 5)
@@ -474,7 +476,10 @@ def test_seeds_are_sown_once(tmp_path: Path):
     asyncio.run(story())
 
 
-def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(tmp_path: Path):
+def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     seed = tmp_path / "greeter.py"
     seed.write_text('"""Greets.\n\nbema call a.b.c\ncurl $URL/x\n"""\napp = 1\n')
 
@@ -489,6 +494,10 @@ def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(tmp_
                 "  S=1 bema call a.b.c",
                 "  curl http://u/x",
             ]
+            monkeypatch.setattr(shutil, "which", lambda name: None)
+            assert report(seed, info, "http://u", "bema").splitlines()[2] == "  http://u/x", (
+                "there is no curl to paste to"
+            )
             failed = msgspec.structs.replace(info, state="build_failed")
             assert report(seed, failed, "http://u", "bema").splitlines()[1] == "  bema logs greeter"
 

@@ -25,7 +25,7 @@ def deployment(id: str = "one", name: str = "hello", owner: str = "local", diges
 
 @contextlib.asynccontextmanager
 async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
-    store: Store = await SqliteStore.open(path / "store.sqlite") if kind == "sqlite" else MemoryStore()
+    store: Store = await SqliteStore.at(path / "store.sqlite") if kind == "sqlite" else MemoryStore()
     try:
         yield store
     finally:
@@ -150,7 +150,7 @@ def test_a_newer_store_is_left_alone(tmp_path: Path):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteStore.open(path))
+        asyncio.run(SqliteStore.at(path))
     assert caught.value.code == "store_newer"
     assert "\n" not in caught.value.message
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -183,7 +183,7 @@ def test_an_older_store_is_copied_then_taken_forward(tmp_path: Path, monkeypatch
 def test_a_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path, make):
     make(tmp_path / "store.sqlite")
     with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteStore.open(tmp_path / "store.sqlite"))
+        asyncio.run(SqliteStore.at(tmp_path / "store.sqlite"))
     assert caught.value.code == "state_unwritable"
     assert "\n" not in caught.value.message
 

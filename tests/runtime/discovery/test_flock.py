@@ -15,6 +15,7 @@ import pytest
 
 from bema.core.errors import Conflict, Refused
 from bema.core.instance import Instance, State
+from bema.core.limits import DEFAULTS
 from bema.core.naming import new_instance_id, read_instance_id
 from bema.runtime import forks
 from bema.runtime.discovery import records
@@ -28,6 +29,7 @@ WORKER = """
 import asyncio, os, sys, time
 from pathlib import Path
 from bema.core.instance import Instance
+from bema.core.limits import DEFAULTS
 from bema.core.naming import new_instance_id
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.processes import process_start
@@ -169,14 +171,13 @@ def test_every_lease_has_a_higher_number_than_the_one_before(folder):
     asyncio.run(story())
 
 
-def test_a_stopped_counter_is_waited_for_and_named(folder, monkeypatch):
+def test_a_stopped_counter_is_waited_for_and_named(folder):
     async def story():
         records.prepare(folder)
         with open(folder / ".fence", "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            monkeypatch.setattr("bema.runtime.discovery.flock.limit", lambda name: 0.02)
             with pytest.raises(Refused, match="fence stays locked"):
-                await FlockDiscovery(folder).register(an_instance())
+                await FlockDiscovery(folder, limits=DEFAULTS.but(lease=0.02)).register(an_instance())
         assert list(folder.glob("*.lock")) == []
 
     asyncio.run(story())
