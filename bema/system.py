@@ -32,6 +32,7 @@ from bema.runtime.discovery.discovery import DiscoveryFactory
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
 _MEETING = "flock"
+_KEEPERS = ("BEMA_CHANNEL", "BEMA_KEEPER", "BEMA_KEEPER_DESCRIPTORS")  # variables that the keeper sets
 _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 
 
@@ -229,7 +230,7 @@ def hand_over(
 
 def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Limits, **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
-    env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
+    env = {key: value for key, value in os.environ.items() if key not in _KEEPERS}
     # what holds before Init comes, too: whatever said it, they all go by it
     env.update(limits.variables())
     # absolute, and decided once: a child works elsewhere, and must not find another platform's `.bema` from there

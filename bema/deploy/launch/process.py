@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 from typing import Any
 
@@ -74,20 +75,31 @@ class ProcessLauncher:
             "auth_token": secrets.token_urlsafe(32),
         }
         listen = None if program else start.listen or f"unix:{socket_of(start.deployment)}"
-        answer = await self._keeping.request(
-            "spawn",
-            instance=start.instance,
-            deployment=start.deployment,
-            name=start.name,
-            version=start.version,
-            argv=start.argv,
-            env=environment(home, start.env),
-            cwd=start.cwd,
-            init=init,
-            listen=listen,
-            lease=str(records.lock_path(self._discovery, start.instance)),
-        )
-        self._adopt({**answer, "instance": start.instance, "init": init, "since": self._clock.now()})
+        # a program does not know of its lease and may close all that it did not open: then the keeper's is the only one
+        name, way = ("lease", "keep") if program else ("lease_fd", "inherit")
+        lease = await asyncio.to_thread(records.hold, self._discovery, start.instance)
+        try:
+            answer = await self._keeping.request(
+                "spawn",
+                descriptors={name: lease},
+                instance=start.instance,
+                deployment=start.deployment,
+                name=start.name,
+                version=start.version,
+                argv=start.argv,
+                env=environment(home, start.env),
+                cwd=start.cwd,
+                init=init,
+                listen=listen,
+                locator=init,
+                **{way: [name]},
+            )
+        except BaseException:
+            records.remove_record(self._discovery, start.instance)
+            raise
+        finally:
+            os.close(lease)
+        self._adopt({**answer, "instance": start.instance, "locator": init, "since": self._clock.now()})
         return self._running(start.instance)
 
     def _adopt(self, kept: dict[str, Any]) -> None:
@@ -95,7 +107,7 @@ class ProcessLauncher:
         instance, announce = kept["instance"], kept.get("announce")
         seen = self._known[instance] = Supervised(
             instance,
-            kept["init"],
+            kept["locator"],
             pid=kept["pid"],
             process_start=kept["process_start"],
             listen=kept["listen"] or "",

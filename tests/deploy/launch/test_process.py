@@ -80,8 +80,9 @@ class Stage:
 
     async def connect(self) -> ProcessLauncher:
         self.platform.connect()
-        link = self.platform._link.dup()
-        self.launcher = ProcessLauncher(await KeeperClient.open(link.detach()), start_limit=self.start_limit)
+        ends = [self.platform._link.dup(), self.platform.descriptors.socket.dup()]
+        keeper = await KeeperClient.open(*(end.detach() for end in ends))
+        self.launcher = ProcessLauncher(keeper, start_limit=self.start_limit)
         return self.launcher
 
     def start(self, code: str, kind: str = "app", name: str = "app", **changes: Any) -> LaunchRequest:
