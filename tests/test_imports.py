@@ -27,7 +27,7 @@ START = {
     "runtime.discovery": "discovery flock inotify records watcher",
     "runtime.rpc": "adapter admission client client_connection codec connection flow_control picker pool resolver"
     " retry_budget routes server server_call server_connection signatures sockets stream transports",
-    "runtime.process": "channel channel_writer health_check host watchdog",
+    "runtime.process": "channel channel_writer health_check host line_channel watchdog",
     "sdk": "boot context decorators depends health lifecycle signals spec status",
     "sdk.status": "launcher_report",
 }

@@ -22,12 +22,14 @@ from typing import Any, Self
 import msgspec
 
 from bema.core import settings
-from bema.core.errors import BemaError, ProtocolError, Refused
+from bema.core.errors import BemaError, NotFound, ProtocolError, Refused
 from bema.runtime import forks
 from bema.runtime.process import channel
 from bema.runtime.process.channel import Channel
+from bema.runtime.process.line_channel import LineChannel
 from bema.sdk.signals import Signals
 from bema.sdk.status import StatusFactory, StatusView
+from bema.wire.module.envelopes import read_to_module
 from bema.wire.module.handshake import FEATURES, Announce, Init, Stop, agree, default_init
 
 LAST_WORDS = 1.0  # what `serve` has, after the drain, to come to its own end
@@ -67,6 +69,7 @@ class Boot:
         self.limits = settings.current().limits  # what is in force, once Init has come
         self.stopping = asyncio.Event()
         self.opened = contextlib.AsyncExitStack()  # what is released at the end
+        self._operations: LineChannel | None = None
         self._name = name
         self._embedded = embedded
         self.shared = shared
@@ -124,11 +127,25 @@ class Boot:
         agree(init.protocol)
         os.environ.update(init.env)
         self.limits = self.limits.told(init.settings or {})
-        if init.lease_fd is not None:
-            os.set_inheritable(init.lease_fd, False)
-            forks.close_in_children(init.lease_fd)
+        for held in (init.lease_fd, init.operations_fd):
+            if held is not None:
+                os.set_inheritable(held, False)
+                forks.close_in_children(held)
         if init.drain_ms is not None:
             self._grace = init.drain_ms / 1000
+
+    async def operations(self) -> LineChannel:
+        """The socket for what this process asks of the orchestrator, opened by the first question.
+
+        `NotFound` where the launcher passed none.
+        """
+        if self._operations is None:
+            if self.init.operations_fd is None:
+                raise NotFound(f"{self._name} was given no socket for operations")
+            self._operations = LineChannel(read_to_module, self.limits)
+            self.opened.callback(self._operations.close)
+            await self._operations.speak(self.init.operations_fd)
+        return self._operations
 
     def announce(self, announce: Announce, shown: str = "") -> None:
         """It serves: say so to who launched it, or show it to who started it by hand."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from bema.core.errors import BadDeclaration
+from bema.core.errors import BadDeclaration, NotFound
 from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import Component, DistributedRuntime, Endpoint
+from bema.runtime.process.line_channel import LineChannel
 from bema.sdk.depends import Depends, bind, constructing
 from bema.wire.module.handshake import Init
 
@@ -21,10 +23,17 @@ _NAMES = ("context", "dynamo_context")
 class Context:
     """The process as its service sees it: the runtime, the place it is served at, what the launcher said."""
 
-    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, init: Init) -> None:
+    def __init__(
+        self,
+        runtime: DistributedRuntime,
+        spec: ServiceSpec,
+        init: Init,
+        operations: Callable[[], Awaitable[LineChannel]] | None = None,
+    ) -> None:
         self.runtime = runtime
         self.spec = spec
         self.init = init
+        self._operations = operations
         self.namespace = spec.namespace
         self.name = spec.name
         self.component: Component = runtime.namespace(spec.namespace).component(spec.name)
@@ -33,6 +42,12 @@ class Context:
     @property
     def instance_id(self) -> int:
         return self.component.hosted.instance_id
+
+    async def operations(self) -> LineChannel:
+        """The socket for what this process asks of its orchestrator; `NotFound` where it was given none."""
+        if self._operations is None:
+            raise NotFound("nobody launched this process: there is nobody to ask")
+        return await self._operations()
 
     @property
     def settings(self) -> dict[str, Any]:

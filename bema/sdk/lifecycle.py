@@ -80,7 +80,7 @@ class ServiceBoot(Boot):
             self.opened.push_async_callback(runtime.close)
         self.limits, self.stopping = runtime.limits, runtime.stopping
         self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
-        context = Context(runtime, self._spec, self.init)
+        context = Context(runtime, self._spec, self.init, self.operations)
         if self.status is not None:
             self.status.watch(self._spec, runtime.hosting)
         hosted = context.component.hosted

@@ -38,6 +38,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     init: dict[str, Any] = {}
     listen: str | None = None  # None: a Unix socket of the launcher's choice
+    operations: bool = False  # it asks the orchestrator for things, over a socket of its own
 
 
 class RunningInstance(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,13 +88,6 @@ class Reported(msgspec.Struct, frozen=True):
     stalled: bool
 
 
-class Line(msgspec.Struct, frozen=True):
-    """The instance said something else on its module channel."""
-
-    instance: int
-    line: dict[str, Any]
-
-
 class Exited(msgspec.Struct, frozen=True):
     """The instance is gone; the last event of it.
 
@@ -109,7 +103,7 @@ class Exited(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-Event = Announced | Reported | Line | Exited
+Event = Announced | Reported | Exited
 
 
 class Launcher(Protocol):

@@ -21,9 +21,11 @@ from bema.core.limits import DEFAULTS
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir, state_dir
 from bema.core.settings import PartSettings
+from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
-from bema.deploy.launch.launcher import Announced, Event, Exited, LaunchRequest, Line, Reported, RunningInstance
+from bema.deploy.launch.launcher import Announced, Event, Exited, LaunchRequest, Reported, RunningInstance
 from bema.deploy.launch.open_ports import free_port, listener_of, port_of, socket_of
+from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervised, found_at
 from bema.runtime.discovery import records
@@ -39,9 +41,15 @@ class ProcessLauncher:
     """Launches through the keeper, and shows what serves in the discovery folder in the instances' stead."""
 
     def __init__(
-        self, keeping: KeeperClient, *, clock: Clock | None = None, start_limit: float = DEFAULTS.start
+        self,
+        keeping: KeeperClient,
+        *,
+        clock: Clock | None = None,
+        start_limit: float = DEFAULTS.start,
+        sockets: OperationSockets | None = None,
     ) -> None:
         self._keeping = keeping
+        self._operations = sockets or OperationSockets(keeping, {})
         self._clock = clock or SystemClock()
         self._start_limit = start_limit
         self._discovery = discovery_dir()
@@ -76,12 +84,15 @@ class ProcessLauncher:
         }
         listen = None if program else start.listen or f"unix:{socket_of(start.deployment)}"
         # a program does not know of its lease and may close all that it did not open: then the keeper's is the only one
-        name, way = ("lease", "keep") if program else ("lease_fd", "inherit")
+        name = "lease" if program else "lease_fd"
         lease = await asyncio.to_thread(records.hold, self._discovery, start.instance)
+        passing = contextlib.ExitStack()
+        passing.callback(os.close, lease)
+        passed = {name: lease} | (passing.enter_context(self._operations.offer()) if start.operations else {})
         try:
             answer = await self._keeping.request(
                 "spawn",
-                descriptors={name: lease},
+                descriptors=passed,
                 instance=start.instance,
                 deployment=start.deployment,
                 name=start.name,
@@ -92,13 +103,16 @@ class ProcessLauncher:
                 init=init,
                 listen=listen,
                 locator=init,
-                **{way: [name]},
+                inherit=[each for each in passed if each.endswith("_fd")],
+                keep=[each for each in passed if not each.endswith("_fd")],
             )
+            if start.operations:
+                await self._operations.begin(start.instance, passed[operations.NAME])
         except BaseException:
             records.remove_record(self._discovery, start.instance)
             raise
         finally:
-            os.close(lease)
+            passing.close()
         self._adopt({**answer, "instance": start.instance, "locator": init, "since": self._clock.now()})
         return self._running(start.instance)
 
@@ -188,6 +202,8 @@ class ProcessLauncher:
         for kept in (await self._keeping.request("list"))["instances"]:
             if kept["instance"] not in self._known:
                 self._adopt(kept)
+                if operations.NAME in kept["keep"]:
+                    await self._operations.resume(kept["instance"])
         return [self._running(instance) for instance in self._known]
 
     def _running(self, instance: int) -> RunningInstance:
@@ -228,9 +244,8 @@ class ProcessLauncher:
         match message["event"]:
             case "exited":
                 self._unseen = instance
+                await self._operations.end(instance)
                 return self._exited(seen, message)
-            case "line":
-                return Line(instance, message["line"])
             case "announced" if seen is not None and seen.state is State.STARTING:
                 self._cancel_start(instance)
                 self._told(seen, message.get("status"))
@@ -267,4 +282,5 @@ class ProcessLauncher:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._operations.close()
         await self._keeping.close()
