@@ -18,7 +18,10 @@ from tests.stories.harness import until
 
 ROOT = Path(__file__).parents[1]
 PYTHON = getattr(sys, "_base_executable", sys.executable)
-INSTANTS, CHAINS = 30, 5
+INSTANTS, CHAINS = 30, 4
+LONGEST = 8.0
+"""Seconds over which the instants are spread at most: on a busy machine they are early ones."""
+
 WAYS = ("Ctrl-C", "kill -9 of all", "kill -9 of dev.py alone")
 
 
@@ -99,7 +102,7 @@ for package in metadata.distributions():
 @pytest.mark.timeout(300)
 def test_a_setup_that_is_ended_at_any_of_thirty_instants_is_mended_by_the_next(tmp_path):
     first = Checkout(tmp_path / "measured")
-    took = first.whole()
+    took = min(first.whole(), LONGEST)
 
     def chain(number: int) -> None:
         checkout = Checkout(tmp_path / f"checkout-{number}")

@@ -18,6 +18,7 @@ from bema.core.instance import State
 from bema.deploy.model.deployment import Activation, Fault
 from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok, until
 from tests.gateway.http.test_listener import CHUNKED, run
+from tests.streams import unix_server
 
 pytestmark = pytest.mark.usefixtures("every_loop")
 
@@ -213,7 +214,7 @@ def test_a_request_in_the_backlog_is_answered_by_the_next_instance():
             g.discovery.drop(instance)
             await asyncio.wait_for(asked.wait(), 5)
             g.show(f"unix:{listener.getsockname()}", deployment)
-            async with await asyncio.start_unix_server(says_ok, sock=listener):
+            async with unix_server(says_ok, sock=listener):
                 assert (await asking).body == b"ok"
 
     run(story())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bema.core.instance import Instance, State
-from bema.runtime.discovery.discovery import Change, LiveView, View
+from bema.runtime.discovery.discovery import InstanceChange, LiveView, View
 
 __all__ = ["InstanceRoute", "RoutingTable"]
 
@@ -35,7 +35,7 @@ class _Replicas(LiveView):
         self._turn = 0
         self._in_turn: tuple[InstanceRoute, ...] | None = None
 
-    def take(self, change: Change) -> None:
+    def take(self, change: InstanceChange) -> None:
         super().take(change)
         before, after = change
         self._serving += _serves(after) - _serves(before)
@@ -65,7 +65,7 @@ class RoutingTable:
         self._deployments: dict[str, _Replicas] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._stop = view.follow(self._turned)
-        self._turned([Change(None, instance) for instance in view.instances()])
+        self._turned([InstanceChange(None, instance) for instance in view.instances()])
 
     def route(self, deployment: str) -> InstanceRoute | None:
         """An instance that takes requests now, each in turn."""
@@ -116,13 +116,15 @@ class RoutingTable:
             if not waiting and self._waiting.get(deployment) is waiting:
                 del self._waiting[deployment]
 
-    def _turned(self, changes: Sequence[Change]) -> None:
-        told: dict[str, list[Change]] = {}
+    def _turned(self, changes: Sequence[InstanceChange]) -> None:
+        told: dict[str, list[InstanceChange]] = {}
         for before, after in changes:
             left = before.deployment if before is not None else ""
             reached = after.deployment if after is not None else ""
             for deployment in {left, reached} - {""}:
-                change = Change(before if left == deployment else None, after if reached == deployment else None)
+                change = InstanceChange(
+                    before if left == deployment else None, after if reached == deployment else None
+                )
                 self._deployments.setdefault(deployment, _Replicas()).take(change)
                 told.setdefault(deployment, []).append(change)
         for deployment, heard in told.items():

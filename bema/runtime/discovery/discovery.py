@@ -22,14 +22,14 @@ from bema.parts import Factory
 Changed = Callable[[], None]
 
 
-class Change(NamedTuple):
+class InstanceChange(NamedTuple):
     """What became of one instance: it came (`before` is None), its record differs, or it went (`after` is None)."""
 
     before: Instance | None
     after: Instance | None
 
 
-Told = Callable[[Sequence[Change]], None]
+Told = Callable[[Sequence[InstanceChange]], None]
 
 
 class Lease(Protocol):
@@ -132,7 +132,7 @@ class InstanceSet:
             del self._ordered[at]
             self._picture = None
 
-    def take(self, change: Change) -> None:
+    def take(self, change: InstanceChange) -> None:
         """Follow a change."""
         if change.after is not None:
             self.put(change.after)
@@ -159,7 +159,7 @@ class LiveView(InstanceSet):
         self._subscribers: list[Changed] = []
         self._followers: list[Told] = []
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: Sequence[InstanceChange]) -> None:
         """After every view of this discovery has taken them: who hears of a change may look at another view."""
         for told in tuple(self._followers):
             told(changes)
@@ -212,7 +212,7 @@ class Views:
 
     def show(self, changes: Iterable[tuple[int, Instance | None]]) -> None:
         """Take the records as they are now, by id; None for one that went. Who follows hears of all of them at once."""
-        heard: dict[LiveView, list[Change]] = {}
+        heard: dict[LiveView, list[InstanceChange]] = {}
         for instance_id, after in changes:
             before = self._records.get(instance_id)
             if before == after:
@@ -236,11 +236,11 @@ class Views:
             self._records[instance_id] = after
             self._members.setdefault((after.namespace, after.component), {})[instance_id] = after
 
-    def _concerned(self, before: Instance | None, after: Instance | None) -> list[tuple[LiveView, Change]]:
+    def _concerned(self, before: Instance | None, after: Instance | None) -> list[tuple[LiveView, InstanceChange]]:
         left, reached = _places(before), _places(after)
         found = []
         for place in left | reached:
-            change = Change(before if place in left else None, after if place in reached else None)
+            change = InstanceChange(before if place in left else None, after if place in reached else None)
             found += [(view, change) for view in self._by_place.get(place, ())]
         return found
 

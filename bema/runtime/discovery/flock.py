@@ -65,6 +65,8 @@ class FlockDiscovery:
         if self._picture is None:
             records.prepare(self.directory)
             self._picture = Watcher(self.directory, self._views, watch=self._watch)
+        else:
+            self._picture.catch_up()
         return self._views.open(namespace, component, self._forget)
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
-from bema.runtime.discovery.discovery import Change, InstanceSet, View, wait_for
+from bema.runtime.discovery.discovery import InstanceChange, InstanceSet, View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.picker import OutgoingCall, picker
@@ -35,11 +35,11 @@ class EndpointIndex:
             self._by_route[route] = found
         return found
 
-    def turned(self, changes: Sequence[Change]) -> None:
+    def turned(self, changes: Sequence[InstanceChange]) -> None:
         for change in changes:
             for route, answering in self._by_route.items():
                 before, after = (i if i is not None and _answers(i, route) else None for i in change)
-                answering.take(Change(before, after))
+                answering.take(InstanceChange(before, after))
 
 
 def _answers(instance: Instance, route: str) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id
-from bema.runtime.discovery.discovery import Change, View, wait_for
+from bema.runtime.discovery.discovery import InstanceChange, View, wait_for
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("discovery")
@@ -38,6 +38,17 @@ async def first_picture_is_complete(make: Make) -> None:
     await discovery.register(one)
     view = await discovery.view()
     assert [found.id for found in view.instances()] == [one.id]
+
+
+@SUITE.law("shared")
+async def every_first_picture_is_complete(make: Make) -> None:
+    """A view shows at once what another registered before it, also where a view was open already."""
+    there, here = await make(), await make()
+    await here.view()
+    for _ in range(3):
+        one = instance()
+        await there.register(one)
+        assert one.id in [found.id for found in (await here.view()).instances()]
 
 
 @SUITE.law()
@@ -163,7 +174,7 @@ async def followers_hear_what_changed(make: Make) -> None:
     index = {one.id: one for one in view.instances()}
     heard: list[int] = []
 
-    def told(changes: Sequence[Change]) -> None:
+    def told(changes: Sequence[InstanceChange]) -> None:
         for before, after in changes:
             one = after or before
             assert one is not None

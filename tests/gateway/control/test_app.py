@@ -22,6 +22,7 @@ from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from tests.deploy.platform import Platform
 from tests.gateway.gate import OK, read_request
+from tests.streams import unix_server
 
 TOKEN = "secret-of-this-test"
 CODE = "app = 1\n"
@@ -232,8 +233,7 @@ def test_a_request_to_a_deployment_reaches_the_instance_that_discovery_shows(tmp
                 await read_request(reader)
                 writer.write(OK)
 
-        server = await asyncio.start_unix_server(instance, tmp_path / "i.sock")
-        async with up(tmp_path) as u:
+        async with unix_server(instance, tmp_path / "i.sock"), up(tmp_path) as u:
             made = await u.deploy()
             ready = await u.state(made["id"], "ready")
             assert ready["instance"]["pid"] > 0
@@ -246,7 +246,6 @@ def test_a_request_to_a_deployment_reaches_the_instance_that_discovery_shows(tmp
             status = (await u.api.get("/status")).json()
             assert status["orchestrator"]["deployments"] == {"ready": 1}
             assert status["gateway"] == str(u.data.base_url).rstrip("/")
-        server.close()
 
     run(story())
 
@@ -258,8 +257,7 @@ def test_without_the_orchestrator_everything_but_warm_traffic_is_503(tmp_path):
                 await read_request(reader)
                 writer.write(OK)
 
-        server = await asyncio.start_unix_server(instance, tmp_path / "i.sock")
-        async with up(tmp_path) as u:
+        async with unix_server(instance, tmp_path / "i.sock"), up(tmp_path) as u:
             made = await u.deploy()
             show(u.discovery, made["id"], f"unix:{tmp_path}/i.sock")
             await u.serving.close()
@@ -270,7 +268,6 @@ def test_without_the_orchestrator_everything_but_warm_traffic_is_503(tmp_path):
             assert (await u.data.get(f"/gateway/{made['id']}/")).text == "ok"
             assert (await u.api.get("/healthz")).status_code == 200
             assert (await u.api.get("/status")).json()["orchestrator"] is None
-        server.close()
 
     run(story())
 

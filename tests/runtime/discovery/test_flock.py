@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -85,6 +86,12 @@ def test_two_processes_meet_and_part(folder):
     asyncio.run(story())
 
 
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["fork", "leak"])
 def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder, how):
@@ -92,18 +99,13 @@ def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder
         view = await FlockDiscovery(folder).view()
         with a_worker(folder, how) as (process, instance_id):
             await until(lambda: [i.id for i in view.instances()] == [instance_id])
-            children = (
-                subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-                if how
-                else []
-            )
-            assert children
+            assert (children := children_of(process.pid))
             process.kill()
             try:
                 assert await until(lambda: view.instances() == ()) < 1
             finally:
                 for child in children:
-                    os.kill(int(child), signal.SIGKILL)
+                    os.kill(child, signal.SIGKILL)
         await view.close()
 
     asyncio.run(story())
