@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 import msgspec
 
 from bema.core import settings
-from bema.core.call import CURRENT
+from bema.core.call import CURRENT, Handler, Interceptor
 from bema.core.errors import BadDeclaration, Refused
 from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
@@ -26,7 +26,7 @@ from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, O
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
-from bema.runtime.rpc.adapter import handler_of
+from bema.runtime.rpc.adapter import handler_of, off_the_loop
 from bema.runtime.rpc.pool import ConnectionPool
 
 T = TypeVar("T")
@@ -192,9 +192,14 @@ class Component:
     def endpoint(self, name: str) -> Endpoint:
         return Endpoint(self, check_endpoint(name))
 
-    async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
-        """Answer calls to one more endpoint; `show` tells of it."""
-        await self.runtime.hosting.add(self.hosted, spec, handler_of(function, spec))
+    async def add(self, spec: EndpointSpec, function: Callable[..., Any], around: Interceptor | None = None) -> None:
+        """Answer calls to one more endpoint; `show` tells of it. `around` stands between its callers and the function."""
+        await self._answer(spec, handler_of(function, spec), around)
+
+    async def _answer(self, spec: EndpointSpec, handler: Handler, around: Interceptor | None) -> None:
+        if around is not None:
+            handler, spec = around(off_the_loop(handler, spec)), msgspec.structs.replace(spec, threaded=False)
+        await self.runtime.hosting.add(self.hosted, spec, handler)
 
     async def publish(self, **data: Any) -> None:
         """Say something about this instance in its record, for who chooses among instances; None takes it back."""

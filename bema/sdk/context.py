@@ -7,6 +7,7 @@ import typing
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from bema.core.call import Interceptor, chained
 from bema.core.errors import BadDeclaration, NotFound
 from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import Component, DistributedRuntime, Endpoint
@@ -33,6 +34,8 @@ class Context:
         self.runtime = runtime
         self.spec = spec
         self.init = init
+        self.bound: dict[type[Any], Any] = {}  # by type, what extensions give to who asks for it
+        self.interceptors: dict[str, list[Interceptor]] = {}  # by endpoint, those of extensions
         self._operations = operations
         self.namespace = spec.namespace
         self.name = spec.name
@@ -42,6 +45,10 @@ class Context:
     @property
     def instance_id(self) -> int:
         return self.component.hosted.instance_id
+
+    def around(self, endpoint: str) -> Interceptor | None:
+        """What its extensions have put around an endpoint's handler, the first of them outermost."""
+        return chained(self.interceptors.get(endpoint, ()))
 
     async def operations(self) -> LineChannel:
         """The socket for what this process asks of its orchestrator; `NotFound` where it was given none."""
@@ -88,7 +95,7 @@ class Context:
         return found
 
     def _offered(self, parameter: inspect.Parameter, annotation: Any) -> Any:
-        by_type = {Context: self, Component: self.component, Init: self.init}
+        by_type = {Context: self, Component: self.component, Init: self.init, **self.bound}
         for arm in (annotation, *typing.get_args(annotation)):
             if isinstance(arm, type) and issubclass(arm, DistributedRuntime):
                 return self.runtime

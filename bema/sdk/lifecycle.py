@@ -22,6 +22,7 @@ from bema.runtime.rpc.admission import Admission
 from bema.sdk import spec
 from bema.sdk.boot import Boot, Served, sentence
 from bema.sdk.context import Context
+from bema.sdk.extensions import extended
 from bema.sdk.health import Health
 from bema.sdk.status.launcher_report import FEATURE, Reporter
 from bema.wire.module.handshake import Announce, EndpointAnnounce, Init
@@ -35,7 +36,7 @@ async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> No
         with life.step("handshake"):  # 1: from the launcher, or a default
             await life.handshake()
         with life.step("context"):  # 2: discovery, transports, the place it is served at
-            context = life.context()
+            context = await life.context()
         with life.step("construct"):  # 3: arguments by name or type
             service = context.construct(cls)
         with life.step("async_init"):  # 4: in order of definition
@@ -72,8 +73,8 @@ class ServiceBoot(Boot):
             raise SystemExit(sentence(error)) from error  # who started it by hand has no use for our frames
         return ended
 
-    def context(self) -> Context:
-        """The runtime, and the service's place in it, which is told of when it is shown first."""
+    async def context(self) -> Context:
+        """The runtime, the service's place in it, which is told of when it is shown first, and its extensions."""
         runtime = self._runtime
         if runtime is None:
             runtime = DistributedRuntime(standing=_options(self.init), limits=self.limits)
@@ -88,6 +89,7 @@ class ServiceBoot(Boot):
         if self.channel is not None and FEATURE in (self.init.features or ()):
             runtime.hosting.reports = Reporter(self.channel, hosted)
         self._tell_once(context, hosted)
+        await self.opened.enter_async_context(extended(context))
         return context
 
     def _tell_once(self, context: Context, mine: ServedComponent) -> None:
@@ -143,7 +145,7 @@ async def serve_endpoints(service: Any, context: Context) -> None:
             "%s has no endpoints, so nobody can call it: mark its methods with @endpoint()", context.spec.address
         )
     for declared in context.spec.endpoints:
-        await context.component.add(declared, getattr(service, declared.attribute))
+        await context.component.add(declared, getattr(service, declared.attribute), context.around(declared.name))
     await Health(service, context.spec, context.runtime.hosting).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()
