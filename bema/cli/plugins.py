@@ -26,8 +26,8 @@ from bema.parts.discover import SUFFIX
 from bema.parts.doctor import PluginFinding, diagnose
 from bema.parts.edit import with_disabled
 from bema.parts.entries import PartEntry, canonical, key_of
-from bema.parts.lockfile import differences, encode, lockable, read_lock
 from bema.parts.policy import PluginPolicy
+from bema.parts.provenance import differences, encode, lockable, read_lock
 from bema.parts.resolve import Reason
 from bema.parts.scan import installed
 

@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from bema.core.access import GATEWAY
 from bema.gateway.control.app import Control
 from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.doors.endpoint import Doors
@@ -43,11 +44,12 @@ class Gateway:
         """Accept on both sockets; returns when both do."""
         everything = await self._runtime.discovery.view()
         platform = await self._runtime.view("bema", "orchestrator")
-        doors = Doors(self._runtime.pool, everything)
+        table = RoutingTable(everything)
+        doors = Doors(self._runtime.pool, table.instances_of)
         host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
-            RoutingTable(everything),
-            self._orchestrator.activate,
+            table,
+            lambda deployment, wait: self._orchestrator.activate(deployment, wait, GATEWAY),
             doors.serve,
             loopback=_is_loopback(host),
             limits=self._limits,

@@ -86,6 +86,7 @@ class ServiceBoot(Boot):
             self.status.watch(self._spec, runtime.hosting)
         hosted = context.component.hosted
         hosted.admission = _admission(self._spec, context.settings)
+        hosted.about = self._spec
         if self.channel is not None and FEATURE in (self.init.features or ()):
             runtime.hosting.reports = Reporter(self.channel, hosted)
         self._tell_once(context, hosted)
@@ -166,7 +167,7 @@ def _options(init: Init) -> LaunchOptions:
         version=init.version or "",
         token=init.auth_token or "",
         listen_fd=init.listen_fd,
-        registers=init.lease_fd is None,
+        registers=init.lease_fd is None and init.registers is not False,
     )
 
 
@@ -187,6 +188,7 @@ def _announcement(context: Context) -> Announce:
         name=record.component,
         addresses={protocol: list(addresses) for protocol, addresses in record.addresses.items()},
         operations=list(record.endpoints),
+        digest=record.digest or None,
     )
 
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
 
 import msgspec
@@ -117,16 +117,11 @@ class OperationSockets:
         self._limits = limits
         self._open: dict[int, Operations] = {}
 
-    @contextlib.contextmanager
-    def offer(self) -> Iterator[dict[str, int]]:
-        """A pair for a spawn request: its descriptors by name, and our end to `begin` with, closed after."""
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            yield {NAME: ours.fileno(), THEIRS: theirs.fileno()}
-
-    async def begin(self, instance: int, descriptor: int) -> None:
-        """Read what a new instance asks on a copy of `descriptor`."""
-        await self._speak(instance, os.dup(descriptor), taken_over=False)
+    async def begin(self, instance: int, passing: contextlib.ExitStack) -> dict[str, int]:
+        """Make the pair of a new instance and read our end; copies of both ends to spawn it with, closed with `passing`."""
+        ours, theirs = (passing.enter_context(end) for end in socket.socketpair())
+        await self._speak(instance, os.dup(ours.fileno()), taken_over=False)
+        return {NAME: ours.fileno(), THEIRS: theirs.fileno()}
 
     async def resume(self, instance: int) -> None:
         """Go on where the orchestrator before this one ended."""

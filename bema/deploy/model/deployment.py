@@ -13,6 +13,7 @@ import msgspec
 
 from bema.core.errors import BemaError
 from bema.core.instance import State
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
 _REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
@@ -76,6 +77,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: tuple[str, ...] = ()
     requires_python: str = ""
     created: int = 0
+    launcher: str = ""  # what starts it; empty for the platform's
     build: Build = Build()
 
     @property
@@ -119,16 +121,23 @@ class CreateRequest(msgspec.Struct, frozen=True):
     name: str
     code: str
     env: dict[str, str] = {}
-    owner: str = ""
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):
+    """What the API tells of a replica."""
+
     id: str
     pid: int
     state: str
     since: int
     ready: bool = True
     stalled: bool = False
+
+    @classmethod
+    def of(cls, replica: Replica) -> InstanceInfo:
+        return cls(
+            replica.label, replica.pid, str(replica.state), replica.since, ready=replica.ready, stalled=replica.stalled
+        )
 
 
 class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,33 +168,20 @@ class Activation(msgspec.Struct, frozen=True):
     error: Fault | None = None
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """The instance of a deployment as launcher and Discovery show it."""
-
-    id: int
-    label: str
-    pid: int
-    state: State
-    since: int
-    phases: dict[str, int] = {}
-    ready: bool = True
-    stalled: bool = False
-
-
-def outward(deployment: Deployment, instance: Seen | None, policy: RestartPolicy) -> Outward:
+def outward(deployment: Deployment, replica: Replica | None, policy: RestartPolicy) -> Outward:
     """The one state that everybody is told."""
     build = deployment.version.build
     if build.state != "done":
         return Outward.BUILD_FAILED if build.state == "failed" else Outward.BUILDING
-    if instance is not None and instance.state is State.SERVING:
+    if replica is not None and replica.state is State.SERVING:
         # no history is asked: whatever came before it, this one serves
-        return Outward.READY if instance.ready else Outward.STARTING
+        return Outward.READY if replica.ready else Outward.STARTING
     said, _ = verdict(deployment.attempts, policy)
     if said is Verdict.FAILED:
         return Outward.START_FAILED
     if said is Verdict.LOOPING:
         return Outward.CRASH_LOOP
-    return Outward.IDLE if said is Verdict.ASLEEP and instance is None and _over(deployment) else Outward.STARTING
+    return Outward.IDLE if said is Verdict.ASLEEP and replica is None and _over(deployment) else Outward.STARTING
 
 
 def _over(deployment: Deployment) -> bool:
@@ -216,9 +212,9 @@ def _end_of(attempt: Attempt, name: str) -> str:
     return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
-def describe(deployment: Deployment, instance: Seen | None, policy: RestartPolicy) -> DeploymentInfo:
+def describe(deployment: Deployment, replica: Replica | None, policy: RestartPolicy) -> DeploymentInfo:
     """A deployment as the API shows it."""
-    state = outward(deployment, instance, policy)
+    state = outward(deployment, replica, policy)
     version = deployment.version
     return DeploymentInfo(
         id=deployment.id,
@@ -230,20 +226,9 @@ def describe(deployment: Deployment, instance: Seen | None, policy: RestartPolic
         created=deployment.created,
         updated=deployment.updated,
         error=fault(deployment, state),
-        instance=None if instance is None else _seen(instance),
+        instance=None if replica is None else InstanceInfo.of(replica),
         restarts=deployment.restarts,
-        phases=version.build.phases | (instance.phases if instance else {}),
-    )
-
-
-def _seen(instance: Seen) -> InstanceInfo:
-    return InstanceInfo(
-        instance.label,
-        instance.pid,
-        str(instance.state),
-        instance.since,
-        ready=instance.ready,
-        stalled=instance.stalled,
+        phases=version.build.phases | (replica.phases if replica else {}),
     )
 
 

@@ -15,7 +15,7 @@ from bema.core.instance import Instance
 from bema.runtime.discovery.discovery import InstanceChange, InstanceSet, View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER
-from bema.runtime.rpc.picker import OutgoingCall, picker
+from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
@@ -135,7 +135,11 @@ class Resolver:
             self._chosen = chosen = (
                 candidates[0]
                 if len(candidates) == 1
-                else self._pick(candidates, self._pool.load, OutgoingCall(self._route, metadata, number))
+                else self._pick(
+                    candidates,
+                    self._pool.load,
+                    OutgoingCall(self._route, NOTHING if metadata is None else metadata, number),
+                )
             )
             conn = self._pool.connections.get(chosen.id)
         if conn is None or not conn.usable:
@@ -152,7 +156,9 @@ class Resolver:
         try:
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
-                return await self._search(wanted, chosen, OutgoingCall(self._route, metadata, number))
+                return await self._search(
+                    wanted, chosen, OutgoingCall(self._route, NOTHING if metadata is None else metadata, number)
+                )
         except TimeoutError as error:
             if isinstance(error, BemaError):
                 raise

@@ -86,9 +86,9 @@ async def any_call_is_picked_for(make: Make) -> None:
     """A picker may go by the call; one without what it looks for is picked for, or refused by `Invalid`, and none is changed."""
     picker, candidates = await make(), instances(3)
     for number, metadata in enumerate(
-        (None, {}, {"tenant": "a"}, {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
+        ({}, {"tenant": "a"}, {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
     ):
-        before = None if metadata is None else dict(metadata)
+        before = dict(metadata)
         call = OutgoingCall("demo.worker.generate", metadata, number)
         try:
             assert picker.pick(candidates, idle, call) in candidates

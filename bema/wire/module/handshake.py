@@ -75,6 +75,7 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     listen_fd: int | None = None  # the listening socket, already bound
     lease_fd: int | None = None  # an open file, locked: keep it open for life
     operations_fd: int | None = None  # a socket for whatever is asked of the orchestrator besides this conversation
+    registers: bool | None = None  # False: the launcher shows it in discovery, with or without a lease_fd
     drain_ms: int | None = None
     script: str | None = None
     entry: InitEntry | None = None
@@ -106,6 +107,7 @@ class Announce(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="op",
     addresses: dict[str, list[str]] | None = None
     operations: list[EndpointInfo] | None = None
     phases: dict[str, int] | None = None
+    digest: str | None = None  # of the description
 
 
 class Stop(msgspec.Struct, omit_defaults=True, tag_field="op", tag="shutdown"):

@@ -17,6 +17,7 @@ from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Exited
 from bema.deploy.launch.operations import Operations, OperationSockets
 from bema.deploy.launch.process import ProcessLauncher
+from bema.runtime.discovery.flock import FlockDiscovery
 from bema.wire.module.messages import GetSecret, Secret
 from tests.deploy.keeper.conftest import Platform, platform, until
 from tests.deploy.launch.test_process import Stage, own_state
@@ -200,7 +201,13 @@ def test_a_service_asks_and_is_answered_by_the_next_orchestrator_too(platform: P
             ends = [self.platform._link.dup(), self.platform.descriptors.socket.dup()]
             keeper = await KeeperClient.open(*(end.detach() for end in ends))
             self.launcher = ProcessLauncher(keeper, sockets=OperationSockets(keeper, {GetSecret: secret}))
+            self.discovery = FlockDiscovery()
+            self.launcher.meet(self.discovery)
             return self.launcher
+
+        async def close(self) -> None:
+            await self.launcher.close()
+            await self.discovery.close()
 
     def told(name: str) -> str:
         file = stage.file(name)
@@ -208,29 +215,26 @@ def test_a_service_asks_and_is_answered_by_the_next_orchestrator_too(platform: P
 
     async def first() -> None:
         await stage.connect()
-        start = stage.start(ASKING.replace("FOLDER", str(platform.folder)), "service", "Asking", operations=True)
-        await stage.launcher.start(start)
+        code = ASKING.replace("FOLDER", str(platform.folder))
+        await stage.start(stage.given(code, "service", "Asking", operations=True))
         assert isinstance(await stage.event(), Announced)
         answers = told("first")
         assert "value of A" in answers and "PortResponse(request_id='r', success=False" in answers
-        await stage.launcher.close()
+        await stage.close()
 
     async def second() -> None:
         await stage.connect()
-        [running] = await stage.launcher.running()
+        [running] = await stage.launcher.poll()
         Path(stage.file("again")).touch()
         assert "value of B" in await asyncio.to_thread(told, "second")
         await stage.launcher.stop(running.instance, 5.0, "test")
         while not isinstance(event := await stage.event(), Exited):
             pass
         assert event.cause == "stopped"
-        await stage.launcher.close()
-
-    async def made() -> AnsweringStage:
-        return AnsweringStage(platform, 30.0)
+        await stage.close()
 
     platform.ready()
-    stage = asyncio.run(made())
+    stage = AnsweringStage(platform, 30.0)
     asyncio.run(first())
     platform.replace_orchestrator()
     asyncio.run(second())

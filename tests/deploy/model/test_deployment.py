@@ -11,12 +11,12 @@ from bema.deploy.model.deployment import (
     Fault,
     Outward,
     ScriptEntry,
-    Seen,
     Version,
     describe,
     fault_of,
     outward,
 )
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
 POLICY = RestartPolicy()
@@ -30,8 +30,10 @@ def deployment(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Deplo
     return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, attempts=attempts)
 
 
-def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Seen:
-    return Seen(1, "0000000000001", 77, state, 5, ready=ready, stalled=stalled)
+def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Replica:
+    return Replica(
+        instance=1, deployment="id", version="v3", pid=77, state=state, since=5, ready=ready, stalled=stalled
+    )
 
 
 RUNNING = begun((), 1, 0)

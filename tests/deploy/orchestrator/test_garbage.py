@@ -8,7 +8,7 @@ from pathlib import Path
 from bema.deploy.build.layers import touch
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
 from bema.deploy.orchestrator.garbage import sweep
-from tests.deploy.platform import Platform, eventually, script, until
+from tests.deploy.platform import ADA, Platform, eventually, script, until
 
 
 def test_what_nobody_wants_goes_after_a_week(tmp_path: Path):
@@ -66,12 +66,12 @@ def test_nothing_is_swept_where_something_runs(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as first:
-            info = await first.create(script())
+            info = await first.create(script(), ADA)
             await until(first, info.id, "ready")
         orphan = orphaned(tmp_path)
         async with platform.orchestrator() as second:
             await until(second, info.id, "ready")
-            await second.create(script("another"))
+            await second.create(script("another"), ADA)
         assert orphan.exists()
 
     asyncio.run(story())

@@ -99,7 +99,8 @@ def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder
         view = await FlockDiscovery(folder).view()
         with a_worker(folder, how) as (process, instance_id):
             await until(lambda: [i.id for i in view.instances()] == [instance_id])
-            assert (children := children_of(process.pid))
+            children = children_of(process.pid)
+            assert children
             process.kill()
             try:
                 assert await until(lambda: view.instances() == ()) < 1
