@@ -23,6 +23,7 @@ import msgspec
 
 from bema.core import settings
 from bema.core.errors import BemaError, NotFound, ProtocolError, Refused
+from bema.core.limits import DEFAULTS
 from bema.runtime import forks
 from bema.runtime.process import channel
 from bema.runtime.process.channel import Channel
@@ -66,7 +67,7 @@ class Boot:
         self.init = default_init(name)
         self.channel: Channel | None = None
         self.status: StatusView | None = None
-        self.limits = settings.current().limits  # what is in force, once Init has come
+        self.limits = DEFAULTS  # what is in force from the handshake on
         self.stopping = asyncio.Event()
         self.opened = contextlib.AsyncExitStack()  # what is released at the end
         self._operations: LineChannel | None = None
@@ -111,6 +112,7 @@ class Boot:
 
     async def handshake(self) -> Init:
         """What the launcher says first, or a default, and what follows from it for any process."""
+        self.limits = settings.current().limits
         self.channel = await channel.inherited(self.limits)
         if self.channel is not None:
             self.opened.callback(self.channel.close)
