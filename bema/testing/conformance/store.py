@@ -13,6 +13,7 @@ import msgspec
 from bema.core.errors import Conflict, NotFound
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
 from bema.deploy.store.deployments import StoredReply
+from bema.parts.opening import unopenable
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("store")
@@ -135,3 +136,11 @@ async def all_of_it_is_durable(make: Make) -> None:
     assert dict(again.deployments()) == {one.id: msgspec.structs.replace(one, restarts=3)}
     assert await again.code(one.version.digest) == b"code"
     assert (again.answer("key", "request"), again.fact("port")) == (b"reply", "1")
+
+
+@SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "waiting") == ""
+    await made.close()
