@@ -337,12 +337,9 @@ def launched(line: bytes) -> Iterator[None]:
 
 
 async def greeted() -> Outcome:
-    life = Boot(Patient, None)
-    try:
+    life = Boot("patient")
+    async with life.opened:
         return (await life.handshake()).module_id
-    finally:
-        if life._channel is not None:
-            life._channel.close()
 
 
 @probe(0.05, with_it="protocol", without="waits")

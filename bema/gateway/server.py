@@ -74,15 +74,21 @@ class Gateway:
         if self._serving.done():
             self._serving.result()
 
-    async def drain(self, grace: float) -> None:
-        """Stop accepting, finish what runs within `grace` seconds."""
-        if self._control is not None:
-            self._control.should_exit = True
-        if self.data is not None:
-            await self.data.drain(grace)
-        if self._serving is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._serving, grace)
+    async def drain(self, grace: float) -> bool:
+        """Stop accepting on both, finish what runs within `grace` seconds. False when something had to be cut."""
+        return all(await asyncio.gather(self._drain_data(grace), self._drain_control(grace)))
+
+    async def _drain_data(self, grace: float) -> bool:
+        return self.data is None or await self.data.drain(grace)
+
+    async def _drain_control(self, grace: float) -> bool:
+        if self._control is None or self._serving is None:
+            return True
+        self._control.should_exit = True
+        await asyncio.wait({self._serving}, timeout=grace)
+        whole = self._serving.done() or not self._control.server_state.tasks
+        self._serving.cancel()
+        return whole
 
 
 class Embedded(uvicorn.Server):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bema.core.access import LOCAL_ADMIN
-from bema.core.errors import NotFound, Refused
+from bema.core.errors import NotFound
 from bema.core.settings import Settings
 from bema.deploy.build.environments import EnvironmentsFactory
 from bema.deploy.build.layers import Layers
@@ -26,6 +26,7 @@ from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store, StoreFactory
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
+from bema.sdk.boot import run
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
 from bema.sdk.lifecycle import serve
@@ -94,7 +95,4 @@ async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Pa
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        asyncio.run(serve(PlatformOrchestrator))
-    except Refused as error:
-        sys.exit(f"error: {error.message} {error.fix}")
+    run(serve(PlatformOrchestrator), platform=True)

@@ -20,7 +20,7 @@ from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
-from bema.deploy.launch.launcher import Announced, Exited, Line, Reported
+from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
 from bema.deploy.model.deployment import Build, Deployment
 from bema.deploy.model.replica import Replica
@@ -163,7 +163,7 @@ class Reconciler:
             event = await self._parts.launcher.next_event()
             if isinstance(event, Reported):
                 self._reported(event)
-            elif not isinstance(event, Line):  # what else it says changes no plan
+            else:
                 await self._happened(event)
 
     async def _happened(self, event: Announced | Exited) -> None:

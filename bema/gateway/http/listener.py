@@ -64,8 +64,8 @@ class DataListener:
         """A connection of this listener, before it has a transport."""
         return HttpConnection(self.dispatcher, self._door, self.connections)
 
-    async def drain(self, grace: float) -> None:
-        """Stop accepting, finish what runs within `grace` seconds, then end the rest."""
+    async def drain(self, grace: float) -> bool:
+        """Stop accepting, finish what runs within `grace` seconds, then end the rest. False when that was any request."""
         self.dispatcher.draining = True
         if self._server is not None:
             self._server.close()
@@ -76,6 +76,7 @@ class DataListener:
                 while self.connections:
                     self.dispatcher.empty.clear()
                     await self.dispatcher.empty.wait()
+        whole = all(connection.exchange is None for connection in self.connections)
         for connection in tuple(self.connections):
             connection.transport.abort()
         self.dispatcher.pool.close()
@@ -83,6 +84,7 @@ class DataListener:
         self.table.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        return whole
 
     def _sweep(self) -> None:
         self.dispatcher.now = now = self._loop.time()
