@@ -54,6 +54,11 @@ _TABLE = (
     Limit("package_depth", 128, "levels", "packages", "deepest nesting in one document"),
     Limit("http_pool_idle", 4.0, "seconds", "gateway", "time an upstream connection stays idle; servers close at 5"),
     Limit("http_connect", 5.0, "seconds", "gateway", "time to connect to an instance"),
+    Limit("env", 256 * 1024, "bytes", "deploy", "environment variables of a deployment together, as JSON"),
+    Limit("env_variable", 128 * 1024 - 1, "bytes", "deploy", "one environment variable, `NAME=value`"),
+    Limit("state_value", 4 * 1024 * 1024, "bytes", "state", "largest value under one key"),
+    Limit("state_blob", 64 * 1024 * 1024, "bytes", "state", "largest content kept by its digest"),
+    Limit("state_group", 10_000, "mutations", "state", "mutations that are applied together"),
     Limit("http_waiters", 1000, "requests", "gateway", "requests waiting for one deployment to start"),
 )
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing NUL among them
 SOCKET_PATH_MAX = 100
+STATE_VARIABLE = "BEMA_STATE_DIR"
+"""Names a folder, though it looks as if it chose a part of the kind `bema.state`."""
 _LONGEST_SOCKET = len("/s/0123456789abc.sock")
 
 
 def state_dir(env: Mapping[str, str] = os.environ) -> Path:
     """What must outlive a restart: store, token, versions, environments, logs."""
-    if chosen := env.get("BEMA_STATE_DIR"):
+    if chosen := env.get(STATE_VARIABLE):
         return Path(chosen).expanduser().absolute()
     if home := env.get("XDG_STATE_HOME"):
         return Path(home).absolute() / "bema"
@@ -27,7 +29,7 @@ def state_dir(env: Mapping[str, str] = os.environ) -> Path:
 
 def run_dir(env: Mapping[str, str] = os.environ) -> Path:
     """What lives while processes live: discovery records (`d/`) and sockets."""
-    if env.get("BEMA_STATE_DIR"):
+    if env.get(STATE_VARIABLE):
         return state_dir(env) / "run"
     if runtime := env.get("XDG_RUNTIME_DIR"):
         return Path(runtime).absolute() / "bema"

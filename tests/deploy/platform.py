@@ -15,12 +15,20 @@ from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import MemoryStore, Store
+from bema.deploy.store.deployments import Store
+from bema.state.memory import MemoryEngine
 
 
 class MemoryLayers:
     async def layer(self, python: Python) -> Path:
         return Path("/layer")
+
+
+class LastingEngine(MemoryEngine):
+    """What it holds outlives who closes it, as a disk does."""
+
+    async def close(self) -> None:
+        return None
 
 
 class Platform:
@@ -29,7 +37,7 @@ class Platform:
     def __init__(self, folder: Path, policy: RestartPolicy | None = None, store: Store | None = None) -> None:
         self.launcher = MemoryLauncher()
         self.environments = MemoryEnvironments()
-        self.store = store or MemoryStore()
+        self.store = store or Store(LastingEngine())
         self.failed: list[str] = []
         self.parts = Parts(
             state=folder,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Deployment
+from bema.deploy.model.deployment import Rollout
 from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
 
 
@@ -62,7 +62,7 @@ Action = StartBuild | StartReplica | StopReplica | Lost | Forget | Wait
 
 
 def plan(
-    desired: Iterable[Deployment],
+    desired: Iterable[Rollout],
     actual: Iterable[ActualReplica],
     now: int,
     policy: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
@@ -74,42 +74,42 @@ def plan(
     running: dict[str, list[ActualReplica]] = {}
     for instance in actual:
         running.setdefault(instance.deployment, []).append(instance)
-    wanted = {deployment.id: deployment for deployment in desired}
+    wanted = {rollout.id: rollout for rollout in desired}
     actions: list[Action] = []
-    for deployment in wanted.values():
-        actions += _one(deployment, running.get(deployment.id, ()), now, policy, deployment.id in woken)
+    for rollout in wanted.values():
+        actions += _one(rollout, running.get(rollout.id, ()), now, policy, rollout.id in woken)
     actions += _others(wanted, running, leaving)
     return actions
 
 
 def _one(
-    deployment: Deployment, instances: Iterable[ActualReplica], now: int, policy: RestartPolicy, woken: bool
+    rollout: Rollout, instances: Iterable[ActualReplica], now: int, policy: RestartPolicy, woken: bool
 ) -> list[Action]:
     if instances:
-        return _keep_one(deployment, sorted(instances, key=lambda i: (i.since, i.instance)), now, policy)
-    if deployment.version.build.state == "pending":
-        return [StartBuild(deployment.id)]
-    if deployment.version.build.state == "failed":
+        return _keep_one(rollout, sorted(instances, key=lambda i: (i.since, i.instance)), now, policy)
+    if rollout.status.build.state == "pending":
+        return [StartBuild(rollout.id)]
+    if rollout.status.build.state == "failed":
         # the network may have been away: what failed is tried again, but only for somebody and not too often
-        return [StartBuild(deployment.id)] if woken and now >= deployment.version.build.again else []
-    if deployment.attempts and not deployment.attempts[-1].ended:
-        return [Lost(deployment.id, deployment.attempts[-1].instance)]
-    said, _ = verdict(deployment.attempts, policy)
+        return [StartBuild(rollout.id)] if woken and now >= rollout.status.build.again else []
+    if rollout.status.attempts and not rollout.status.attempts[-1].ended:
+        return [Lost(rollout.id, rollout.status.attempts[-1].instance)]
+    said, _ = verdict(rollout.status.attempts, policy)
     if said is Verdict.ASLEEP and not woken:
         return []
-    wait = due(deployment.attempts, policy, now)
-    return [Wait(deployment.id, wait)] if wait else [StartReplica(deployment.id)]
+    wait = due(rollout.status.attempts, policy, now)
+    return [Wait(rollout.id, wait)] if wait else [StartReplica(rollout.id)]
 
 
-def _keep_one(deployment: Deployment, instances: list[ActualReplica], now: int, policy: RestartPolicy) -> list[Action]:
+def _keep_one(rollout: Rollout, instances: list[ActualReplica], now: int, policy: RestartPolicy) -> list[Action]:
     """Keep the oldest of the current version; a newer one beside it is a double and is stopped."""
-    current = [i for i in instances if i.version == deployment.version.label]
+    current = [i for i in instances if i.version == rollout.version.label]
     keep = next((i for i in current if i.state is State.SERVING), current[0] if current else None)
     actions: list[Action] = [StopReplica(i.instance, "replaced") for i in instances if i is not keep and _stoppable(i)]
     if keep is not None and keep.state in (State.NEW, State.STARTING):
         left = keep.since + policy.start_limit - now
         if left > 0:
-            actions.append(Wait(deployment.id, left))
+            actions.append(Wait(rollout.id, left))
         # a NEW one waits for its launcher, whose answer, good or bad, comes by itself
         elif keep.state is State.STARTING:
             actions.append(StopReplica(keep.instance, "start_timeout"))
@@ -117,7 +117,7 @@ def _keep_one(deployment: Deployment, instances: list[ActualReplica], now: int, 
 
 
 def _others(
-    wanted: Mapping[str, Deployment], running: Mapping[str, list[ActualReplica]], leaving: frozenset[str]
+    wanted: Mapping[str, Rollout], running: Mapping[str, list[ActualReplica]], leaving: frozenset[str]
 ) -> list[Action]:
     actions: list[Action] = []
     for id, instances in running.items():

@@ -24,11 +24,13 @@ from bema.deploy.model.restarts import SECOND, RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import Store, StoreFactory
+from bema.deploy.store.deployments import Store
+from bema.deploy.store.released import RELEASED
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
 from bema.sdk.lifecycle import serve
+from bema.state.engine import StateFactory
 
 
 @service(name="orchestrator", namespace="bema")
@@ -71,7 +73,7 @@ async def parts_of(settings: Mapping[str, Any]) -> Parts:
     uv = Uv()
     return Parts(
         state=state,
-        store=await StoreFactory.choose().open(state / "store.sqlite"),
+        store=await Store.open(await StateFactory.choose().open(state / "store.sqlite", settings, RELEASED)),
         launcher=await LauncherFactory.choose().open(start_limit=limits["start"]),
         environments=EnvironmentsFactory.choose().within(state / "environments", limits["build"]),
         layers=Layers(state / "layers", uv),

@@ -19,7 +19,7 @@ from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported, RunningInstance
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Deployment, Seen
+from bema.deploy.model.deployment import Build, Rollout, Seen, Status
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator.build import build, is_there, start_of
 from bema.deploy.orchestrator.garbage import left_over, sweep
@@ -28,7 +28,7 @@ from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-Change = Callable[[Deployment], Deployment]
+Change = Callable[[Status], Status]
 _QUIET = SECOND // 2
 """How long an instance must be missing, with no news of any, before its end counts as unseen."""
 _AGAIN = 1.0
@@ -49,7 +49,7 @@ class Reconciler:
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
         self._leaving: set[str] = set()
-        self._woken: set[str] = set(parts.store.deployments())
+        self._woken: set[str] = set(parts.store.rollouts())
         self._missing: dict[int, int] = {}
         self._builds = asyncio.Semaphore(parts.builds)
         self._starts = asyncio.Semaphore(parts.starts)
@@ -85,8 +85,8 @@ class Reconciler:
 
     async def _afresh(self) -> None:
         """What failed to build before we came is tried once more, however short ago that was."""
-        for id in [d.id for d in self._parts.store.deployments().values() if d.version.build.again]:
-            await self.change(id, Deployment.afresh)
+        for id in [rollout.id for rollout in self._parts.store.rollouts().values() if rollout.status.build.again]:
+            await self.change(id, Status.afresh)
         self.wake()
 
     # what others ask
@@ -113,17 +113,19 @@ class Reconciler:
         return len(self._running)
 
     async def change(self, deployment: str, how: Change) -> None:
-        """Replace a deployment by what `how` makes of it, durably; nothing if it is gone."""
+        """Replace the status of a deployment's version by what `how` makes of it, durably; nothing if it is gone."""
         while True:
             try:
                 async with self._changing:
-                    now = self._parts.store.deployments().get(deployment)
-                    if now is not None and (then := how(now)) is not now:
-                        await self._parts.store.save(then)
+                    now = self._parts.store.rollouts().get(deployment)
+                    if now is not None and (then := how(now.status)) is not now.status:
+                        await self._parts.store.record(deployment, now.version.label, then)
                 break
             except NotFound:
                 return
             except Refused as error:
+                if error.code == "state_failed":
+                    raise
                 logger.error("%s; trying again", error.message)
                 await asyncio.sleep(_AGAIN)
         self._notify()
@@ -146,7 +148,7 @@ class Reconciler:
         if isinstance(event, Announced):
             if (running := self._running.get(instance)) is not None:
                 self._running[instance] = running.after(event)
-            await self.change(owner, lambda d: d.tried(served(d.attempts, instance, now), now))
+            await self.change(owner, lambda s: s.tried(served(s.attempts, instance, now), now))
         elif isinstance(event, Exited):
             self._running.pop(instance, None)
             how = {
@@ -156,7 +158,7 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
-            await self.change(owner, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+            await self.change(owner, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
         self.wake()
 
     def _reported(self, event: Reported) -> None:
@@ -168,8 +170,8 @@ class Reconciler:
     def _owner(self, instance: int) -> str:
         if (running := self._running.get(instance)) is not None:
             return running.deployment
-        of = (d.id for d in self._parts.store.deployments().values() for a in d.attempts if a.instance == instance)
-        return next(of, "")
+        rollouts = self._parts.store.rollouts().values()
+        return next((r.id for r in rollouts for a in r.status.attempts if a.instance == instance), "")
 
     def _notify(self) -> None:
         self.changed.set()
@@ -192,7 +194,7 @@ class Reconciler:
         # nothing is awaited between this picture and the plan: what the launcher knows and what is being started agree
         self._woken -= {running.deployment for running in self._running.values()}
         actions = plans.plan(
-            self._parts.store.deployments().values(),
+            self._parts.store.rollouts().values(),
             self._actual(),
             self._parts.clock.now(),
             self._parts.policy,
@@ -218,7 +220,7 @@ class Reconciler:
                 self._building[id] = self._tasks.start(self._build(id), f"build {id}")
             case plans.StartReplica(id):
                 self._woken.discard(id)
-                version = self._parts.store.deployments()[id].version.label
+                version = self._parts.store.rollouts()[id].version.label
                 new = plans.ActualReplica(new_instance_id(), id, version, State.NEW, self._parts.clock.now())
                 self._starting[id] = new
                 self._tasks.start(self._start(id, new.instance), f"start {id}")
@@ -234,10 +236,10 @@ class Reconciler:
     async def _build(self, id: str) -> None:
         try:
             async with self._builds:
-                deployment = self._parts.store.deployments().get(id)
-                if deployment is not None:
-                    made = await build(deployment, self._parts)
-                    await self.change(id, lambda d: d.built(made, self._parts.clock.now()))
+                rollout = self._parts.store.rollouts().get(id)
+                if rollout is not None:
+                    made = await build(rollout, self._parts)
+                    await self.change(id, lambda s: s.built(made, self._parts.clock.now()))
         finally:
             self._building.pop(id, None)
             self.wake()
@@ -245,25 +247,25 @@ class Reconciler:
     async def _start(self, id: str, instance: int) -> None:
         try:
             async with self._starts:
-                deployment = self._parts.store.deployments().get(id)
-                if deployment is None:
+                rollout = self._parts.store.rollouts().get(id)
+                if rollout is None:
                     return
                 # somebody cleared the environments, or the interpreter was upgraded away
-                if not await is_there(deployment):
-                    again = Build(lock=deployment.version.build.lock)
-                    await self.change(id, lambda d: d.built(again, self._parts.clock.now()))
+                if not await is_there(rollout):
+                    again = Build(lock=rollout.status.build.lock)
+                    await self.change(id, lambda s: s.built(again, self._parts.clock.now()))
                     return
                 now = self._parts.clock.now()
                 # written first: a start that nobody remembers could be made twice
-                await self.change(id, lambda d: d.tried(begun(d.attempts, instance, now), now))
-                await self._launch(deployment, instance)
+                await self.change(id, lambda s: s.tried(begun(s.attempts, instance, now), now))
+                await self._launch(rollout, instance)
         finally:
             del self._starting[id]
             self.wake()
 
-    async def _launch(self, deployment: Deployment, instance: int) -> None:
+    async def _launch(self, rollout: Rollout, instance: int) -> None:
         try:
-            running = await self._parts.launcher.start(await start_of(deployment, instance, self._parts))
+            running = await self._parts.launcher.start(await start_of(rollout, instance, self._parts))
         except Disconnected:
             return  # with its keeper went whatever was started
         except (BemaError, OSError) as error:
@@ -271,7 +273,7 @@ class Reconciler:
             cause = "stopped" if isinstance(error, BemaError) and error.code == "unavailable" else "spawn"
             now, policy = self._parts.clock.now(), self._parts.policy
             how = {"cause": cause, "message": str(error)}
-            await self.change(deployment.id, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+            await self.change(rollout.id, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
         else:
             self._running.setdefault(instance, running)
 
@@ -281,7 +283,7 @@ class Reconciler:
         if 0 <= now - since < _QUIET:
             return (since + _QUIET - now) / SECOND
         del self._missing[instance]
-        await self.change(id, lambda d: d.tried(ended(d.attempts, instance, now, policy, cause="lost"), now))
+        await self.change(id, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now))
         self.wake()
         return None
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
+import json
 import logging
 import os
 import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from bema.core.errors import Conflict, Invalid, NotFound
+from bema.core.errors import Conflict, Invalid, NotFound, TooLarge
+from bema.core.limits import limit
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import (
@@ -30,6 +33,7 @@ from bema.deploy.model.deployment import (
     DeploymentInfo,
     DeploymentPage,
     Outward,
+    Rollout,
     Version,
     describe,
 )
@@ -37,8 +41,9 @@ from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.orchestrator import logs
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
-from bema.deploy.sources.inline import check
-from bema.deploy.store.deployments import StoredReply
+from bema.deploy.sources.inspection import inspect
+from bema.deploy.sources.source import SourceFactory
+from bema.deploy.store.records import StoredReply, Unreadable
 from bema.sdk.decorators import endpoint, service
 
 logger = logging.getLogger(__name__)
@@ -95,27 +100,28 @@ class Orchestrator:
     async def _create(self, request: CreateRequest, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
         _check_env(request.env)
-        for other in self._parts.store.deployments().values():
+        for other in self._all():
             if (other.owner, other.name) == (request.owner, request.name):
                 raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
-        checked = await check(request.code, self._parts.pythons)
+        bundle = await SourceFactory.choose("inline").of({"code": request.code}).fetch()
+        found = await inspect(bundle, self._parts.pythons)
         now = self._parts.clock.now()
         version = Version(
             number=1,
-            digest=checked.digest,
-            entry=checked.entry,
+            digest=bundle.digest,
+            entry=found.entry,
             env=request.env,
-            dependencies=checked.metadata.dependencies,
-            requires_python=checked.metadata.requires_python,
+            dependencies=found.metadata.dependencies,
+            requires_python=found.metadata.requires_python,
             created=now,
         )
         deployment = Deployment(
             id=str(uuid.uuid4()), name=request.name, owner=request.owner, versions=(version,), created=now, updated=now
         )
-        info = self._info(deployment)
+        info = self._info(Rollout(deployment))
         if answer is not None:
             answer = msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
-        await self._parts.store.create(deployment, checked.code, answer)
+        await self._parts.store.create(deployment, bundle, answer)
         self._reconciler.wake(deployment.id)
         return info
 
@@ -127,7 +133,7 @@ class Orchestrator:
     async def list(self, owner: str, after: str = "", count: int = 100) -> DeploymentPage:
         """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
         count = max(1, min(count, _LARGEST_PAGE))
-        place = {f"{d.created:020}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
+        place = {_cursor(stored): stored for stored in self._all() if _owns(owner, stored)}
         rest = sorted(cursor for cursor in place if cursor > after)
         items = [_brief(self._info(place[cursor])) for cursor in rest[:count]]
         return DeploymentPage(items, rest[count - 1] if len(rest) > count else None)
@@ -146,8 +152,8 @@ class Orchestrator:
         while True:
             # taken before the look: a change between look and wait must wake us
             changed = self._reconciler.changed
-            deployment = self._owned(id, "")
-            told = self._activation(deployment)
+            found = self._owned(id, "")
+            told = self._activation(found)
             if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
             left = deadline - time.monotonic()
@@ -177,7 +183,7 @@ class Orchestrator:
             tail=tail,
             follow=follow,
             since=since,
-            alive=lambda: id in self._parts.store.deployments(),
+            alive=lambda: id in self._parts.store.rollouts(),
         )
         async with contextlib.aclosing(lines):
             async for line in lines:
@@ -185,7 +191,7 @@ class Orchestrator:
 
     @endpoint(idempotent=True)
     async def status(self) -> dict[str, Any]:
-        states = Counter(self._info(d).state for d in self._parts.store.deployments().values())
+        states = Counter(self._info(stored).state for stored in self._all())
         return {
             "pid": os.getpid(),
             "version": VERSION,
@@ -193,35 +199,50 @@ class Orchestrator:
             "instances": self._reconciler.instances(),
         }
 
-    def _owned(self, id: str, owner: str) -> Deployment:
-        found = self._parts.store.deployments().get(id)
+    def _all(self) -> Iterable[Rollout | Unreadable]:
+        store = self._parts.store
+        return itertools.chain(store.rollouts().values(), store.unreadable().values())
+
+    def _owned(self, id: str, owner: str) -> Rollout | Unreadable:
+        store = self._parts.store
+        found = store.rollouts().get(id) or store.unreadable().get(id)
         if found is None or not _owns(owner, found):
             raise NotFound(f"there is no deployment {id}")
         return found
 
-    def _info(self, deployment: Deployment) -> DeploymentInfo:
-        return describe(deployment, self._instance(deployment), self._parts.policy)
+    def _info(self, stored: Rollout | Unreadable) -> DeploymentInfo:
+        if isinstance(stored, Unreadable):
+            return stored.info()
+        return describe(stored, self._reconciler.instance_of(stored.id), self._parts.policy)
 
-    def _instance(self, deployment: Deployment) -> Any:
-        return self._reconciler.instance_of(deployment.id)
-
-    def _activation(self, deployment: Deployment) -> Activation:
-        info = self._info(deployment)
+    def _activation(self, stored: Rollout | Unreadable) -> Activation:
+        info = self._info(stored)
         match info.state:
             case Outward.BUILDING:
                 return Activation(info.state, _BUILDING_RETRY, None)
-            case Outward.BUILD_FAILED:
-                wait = (deployment.version.build.again - self._parts.clock.now()) / SECOND
-                return Activation(info.state, max(1.0, wait), info.error)
-            case Outward.START_FAILED | Outward.CRASH_LOOP:
-                wait = due(deployment.attempts, self._parts.policy, self._parts.clock.now()) / SECOND
-                return Activation(info.state, max(1.0, wait), info.error)
+            case Outward.BUILD_FAILED | Outward.START_FAILED | Outward.CRASH_LOOP:
+                return Activation(info.state, max(1.0, self._wait(stored, info.state) / SECOND), info.error)
         return Activation(info.state, None, info.error)
 
+    def _wait(self, stored: Rollout | Unreadable, state: str) -> int:
+        """Microseconds until what failed is tried again."""
+        if isinstance(stored, Unreadable):
+            return 0
+        now = self._parts.clock.now()
+        if state == Outward.BUILD_FAILED:
+            return stored.status.build.again - now
+        return due(stored.status.attempts, self._parts.policy, now)
 
-def _owns(owner: str, deployment: Deployment) -> bool:
+
+def _owns(owner: str, stored: Rollout | Unreadable) -> bool:
     """Callers without an owner are parts of the platform."""
-    return owner in ("", deployment.owner)
+    return owner in ("", stored.owner)
+
+
+def _cursor(stored: Rollout | Unreadable) -> str:
+    """Its place in a list: oldest first; what cannot be read comes before all."""
+    created = stored.deployment.created if isinstance(stored, Rollout) else 0
+    return f"{created:020}/{stored.id}"
 
 
 def _brief(info: DeploymentInfo) -> DeploymentInfo:
@@ -232,6 +253,21 @@ def _brief(info: DeploymentInfo) -> DeploymentInfo:
 
 
 def _check_env(env: dict[str, str]) -> None:
+    """What a process cannot be given, or what its start could not carry, is refused before it is stored."""
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
             raise Invalid(f"env {name!r} cannot be an environment variable", name=name)
+    most = int(limit("env_variable"))
+    for name, value in env.items():
+        if len(f"{name}={value}".encode(errors="surrogatepass")) > most:
+            raise TooLarge(f"env {name!r} has more than {most} bytes", name=name, limit="env_variable", most=most)
+    # escaped, as it travels to the keeper and to the instance
+    sizes = {name: len(json.dumps({name: value})) for name, value in env.items()}
+    if (size := sum(sizes.values())) > (most := int(limit("env"))):
+        name = max(sizes, key=sizes.__getitem__)
+        raise TooLarge(
+            f"env has {size} bytes, {sizes[name]} of them in {name!r}; the limit is {most}",
+            name=name,
+            limit="env",
+            most=most,
+        )
