@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bema.core.errors import Conflict, NotFound, Refused
+from bema.core.errors import Conflict, NotFound
 from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Status, Version
 from bema.deploy.model.restarts import Attempt
 from bema.deploy.sources.bundle import Bundle
@@ -151,29 +151,6 @@ def test_a_cancelled_caller_leaves_disk_and_picture_equal(tmp_path: Path):
             }
 
     asyncio.run(story())
-
-
-def test_a_newer_store_is_left_alone(tmp_path: Path):
-    path = tmp_path / "store.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 99")
-    with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteEngine.open(path))
-    assert caught.value.code == "store_newer"
-    assert "\n" not in caught.value.message
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (99,)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda p: p.mkdir(), lambda p: p.write_bytes(b"not a database, but long enough" * 99)]
-)
-def test_a_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path, make):
-    make(tmp_path / "store.sqlite")
-    with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteEngine.open(tmp_path / "store.sqlite"))
-    assert caught.value.code == "state_unwritable"
-    assert "\n" not in caught.value.message
 
 
 def test_answers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
