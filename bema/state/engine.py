@@ -186,7 +186,8 @@ class Bounds(NamedTuple):
 def check_key(key: str) -> None:
     """`Invalid` for what cannot be a key."""
     try:
-        fits = 0 < len(key.encode()) <= KEY_MAX and "\0" not in key
+        # the length alone decides for ASCII, which spares encoding it
+        fits = 0 < (len(key) if key.isascii() else len(key.encode())) <= KEY_MAX and "\0" not in key
     except UnicodeEncodeError:
         fits = False
     if not fits:

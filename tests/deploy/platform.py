@@ -37,7 +37,8 @@ class Platform:
     def __init__(self, folder: Path, policy: RestartPolicy | None = None, store: Store | None = None) -> None:
         self.launcher = MemoryLauncher()
         self.environments = MemoryEnvironments()
-        self.store = store or Store(LastingEngine())
+        self.engine = LastingEngine()
+        self.store = store or Store(self.engine)
         self.failed: list[str] = []
         self.parts = Parts(
             state=folder,

@@ -20,6 +20,7 @@ from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import FoundPythons
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LauncherFactory
+from bema.deploy.model.env import EnvLimits
 from bema.deploy.model.restarts import SECOND, RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
@@ -83,6 +84,7 @@ async def parts_of(settings: Mapping[str, Any]) -> Parts:
             window=round(limits["restart_window"] * SECOND),
             start_limit=round(limits["start"] * SECOND),
         ),
+        env=EnvLimits(int(limits["env_variable"]), int(limits["env"])),
         grace=limits["stop"],
         drain=limits["drain"],
         builds=int(limits["builds"]),

@@ -54,6 +54,7 @@ async def is_there(rollout: Rollout) -> bool:
 async def start_of(rollout: Rollout, instance: int, parts: Parts) -> LaunchRequest:
     """How to start the current version."""
     deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
+    parts.env.check(version.env)
     layer = await parts.layers.layer(Python(build.python, build.release))
     script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):

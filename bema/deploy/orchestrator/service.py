@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import json
 import logging
 import os
 import time
@@ -22,8 +21,7 @@ from typing import Any
 
 import msgspec
 
-from bema.core.errors import Conflict, Invalid, NotFound, TooLarge
-from bema.core.limits import limit
+from bema.core.errors import Conflict, NotFound
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import (
@@ -99,10 +97,9 @@ class Orchestrator:
 
     async def _create(self, request: CreateRequest, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
-        _check_env(request.env)
-        for other in self._all():
-            if (other.owner, other.name) == (request.owner, request.name):
-                raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
+        self._parts.env.check(request.env)
+        if other := self._parts.store.named(request.owner, request.name):
+            raise Conflict(f"a deployment named {request.name!r} exists", id=other)
         bundle = await SourceFactory.choose("inline").of({"code": request.code}).fetch()
         found = await inspect(bundle, self._parts.pythons)
         now = self._parts.clock.now()
@@ -250,24 +247,3 @@ def _brief(info: DeploymentInfo) -> DeploymentInfo:
     if info.error is None:
         return info
     return msgspec.structs.replace(info, error=msgspec.structs.replace(info.error, detail="", log=()))
-
-
-def _check_env(env: dict[str, str]) -> None:
-    """What a process cannot be given, or what its start could not carry, is refused before it is stored."""
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise Invalid(f"env {name!r} cannot be an environment variable", name=name)
-    most = int(limit("env_variable"))
-    for name, value in env.items():
-        if len(f"{name}={value}".encode(errors="surrogatepass")) > most:
-            raise TooLarge(f"env {name!r} has more than {most} bytes", name=name, limit="env_variable", most=most)
-    # escaped, as it travels to the keeper and to the instance
-    sizes = {name: len(json.dumps({name: value})) for name, value in env.items()}
-    if (size := sum(sizes.values())) > (most := int(limit("env"))):
-        name = max(sizes, key=sizes.__getitem__)
-        raise TooLarge(
-            f"env has {size} bytes, {sizes[name]} of them in {name!r}; the limit is {most}",
-            name=name,
-            limit="env",
-            most=most,
-        )

@@ -74,6 +74,11 @@ class Store:
         self._catch_up()
         return MappingProxyType(self._picture.unreadable)
 
+    def named(self, owner: str, name: str) -> str | None:
+        """The id of the owner's deployment of that name, be it readable or not."""
+        self._catch_up()
+        return self._picture.named.get(name_key(owner, name))
+
     def answer(self, key: str, request: str) -> bytes | None:
         """The reply given before; `Conflict` (key_reused) if that was to another request."""
         self._catch_up()

@@ -33,9 +33,9 @@ class Picture:
         self.unreadable: dict[str, Unreadable] = {}
         self.replies: dict[str, StoredReply] = {}
         self.facts: dict[str, str] = {}
+        self.named: dict[str, str] = {}  # the key of a name -> id
         self.revisions: dict[str, int] = {}
-        self._names: dict[str, str] = {}  # id -> the key of its name
-        self._named: dict[str, str] = {}  # and the other way
+        self._names: dict[str, str] = {}  # and the other way
         self._statuses: dict[str, dict[str, Status]] = {}
 
     def show(self, change: Change) -> None:
@@ -92,11 +92,11 @@ class Picture:
             self.rollouts[id] = Rollout(self.rollouts[id].deployment, statuses)
 
     def _show_name(self, key: str, value: bytes | None) -> None:
-        self._names.pop(self._named.pop(key, ""), None)
+        self._names.pop(self.named.pop(key, ""), None)
         if value is None:
             return
         id = value.decode(errors="replace")
-        self._names[id], self._named[key] = key, id
+        self._names[id], self.named[key] = key, id
         if id in self.unreadable:
             aside = self.unreadable[id]
             self.unreadable[id] = Unreadable(id, *self._owner_and_name(id), aside.fault)
