@@ -64,6 +64,7 @@ class Orchestrator:
     async def begin(self, parts: Parts, failed: Callable[[], None] = lambda: None) -> None:
         """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
         self._parts = parts
+        parts.store.failed = failed
         self._reconciler = Reconciler(parts)
         await self._reconciler.adopt()
         self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bema.core.errors import Conflict, NotFound
+from bema.core.errors import Conflict, NotFound, Refused
 from bema.deploy.model.deployment import Deployment, Rollout, Status
 from bema.deploy.sources.bundle import Bundle
 from bema.deploy.store.picture import Picture
@@ -41,7 +41,10 @@ class Store:
     """
 
     def __init__(self, engine: StateEngine) -> None:
+        self.failed: Callable[[], None] = lambda: None
+        """Called when the engine writes nothing more, which only opening it again can mend."""
         self._engine = engine
+        self._closed = False
         self._picture = Picture()
         self._watch = engine.watch(engine.revision)
         self._creating: Counter[str] = Counter()  # digests of bundles that are stored and not yet used
@@ -173,6 +176,7 @@ class Store:
 
     async def close(self) -> None:
         """Let go of the engine; nothing that returned is lost."""
+        self._closed = True
         await self._engine.close()
 
     # the picture
@@ -188,6 +192,10 @@ class Store:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait({task})
+            raise
+        except Refused as error:
+            if error.code == "state_failed" and not self._closed:
+                self.failed()
             raise
 
     async def _refresh(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bema.core.errors import BemaError, Conflict, Invalid, NotFound, TooLarge, Unavailable
+from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
@@ -523,6 +523,23 @@ def test_when_the_launcher_is_gone_somebody_is_told(tmp_path: Path):
         platform.launcher.next_event = gone  # type: ignore[method-assign]
         async with platform.orchestrator():
             await eventually(lambda: platform.failed == ["ended"])
+
+    asyncio.run(story())
+
+
+def test_when_nothing_more_can_be_written_somebody_is_told(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+
+        async def failed(mutations: Any) -> int:
+            raise Refused("the disk failed", code="state_failed")
+
+        async with platform.orchestrator() as orchestrator:
+            assert platform.failed == []
+            platform.engine.apply = failed  # type: ignore[method-assign]
+            with pytest.raises(Refused):
+                await orchestrator.create(script())
+            assert platform.failed == ["ended"]
 
     asyncio.run(story())
 
