@@ -41,7 +41,7 @@ class FileLock:
             os.close(descriptor)
             raise Refused(f"{self._lock} cannot be locked: {error.strerror}", code="no_flock") from error
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} ({Path(sys.argv[0]).name or 'python'})\n".encode(), 0)
+        os.pwrite(descriptor, f"process {os.getpid()} ({_program()})\n".encode(), 0)
         self._descriptor = descriptor
         _held.add(self)
 
@@ -50,6 +50,12 @@ class FileLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _program() -> str:
+    """What runs here, as somebody would look for it in a list of processes."""
+    started = Path(sys.argv[0])
+    return started.parent.name if started.name == "__main__.py" else started.name or "python"
 
 
 def _first_line(text: bytes) -> str:

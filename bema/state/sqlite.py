@@ -109,9 +109,10 @@ class SqliteEngine:
             return
         closing = self._ask(self._file.close)
         self._closed = True
-        await closing
-        self._queue.put(None)
-        self._feed.close()
+        try:
+            await closing
+        finally:
+            self._feed.close()
 
     # on the loop
 
@@ -147,6 +148,8 @@ class SqliteEngine:
         self._busy = bool(self._asked)
         if self._busy:
             self._hand_over()
+        elif self._closed:
+            self._queue.put(None)
 
     def _must_be_open(self) -> None:
         if self._closed:

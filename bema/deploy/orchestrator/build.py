@@ -14,9 +14,9 @@ from bema.core.errors import BemaError, Failed
 from bema.deploy.build.environments import Wanted
 from bema.deploy.build.pythons import Python
 from bema.deploy.launch.launcher import LaunchRequest
+from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
 from bema.deploy.orchestrator.parts import Parts
-from bema.deploy.sources.bundle import SCRIPT
 
 HOST = "bema.sdk.host:run"
 RUNNER = Path("bema", "runner", "__main__.py")

@@ -7,7 +7,7 @@ from typing import Any
 
 from bema.core.errors import Invalid, TooLarge
 from bema.core.limits import limit
-from bema.deploy.sources.bundle import Bundle
+from bema.deploy.model.bundle import Bundle
 
 
 class InlineSource:

@@ -15,9 +15,9 @@ import msgspec
 
 from bema.core.errors import BemaError, Invalid
 from bema.deploy.build.pythons import Python, Pythons
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.sources import entry as entry_module
-from bema.deploy.sources.bundle import Bundle
 from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 _INSPECTOR = str(Path(entry_module.__file__).resolve())

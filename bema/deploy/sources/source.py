@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from bema.core.version import VERSION
-from bema.deploy.sources.bundle import Bundle
+from bema.deploy.model.bundle import Bundle
 from bema.parts import Factory
 
 

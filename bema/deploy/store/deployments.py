@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from bema.core.errors import Conflict, NotFound, Refused
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Deployment, Rollout, Status
-from bema.deploy.sources.bundle import Bundle
 from bema.deploy.store.picture import Picture
 from bema.deploy.store.records import (
     StoredReply,
@@ -119,11 +119,11 @@ class Store:
                 ]
             )
         except RevisionConflict as error:
-            entry = await self._engine.get(name)
-            other = entry.value.decode() if entry is not None else deployment.id
-            raise Conflict(f"a deployment named {deployment.name!r} exists", id=other) from error
+            other = await self._engine.get(name)
+            id = other.value.decode() if other is not None else ""  # it may have gone meanwhile
+            raise Conflict(f"a deployment named {deployment.name!r} exists", id=id) from error
         finally:
-            self._creating[bundle.digest] -= 1
+            self._creating -= Counter((bundle.digest,))
 
     def _answered(self, answer: StoredReply | None) -> list[Mutation]:
         if answer is None:
@@ -229,4 +229,4 @@ class Store:
     def _used(self) -> set[str]:
         """The digests of bundles that are in use, or about to be."""
         used = {version.digest for rollout in self.rollouts().values() for version in rollout.deployment.versions}
-        return used | {digest for digest, count in self._creating.items() if count}
+        return used | set(self._creating)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Status, Version
 from bema.deploy.model.restarts import Attempt
-from bema.deploy.sources.bundle import Bundle
 from bema.deploy.store.records import StoredReply, deployment_key, fact_key, name_key, reply_key, status_key
 from bema.state.older import Kept, Older, Rows
 

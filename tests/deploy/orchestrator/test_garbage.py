@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from bema.deploy.build.layers import touch
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Status, Version
 from bema.deploy.orchestrator.garbage import sweep
-from bema.deploy.sources.bundle import Bundle
 from tests.deploy.platform import Platform, eventually, script, until
 
 

@@ -10,8 +10,8 @@ from bema.core.errors import BemaError, Invalid
 from bema.core.limits import limit
 from bema.deploy.build.pythons import FoundPythons, Python, own_python
 from bema.deploy.build.uv import Uv
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import ScriptEntry
-from bema.deploy.sources.bundle import Bundle
 from bema.deploy.sources.inspection import Inspected, inspect
 from bema.deploy.sources.source import SourceFactory
 

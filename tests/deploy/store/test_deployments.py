@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Conflict, NotFound
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Status, Version
 from bema.deploy.model.restarts import Attempt
-from bema.deploy.sources.bundle import Bundle
 from bema.deploy.store import deployments as store_module
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.records import StoredReply

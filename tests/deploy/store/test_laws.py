@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from bema.core.errors import Conflict, NotFound
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Status, Version
-from bema.deploy.sources.bundle import Bundle
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.records import StoredReply
 from bema.state.engine import StateFactory

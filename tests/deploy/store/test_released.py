@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Conflict, Refused
-from bema.deploy.sources.bundle import Bundle
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.released import RELEASED
 from bema.state.sqlite import SqliteEngine

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from bema.core.errors import Invalid
-from bema.deploy.sources.bundle import Bundle
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.sources.source import SourceFactory
 
 NAMES = strategies.text("abé.", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
