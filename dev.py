@@ -2,6 +2,7 @@
 """Every task of this repository, with nothing but a Python of 3.11 or newer: `python3 dev.py VERB`.
 
     up [ARGS]          make the environment, start the platform with the examples deployed; Ctrl-C drains it
+                       (--check: visit every address and paste every command that it prints, then stop it)
     test [ARGS]        make the environment, run everything that CI runs (ARGS go to pytest)
     setup              make the environment
     check [ARGS]       the quick inner loop: as `test`, without the whole stories (ARGS go to pytest)
@@ -9,8 +10,12 @@
     soak NAME [ARGS]   one endurance run of bench/soak/
     docs               the site in site/, reference pages made from the tables; warnings are errors
     build              wheel and sdist in dist/, and the story run from the wheel in a clean environment
+    bare up|test       the same verbs on a bare Debian, made in .bare/ (as root; exit code 3: it cannot be made)
+    ci [ARGS]          what .ci/run runs: `test` and `bare up --check` on a plain PATH, with an empty home
+    release VERSION    refuse what is not ready to be released, build it, print how to upload it; uploads nothing
 
-Law: standard library only, safe to run again, and nothing is touched outside this folder but uv's cache.
+Law: standard library only, safe to run again and to kill at any instant, and nothing is touched outside this folder but
+uv's cache. Longer tasks are in tools/.
 """
 
 from __future__ import annotations
@@ -29,16 +34,26 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # also where Python was told to be safe about paths
+
+from tools import visit
+from tools.bare import bare as run_bare
+from tools.ci import ci as run_ci
+from tools.pythons import NAMES as OTHER_PYTHONS
+from tools.pythons import other_pythons
+from tools.registries import CERTIFICATES
+from tools.release import check_release, upload_command
+from tools.terminal import say, stop
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 STAMP = VENV / ".bema-setup.json"
 EXAMPLES = ("worker.py", "api.py", "tools.py")
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TOOLS = ("curl", "nginx", "wrk")
-OTHER_PYTHONS = ("python3.12", "python3.13")
+SYSTEM_TOOLS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 ALONE, BESIDE = "slow or alone", "not slow and not alone"
 RUNTIME_SUITE = ("tests/core", "tests/wire", "tests/runtime", "tests/sdk")
 
@@ -57,6 +72,9 @@ def main(arguments: list[str]) -> int:
         "soak": soak,
         "docs": docs,
         "build": build,
+        "bare": bare,
+        "ci": ci,
+        "release": release,
     }
     if not arguments or arguments[0] not in verbs:
         print(__doc__)
@@ -72,11 +90,15 @@ def main(arguments: list[str]) -> int:
 
 def up(arguments: list[str]) -> int:
     set_up(("platform",))
-    environment = tools_environment()
+    # the caller's PATH, not ours: what the platform prints is typed there
+    environment = {**tools_environment(), "PATH": os.environ.get("PATH", os.defpath)}
     environment.setdefault("BEMA_STATE_DIR", str(ROOT / ".bema"))
     seeds = [part for name in EXAMPLES for part in ("--seed", str(ROOT / "examples" / name))]
-    # exec: Ctrl-C, signals and the exit code are the platform's own
-    os.execve(BIN / "bema", ["bema", "up", *seeds, *arguments], environment)
+    command = ["bema", "up", *seeds, *(argument for argument in arguments if argument != "--check")]
+    if "--check" not in arguments:
+        # exec: Ctrl-C, signals and the exit code are the platform's own
+        os.execve(BIN / "bema", command, environment)
+    return visit.check(command, environment, BIN / "bema")
 
 
 def setup(arguments: list[str]) -> int:
@@ -87,7 +109,8 @@ def setup(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     set_up(("dev",))
-    missing = [tool for tool in (*TOOLS, *OTHER_PYTHONS) if not runs(tool)]
+    pythons = other_pythons()
+    missing = [tool for tool in TOOLS if not there(tool)] + [name for name in OTHER_PYTHONS if name not in pythons]
     if missing:
         print(f"not found: {', '.join(missing)}; what needs them is left out, the tests by name")
     suites: dict[str, Command] = {
@@ -95,7 +118,7 @@ def test(arguments: list[str]) -> int:
         # one after the other, because promises in seconds are asserted as they stand
         "stories": [BIN / "python", "-m", "pytest", "-m", ALONE, *arguments],
     }
-    suites |= {name: on_python(name, arguments) for name in OTHER_PYTHONS if name not in missing}
+    suites |= {name: on_python(name, path, arguments) for name, path in pythons.items()}
     return run_stages(checks(), suites)
 
 
@@ -138,18 +161,38 @@ def build(arguments: list[str]) -> int:
         return subprocess.run(story, cwd=ROOT, env=environment, check=False).returncode
 
 
+def bare(arguments: list[str]) -> int:
+    return run_bare(ROOT, arguments)
+
+
+def ci(arguments: list[str]) -> int:
+    return run_ci(Path(__file__).resolve(), arguments)
+
+
+def release(arguments: list[str]) -> int:
+    version = check_release(ROOT, arguments)
+    code = build([])
+    if code == 0:
+        print(f"{version} is ready; nothing was uploaded. To upload it:\n  {upload_command(ROOT, version)}")
+    return code
+
+
 # the environment
 
 
 def set_up(extras: Sequence[str]) -> None:
-    """Make `.venv` what the lock says, unless it is already; one at a time per checkout."""
+    """Make `.venv` what the lock says, unless it is already; one at a time per checkout.
+
+    The stamp goes before anything is changed and is written last: an environment without one was left half-made, by
+    whatever ended its making, and is made anew.
+    """
     with only_one():
-        wanted = stamp_of(ROOT)
         had = read_stamp()
-        if had.get("key") == wanted and set(extras) <= set(had.get("extras", ())) and (BIN / "bema").exists():
+        if had.get("key") == stamp_of(ROOT) and set(extras) <= set(had.get("extras", ())) and environment_is_there():
             return
         started = time.monotonic()
-        kept = had.get("root") in (None, str(ROOT)) and environment_works()
+        STAMP.unlink(missing_ok=True)
+        kept = had.get("root") == str(ROOT) and environment_works()
         if not kept:
             make_environment()
         put_uv(locked_version("uv"))
@@ -157,12 +200,15 @@ def set_up(extras: Sequence[str]) -> None:
         say(f"syncing the locked packages ({', '.join(known)})")
         command: Command = [BIN / "uv", "sync", "--locked", "--inexact", "--python", BIN / "python"]
         run([*command, *(part for extra in known for part in ("--extra", extra))], quiet=True)
-        STAMP.write_text(json.dumps({"key": stamp_of(ROOT), "extras": known, "root": str(ROOT)}))
+        draft = STAMP.with_suffix(".new")
+        draft.write_text(json.dumps({"key": stamp_of(ROOT), "extras": known, "root": str(ROOT)}))
+        draft.rename(STAMP)
         say(f"environment ready in {time.monotonic() - started:.1f} s")
 
 
 @contextmanager
 def only_one() -> Iterator[None]:
+    """The lock is inherited by the steps: one that goes on when dev.py was killed still keeps the next run waiting."""
     import fcntl  # noqa: PLC0415 - not on Windows, where main() has refused by now
 
     with (ROOT / ".dev.lock").open("w") as file:
@@ -171,7 +217,14 @@ def only_one() -> Iterator[None]:
         except BlockingIOError:
             say("waiting for another dev.py that sets up this checkout")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        HELD.append(file.fileno())
+        try:
+            yield
+        finally:
+            HELD.clear()
+
+
+HELD: list[int] = []
 
 
 def stamp_of(root: Path) -> str:
@@ -188,6 +241,12 @@ def read_stamp() -> dict[str, list[str] | str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def environment_is_there() -> bool:
+    """Not whether it is whole, the stamp says that: whether the Python that it links to still is where it was."""
+    python = BIN / "python"
+    return (BIN / "bema").exists() and (python.exists() or not python.is_symlink())
 
 
 def environment_works() -> bool:
@@ -227,9 +286,9 @@ def locked_version(name: str) -> str:
 
 
 def tools_environment() -> dict[str, str]:
-    """The caller's environment with `.venv` first, and uv kept from fetching another Python."""
+    """The caller's environment with `.venv` first and the system's tools last, and uv kept from fetching another Python."""
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONHOME")}
-    environment["PATH"] = f"{BIN}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    environment["PATH"] = os.pathsep.join((str(BIN), environment.get("PATH", os.defpath), *SYSTEM_TOOLS))
     environment["UV_PYTHON_DOWNLOADS"] = "never"
     if CERTIFICATES.exists():  # the machine's own store, where it has one: it knows a company's proxy
         environment.setdefault("UV_SYSTEM_CERTS", "1")
@@ -263,10 +322,10 @@ def checks() -> dict[str, Command]:
     }
 
 
-def on_python(name: str, arguments: list[str]) -> Command:
+def on_python(name: str, path: str, arguments: list[str]) -> Command:
     """The runtime's suite in an environment of another Python, made from the same lock."""
     place = f"UV_PROJECT_ENVIRONMENT={ROOT / '.venvs' / name}"
-    python: Command = ["env", place, BIN / "uv", "run", "-q", "--locked", "--python", name, "--extra", "dev", "python"]
+    python: Command = ["env", place, BIN / "uv", "run", "-q", "--locked", "--python", path, "--extra", "dev", "python"]
     return [*python, "-m", "pytest", "-q", "-n", "2", "-m", BESIDE, *RUNTIME_SUITE, *arguments]
 
 
@@ -338,6 +397,7 @@ def run(command: Command, quiet: bool = False) -> None:
         env=tools_environment(),
         check=False,
         text=True,
+        pass_fds=HELD,
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,
     )
@@ -356,27 +416,12 @@ def hint(output: str) -> str:
     return "the lines above say why; it is safe to run this again"
 
 
-def runs(tool: str) -> bool:
-    """Whether a tool is on PATH and starts: a shim of a version manager may be there and not work."""
-    found = shutil.which(tool)
-    if not found:
-        return False
-    if not tool.startswith("python"):
-        return True
-    return subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+def there(tool: str) -> bool:
+    return shutil.which(tool, path=tools_environment()["PATH"]) is not None
 
 
 def shown(part: str | Path) -> str:
     return os.path.relpath(part, ROOT) if isinstance(part, Path) else part
-
-
-def say(text: str) -> None:
-    print(f"dev.py: {text}", file=sys.stderr, flush=True)
-
-
-def stop(what: str, fix: str) -> NoReturn:
-    print(f"error: {what}\n  fix: {fix}", file=sys.stderr)
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":

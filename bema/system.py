@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from bema.core import files, paths
 from bema.core.errors import Refused
+from bema.core.limits import Limits
 from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.deploy.keeper import roster
@@ -184,6 +185,7 @@ def hand_over(
     control: PublicListener,
 ) -> dict[str, Any]:
     """The keeper's configuration: plain data, all of it."""
+    limits = settings.limits
     told = {
         **{name: value.value for name, value in settings.all().items()},
         "gateway_url": data.url,
@@ -197,12 +199,15 @@ def hand_over(
         "state": str(state),
         "lock": lock,
         "children": [
-            _child("orchestrator", "bema.deploy.orchestrator", state, told, listen=f"unix:{socket_path}", link=True),
+            _child(
+                "orchestrator", "bema.deploy.orchestrator", state, told, limits, listen=f"unix:{socket_path}", link=True
+            ),
             _child(
                 "gateway",
                 "bema.gateway",
                 state,
                 told,
+                limits,
                 listen_fds={"data": data.socket.fileno(), "control": control.socket.fileno()},
             ),
         ],
@@ -214,19 +219,21 @@ def hand_over(
             "state": str(state),
         },
         "banner": banner(state, token, data.url, control.url, seeds),
-        "log": {name: int(settings.limit(f"log_{name}")) for name in ("line", "file", "files")},
-        "line": int(settings.limit("channel_line")),
-        "start": max(_OWN_START, settings.limit("start")),
-        "drain": settings.limit("drain"),
-        "stop": settings.limit("stop"),
+        "log": {name: limits.named(f"log_{name}") for name in ("line", "file", "files")},
+        "line": limits.channel_line,
+        "start": max(_OWN_START, limits.start),
+        "drain": limits.drain,
+        "stop": limits.stop,
     }
 
 
-def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any) -> dict[str, Any]:
+def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Limits, **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
     env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
-    if "BEMA_STATE_DIR" in env:  # it may be relative to where we were started
-        env["BEMA_STATE_DIR"] = str(state)
+    # what holds before Init comes, too: whatever said it, they all go by it
+    env.update(limits.variables())
+    # absolute, and decided once: a child works elsewhere, and must not find another platform's `.bema` from there
+    env[paths.VARIABLE] = str(state) if paths.run_dir().parent == state else ""
     env[files.FOLDER_VARIABLE] = str(files.folder(os.environ).absolute())
     return {
         "name": name,
@@ -240,7 +247,7 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any
             "listen": listen.partition(":")[2] if listen else "",
             "name": name,
             "namespace": "bema",
-            "drain_ms": int(told["limits.drain"] * 1000),
+            "drain_ms": round(limits.drain * 1000),
             "settings": told,
         },
         "listen": listen,
@@ -250,24 +257,28 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], **how: Any
 
 
 def program(state: Path) -> str:
-    """How to type `bema` so that it finds this platform."""
+    """How to type `bema`, anywhere, so that it finds this platform."""
     ours = Path(sys.executable).with_name("bema")
     found = shutil.which("bema")
-    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else str(ours)
-    return f"BEMA_STATE_DIR={shlex.quote(str(state))} {typed}" if "BEMA_STATE_DIR" in os.environ else typed
+    typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else shlex.quote(str(ours))
+    return f"{paths.VARIABLE}={shlex.quote(str(state))} {typed}" if paths.run_dir().parent == state else typed
 
 
 def banner(state: Path, token: Path, gateway: str, api: str, seeds: tuple[Path, ...] = ()) -> str:
+    """Where everything is, and lines that can be pasted as they are into another terminal of this user."""
     bema = program(state)
+    tried = [f"{bema} ls", f"{bema} new hello", f"{bema} deploy hello.py"]
+    if shutil.which("curl"):
+        tried.append(f'curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python')
+    lines = "\n".join(f"  {line}" for line in tried)
     sown = f"\nseeds, each told here when it is up: {', '.join(map(name_of, seeds))}\n" if seeds else ""
     return f"""bema {VERSION} is up; Ctrl-C stops it
 
   gateway  {gateway}
   api      {api}
+  docs     {api}/docs
   token    {token}
 
 try
-  {bema} ls
-  {bema} deploy FILE
-  curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python
+{lines}
 {sown}"""

@@ -51,7 +51,7 @@ def bare(folder: Path, seconds: float, value: bytes) -> Sample:
 
 async def engine(folder: Path, seconds: float, value: bytes, callers: int) -> Sample:
     """Callers that each wait for their commit before they ask for the next one."""
-    state = await SqliteEngine.open(folder / f"engine-{next(_numbers)}")
+    state = await SqliteEngine.at(folder / f"engine-{next(_numbers)}")
     end = time.perf_counter() + seconds
     done = 0
 

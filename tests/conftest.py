@@ -12,6 +12,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from bema.core import settings
+
 # the machine that runs the tests is shared: how long one example took says nothing about the code
 hypothesis.settings.register_profile("bema", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("bema")
@@ -28,6 +30,14 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("BEMA_STATE_DIR", str(state))
         yield state
+
+
+@pytest.fixture(autouse=True)
+def own_settings() -> Iterator[None]:
+    """What a process reads once, each test reads for itself."""
+    settings.place(None)
+    yield
+    settings.place(None)
 
 
 @pytest.fixture(scope="session")

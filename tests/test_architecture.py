@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import configparser
 import re
 import sys
@@ -117,6 +118,17 @@ def contract_rooms():
     parser = configparser.ConfigParser()
     parser.read(ROOT / ".importlinter")
     return parser["importlinter:contract:rooms"]["layers"].split()
+
+
+def test_a_public_class_name_stands_for_one_class():
+    """`compat/` is let off: its names are those of the systems that its users come from."""
+    places = collections.defaultdict(list)
+    for module in MODULES:
+        if not module.is_relative_to(PACKAGE / "compat"):
+            for found in TREES[module].body:
+                if isinstance(found, ast.ClassDef) and not found.name.startswith("_"):
+                    places[found.name].append(short(module))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_what_is_imported_for_annotations_points_down_the_list_too():

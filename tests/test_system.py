@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from bema import system
 from bema.core import settings
 from bema.core.errors import Refused
+from bema.core.limits import DEFAULTS
 from bema.deploy.ports import PublicListener
 
 
@@ -124,3 +127,38 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
     )
     assert config["start"] == 30.0
     assert f"BEMA_STATE_DIR={state}" in config["banner"]
+
+
+def test_the_box_has_lines_that_can_be_pasted(state, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    box = system.banner(state, state / "token", "http://127.0.0.1:1", "http://127.0.0.1:2").splitlines()
+    assert "  docs     http://127.0.0.1:2/docs" in box
+    ours = Path(sys.executable).with_name("bema")
+    tried = box[box.index("try") + 1 :]
+    assert tried == [f"  BEMA_STATE_DIR={state} {ours} {what}" for what in ("ls", "new hello", "deploy hello.py")]
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "curl" else None)
+    assert "curl -H" in system.banner(state, state / "token", "http://127.0.0.1:1", "http://127.0.0.1:2")
+
+
+def test_the_processes_of_a_platform_look_for_no_other(tmp_path, monkeypatch):
+    monkeypatch.delenv("BEMA_STATE_DIR")
+    monkeypatch.chdir(tmp_path)
+    assert system._child("gateway", "bema.gateway", tmp_path / "state", TOLD, DEFAULTS)["env"]["BEMA_STATE_DIR"] == ""
+    monkeypatch.setenv("BEMA_STATE_DIR", "state")
+    child = system._child("gateway", "bema.gateway", tmp_path / "state", TOLD, DEFAULTS)
+    assert child["env"]["BEMA_STATE_DIR"] == str(tmp_path / "state")
+
+
+TOLD = {"api_url": "http://127.0.0.1:2", "limits.drain": 1.0}
+
+
+def test_what_the_files_say_of_limits_reaches_every_process_before_its_init(state):
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        listener = PublicListener(bound, "http://127.0.0.1:1")
+        held = settings.read(
+            {"BEMA_STATE_DIR": str(state)}, {"bema.toml": "[limits]\nhandshake = 3\nchannel_line = 20000\n"}
+        )
+        config = system.hand_over(held, (), state=state, lock=3, token=state / "t", data=listener, control=listener)
+    for child in config["children"]:
+        assert settings.read(child["env"], {}).limits == held.limits
+    assert config["line"] == 20_000

@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 EXTRAS = {
     "http": ("uvicorn", "starlette"),
     "platform": ("uvicorn", "starlette", "uv", "httptools", "a2wsgi", "uvloop"),
-    "packages": ("yaml", "ruamel.yaml"),
+    "packages": ("yaml",),
 }
 
 

@@ -20,14 +20,14 @@ import msgspec
 from bema.cli import output
 from bema.core import files
 from bema.core.errors import Invalid
+from bema.core.naming import nearest
 from bema.parts import Factory, UnknownImplementation, configured
 from bema.parts.discover import SUFFIX
 from bema.parts.doctor import PluginFinding, diagnose
 from bema.parts.edit import with_disabled
 from bema.parts.entries import PartEntry, canonical, key_of
-from bema.parts.hints import nearest
-from bema.parts.lockfile import differences, encode, lockable, read_lock
 from bema.parts.policy import PluginPolicy
+from bema.parts.provenance import differences, encode, lockable, read_lock
 from bema.parts.resolve import Reason
 from bema.parts.scan import installed
 

@@ -19,8 +19,8 @@ from time import monotonic
 from typing import Any
 
 from bema.cli.file_watcher import Watch
+from bema.core import settings
 from bema.core.errors import BemaError
-from bema.core.limits import limit
 from bema.runtime.process.channel import VARIABLE
 from bema.runtime.tasks import Tasks
 from bema.wire.module.envelopes import read_from_module
@@ -57,7 +57,7 @@ class ReloadedVersion:
                 process_group=0,
             )
         ours.setblocking(False)
-        version = cls(process, *await asyncio.open_connection(sock=ours, limit=int(limit("channel_line"))))
+        version = cls(process, *await asyncio.open_connection(sock=ours, limit=settings.current().limits.channel_line))
         version._say(default_init("bema dev"))
         return version
 
@@ -81,7 +81,7 @@ class ReloadedVersion:
         serves = self.announce.done() and self.announce.result() is not None
         self._say(Stop())
         try:
-            async with asyncio.timeout((limit("drain") if serves else 0) + GRACE):
+            async with asyncio.timeout((settings.current().limits.drain if serves else 0) + GRACE):
                 await self.process.wait()
         except TimeoutError:
             self.kill()

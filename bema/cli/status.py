@@ -13,19 +13,24 @@ import click
 from bema import system
 from bema.cli import output
 from bema.core.errors import Unavailable
-from bema.core.paths import state_dir
+from bema.core.settings import load
 
 
 @click.command()
 @output.json_option
 def command(as_json: bool) -> None:
     """What runs, and where it is reached."""
-    status = status_of(state_dir())
+    settings = load()
+    status = status_of(Path(settings.text("state_dir")))
     if as_json:
         output.print_json(status)
         return
     started = dt.datetime.fromtimestamp(status["started"] / 1_000_000, dt.UTC)
-    rows = {**status, "started": f"{started:%Y-%m-%d %H:%M:%S} UTC"}
+    rows = {
+        **status,
+        "started": f"{started:%Y-%m-%d %H:%M:%S} UTC",
+        "state": f"{status['state']} ({settings.origin('state_dir')})",
+    }
     for name in ("gateway", "api", "token_file", "state", "version", "pid", "started"):
         output.print_text(f"{name:<10}  {rows[name]}")
     output.print_table(("PROCESS", "PID"), [(p["name"], p["pid"]) for p in status["processes"]])

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
+from bema.core.access import Principal
 from bema.core.errors import Invalid
 
 __all__ = ["CURRENT", "Call", "Handler", "Interceptor", "Stream", "Unary", "as_stream", "as_unary", "traceparent"]
@@ -22,11 +23,24 @@ class Call:
 
     `arguments` are the decoded arguments by parameter name; `requests` is the incoming stream where the shape has one.
     `metadata` is `str -> str` and travels to every hop, `traceparent` (W3C Trace Context) among it. `deadline` is in
-    seconds of the monotonic clock of this process, or None. Cancellation arrives as cancellation of the one task that
-    drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut.
+    seconds of the monotonic clock of this process, or None. `principal` is who asks, by the credential of the connection that
+    the call came on; None where none was shown. Cancellation arrives as cancellation of the one task that
+    drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut. `ended` says that it was
+    answered: a task that a handler began and left behind keeps the call's metadata, and its deadline no longer.
     """
 
-    __slots__ = ("arguments", "deadline", "id", "metadata", "peer", "requests", "route", "stopped")
+    __slots__ = (
+        "arguments",
+        "deadline",
+        "ended",
+        "id",
+        "metadata",
+        "peer",
+        "principal",
+        "requests",
+        "route",
+        "stopped",
+    )
 
     def __init__(
         self,
@@ -38,6 +52,7 @@ class Call:
         deadline: float | None = None,
         requests: AsyncIterator[Any] | None = None,
         peer: str = "",
+        principal: Principal | None = None,
     ) -> None:
         self.route = route
         self.arguments = {} if arguments is None else arguments
@@ -46,7 +61,9 @@ class Call:
         self.deadline = deadline
         self.requests = requests
         self.peer = peer
+        self.principal = principal
         self.stopped = False
+        self.ended = False
 
     def is_stopped(self) -> bool:
         return self.stopped

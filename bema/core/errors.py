@@ -45,6 +45,10 @@ class BadDeclaration(BemaError, TypeError):
 
     code = "bad_declaration"
 
+    def within(self, what: str) -> BadDeclaration:
+        """The same, said of a part of something larger."""
+        return BadDeclaration(f"{what}: {self.message}", code=self.code, fix=self.fix, **self.details)
+
 
 class NotFound(BemaError):
     code = "not_found"

@@ -5,6 +5,7 @@ Law: the nearest file wins, in the order of `FILES`. Reading a text is pure; `te
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ ENV_FILE = ".env"
 TOML_FILE = "bema.toml"
 PYPROJECT_FILE = "pyproject.toml"
 FILES = (ENV_FILE, TOML_FILE, PYPROJECT_FILE)
+
+_MAY_BE_OURS = re.compile(r"""^\s*\[?\s*["']?tool["']?\s*(\]|=|\.\s*["']?bema\b)""", re.MULTILINE)
+"""A line of pyproject.toml that may open `[tool.bema]`, however it is written."""
 
 FOLDER_VARIABLE = "BEMA_SETTINGS_DIR"
 """Names the folder of these files to processes that work elsewhere: those that `bema up` starts."""
@@ -35,13 +39,16 @@ def texts(folder: Path) -> dict[str, str]:
     found = {}
     for name in FILES:
         try:
-            found[name] = (folder / name).read_text(encoding="utf-8")
+            text = (folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise Refused(
                 f"{name} cannot be read: {error}", code="bad_setting", fix=f"Mend or remove {name}."
             ) from error
+        # a project's file without our table is not parsed: the parser is worth a tenth of a start
+        if name != PYPROJECT_FILE or _MAY_BE_OURS.search(text):
+            found[name] = text
     return found
 
 

@@ -1,70 +1,167 @@
-"""Every bound in one table: name, default, unit, who enforces it. The reference page is generated from it."""
+"""Every bound as one value: the fields of `Limits` are the table, and the reference page is generated from them.
 
-from __future__ import annotations
+Law: the value is made once, at the entry of a process, and passed down to whoever keeps a bound; nobody asks the table
+for its default behind that value's back. Every row can be set, within the range in which it works.
+"""
 
-from typing import NamedTuple
+# no `annotations` of __future__ here: the table is made of them
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, Self
+
+import msgspec
+
+from bema.core.errors import Refused
+from bema.core.naming import nearest
+
+
+class _Row(NamedTuple):
+    """What a field says of itself. It works from `least` to `most`, 0 for what its unit allows."""
+
+    unit: str
+    enforced_by: str
+    says: str
+    least: float = 0
+    most: float = 0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in force. Times are in seconds, sizes in bytes, counts are whole."""
+
+    # a peer takes frames and headers up to the default, whatever it has set
+    rpc_frame: Annotated[
+        int, _Row("bytes", "wire", "largest batch of messages written at once", least=4096, most=256 * 1024)
+    ] = 256 * 1024
+    rpc_message: Annotated[int, _Row("bytes", "wire", "largest payload of one message", least=4096)] = 32 * 1024 * 1024
+    rpc_headers: Annotated[
+        int, _Row("bytes", "wire", "largest header block of one call", least=256, most=64 * 1024)
+    ] = 64 * 1024
+    # less than four times the floor of a stream, and what is given back would come too late
+    rpc_stream_window: Annotated[int, _Row("bytes", "wire", "unread bytes a stream may hold", least=64 * 1024)] = (
+        1024 * 1024
+    )
+    rpc_stream_items: Annotated[int, _Row("items", "runtime", "unread items a stream may hold, about")] = 16_384
+    rpc_connection_window: Annotated[
+        int, _Row("bytes", "wire", "unread bytes a connection may hold", least=64 * 1024)
+    ] = 8 * 1024 * 1024
+    rpc_calls: Annotated[int, _Row("calls", "runtime", "calls in flight on one connection")] = 65_536
+    rpc_connect: Annotated[float, _Row("seconds", "runtime", "time to connect and greet")] = 5.0
+    rpc_heartbeat: Annotated[
+        float, _Row("seconds", "runtime", "silence after which a peer gets no new calls", least=0.05)
+    ] = 1.0
+    drain: Annotated[float, _Row("seconds", "runtime", "grace for running calls at stop")] = 30.0
+    stalled: Annotated[
+        float,
+        _Row("seconds", "runtime", "time an event loop may stand still before its instance is marked", least=0.01),
+    ] = 5.0
+    health: Annotated[float, _Row("seconds", "sdk", "time between two looks at liveness and readiness")] = 1.0
+    health_answer: Annotated[float, _Row("seconds", "sdk", "time for a health hook or a health check to answer")] = 5.0
+    lease: Annotated[float, _Row("seconds", "runtime", "time to be given a lease")] = 5.0
+    handshake: Annotated[float, _Row("seconds", "modules", "time for Init to arrive")] = 10.0
+    channel_line: Annotated[int, _Row("bytes", "wire", "longest line on the module channel", least=16 * 1024)] = (
+        1024 * 1024
+    )
+    script: Annotated[int, _Row("bytes", "deploy", "largest script")] = 1024 * 1024
+    start: Annotated[float, _Row("seconds", "deploy", "time from spawn to announce")] = 30.0
+    build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
+    stop: Annotated[float, _Row("seconds", "deploy", "grace between stop and kill")] = 10.0
+    builds: Annotated[int, _Row("builds", "deploy", "environments built at once")] = 2
+    starts: Annotated[int, _Row("starts", "deploy", "instances started at once")] = 8
+    restarts: Annotated[int, _Row("starts", "deploy", "starts within `restart_window` before crash_loop")] = 5
+    restart_window: Annotated[float, _Row("seconds", "deploy", "window in which starts are counted")] = 10.0
+    log_line: Annotated[int, _Row("bytes", "keeper", "longest log line kept; the rest is cut and marked", least=64)] = (
+        64 * 1024
+    )
+    log_file: Annotated[int, _Row("bytes", "keeper", "size at which a log is rotated", least=4096)] = 4 * 1024 * 1024
+    log_files: Annotated[int, _Row("files", "keeper", "rotated logs kept per instance")] = 3
+    http_head: Annotated[int, _Row("bytes", "gateway", "request line and headers", least=256)] = 64 * 1024
+    http_headers: Annotated[int, _Row("headers", "gateway", "number of headers")] = 100
+    http_body: Annotated[int, _Row("bytes", "gateway, sdk", "request body")] = 10 * 1024 * 1024
+    http_head_time: Annotated[float, _Row("seconds", "gateway", "time to send the head")] = 10.0
+    http_idle: Annotated[float, _Row("seconds", "gateway", "keep-alive without a request")] = 60.0
+    http_body_idle: Annotated[float, _Row("seconds", "gateway, sdk", "silence in the middle of a request body")] = 30.0
+    http_connections: Annotated[int, _Row("connections", "gateway", "open client connections")] = 10_000
+    http_pool: Annotated[int, _Row("connections", "gateway", "idle upstream connections per instance")] = 512
+    package_document: Annotated[int, _Row("bytes", "packages", "largest package document")] = 8 * 1024 * 1024
+    package_nodes: Annotated[
+        int, _Row("values", "packages", "keys and values in one document, aliases written out")
+    ] = 500_000
+    package_depth: Annotated[int, _Row("levels", "packages", "deepest nesting in one document", most=512)] = 128
+    http_pool_idle: Annotated[
+        float, _Row("seconds", "gateway", "time an upstream connection stays idle; servers close at 5")
+    ] = 4.0
+    http_connect: Annotated[float, _Row("seconds", "gateway", "time to connect to an instance")] = 5.0
+    env: Annotated[
+        int, _Row("bytes", "deploy", "environment variables of a deployment together, as JSON", most=384 * 1024)
+    ] = 256 * 1024
+    # the kernel takes no longer one
+    env_variable: Annotated[
+        int, _Row("bytes", "deploy", "one environment variable, `NAME=value`", most=128 * 1024 - 1)
+    ] = 128 * 1024 - 1
+    state_value: Annotated[int, _Row("bytes", "state", "largest value under one key", least=64 * 1024)] = (
+        4 * 1024 * 1024
+    )
+    state_blob: Annotated[int, _Row("bytes", "state", "largest content kept by its digest")] = 64 * 1024 * 1024
+    state_group: Annotated[int, _Row("mutations", "state", "mutations that are applied together", least=16)] = 10_000
+    http_waiters: Annotated[int, _Row("requests", "gateway", "requests waiting for one deployment to start")] = 1000
+
+    def named(self, name: str) -> int | float:
+        """A bound by its name; `Refused` (bad_setting) for a name that is no row."""
+        if name not in LIMITS:
+            raise Refused(f"there is no limit {name!r}{nearest(name, LIMITS)}", code="bad_setting")
+        found: int | float = getattr(self, name)
+        return found
+
+    def but(self, **differing: int | float) -> Self:
+        """The same, with some of them otherwise."""
+        for name in differing:
+            self.named(name)
+        return msgspec.structs.replace(self, **differing)
+
+    def told(self, settings: Mapping[str, Any]) -> Self:
+        """The same, with those that a launcher named in its settings as `limits.NAME`."""
+        said = {name: settings[f"limits.{name}"] for name in LIMITS if f"limits.{name}" in settings}
+        return self.but(**said) if said else self
+
+    def variables(self) -> dict[str, str]:
+        """What differs from the table, as the environment of a process that is to hold it too."""
+        return {
+            row.variable: str(getattr(self, row.name))
+            for row in LIMITS.values()
+            if getattr(self, row.name) != row.default
+        }
 
 
 class Limit(NamedTuple):
+    """A row of the table, as the docs and the settings read it."""
+
     name: str
     default: int | float
     unit: str
     enforced_by: str
     says: str
+    least: float
+    most: float
+
+    @property
+    def variable(self) -> str:
+        return f"BEMA_LIMITS__{self.name.upper()}"
 
 
-_TABLE = (
-    Limit("rpc_frame", 256 * 1024, "bytes", "wire", "largest batch written at once"),
-    Limit("rpc_message", 32 * 1024 * 1024, "bytes", "wire", "largest payload of one message"),
-    Limit("rpc_headers", 64 * 1024, "bytes", "wire", "largest header block of one call"),
-    Limit("rpc_stream_window", 1024 * 1024, "bytes", "wire", "unread bytes a stream may hold"),
-    Limit("rpc_stream_items", 16_384, "items", "runtime", "unread items a stream may hold, about"),
-    Limit("rpc_connection_window", 8 * 1024 * 1024, "bytes", "wire", "unread bytes a connection may hold"),
-    Limit("rpc_calls", 65_536, "calls", "runtime", "calls in flight on one connection"),
-    Limit("rpc_connect", 5.0, "seconds", "runtime", "time to connect and greet"),
-    Limit("rpc_heartbeat", 1.0, "seconds", "runtime", "silence after which a peer gets no new calls"),
-    Limit("drain", 30.0, "seconds", "runtime", "grace for running calls at stop"),
-    Limit("stalled", 5.0, "seconds", "runtime", "time an event loop may stand still before its instance is marked"),
-    Limit("health", 1.0, "seconds", "sdk", "time between two looks at liveness and readiness"),
-    Limit("health_answer", 5.0, "seconds", "sdk", "time for a health hook or a health check to answer"),
-    Limit("lease", 5.0, "seconds", "runtime", "time to be given a lease"),
-    Limit("handshake", 10.0, "seconds", "modules", "time for Init to arrive"),
-    Limit("channel_line", 1024 * 1024, "bytes", "wire", "longest line on the module channel"),
-    Limit("script", 1024 * 1024, "bytes", "deploy", "largest script"),
-    Limit("start", 30.0, "seconds", "deploy", "time from spawn to announce"),
-    Limit("build", 600.0, "seconds", "deploy", "time to lock and install"),
-    Limit("stop", 10.0, "seconds", "deploy", "grace between stop and kill"),
-    Limit("builds", 2, "builds", "deploy", "environments built at once"),
-    Limit("starts", 8, "starts", "deploy", "instances started at once"),
-    Limit("restarts", 5, "starts", "deploy", "starts within `restart_window` before crash_loop"),
-    Limit("restart_window", 10.0, "seconds", "deploy", "window in which starts are counted"),
-    Limit("log_line", 64 * 1024, "bytes", "keeper", "longest log line kept; the rest is cut and marked"),
-    Limit("log_file", 4 * 1024 * 1024, "bytes", "keeper", "size at which a log is rotated"),
-    Limit("log_files", 3, "files", "keeper", "rotated logs kept per instance"),
-    Limit("http_head", 64 * 1024, "bytes", "gateway", "request line and headers"),
-    Limit("http_headers", 100, "headers", "gateway", "number of headers"),
-    Limit("http_body", 10 * 1024 * 1024, "bytes", "gateway, sdk", "request body"),
-    Limit("http_head_time", 10.0, "seconds", "gateway", "time to send the head"),
-    Limit("http_idle", 60.0, "seconds", "gateway", "keep-alive without a request"),
-    Limit("http_body_idle", 30.0, "seconds", "gateway, sdk", "silence in the middle of a request body"),
-    Limit("http_connections", 10_000, "connections", "gateway", "open client connections"),
-    Limit("http_pool", 512, "connections", "gateway", "idle upstream connections per instance"),
-    Limit("package_document", 8 * 1024 * 1024, "bytes", "packages", "largest package document"),
-    Limit("package_nodes", 500_000, "values", "packages", "keys and values in one document, aliases written out"),
-    Limit("package_depth", 128, "levels", "packages", "deepest nesting in one document"),
-    Limit("http_pool_idle", 4.0, "seconds", "gateway", "time an upstream connection stays idle; servers close at 5"),
-    Limit("http_connect", 5.0, "seconds", "gateway", "time to connect to an instance"),
-    Limit("env", 256 * 1024, "bytes", "deploy", "environment variables of a deployment together, as JSON"),
-    Limit("env_variable", 128 * 1024 - 1, "bytes", "deploy", "one environment variable, `NAME=value`"),
-    Limit("state_value", 4 * 1024 * 1024, "bytes", "state", "largest value under one key"),
-    Limit("state_blob", 64 * 1024 * 1024, "bytes", "state", "largest content kept by its digest"),
-    Limit("state_group", 10_000, "mutations", "state", "mutations that are applied together"),
-    Limit("http_waiters", 1000, "requests", "gateway", "requests waiting for one deployment to start"),
-)
-
-LIMITS: dict[str, Limit] = {limit.name: limit for limit in _TABLE}
+_YEAR = 365 * 24 * 3600
+_MOST = {"seconds": _YEAR, "bytes": 1024 * 1024 * 1024}
 
 
-def limit(name: str) -> int | float:
-    """The default of a limit; `KeyError` for a name that is not in the table."""
-    return LIMITS[name].default
+def _table() -> dict[str, Limit]:
+    found = {}
+    for name, default in zip(Limits.__struct_fields__, Limits.__struct_defaults__, strict=True):
+        row: _Row = Limits.__annotations__[name].__metadata__[0]
+        least = row.least or (0.001 if row.unit == "seconds" else 1)
+        most = row.most or _MOST.get(row.unit, 10_000_000)
+        found[name] = Limit(name, default, row.unit, row.enforced_by, row.says, least, most)
+    return found
+
+
+LIMITS: dict[str, Limit] = _table()
+
+DEFAULTS = Limits()
+"""The table itself: for who tries a part alone. A program resolves its own: `core.settings.current().limits`."""

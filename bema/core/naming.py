@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from bema.core.errors import BadDeclaration, Invalid
@@ -76,6 +78,12 @@ class Address(NamedTuple):
         return self.route if self.instance is None else f"{self.route}@{show_instance_id(self.instance)}"
 
 
+def component_of(text: str) -> tuple[str, str] | None:
+    """The namespace and component of `namespace.component`; None for what is not of that form."""
+    namespace, dot, component = text.removeprefix("dyn://").partition(".")
+    return (namespace, component) if dot and NAME.match(namespace) and NAME.match(component) else None
+
+
 def new_instance_id() -> int:
     """A fresh 63-bit id; ids are never reused."""
     return secrets.randbits(62) | 1 << 62
@@ -93,3 +101,10 @@ def read_instance_id(text: str) -> int:
     if text.isdecimal():
         return int(text)
     raise Invalid(f"{text!r} is not an instance id", code="bad_name")
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """What was perhaps meant, as the end of a sentence about a name that is not there: `; did you mean ...?`, or nothing."""
+    # every start imports this room, and only a mistake needs difflib
+    close = importlib.import_module("difflib").get_close_matches(wrong, list(right), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,52 +1,109 @@
-"""Where things lie. Pure: names only; who creates a folder checks it.
+"""Where things lie. Names only: looking makes nothing, and who creates a folder checks it.
 
-State: `$BEMA_STATE_DIR`, else `$XDG_STATE_HOME/bema`, else `~/.local/state/bema`.
-Runtime files: `$BEMA_STATE_DIR/run`, else `$XDG_RUNTIME_DIR/bema`, else a per-user folder of the temporary directory.
+State: `$BEMA_STATE_DIR`, else the nearest `.bema` on which a platform runs, else `$XDG_STATE_HOME/bema`, else
+`~/.local/state/bema`.
+Runtime files: `run` in the state where the first two tell it, else `$XDG_RUNTIME_DIR/bema`, else a per-user folder of the
+temporary directory.
+
+Law: what an environment that is given says is pure. Without one it is this process's, and the working directory counts:
+what is typed in a checkout finds the platform that `dev.py up` runs there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing NUL among them
 SOCKET_PATH_MAX = 100
-STATE_VARIABLE = "BEMA_STATE_DIR"
-"""Names a folder, though it looks as if it chose a part of the kind `bema.state`."""
 _LONGEST_SOCKET = len("/s/0123456789abc.sock")
 
+VARIABLE = "BEMA_STATE_DIR"
+FOLDER = ".bema"
+"""The state directory that `dev.py up` takes in its checkout."""
 
-def state_dir(env: Mapping[str, str] = os.environ) -> Path:
+_KEEPER = b"/deploy/keeper/__main__.py"
+
+
+def state_dir(env: Mapping[str, str] | None = None) -> Path:
     """What must outlive a restart: store, token, versions, environments, logs."""
-    if chosen := env.get(STATE_VARIABLE):
+    given = os.environ if env is None else env
+    if chosen := given.get(VARIABLE):
         return Path(chosen).expanduser().absolute()
-    if home := env.get("XDG_STATE_HOME"):
+    if env is None and (found := nearby()):
+        return found
+    if home := given.get("XDG_STATE_HOME"):
         return Path(home).absolute() / "bema"
-    return Path(env.get("HOME") or "~").expanduser().absolute() / ".local" / "state" / "bema"
+    return Path(given.get("HOME") or "~").expanduser().absolute() / ".local" / "state" / "bema"
 
 
-def run_dir(env: Mapping[str, str] = os.environ) -> Path:
+def run_dir(env: Mapping[str, str] | None = None) -> Path:
     """What lives while processes live: discovery records (`d/`) and sockets."""
-    if env.get(STATE_VARIABLE):
+    given = os.environ if env is None else env
+    if given.get(VARIABLE) or (env is None and nearby()):
         return state_dir(env) / "run"
-    if runtime := env.get("XDG_RUNTIME_DIR"):
+    if runtime := given.get("XDG_RUNTIME_DIR"):
         return Path(runtime).absolute() / "bema"
-    return _temporary(env) / f"bema-{os.getuid()}"
+    return _temporary(given) / f"bema-{os.getuid()}"
 
 
-def discovery_dir(env: Mapping[str, str] = os.environ) -> Path:
+def nearby() -> Path | None:
+    """The `.bema` of the working directory, or of the nearest folder above it, on which a platform runs.
+
+    An environment that has `BEMA_STATE_DIR` decides, also with an empty one: then nothing is looked for. A process keeps
+    to what it found first, so that all it makes lies in one place.
+    """
+    if VARIABLE in os.environ or os.name != "posix":
+        return None
+    try:
+        return _nearest(Path.cwd())
+    except FileNotFoundError:  # the working directory was removed
+        return None
+
+
+@functools.cache
+def _nearest(folder: Path) -> Path | None:
+    return next((state for place in (folder, *folder.parents) if _is_ours_and_up(state := place / FOLDER)), None)
+
+
+def _is_ours_and_up(state: Path) -> bool:
+    """Whether a keeper runs on this folder. One of another user, or that others may write, is never trusted."""
+    with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
+        found = state.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            return False
+        up = msgspec.json.decode((state / "up.json").read_bytes(), type=_Up)
+        # a pid alone may be another process's by now
+        command = Path(f"/proc/{up.pid}/cmdline").read_bytes().split(b"\0")
+        return up.state == str(state) and any(word.endswith(_KEEPER) for word in command)
+    return False
+
+
+class _Up(msgspec.Struct):
+    """What is read here of up.json."""
+
+    pid: int
+    state: str
+
+
+def discovery_dir(env: Mapping[str, str] | None = None) -> Path:
     return run_dir(env) / "d"
 
 
-def socket_dir(env: Mapping[str, str] = os.environ) -> Path:
+def socket_dir(env: Mapping[str, str] | None = None) -> Path:
     """A folder whose socket paths fit into a socket address, however deep the runtime folder lies."""
     direct = run_dir(env) / "s"
     if len(os.fsencode(direct)) + _LONGEST_SOCKET <= SOCKET_PATH_MAX:
         return direct
     digest = hashlib.sha256(os.fsencode(direct)).hexdigest()[:12]
-    return _temporary(env) / f"bema-{os.getuid()}" / digest
+    return _temporary(os.environ if env is None else env) / f"bema-{os.getuid()}" / digest
 
 
 def _temporary(env: Mapping[str, str]) -> Path:

@@ -1,24 +1,27 @@
 """Settings: one table, and one reader that knows where each value came from.
 
 Law: the nearest origin wins: flag, then `BEMA_*`, then `.env`, then `bema.toml`, then `[tool.bema]` of pyproject.toml,
-then the default. `read` is pure: it is given the environment and the texts of the files; `load` opens those. A value that
-does not fit is refused where it is read, and the refusal names its origin.
+then the default. `read` is pure: it is given the environment and the texts of the files; `load` opens those, and
+`current` does so once in a process, at its entry. A value that does not fit is refused where it is read, and the refusal
+names its origin.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from bema.core import files, paths
 from bema.core.errors import Refused
 from bema.core.files import ENV_FILE, PYPROJECT_FILE, TOML_FILE
-from bema.core.limits import LIMITS
+from bema.core.limits import LIMITS, Limits
+from bema.core.naming import nearest
 
 DEFAULT = "default"
+NEARBY = "the platform that runs here"
 LEVELS = ("debug", "info", "warning", "error")
 
 Scalar = str | int | float
@@ -27,7 +30,7 @@ Scalar = str | int | float
 class Setting(NamedTuple):
     """One row: `choices` are the only values, where they are few; a number lies within `least` and `most`.
 
-    `in_files` is False for what holds in every process, also in one that reads no files, as a service started by hand.
+    `in_files` is False for what is asked of the environment before any file is read.
     """
 
     name: str
@@ -53,8 +56,6 @@ class Value(NamedTuple):
 
 
 _PORT = 65_535
-_LEAST: dict[type, float] = {int: 1, float: 0.001}
-
 _TABLE = (
     Setting("state_dir", str, "", "folder of everything that outlives a restart", in_files=False),
     Setting("gateway.host", str, "127.0.0.1", "address of the data listener"),
@@ -70,7 +71,8 @@ _TABLE = (
             type(row.default),
             row.default,
             f"{row.says} ({row.unit})",
-            least=_LEAST[type(row.default)],
+            least=row.least,
+            most=row.most,
         )
         for row in LIMITS.values()
     ),
@@ -79,11 +81,44 @@ _TABLE = (
 SETTINGS: dict[str, Setting] = {row.name: row for row in _TABLE}
 
 
-class Settings:
-    """Every setting's value; asked for by name and type, so that a mistyped name fails at once."""
+class PartSettings(Mapping[str, Scalar]):
+    """What a part is opened with: the settings of its own section, read only, and what is in force for all.
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    `limits` are the bounds, `state` is the folder of what outlives a restart. The section of the kind `bema.store` is
+    `[parts."bema.store"]`, and the variable of its key `size` is `BEMA_STORE__SIZE`, whose value is text.
+    """
+
+    def __init__(self, section: Mapping[str, Scalar], limits: Limits, state: Path) -> None:
+        self._section = section
+        self.limits = limits
+        self.state = state
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self._section[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._section)
+
+    def __len__(self) -> int:
+        return len(self._section)
+
+
+class Settings:
+    """Every setting's value; asked for by name and type, so that a mistyped name fails at once.
+
+    `parts` are the sections of the parts by kind, `said` the variables that may be keys of such a section.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Value],
+        parts: Mapping[str, Mapping[str, Scalar]] | None = None,
+        said: Mapping[str, str] | None = None,
+    ) -> None:
         self._values = dict(values)
+        self._parts = dict(parts or {})
+        self._said = dict(said or {})
+        self.limits = Limits(**{name: self._values[f"limits.{name}"].value for name in LIMITS})  # type: ignore[arg-type]
 
     def text(self, name: str) -> str:
         value = self._values[name].value
@@ -97,14 +132,21 @@ class Settings:
             raise TypeError(f"setting {name} is not a whole number")
         return value
 
-    def limit(self, name: str) -> int | float:
-        """A row of `core/limits.py`, as set here."""
-        value = self._values[f"limits.{name}"].value
-        assert not isinstance(value, str)
-        return value
+    def but(self, limits: Limits) -> Settings:
+        """The same with other limits: those that a launcher told, or a program chose."""
+        if limits == self.limits:
+            return self
+        told = {f"limits.{name}": getattr(limits, name) for name in LIMITS}
+        changed = {name: Value(value, "told") for name, value in told.items() if value != self._values[name].value}
+        return Settings(self._values | changed, self._parts, self._said)
 
-    def limits(self) -> dict[str, int | float]:
-        return {name: self.limit(name) for name in LIMITS}
+    def of(self, group: str) -> PartSettings:
+        """What a part of the kind `group` is opened with."""
+        prefix = group.upper().replace(".", "_") + "__"
+        said = {
+            name.removeprefix(prefix).lower(): value for name, value in self._said.items() if name.startswith(prefix)
+        }
+        return PartSettings({**self._parts.get(group, {}), **said}, self.limits, Path(self.text("state_dir")))
 
     def origin(self, name: str) -> str:
         return self._values[name].origin
@@ -118,29 +160,80 @@ class Settings:
 
 
 def load(
-    folder: Path | None = None, env: Mapping[str, str] = os.environ, flags: Mapping[str, object] | None = None
+    folder: Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
 ) -> Settings:
-    """The settings that hold in `folder` (default: the working directory, or what BEMA_SETTINGS_DIR names)."""
-    return read(env, files.texts(folder or files.folder(env)), flags)
+    """The settings that hold in `folder` (default: the working directory, or what BEMA_SETTINGS_DIR names).
+
+    With no environment given, that of this process, and the platform that runs on a `.bema` nearby is found.
+    """
+    given = os.environ if env is None else env
+    nearby = paths.nearby() if env is None else None
+    return read(given, files.texts(folder or files.folder(given)), flags, nearby)
 
 
-def read(env: Mapping[str, str], texts: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
-    """The settings that hold, from the environment, the texts of `files.FILES` by name, and what flags said (None: nothing)."""
+_current: Settings | None = None
+
+
+def current() -> Settings:
+    """What holds in this process: loaded by the first question, which is its entry's, and the same from then on."""
+    global _current
+    if _current is None:
+        _current = load()
+    return _current
+
+
+def place(settings: Settings | None) -> Settings | None:
+    """Go by these from now on (None: load again when asked). Returns what was in place."""
+    global _current
+    before, _current = _current, settings
+    return before
+
+
+def read(
+    env: Mapping[str, str],
+    texts: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+    nearby: Path | None = None,
+) -> Settings:
+    """The settings that hold, from the environment, the texts of `files.FILES` by name, and what flags said (None: nothing).
+
+    `nearby` is the state directory that was found where nobody named one.
+    """
+    dotenv = files.variables(texts.get(ENV_FILE, ""))
     in_files = (
-        _from_variables(files.variables(texts.get(ENV_FILE, "")), f"{ENV_FILE} {{}}"),
+        _from_variables(dotenv, f"{ENV_FILE} {{}}"),
         _from_toml(texts.get(TOML_FILE, ""), TOML_FILE),
         _from_toml(texts.get(PYPROJECT_FILE, ""), PYPROJECT_FILE),
     )
     _refuse_in_files(in_files)
-    _refuse_unknown_variables(env)
+    _refuse_unknown_variables(env, "variable {}")
+    _refuse_unknown_variables(dotenv, f"variable {{}} of {ENV_FILE}")
     layers = (_from_flags(flags or {}), _from_variables(env, "variable {}"), *in_files)
     values = {}
     for row in _TABLE:
         said = next((layer[row.name] for layer in layers if row.name in layer), None)
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
-    folder = values["state_dir"]
-    values["state_dir"] = Value(str(folder.value or paths.state_dir(env)), folder.origin)
-    return Settings(values)
+    if not values["state_dir"].value:
+        values["state_dir"] = Value(str(nearby), NEARBY) if nearby else Value(str(paths.state_dir(env)), DEFAULT)
+    variables = {name: value for name, value in {**dotenv, **env}.items() if "__" in name and value}
+    return Settings(values, _sections_of_parts(texts), variables)
+
+
+def _sections_of_parts(texts: Mapping[str, str]) -> dict[str, dict[str, Scalar]]:
+    """`[parts."bema.store"]` of bema.toml and pyproject.toml, key by key."""
+    found: dict[str, dict[str, Scalar]] = {}
+    for file in (PYPROJECT_FILE, TOML_FILE):
+        parts = files.table(texts[file], file).get("parts", {}) if texts.get(file) else {}
+        for group, section in parts.items() if isinstance(parts, dict) else ():
+            if not isinstance(section, dict) or not all(isinstance(value, Scalar) for value in section.values()):
+                where = ".".join((*files.TABLES[file], "parts"))
+                raise Refused(
+                    f'{file} {where}."{group}" is not a table of texts and numbers',
+                    code="bad_setting",
+                    fix=f'Write [{where}."{group}"] with a line for each key.',
+                )
+            found.setdefault(group, {}).update(section)
+    return found
 
 
 class _Said(NamedTuple):
@@ -159,13 +252,13 @@ def _refuse_in_files(layers: tuple[dict[str, _Said], ...]) -> None:
                 )
 
 
-def _refuse_unknown_variables(env: Mapping[str, str]) -> None:
+def _refuse_unknown_variables(env: Mapping[str, str], origin: str) -> None:
     known = {row.variable for row in _TABLE}
-    sections = tuple(f"BEMA_{section.upper()}__" for section in sorted(_SECTIONS))
     for name in env:
-        if name.startswith(sections) and name not in known:
+        prefix, inner, _ = name.partition("__")
+        if inner and prefix.startswith("BEMA_") and _ours(prefix[5:].lower()) and name not in known:
             raise Refused(
-                f"there is no setting for the variable {name}",
+                f"there is no setting for the {origin.format(name)}{nearest(name, known)}",
                 code="bad_setting",
                 fix="`bema config show --origin` lists every variable.",
             )
@@ -180,20 +273,29 @@ def _from_variables(env: Mapping[str, str], origin: str) -> dict[str, _Said]:
 
 
 def _from_toml(text: str, file: str) -> dict[str, _Said]:
+    if not text:  # the parser itself is worth a tenth of a start
+        return {}
     found = files.table(text, file)
     table = files.TABLES[file]
     said = {name: _Said(value, f"{file} {'.'.join((*table, name))}") for name, value in _flat(found)}
-    if unknown := next((name for name in said if name not in SETTINGS and name.split(".")[0] in _SECTIONS), None):
+    if unknown := next((name for name in said if name not in SETTINGS and _ours(name.split(".")[0])), None):
         raise Refused(
-            f"{file}: there is no setting {unknown!r}",
+            f"{file}: there is no setting {unknown!r}{nearest(unknown, SETTINGS)}",
             code="bad_setting",
             fix="`bema config show` lists what there is.",
         )
     return said
 
 
-# other keys of our tables belong to other readers: `entry` of a script, for one
 _SECTIONS = {name.partition(".")[0] for name in SETTINGS if "." in name}
+
+
+def _ours(section: str) -> bool:
+    """Whether a section is meant to be ours; other keys of our tables have other readers: `entry` of a script, for one."""
+    return section in _SECTIONS or (section not in _OTHERS and bool(nearest(section, _SECTIONS)))
+
+
+_OTHERS = {"plugins", "parts", "entry"}
 
 
 def _flat(value: object, path: str = "") -> list[tuple[str, object]]:
@@ -212,8 +314,8 @@ def _checked(row: Setting, said: _Said) -> Value:
     if row.choices and value not in row.choices:
         raise _refusal(row, said, f"is not one of {', '.join(row.choices)}")
     if isinstance(value, (int, float)) and not row.least <= value <= row.most:
-        upper = "" if row.most == math.inf else f" and at most {row.most:g}"
-        raise _refusal(row, said, f"is not at least {row.least:g}{upper}")
+        upper = "" if row.most == math.inf else f" and at most {row.most:.15g}"
+        raise _refusal(row, said, f"is not at least {row.least:.15g}{upper}")
     return Value(value, said.origin)
 
 

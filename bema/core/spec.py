@@ -11,6 +11,18 @@ from typing import Any
 
 import msgspec
 
+from bema.core.errors import BadDeclaration
+
+RESERVED = ("requests", "metrics_labels")
+"""Facts of an endpoint that are read from its signature, or from how it is served."""
+
+
+def check_bound(what: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`, or `BadDeclaration` that names `what`."""
+    if type(value) is not int or value < least:
+        raise BadDeclaration(f"{what} is a whole number of at least {least}, not {value!r}")
+    return value
+
 
 class Shape(enum.StrEnum):
     """How a call moves: how many requests go in, how many answers come out."""
@@ -74,6 +86,9 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     hooks: Hooks = Hooks()
     abstract: bool = False
     facts: dict[str, Any] = {}
+    version: str = ""  # what its callers are told
+    slots: int | None = None  # calls that run at once in one instance; None: as many as come
+    queue: int = 0  # calls that wait when all slots are taken
 
     @property
     def address(self) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bema.core.errors import Refused
+from bema.core.settings import current
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.server import Gateway
 from bema.runtime.distributed import DistributedRuntime
@@ -28,16 +29,18 @@ async def main() -> None:
     number = os.environ.pop(VARIABLE, "")
     if not number.isdecimal():
         raise Refused("the gateway is started by `bema up`", fix="Run `bema up`.")
-    inherited = await Channel.open(int(number))
+    limits = current().limits
+    inherited = await Channel.open(int(number), limits=limits)
     for ending in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(ending, _stop, inherited.stop)
     init = await inherited.init()
     settings = init.settings or {}
+    limits = limits.told(settings)
     logging.basicConfig(
         level=str(settings.get("log.level", "info")).upper(), format="%(levelname)s %(name)s %(message)s"
     )
     data, control = (_listener(init, name) for name in ("data", "control"))
-    async with DistributedRuntime() as runtime:
+    async with DistributedRuntime(limits=limits) as runtime:
         gateway = Gateway(runtime, Orchestrator, settings)
         await gateway.listen(data, control)
         gc.collect()
@@ -45,7 +48,7 @@ async def main() -> None:
         _announce(inherited, settings)
         stop = await inherited.stop
         grace = init.drain_ms if stop.deadline_ms is None else stop.deadline_ms
-        await gateway.drain((30_000 if grace is None else grace) / 1000)
+        await gateway.drain(limits.drain if grace is None else grace / 1000)
 
 
 def _listener(init: Init, name: str) -> socket.socket:

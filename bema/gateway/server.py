@@ -12,11 +12,11 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from bema.core.access import GATEWAY
 from bema.gateway.control.app import Control
 from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.doors.endpoint import Doors
 from bema.gateway.http.listener import DataListener, without_delay
-from bema.gateway.limits import Limits
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.distributed import DistributedRuntime
 
@@ -33,7 +33,7 @@ class Gateway:
     ) -> None:
         self._runtime = runtime
         self._settings = settings
-        self._limits = Limits.of(settings)
+        self._limits = runtime.limits
         self._orchestrator = runtime.client(orchestrator, timeout=self._limits.start + _PATIENCE, wait=_PATIENCE)
         self._following = runtime.client(orchestrator, wait=_PATIENCE)
         self.data: DataListener | None = None
@@ -44,11 +44,12 @@ class Gateway:
         """Accept on both sockets; returns when both do."""
         everything = await self._runtime.discovery.view()
         platform = await self._runtime.view("bema", "orchestrator")
-        doors = Doors(self._runtime.pool, everything)
+        table = RoutingTable(everything)
+        doors = Doors(self._runtime.pool, table.instances_of)
         host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
-            RoutingTable(everything),
-            self._orchestrator.activate,
+            table,
+            lambda deployment, wait: self._orchestrator.activate(deployment, wait, GATEWAY),
             doors.serve,
             loopback=_is_loopback(host),
             limits=self._limits,
@@ -60,6 +61,7 @@ class Gateway:
             gateway=str(self._settings["gateway_url"]).rstrip("/"),
             api=str(self._settings["api_url"]).rstrip("/"),
             activities=self.data.activities,
+            most=self._limits.http_body,
             reachable=lambda: any(instance.routable() for instance in platform.instances()),
         )
         await self.data.listen(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
 
-from bema.core.limits import limit
+from bema.core.limits import Limits
 from bema.packages.findings import Severity, Unreadable, at
 from bema.packages.nodes import Mapping, Node, Scalar, Sequence, Source
 
@@ -13,8 +13,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _WORD = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null", re.ASCII)
 
 
-def parse_json(source: Source) -> Node:
-    reader = _Reader(source)
+def parse_json(source: Source, limits: Limits) -> Node:
+    reader = _Reader(source, limits)
     node, end = reader.value(reader.skip(0), 0)
     end = reader.skip(end)
     if end < len(source.text):
@@ -23,12 +23,12 @@ def parse_json(source: Source) -> Node:
 
 
 class _Reader:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, limits: Limits) -> None:
         self.source = source
         self.text = source.text
         self.nodes = 0
-        self.most_nodes = int(limit("package_nodes"))
-        self.most_depth = int(limit("package_depth"))
+        self.most_nodes = limits.package_nodes
+        self.most_depth = limits.package_depth
 
     def stop(self, start: int, message: str, rule: str = "json-syntax") -> Unreadable:
         return Unreadable(at(self.source, rule, Severity.ERROR, (), start, message), self.source.name)

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from bema.core.errors import Invalid, NotFound
 from bema.packages import environments, replicas, units
 from bema.packages.environments import Environment
-from bema.packages.function_plan import Demand, scaled
 from bema.packages.opackage import (
     ConsistencyModel,
     DeploymentStatusSummary,
@@ -27,7 +26,7 @@ from bema.packages.opackage import (
     ProvisionConfig,
     to_data,
 )
-from bema.packages.replicas import Measure
+from bema.packages.replicas import Demand, Measure, scaled
 
 
 class Wishes(NamedTuple):

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
+from bema.core import settings
 from bema.core.errors import Refused
-from bema.core.limits import limit
+from bema.core.limits import Limits
 from bema.packages.findings import Edit, Finding, Severity, Unreadable, at
 from bema.packages.json_tree import parse_json
 from bema.packages.nodes import Mapping, Node, Path, Scalar, Sequence, Source
@@ -32,13 +33,13 @@ class Document(NamedTuple):
     notes: tuple[Finding, ...] = ()
 
 
-def read(file: File) -> OPackage:
+def read(file: File, limits: Limits | None = None) -> OPackage:
     """The package in a YAML or JSON file; raises `Unreadable` with the first reason against it."""
-    return _package(examine(file))
+    return _package(examine(file, limits))
 
 
-def read_text(text: str, name: str = "", *, is_json: bool = False) -> OPackage:
-    return _package(examine_text(Source(text, name, is_json)))
+def read_text(text: str, name: str = "", *, is_json: bool = False, limits: Limits | None = None) -> OPackage:
+    return _package(examine_text(Source(text, name, is_json), limits))
 
 
 def _package(document: Document) -> OPackage:
@@ -47,19 +48,19 @@ def _package(document: Document) -> OPackage:
     return document.package
 
 
-def examine(file: File) -> Document:
+def examine(file: File, limits: Limits | None = None) -> Document:
     """Everything there is to say about a file's shape; raises only where the file cannot be opened."""
+    limits = settings.current().limits if limits is None else limits
     try:
         with file.open("rb") as opened:
-            data = opened.read(int(limit("package_document")) + 1)
+            data = opened.read(limits.package_document + 1)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
     is_json = file.suffix.lower() == ".json"
-    if len(data) > limit("package_document"):
-        source = Source("", str(file), is_json, whole=False)
-        return _unreadable(source, "too-large", 0, f"larger than {limit('package_document')} bytes")
+    if len(data) > limits.package_document:
+        return _too_large(Source("", str(file), is_json, whole=False), limits)
     try:
-        return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), str(file), is_json))
+        return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), str(file), is_json), limits)
     except UnicodeDecodeError as error:
         source = Source(data[: error.start].decode(), str(file), is_json, whole=False)
         return _unreadable(source, "encoding", len(source.text), f"not UTF-8: byte {data[error.start]:#04x}")
@@ -83,12 +84,17 @@ def _unreadable(source: Source, rule: str, start: int, message: str) -> Document
     return Document(source, None, None, (at(source, rule, Severity.ERROR, (), start, message),))
 
 
-def examine_text(source: Source) -> Document:
-    if len(source.text) > limit("package_document"):
-        return _unreadable(source, "too-large", 0, f"larger than {limit('package_document')} bytes")
+def _too_large(source: Source, limits: Limits) -> Document:
+    return _unreadable(source, "too-large", 0, f"larger than {limits.package_document} bytes")
+
+
+def examine_text(source: Source, limits: Limits | None = None) -> Document:
+    limits = settings.current().limits if limits is None else limits
+    if len(source.text) > limits.package_document:
+        return _too_large(source, limits)
     with _no_collection():
         try:
-            root = parse_json(source) if source.is_json else parse_yaml(source)
+            root = (parse_json if source.is_json else parse_yaml)(source, limits)
         except Unreadable as error:
             return Document(source, None, None, (error.finding,))
         reader = DocumentReader(source, JsonScalars() if source.is_json else YamlScalars())

@@ -7,21 +7,20 @@ thing is reported: no loss, and no change, is silent.
 
 from __future__ import annotations
 
-import importlib
-import io
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-from bema.core.errors import Invalid, Refused
+from bema.core.errors import Invalid
+from bema.packages.edited import Edited, comments
+from bema.packages.findings import Unreadable
+from bema.packages.nodes import Mapping as Tree
+from bema.packages.nodes import Source
 from bema.packages.opackage import OPackage, to_data
-from bema.packages.reader import read_text
-from bema.packages.writer import scalar
+from bema.packages.reader import examine_text, read_text
 
-_SEQUENCE = re.compile(r"^( *)[^\s#-][^\n]*:[ ]*\n(?:[ ]*(?:#[^\n]*)?\n)*( *)- ", re.MULTILINE)
-_LINE_WIDTH = 1 << 16  # never fold what a person wrote on one line
 _BINDING = ("function_key", "access_modifier", "stateless", "parameters")
 _STATE = ("default_provider", "consistency_model", "persistent", "serialization_format")
 
@@ -42,100 +41,76 @@ def reexport(text: str, exported: Mapping[str, Any], name: str = "", *, prune: b
     meant.package(exported)
     if not (meant.added or meant.changed or (prune and meant.gone)):
         return Merged(text, (), (), tuple(meant.gone))
-    yaml, tree = _round_trip(text, name)
-    _Merge(tree, to_data(present), prune, _as_text).package(exported)
-    out = io.StringIO()
-    yaml.dump(tree, out)
-    merged = out.getvalue().replace("\n", "\r\n") if "\r\n" in text else out.getvalue()
-    _check(merged, meant.tree, name)
+    merged = _edited(text, name, to_data(present), exported, meant)
     return Merged(merged, tuple(meant.added), tuple(meant.changed), tuple(meant.gone))
 
 
-def _check(text: str, meant: dict[str, Any], name: str) -> None:
-    """The text must mean what merging the bare data gave.
-
-    It does not where two places share one part by an alias: an edit of the one is an edit of the other.
-    """
-    if to_data(read_text(text, name)) != to_data(msgspec.convert(meant, OPackage)):
-        raise Invalid(
-            f"{name or 'the document'} cannot be edited without changing what else it says",
-            code="bad_document",
-            fix="Write out what aliases (`*name`) stand for, or edit it by hand.",
-        )
-
-
-def _round_trip(text: str, name: str) -> tuple[Any, Any]:
-    """A reader and writer set to the text's own manner, and the tree it read."""
+def _edited(text: str, name: str, present: dict[str, Any], exported: Mapping[str, Any], meant: _Merge) -> str:
+    source = Source(text, name)
+    root = examine_text(source).root
+    assert isinstance(root, Tree), "it was read before"
+    edited = Edited(source, root)
+    _Merge(edited.root, present, meant.prune).package(exported)
+    merged = edited.text()
     try:
-        ruamel = importlib.import_module("ruamel.yaml")
-    except ModuleNotFoundError as missing:
-        raise Refused(
-            "exporting into an edited document needs ruamel.yaml, which is not installed",
-            code="missing_extra",
-            fix="Install the extra: `pip install 'bema[packages]'`.",
-            extra="packages",
-        ) from missing
-    yaml = ruamel.YAML(typ="rt")
-    yaml.Resolver = _text_only(ruamel.resolver.VersionedResolver)
-    yaml.preserve_quotes = True
-    yaml.width = _LINE_WIDTH
-    yaml.explicit_start = True if text.lstrip("\ufeff").startswith("---") else None
-    found = _SEQUENCE.search(text)
-    offset = len(found.group(2)) - len(found.group(1)) if found else 2
-    yaml.indent(mapping=2, sequence=offset + 2, offset=offset)
-    try:
-        return yaml, yaml.load(text)
-    except ruamel.error.YAMLError as error:
-        # the model takes a key of `config` twice and keeps the last; an editor would keep the first
-        mark, why = getattr(error, "problem_mark", None), getattr(error, "problem", error)
-        fix = "Keep one." if "duplicate" in str(why) else "Write it more plainly."
-        place = f"{name or 'the document'}{f':{mark.line + 1}:{mark.column + 1}' if mark else ''}"
-        raise Invalid(f"{place}: cannot be edited: {why}", code="bad_document", fix=fix) from error
+        said = to_data(read_text(merged, name))
+    except Unreadable as error:
+        raise _refusal(name) from error
+    # they differ where two places share one part by an alias: an edit of the one is an edit of the other
+    if said != to_data(msgspec.convert(meant.tree, OPackage)):
+        raise _refusal(name)
+    _check_comments(edited, root, merged)
+    return merged
 
 
-def _text_only(resolver: Any) -> Any:
-    """Takes every plain scalar for text, so that `0x0A` and `1.10` are written again as a person wrote them."""
-
-    class TextOnly(resolver):  # type: ignore[misc]
-        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-            return super().resolve(kind, value, (False, True) if isinstance(value, str) else implicit)
-
-    return TextOnly
+def _refusal(name: str) -> Invalid:
+    return Invalid(
+        f"{name or 'the document'} cannot be edited without changing what else it says",
+        code="bad_document",
+        fix="Write out what aliases (`*name`) stand for, or edit it by hand.",
+    )
 
 
-def _as_text(value: Any) -> Any:
-    """A value of ours in a tree of texts: quoted where a reader would otherwise take it for something else."""
-    if isinstance(value, Mapping):
-        return {key: _as_text(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_text(item) for item in value]
-    if not isinstance(value, str):
-        return scalar(value)
-    quoted: Any = importlib.import_module("ruamel.yaml.scalarstring").DoubleQuotedScalarString
-    return quoted(value) if scalar(value).startswith('"') else value
+def _check_comments(edited: Edited, root: Tree, merged: str) -> None:
+    """Every comment is there still, in order, but those of what was taken out."""
+    kept = [
+        (offset, comment)
+        for offset, comment in comments(edited.text_before, root)
+        if not any(start <= offset < end for start, end in edited.removed)
+    ]
+    after = examine_text(Source(merged)).root
+    assert after is not None
+    there = [comment for _, comment in comments(merged, after)]
+    if edited.moved and Counter(comment for _, comment in kept) == Counter(there):
+        return
+    if [comment for _, comment in kept] != there:
+        at = next((i for i, (_, comment) in enumerate(kept) if there[i : i + 1] != [comment]), len(kept) - 1)
+        lost = kept[at][0] if kept else 0
+        raise edited.refusal(lost, "a comment would be lost or moved", "Edit it by hand.")
 
 
 class _Merge:
-    """Walks a tree and what it means side by side; `tree` is changed, `present` is asked, `write` makes values of a tree."""
+    """Walks a tree and what it means side by side; `tree` is changed, `present` is asked.
 
-    def __init__(
-        self, tree: Any, present: dict[str, Any], prune: bool, write: Callable[[Any], Any] = lambda value: value
-    ) -> None:
+    The tree is bare data, which tells what is meant, or a document, which is edited: both are used the same way.
+    """
+
+    def __init__(self, tree: Any, present: dict[str, Any], prune: bool) -> None:
         self.tree = tree
         self.present = present
         self.prune = prune
-        self.write = write
         self.added: list[str] = []
         self.changed: list[str] = []
         self.gone: list[str] = []
 
     def package(self, exported: Mapping[str, Any]) -> None:
         self._field(self.tree, self.present, exported, "version", "version")
-        metadata = self.tree.get("metadata") or type(self.tree)()
+        metadata, new = self.tree.get("metadata"), dict[str, Any]()
         for key in ("author", "description", "tags"):
-            self._field(metadata, self.present["metadata"], exported["metadata"], key, f"metadata.{key}")
-        if metadata:
-            self.tree["metadata"] = metadata
+            place = new if metadata is None else metadata
+            self._field(place, self.present["metadata"], exported["metadata"], key, f"metadata.{key}")
+        if new:
+            self.tree["metadata"] = new
         self._field(self.tree, self.present, exported, "dependencies", "dependencies")
         self._each("class", "classes", self.tree, self.present, exported["classes"], "key", self._class)
         self._each("function", "functions", self.tree, self.present, exported["functions"], "key", self._function)
@@ -154,7 +129,7 @@ class _Merge:
                 self._lost(f"{where}: state_spec", node, "state_spec")
             return
         if present["state_spec"] is None:
-            node["state_spec"] = self.write(said)
+            node["state_spec"] = dict(said)
             self.added.append(f"{where}: state_spec")
             return
         state = node["state_spec"]
@@ -189,7 +164,7 @@ class _Merge:
             return
         before = present.get(key)
         if before != value:
-            node[key] = self.write(value)
+            node[key] = value
             self.changed.append(f"{where}: {_show(before)} -> {_show(value)}")
 
     def _each(
@@ -213,7 +188,7 @@ class _Merge:
                 index = known[item[name]]
                 merge(node[key][index], present[key][index], item)
             else:
-                self._list(node, key).append(self.write(item))
+                self._append(node, key, item)
                 self.added.append(f"{prefix}{what} {item[name]}")
         for label, index in sorted(known.items(), key=lambda pair: -pair[1]):
             if label not in wanted:
@@ -224,11 +199,12 @@ class _Merge:
         if self.prune:
             del node[at]
 
-    def _list(self, node: Any, key: str) -> Any:
-        """The list under a key; a new block where there was none, or an empty one."""
-        if not node.get(key):
-            node[key] = []
-        return node[key]
+    def _append(self, node: Any, key: str, item: Any) -> None:
+        """One more at the end of the list under a key, or the first of a new one."""
+        if node.get(key):
+            node[key].append(item)
+        else:
+            node[key] = [item]
 
 
 def _show(value: Any) -> str:

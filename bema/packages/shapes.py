@@ -12,9 +12,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from bema.packages.findings import Edit
-from bema.packages.instants import to_utc
 from bema.packages.nodes import Node, Scalar, Sequence, Source
 from bema.packages.opackage import Instant, Part
+from bema.packages.scalars import to_utc
 
 _YES = frozenset(("yes", "on", "true"))
 _NO = frozenset(("no", "off", "false"))

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from bema.core.errors import Refused
-from bema.core.limits import limit
+from bema.core.limits import Limits
 from bema.packages.findings import Edit, Finding, Severity, Unreadable, at
 from bema.packages.nodes import Mapping, Node, Scalar, Sequence, Source
 
@@ -34,7 +34,7 @@ def yaml_module(needed_for: str = "YAML documents") -> Any:
         ) from missing
 
 
-def parse_yaml(source: Source) -> Node | None:
+def parse_yaml(source: Source, limits: Limits) -> Node | None:
     """The root node of the only document; None where there is none."""
     bad = _UNPRINTABLE.search(source.text)
     if bad:
@@ -42,7 +42,7 @@ def parse_yaml(source: Source) -> Node | None:
     yaml = yaml_module()
     parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(source.text)
     try:
-        return _Composer(source, yaml.events).compose(parser)
+        return _Composer(source, yaml.events, limits).compose(parser)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f", {error.context}" if error.context else ""
@@ -71,7 +71,7 @@ class _Open:
 
 
 class _Composer:
-    def __init__(self, source: Source, events: Any) -> None:
+    def __init__(self, source: Source, events: Any, limits: Limits) -> None:
         self.source = source
         self.events = events
         self.stack: list[_Open] = []
@@ -80,8 +80,8 @@ class _Composer:
         self.documents = 0
         self.nodes = 0
         self.aliased = False
-        self.most_nodes = int(limit("package_nodes"))
-        self.most_depth = int(limit("package_depth"))
+        self.most_nodes = limits.package_nodes
+        self.most_depth = limits.package_depth
 
     def compose(self, parser: Any) -> Node | None:
         scalar, alias = self.events.ScalarEvent, self.events.AliasEvent

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from bema.core.paths import STATE_VARIABLE
+from bema.core.paths import VARIABLE as STATE_VARIABLE
 from bema.parts import configured
 from bema.parts.discover import SUFFIX, rivals_of, unknown
 from bema.parts.entries import Origin, PartEntry, PartState, key_of

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast, get_args, get_origin
 
 from bema.core.errors import BadDeclaration
+from bema.core.settings import Settings
 from bema.parts import discover, selection
+from bema.parts.discover import DiscoveryReport
 from bema.parts.entries import Origin, PartEntry, key_of, read_reference, reference_of
 from bema.parts.errors import ConstructionFailed, UnknownImplementation
-from bema.parts.fits import misfit
-from bema.parts.load import loading
+from bema.parts.load import loading, misfit
+from bema.parts.opening import Opens, Shared, fix_of, opened, unopenable
 from bema.parts.registry import Registry
-from bema.parts.report import DiscoveryReport
 from bema.parts.selection import Change
-from bema.parts.shared import Shared
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -33,17 +34,22 @@ class Factory(Generic[T]):
 
     `api` is the version of the interface; a plugin whose distribution depends on the project that the group is named
     after (`app` for `app.codecs`) in a version that excludes it is not loaded. The base type may be a class or a Protocol.
-    `default` is the name that holds where nobody gives one: see `choose`.
+    `default` is the name that holds where nobody gives one: see `choose`. `opens` says how parts are made by `open` and
+    `open_waiting`: with the settings, so that a class that cannot take them is refused before anybody needs it.
     """
 
     group: ClassVar[str] = ""
+    opens: ClassVar[Opens] = ""
     registry: ClassVar[Registry]
     _shared: ClassVar[Shared]
 
-    def __init_subclass__(cls, *, group: str = "", api: str = "", default: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, group: str = "", api: str = "", default: str = "", opens: Opens = "", **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         cls.group = group or cls.group
-        cls.registry = Registry(cls.__name__, cls.group, cls.base, api=api, default=default)
+        cls.opens = opens
+        cls.registry = Registry(cls.__name__, cls.group, cls.misfit, api=api, default=default)
         cls._shared = Shared()
 
     @classmethod
@@ -57,6 +63,11 @@ class Factory(Generic[T]):
                         return getattr(sys.modules[klass.__module__], argument.__forward_arg__, object)
                     return get_origin(argument) or argument
         return object
+
+    @classmethod
+    def misfit(cls, value: Any) -> str:
+        """Why `value` cannot be an implementation; empty when it can."""
+        return misfit(value, cls.base()) or (unopenable(value, cls.opens) if cls.opens else "")
 
     # naming
 
@@ -74,8 +85,8 @@ class Factory(Generic[T]):
         """As `register`, under several names."""
 
         def mark(implementation: C) -> C:
-            if why := misfit(implementation, cls.base()):
-                raise BadDeclaration(f"{cls.__name__}.register({names[0]!r}): {why}")
+            if why := cls.misfit(implementation):
+                raise BadDeclaration(f"{cls.__name__}.register({names[0]!r}): {why}", fix=fix_of(why))
             for name in names:
                 entry = cls._declared(name, reference_of(implementation), override_priority)
                 cls.registry.declare(entry, implementation)
@@ -153,6 +164,18 @@ class Factory(Generic[T]):
         """
         cls.discover_plugins()
         return cls.lookup(name or cls.registry.name_in_use())
+
+    @classmethod
+    def open(cls, settings: Settings, name: Any = "") -> T:
+        """A part, of the class that `choose(name)` gives, opened with the settings. For kinds with a plain `open`."""
+        part: T = opened(cls.choose(name), settings.of(cls.group))
+        return part
+
+    @classmethod
+    async def open_waiting(cls, settings: Settings, name: Any = "") -> T:
+        """As `open`, for kinds whose `open` may be `async def`."""
+        part = opened(cls.choose(name), settings.of(cls.group))
+        return cast("T", await part if inspect.isawaitable(part) else part)
 
     @classmethod
     def create_instance(cls, name: Any, /, *args: Any, **kwargs: Any) -> T:

@@ -32,8 +32,8 @@ from typing import Any, Literal
 import msgspec
 
 from bema.core.errors import Invalid
+from bema.core.naming import nearest
 from bema.parts.entries import PartEntry, canonical, key_of
-from bema.parts.hints import nearest
 
 _PERMIT = r"([A-Za-z0-9][\w.-]*?)(?:==([^@\s]+))?(?:@sha256:([0-9a-f]{64}))?\Z"  # compiled when first needed
 _LISTS = ("allow", "deny", "override_builtin", "disable", "factories", "imports")

@@ -15,11 +15,12 @@ from typing import Any
 
 import msgspec
 
+from bema.core.naming import nearest
 from bema.parts import configured
 from bema.parts.entries import PartEntry, key_of
 from bema.parts.errors import FactoryError, LoadFailed, UnknownImplementation
-from bema.parts.hints import nearest
 from bema.parts.load import Loader, Outcome, log
+from bema.parts.opening import fix_of
 from bema.parts.provenance import record_digest
 from bema.parts.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
 
@@ -32,13 +33,15 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    def __init__(self, title: str, group: str, base: Callable[[], Any], *, api: str = "", default: str = "") -> None:
+    def __init__(
+        self, title: str, group: str, misfit: Callable[[Any], str], *, api: str = "", default: str = ""
+    ) -> None:
         self.title = title
         self.group = group
         self.api = api
         self.default = default  # the name that holds where nobody gives one
         self.lock = threading.Lock()
-        self.loader = Loader(base, self._published)
+        self.loader = Loader(misfit, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
         self.discovered: dict[str, tuple[PartEntry, ...]] = {}
         self.gone: frozenset[PartEntry] = frozenset()
@@ -160,7 +163,9 @@ class Registry:
             has = f"it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
             return UnknownImplementation(f"{self.title}: {choice.problem}; {has}", name=key)
         outcome = self.loader.outcomes.get(choice.culprit)
-        error = LoadFailed(f"{self.title}: {choice.problem}", name=key, dist=choice.culprit.dist)
+        error = LoadFailed(
+            f"{self.title}: {choice.problem}", fix=fix_of(choice.problem), name=key, dist=choice.culprit.dist
+        )
         error.__cause__ = outcome.error if outcome is not None else None
         return error
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from bema.core.naming import nearest
 from bema.core.versions import satisfies
 from bema.parts.entries import USABLE, PartEntry, PartState, matches
-from bema.parts.hints import nearest
 from bema.parts.policy import PluginPolicy, distrust, may_override
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-_LONGEST = 1024 * 1024
+_LONGEST = int(os.environ.get("BEMA_LIMITS__CHANNEL_LINE", 1024 * 1024))
 _AT_ONCE = 64 * 1024
 
 

@@ -1,7 +1,6 @@
-"""Calls from code that cannot await: the same runtime once more, in a loop on a thread of its own.
+"""Calls from code that cannot await: a runtime once more, in a loop on a thread of its own.
 
-The thread has its own connections, so it works beside a loop that is blocked by whoever iterates here. To its own
-process it would wait for itself, so that is refused.
+The thread has its own connections, so it works beside a loop that is blocked by whoever waits here.
 """
 
 from __future__ import annotations
@@ -9,29 +8,35 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from bema.core.errors import Invalid
 from bema.runtime.threads import WAITS
-
-if TYPE_CHECKING:
-    from bema.runtime.distributed import DistributedRuntime
-    from bema.runtime.handles import EndpointClient
 
 T = TypeVar("T")
 _END = object()
 
 
-class Bridge:
-    """A runtime in a thread, made from the runtime of a loop."""
+class Closing(Protocol):
+    """A runtime, as far as its thread ends it."""
 
-    def __init__(self, runtime: DistributedRuntime) -> None:
+    async def close(self) -> None:
+        """Let go of everything that is open."""
+
+
+R = TypeVar("R", bound=Closing)
+
+
+class Bridge(Generic[R]):
+    """A runtime in a thread; `make` gives one that is of no loop yet."""
+
+    def __init__(self, make: Callable[[], R]) -> None:
+        self._process = os.getpid()
+        self.runtime = make()  # first: one that is refused leaves no thread
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="bema-bridge", daemon=True)
         self._thread.start()
-        self.runtime = runtime.twin()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._begin(work).result()
@@ -41,34 +46,34 @@ class Bridge:
         waits = WAITS.get()
         return self.run(work) if waits is None else waits.result(self._begin(work))
 
+    def iterate(self, opening: Coroutine[Any, Any, AsyncGenerator[T, None]]) -> Iterator[T]:
+        """A stream of answers; leaving it early gives the call up."""
+        stream = self.ask(opening)
+        try:
+            while (answer := self.ask(_next(stream))) is not _END:
+                yield answer
+        finally:
+            self.run(stream.aclose())
+
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def stayed_behind(self) -> bool:
+        """Whether this is a forked child, and the thread is its parent's."""
+        return self._process != os.getpid()
+
     def close(self) -> None:
+        """End the thread and what it holds; in a forked child there is neither."""
+        if self.stayed_behind():
+            return
         self.run(self.runtime.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-def result(client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """One answer, from sync code."""
-    bridge = client.runtime.bridge()
-    return bridge.ask(_ask(bridge, client, arguments, keywords, _in_a_loop()))
-
-
-def iterate(client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Any]:
-    """A stream of answers, from sync code; leaving it early gives the call up."""
-    bridge = client.runtime.bridge()
-    stream = bridge.ask(_open(bridge, client, arguments, keywords, _in_a_loop()))
-    try:
-        while (answer := bridge.ask(_next(stream))) is not _END:
-            yield answer
-    finally:
-        bridge.run(stream.aclose())
-
-
-def _in_a_loop() -> bool:
+def in_a_loop() -> bool:
+    """Whether this thread runs an event loop, which waiting here would block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -76,31 +81,5 @@ def _in_a_loop() -> bool:
     return True
 
 
-async def _ask(
-    bridge: Bridge, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any], in_a_loop: bool
-) -> Any:
-    return await (await _twin(bridge, client, in_a_loop)).ask(arguments, keywords)
-
-
-async def _open(
-    bridge: Bridge, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any], in_a_loop: bool
-) -> Any:
-    return (await _twin(bridge, client, in_a_loop)).follow(arguments, keywords)
-
-
-async def _next(stream: Any) -> Any:
+async def _next(stream: AsyncGenerator[T, None]) -> Any:
     return await anext(stream, _END)
-
-
-async def _twin(bridge: Bridge, client: EndpointClient, in_a_loop: bool) -> EndpointClient:
-    """The client once more on this side, kept from calling the process whose loop is being blocked."""
-    twin = client.again(bridge.runtime, client.options)
-    address = client.address
-    view = await bridge.runtime.view(address.namespace, address.component)
-    if in_a_loop:
-        serving = [i for i in view.instances() if any(info.name == address.endpoint for info in i.endpoints)]
-        if serving and all(instance.pid == os.getpid() for instance in serving):
-            raise Invalid(
-                f"a plain `for` over {address} would wait for its own process for ever; use `async for`, or `await`",
-            )
-    return twin

@@ -7,24 +7,29 @@ place. Nothing is opened before it is used, and `close()` releases all of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import msgspec
 
+from bema.core import settings
 from bema.core.call import CURRENT
-from bema.core.errors import BadDeclaration, Refused
+from bema.core.describe import Description
+from bema.core.errors import BadDeclaration, Refused, Unavailable
+from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
-from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
 from bema.runtime.bridge import Bridge
-from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View
-from bema.runtime.handles import EndpointClient, Options, ServiceHandle
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View, wait_for
+from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, ServiceHandle
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
+from bema.runtime.rpc.descriptions import PATIENCE, Descriptions
 from bema.runtime.rpc.pool import ConnectionPool
 
 T = TypeVar("T")
@@ -36,7 +41,7 @@ INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=N
 class DistributedRuntime:
     """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
 
-    `limits` are bounds of the table that differ here; `slots` is how many calls run at once, `queue` how many more wait.
+    `limits` are bounds of the table that differ here from what the settings say; `slots` is how many calls run at once, `queue` how many more wait.
     """
 
     def __init__(
@@ -44,19 +49,23 @@ class DistributedRuntime:
         discovery: Discovery | None = None,
         *,
         standing: LaunchOptions | None = None,
-        limits: Mapping[str, float] | None = None,
+        limits: Limits | Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
-        self.discovery: Discovery = DiscoveryFactory.choose()() if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions())
-        self.hosting.limits.update(limits or {})
-        self.hosting.slots, self.hosting.queue = slots, queue
+        held = settings.current()
+        self.settings = held.but(limits if isinstance(limits, Limits) else held.limits.but(**(limits or {})))
+        self.limits = self.settings.limits
+        self.discovery: Discovery = DiscoveryFactory.open(self.settings) if discovery is None else discovery
+        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.settings)
+        self.hosting.slots = None if slots is None else check_bound("slots", slots, 1)
+        self.hosting.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
+        self._descriptions: Descriptions | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
-        self._bridge: Bridge | None = None
+        self._bridge: Bridge[CallingRuntime] | None = None
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))
@@ -66,13 +75,13 @@ class DistributedRuntime:
         found = Address.parse(address)
         return self.namespace(found.namespace).component(found.component).endpoint(found.endpoint)
 
-    def client(self, service: Callable[..., T], **options: Any) -> T:
+    def client(self, service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
         """A typed handle of a service: its endpoints are called like its methods, one handle per set of options.
 
         An `async def` is awaited, a generator is iterated with `async for`. Options: timeout, metadata, instance, pick,
         wait.
         """
-        spec, chosen = spec_of(service), Options(**options)
+        spec, chosen = spec_of(service), Options.of(options)
         skip = self.own_instance(spec.namespace, spec.name)
         key = (service, skip, *((name, repr(value)) for name, value in sorted(options.items())))
         if key not in self._handles:
@@ -95,14 +104,19 @@ class DistributedRuntime:
     @property
     def pool(self) -> ConnectionPool:
         if self._pool is None:
-            self._pool = ConnectionPool()
+            self._pool = ConnectionPool(settings=self.settings)
         return self._pool
+
+    @property
+    def descriptions(self) -> Descriptions:
+        """What the services of instances say of themselves."""
+        if self._descriptions is None:
+            self._descriptions = Descriptions(self.pool)
+        return self._descriptions
 
     def own_instance(self, namespace: str, component: str) -> int | None:
         """The id of the instance that asks, if it is one of this component: its clients skip it."""
         asks = _asking()
-        if asks is None and len(self.hosting.components) == 1:
-            asks = next(iter(self.hosting.components))
         hosted = self.hosting.components.get((namespace, component))
         return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
 
@@ -137,10 +151,10 @@ class DistributedRuntime:
     ) -> None:
         await self.close()
 
-    def bridge(self) -> Bridge:
+    def bridge(self) -> Bridge[CallingRuntime]:
         """The way in for code that cannot await; made when first needed."""
-        if self._bridge is None:
-            self._bridge = Bridge(self)
+        if self._bridge is None or self._bridge.stayed_behind():
+            self._bridge = Bridge(self.twin)
         return self._bridge
 
     def twin(self) -> DistributedRuntime:
@@ -151,7 +165,7 @@ class DistributedRuntime:
                 f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
                 fix="Use `async for` or `await`.",
             )
-        return DistributedRuntime(reopened())
+        return DistributedRuntime(reopened(), limits=self.limits)
 
 
 class Namespace:
@@ -189,6 +203,19 @@ class Component:
     def endpoint(self, name: str) -> Endpoint:
         return Endpoint(self, check_endpoint(name))
 
+    async def description(self, timeout: float = PATIENCE, *, wait: float = 0.0) -> Description:
+        """What its newest instance says of the service: endpoints, types, schemas.
+
+        `wait` is how many seconds to wait for an instance; `Unavailable` where none is there.
+        """
+        view = await self.runtime.view(self.namespace.name, self.name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await wait_for(view, bool)
+        if not (found := view.instances()):
+            raise Unavailable(f"no instance of {self.address} is there")
+        return await self.runtime.descriptions.of(max(found, key=lambda instance: instance.since), timeout)
+
     async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
         """Answer calls to one more endpoint; `show` tells of it."""
         await self.runtime.hosting.add(self.hosted, spec, handler_of(function, spec))
@@ -218,10 +245,10 @@ class Endpoint:
     def address(self) -> Address:
         return Address(self.component.namespace.name, self.component.name, self.name)
 
-    def client(self, **options: Any) -> EndpointClient:
+    def client(self, **options: Unpack[GivenOptions]) -> EndpointClient:
         """The client of this endpoint; it may be awaited until an instance is there. Options as of `runtime.client`."""
         skip = self.runtime.own_instance(self.component.namespace.name, self.component.name)
-        return EndpointClient(self.runtime, self.address, None, Options(**options), skip)
+        return EndpointClient(self.runtime, self.address, None, Options.of(options), skip)
 
     async def serve_endpoint(
         self,

@@ -1,24 +1,27 @@
-"""What a caller holds: the client of one endpoint, and the typed handle of a service. Calling gives an `Answer`."""
+"""What a caller holds: the client of one endpoint, the typed handle of a service, and the handle of a call.
+
+Law: calling gives a `CallHandle` and sends nothing; what is then done with it decides how it is asked for. Awaited, it is
+one value; iterated with `async for`, a stream; iterated with `for`, the same stream by way of another thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Generator, Iterator, Mapping
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
 import msgspec
 
-from bema.core.errors import Invalid, NotFound, Unavailable
+from bema.core.errors import BadDeclaration, Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
-from bema.core.naming import Address
+from bema.core.naming import Address, nearest
 from bema.core.spec import EndpointSpec, ServiceSpec
-from bema.runtime.call_handle import CallHandle
-from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.bridge import Bridge, in_a_loop
+from bema.runtime.discovery.discovery import View, wait_for
 from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.stream import OpenCall
-
-if TYPE_CHECKING:
-    from bema.runtime.distributed import DistributedRuntime
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +36,111 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pick: str = ""
     wait: float = 0.0
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Options by name; `BadDeclaration` names one that there is not."""
+        for name in given:
+            if name not in cls.__struct_fields__:
+                raise BadDeclaration(
+                    f"a client has no option {name!r}{nearest(name, cls.__struct_fields__)}",
+                    fix=f"The options are {', '.join(cls.__struct_fields__)}.",
+                )
+        return cls(**given)
+
+
+class GivenOptions(TypedDict, total=False):
+    """`Options` as keywords, for type checkers: seconds, the id of an instance, the name of a picker."""
+
+    timeout: float | None
+    metadata: Mapping[str, str] | None
+    instance: int | None
+    pick: str
+    wait: float
+
+
+class CallingRuntime(Protocol):
+    """What a client needs of the runtime it belongs to."""
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections of its event loop."""
+
+    async def view(self, namespace: str, component: str) -> View:
+        """The instances of a component, kept current."""
+
+    def bridge(self) -> Bridge[CallingRuntime]:
+        """The same once more, for code that cannot await; `Refused` where its discovery has but one loop."""
+
+    async def close(self) -> None:
+        """Release what is held."""
+
+
+class CallHandle(Coroutine[Any, Any, Any]):
+    """What a call gives: await it for one value, iterate it for a stream. It is asked for once.
+
+    It is what the signature promises: a coroutine to `create_task`, an async iterator to `anext` and `aclosing`.
+    """
+
+    __slots__ = ("_asked", "_client", "_given", "_opened", "_stream")
+
+    def __init__(self, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self._client = client
+        self._given = (arguments, keywords)
+        self._asked: Coroutine[Any, Any, Any] | None = None
+        self._stream: AsyncGenerator[Any, None] | None = None
+        self._opened = OpenCall()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine().__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine().send(value)
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:
+        return self._coroutine().throw(kind if value is None else value)
+
+    def close(self) -> None:
+        if self._asked is not None:
+            self._asked.close()
+
+    def _coroutine(self) -> Coroutine[Any, Any, Any]:
+        if self._asked is None:
+            self._asked = self._client.ask(*self._given)
+        return self._asked
+
+    def __aiter__(self) -> AsyncGenerator[Any, None]:
+        if self._stream is None:
+            self._stream = self._client.follow(*self._given, self._opened)
+        return self._stream
+
+    def stop(self) -> None:
+        """Ask the producer of a stream to end early; what it still sends can be read, then `StreamCut` tells of it."""
+        self._opened.stop()
+
+    def kill(self) -> None:
+        """Give a stream up while somebody else reads it."""
+        self._opened.kill()
+
+    async def __anext__(self) -> Any:
+        return await anext(self.__aiter__())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Give the call up, unless it has ended."""
+        await self.__aiter__().aclose()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._client.iterate(*self._given)
+
+    def result(self) -> Any:
+        """The one value, for code that does not run in an event loop."""
+        return self._client.result(*self._given)
+
 
 class EndpointClient:
     """Calls one endpoint, wherever its instances are.
@@ -43,7 +151,7 @@ class EndpointClient:
 
     def __init__(
         self,
-        runtime: DistributedRuntime,
+        runtime: CallingRuntime,
         address: Address,
         spec: EndpointSpec | None = None,
         options: Options = Options(),  # noqa: B008 - frozen
@@ -81,11 +189,11 @@ class EndpointClient:
     def __repr__(self) -> str:
         return f"<client of {self.address}>"
 
-    def using(self, **options: Any) -> EndpointClient:
+    def using(self, **options: Unpack[GivenOptions]) -> EndpointClient:
         """The same client with other options: timeout, metadata, instance, pick, wait."""
         return self.again(self.runtime, msgspec.structs.replace(self.options, **options))
 
-    def again(self, runtime: DistributedRuntime, options: Options) -> EndpointClient:
+    def again(self, runtime: CallingRuntime, options: Options) -> EndpointClient:
         return EndpointClient(runtime, self.address, self._spec, options, self._skip)
 
     def picking(self, pick: str) -> EndpointClient:
@@ -178,6 +286,39 @@ class EndpointClient:
             async for answer in stream:
                 yield answer
 
+    # the same for code that cannot await
+
+    def result(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """One answer. `Invalid` where the caller's own loop would have to give it."""
+        bridge = self.runtime.bridge()
+        return bridge.ask(self._ask_there(bridge.runtime, in_a_loop(), arguments, keywords))
+
+    def iterate(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Any]:
+        """A stream of answers; leaving it early gives the call up. `Invalid` as for `result`."""
+        bridge = self.runtime.bridge()
+        return bridge.iterate(self._follow_there(bridge.runtime, in_a_loop(), arguments, keywords))
+
+    async def _ask_there(
+        self, runtime: CallingRuntime, blocks: bool, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Any:
+        return await (await self._twin(runtime, blocks)).ask(arguments, keywords)
+
+    async def _follow_there(
+        self, runtime: CallingRuntime, blocks: bool, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        return (await self._twin(runtime, blocks)).follow(arguments, keywords)
+
+    async def _twin(self, runtime: CallingRuntime, blocks: bool) -> EndpointClient:
+        """This client in another runtime, kept from calling the process whose loop is blocked meanwhile."""
+        address = self.address
+        view = await runtime.view(address.namespace, address.component)
+        serving = [i for i in view.instances() if any(info.name == address.endpoint for info in i.endpoints)]
+        if blocks and serving and all(instance.pid == os.getpid() for instance in serving):
+            raise Invalid(
+                f"a plain `for` over {address} would wait for its own process for ever; use `async for`, or `await`",
+            )
+        return self.again(runtime, self.options)
+
     async def _bind(
         self, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[dict[str, Any], AsyncIterable[Any] | None]:
@@ -221,7 +362,7 @@ class EndpointClient:
 class ServiceHandle:
     """A service as its callers see it: every endpoint is a client under its method's name."""
 
-    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, options: Options, skip: int | None) -> None:
+    def __init__(self, runtime: CallingRuntime, spec: ServiceSpec, options: Options, skip: int | None) -> None:
         self.__dict__["_about"] = (runtime, spec, options, skip)
 
     def __getattr__(self, name: str) -> EndpointClient:

@@ -19,6 +19,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from bema.core import settings
 from bema.core.errors import BadDeclaration, Refused
 from bema.core.instance import info_of
 from bema.core.naming import read_instance_id, show_instance_id
@@ -107,7 +108,7 @@ class Boot:
         return init
 
     async def _told_first(self) -> Init:
-        self._channel = await channel.inherited()
+        self._channel = await channel.inherited(settings.current().limits)
         if self._channel is None:
             return default_init(self._spec.address)
         self._channel.stop.add_done_callback(lambda stop: self._told(stop.result()))
@@ -124,14 +125,14 @@ class Boot:
 
     def context(self, init: Init) -> Context:
         if self._runtime is None:
-            self._runtime = DistributedRuntime(standing=_standing(init))
+            limits = settings.current().limits.told(init.settings or {})
+            self._runtime = DistributedRuntime(standing=_standing(init), limits=limits)
         self._inside = INSIDE.set((self._spec.namespace, self._spec.name))
         context = Context(self._runtime, self._spec, init)
         if self._status is not None:
             self._status.watch(self._spec, self._runtime.hosting)
-        if self._given is None:
-            self._runtime.hosting.limits = _limits(context.settings)
         context.component.hosted.admission = _admission(self._spec, context.settings)
+        context.component.hosted.about = self._spec
         mine, shown = context.component.hosted, self._runtime.hosting.shown
         if self._channel is not None and FEATURE in (init.features or ()):
             self._runtime.hosting.reports = Reporter(self._channel, mine)
@@ -225,17 +226,10 @@ def _standing(init: Init) -> LaunchOptions:
     )
 
 
-def _limits(settings: dict[str, Any]) -> dict[str, float]:
-    """The bounds of the table that the launcher set: `limits.NAME`."""
-    return {
-        name.removeprefix("limits."): float(value) for name, value in settings.items() if name.startswith("limits.")
-    }
-
-
-def _admission(spec: ServiceSpec, settings: dict[str, Any]) -> Admission | None:
+def _admission(spec: ServiceSpec, told: dict[str, Any]) -> Admission | None:
     """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
-    slots = settings.get("slots", spec.facts.get("slots"))
-    return None if slots is None else Admission(slots, settings.get("queue", spec.facts.get("queue", 0)))
+    slots = told.get("slots", spec.slots)
+    return None if slots is None else Admission(slots, told.get("queue", spec.queue))
 
 
 def _announcement(context: Context, phases: dict[str, int]) -> Announce:
@@ -252,6 +246,7 @@ def _announcement(context: Context, phases: dict[str, int]) -> Announce:
         addresses={protocol: list(addresses) for protocol, addresses in record.addresses.items()},
         operations=list(record.endpoints),
         phases=phases,
+        digest=record.digest or None,
     )
 
 

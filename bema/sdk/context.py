@@ -40,8 +40,8 @@ class Context:
         return self.init.settings or {}
 
     def limit(self, name: str) -> float:
-        """A bound by its name, as the launcher set it (`limits.NAME` of its settings) or as the table has it."""
-        return self.runtime.hosting.limit(name)
+        """A bound by its name, as it is in force here; `Refused` (bad_setting) for a name that is no row."""
+        return float(self.runtime.limits.named(name))
 
     def construct(self, cls: type[T]) -> T:
         """Make the service; `BadDeclaration` names a parameter that nothing can be passed for."""

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
+
+import msgspec
 
 from bema.core.errors import BadDeclaration
 from bema.core.naming import check_endpoint, check_name
-from bema.sdk import lifecycle, spec
+from bema.core.spec import RESERVED
+from bema.sdk import lifecycle, options, spec
 from bema.sdk.spec import Kind, Mark, ServiceMark
 
 C = TypeVar("C", bound=type)
@@ -23,36 +26,56 @@ Raises = type[Exception] | Iterable[type[Exception]]
 def service(cls: C, /) -> C: ...
 @overload
 def service(
-    *, name: str | None = None, namespace: str = "default", abstract: bool = False, **facts: Any
+    *,
+    name: str | None = None,
+    namespace: str = "default",
+    version: str = "",
+    abstract: bool = False,
+    slots: int | None = None,
+    queue: int = 0,
+    extra: Mapping[str, Any] | None = None,
 ) -> Callable[[C], C]: ...
+@options.closed
 def service(
     cls: Any = None,
     /,
     *,
     name: str | None = None,
     namespace: str = "default",
+    version: str = "",
     abstract: bool = False,
-    **facts: Any,
+    slots: int | None = None,
+    queue: int = 0,
+    extra: Mapping[str, Any] | None = None,
 ) -> Any:
     """A class whose marked methods can be called from elsewhere, at `namespace.name`.
 
-    Without a `name` it is the class's. An `abstract` service declares endpoints that others implement; it cannot start,
-    and clients can be made of it. Further keywords are kept as facts for the rooms that know them: `slots` is how many
-    calls an instance runs at once, `queue` how many more wait; the rest is refused before it runs.
+    - `name`: its component; without one, the class's name.
+    - `namespace`: the first part of its address; `default`.
+    - `version`: what its description tells callers, a text without spaces; bema itself goes by the deployment's.
+    - `abstract`: it declares endpoints that others implement; it cannot start, and clients can be made of it.
+    - `slots`: how many calls an instance runs at once, at least 1; without a number, as many as come.
+    - `queue`: how many calls wait when all slots are taken, at least 0; the next is refused before it runs. 0.
+    - `extra`: what other rooms know of it, by the name of the room.
+
+    An unknown option, and a value that cannot be meant, are `BadDeclaration`.
     """
+    said = ServiceMark(
+        name="",
+        namespace=check_name(namespace, "namespace"),
+        version=options.version(version),
+        abstract=options.flag("@service", "abstract", abstract),
+        slots=options.count("@service", "slots", slots, least=1),
+        queue=options.count("@service", "queue", queue, least=0) or 0,
+        facts=options.rooms("@service", extra, taken=options.names(service)),
+    )
 
     def decorate(cls: C) -> C:
         if not inspect.isclass(cls):
             raise BadDeclaration(f"@service decorates classes, not {cls!r}")
-        _declare(
-            cls,
-            ServiceMark(
-                name=check_name(cls.__name__ if name is None else name, "service name"),
-                namespace=check_name(namespace, "namespace"),
-                abstract=abstract,
-                facts={**vars(cls).get("__bema_facts__", {}), **facts},
-            ),
-        )
+        named = check_name(cls.__name__ if name is None else name, "service name")
+        facts = {**said.facts, **vars(cls).get("__bema_facts__", {})}
+        _declare(cls, msgspec.structs.replace(said, name=named, facts=facts))
         return cls
 
     return decorate if cls is None else decorate(cls)
@@ -72,49 +95,70 @@ def _declare(cls: type, said: ServiceMark) -> None:
 @overload
 def endpoint(function: F, /) -> F: ...
 @overload
-def endpoint(*, name: str = "", idempotent: bool = False, raises: Raises = (), **facts: Any) -> Callable[[F], F]: ...
 def endpoint(
-    function: Any = None, /, *, name: str = "", idempotent: bool = False, raises: Raises = (), **facts: Any
+    *, name: str = "", idempotent: bool = False, raises: Raises = (), extra: Mapping[str, Any] | None = None
+) -> Callable[[F], F]: ...
+@options.closed
+def endpoint(
+    function: Any = None,
+    /,
+    *,
+    name: str = "",
+    idempotent: bool = False,
+    raises: Raises = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> Any:
     """A method that can be called from elsewhere.
 
     Its shape is its own: `async def` answers once, an async generator streams, a parameter annotated as AsyncIterator
-    receives a stream, a plain `def` runs in a thread. `idempotent` says that running it twice does no harm. Exception
-    types of your own that are listed in `raises` reach the caller as themselves, with attributes; others as `RemoteError`.
+    receives a stream, a plain `def` runs in a thread.
+
+    - `name`: the last part of its address; without one, the method's name.
+    - `idempotent`: running it twice does no harm, so that a call that was lost is sent again. False.
+    - `raises`: exception types of your own that reach the caller as themselves, with attributes; others as `RemoteError`.
+    - `extra`: what other rooms know of it, by the name of the room.
+
+    An unknown option, and a value that cannot be meant, are `BadDeclaration`.
     """
-    if name:
+    if name != "":
         check_endpoint(name)
+    facts = options.rooms("@endpoint", extra, taken={*options.names(endpoint), *RESERVED})
     if declared := _exceptions(raises):
         facts["raises"] = declared
+    mark = Mark("endpoint", name, options.flag("@endpoint", "idempotent", idempotent), facts)
 
     def decorate(function: F) -> F:
         if not inspect.isfunction(function):
             raise BadDeclaration(f"@endpoint decorates methods, not {function!r}")
-        spec.mark(function, Mark("endpoint", name, idempotent, facts))
+        spec.mark(function, mark)
         return function
 
     return decorate if function is None else decorate(function)
 
 
 def _exceptions(raises: Raises) -> tuple[type[Exception], ...]:
-    declared = (raises,) if isinstance(raises, type) else tuple(raises)
+    several = isinstance(raises, Iterable) and not isinstance(raises, type | str)
+    declared: tuple[Any, ...] = tuple(raises) if several else (raises,)  # type: ignore[arg-type]
     for one in declared:
         if not (isinstance(one, type) and issubclass(one, Exception)):
             raise BadDeclaration(f"@endpoint(raises=...) takes exception types, not {one!r}")
     return declared
 
 
-def async_init(function: F) -> F:
+@options.bare
+def async_init(function: F, /) -> F:
     """Runs after the constructor and before anything is served; plain or `async def`. Several run in order."""
     return _marked(function, "init")
 
 
-def on_shutdown(function: F) -> F:
+@options.bare
+def on_shutdown(function: F, /) -> F:
     """Runs once, after the last call has ended; plain or `async def`."""
     return _marked(function, "shutdown")
 
 
-def entrypoint(function: F) -> F:
+@options.bare
+def entrypoint(function: F, /) -> F:
     """Takes over the serving: nothing is served that this `async def` does not serve."""
     if not inspect.iscoroutinefunction(function):
         raise BadDeclaration(
@@ -123,12 +167,14 @@ def entrypoint(function: F) -> F:
     return _marked(function, "entrypoint")
 
 
-def liveness(function: F) -> F:
+@options.bare
+def liveness(function: F, /) -> F:
     """Tells whether the process should live on: a method without arguments whose answer is true or false."""
     return _marked(function, "liveness")
 
 
-def readiness(function: F) -> F:
+@options.bare
+def readiness(function: F, /) -> F:
     """Tells whether the instance can take calls now: a method without arguments whose answer is true or false."""
     return _marked(function, "readiness")
 

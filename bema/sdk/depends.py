@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from bema.core.errors import BadDeclaration
-from bema.core.limits import limit
 from bema.runtime.distributed import DistributedRuntime
+from bema.runtime.handles import GivenOptions, Options
+from bema.sdk.options import seconds
 
 T = TypeVar("T")
 
@@ -21,15 +22,27 @@ _RUNTIME = "__bema_runtime__"
 _constructing: ContextVar[DistributedRuntime | None] = ContextVar("bema_constructing", default=None)
 
 
-def depends(service: Callable[..., T], **options: Any) -> T:
-    """A handle of `service`. Options as of `runtime.client`; `wait` is how long a call waits for an instance."""
-    return cast("T", Depends(service, {"wait": float(limit("start")), **options}))
+def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
+    """A handle of `service`. Options as of `runtime.client`; `wait` is how long a call waits for an instance.
+
+    - `timeout`: seconds that a call may take, more than 0; without one, as long as the call that is being answered has.
+    - `wait`: seconds, at least 0; the limit `start`.
+    - `metadata`: texts by name that go with each call.
+    - `instance`: the id of the one to call.
+    - `pick`: the name of a picker; without one, the picker in use.
+
+    An unknown option, and a time that cannot be meant, are `BadDeclaration`.
+    """
+    Options.of(options)
+    seconds("depends()", "timeout", options.get("timeout"))
+    seconds("depends()", "wait", options.get("wait"), zero=True)
+    return cast("T", Depends(service, options))
 
 
 class Depends:
     """What `depends()` leaves on the class; assigning to the attribute of an instance replaces it, as tests do."""
 
-    def __init__(self, service: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(self, service: Callable[..., Any], options: GivenOptions) -> None:
         if not hasattr(service, "__bema_spec__"):
             raise BadDeclaration(f"depends({getattr(service, '__qualname__', service)}): it is not a service class")
         self._service = service
@@ -51,7 +64,8 @@ class Depends:
         return self.of(runtime)
 
     def of(self, runtime: DistributedRuntime) -> Any:
-        return runtime.client(self._service, **self._options)
+        options: GivenOptions = {"wait": runtime.limits.start, **self._options}
+        return runtime.client(self._service, **options)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class Health:
         """Ask until cancelled; `Failed` when the service is not alive. Returns at once where it has no hooks."""
         misses = 0
         while self._hooks.readiness or self._hooks.liveness:
-            await asyncio.sleep(self._hosting.limit("health") if self.ready else ASKED_AGAIN)
+            await asyncio.sleep(self._hosting.limits.health if self.ready else ASKED_AGAIN)
             await self._hosting.say_ready(await self.ask_ready(), self._hosted)
             misses = 0 if await self.ask_alive() else misses + 1
             if misses == PATIENCE:
@@ -61,7 +61,7 @@ class Health:
 
     async def _asked(self, name: str) -> bool:
         try:
-            async with asyncio.timeout(self._hosting.limit("health_answer")):
+            async with asyncio.timeout(self._hosting.limits.health_answer):
                 answer = getattr(self._service, name)()
                 said = bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception as error:  # noqa: BLE001 - a hook of the user's may raise anything, and has then said no

@@ -14,8 +14,8 @@ import time
 from types import ModuleType
 from typing import Any
 
+from bema.core import settings
 from bema.core.errors import BadDeclaration, BemaError, ProtocolError
-from bema.core.limits import limit
 from bema.runtime.process import channel, tracing
 from bema.sdk import apps, lifecycle, spec
 from bema.sdk.apps import asgi
@@ -59,12 +59,13 @@ def _find(module: ModuleType, name: str) -> Any:
 
 
 async def _serve_app(adapted: HttpApp, phases: dict[str, int]) -> None:
-    ends = await channel.inherited()
+    limits = settings.current().limits
+    ends = await channel.inherited(limits)
     assert ends is not None
     init = await ends.init()
     if init.listen_fd is None:
         raise ProtocolError("Init passes no listening socket")
-    drain = limit("drain") if init.drain_ms is None else init.drain_ms / 1000
+    drain = limits.told(init.settings or {}).drain if init.drain_ms is None else init.drain_ms / 1000
     asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def stop(deadline_ms: int | None = None) -> None:

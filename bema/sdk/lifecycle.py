@@ -6,6 +6,7 @@ what was opened is released in reverse order however it ends.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -14,6 +15,8 @@ from bema.sdk import spec
 from bema.sdk.boot import Boot, run_hooks
 from bema.sdk.context import Context
 from bema.sdk.health import Health
+
+_log = logging.getLogger("bema.service")
 
 
 async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> None:
@@ -48,6 +51,10 @@ def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None
 
 async def serve_endpoints(service: Any, context: Context) -> None:
     """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
+    if not context.spec.endpoints:
+        _log.warning(
+            "%s has no endpoints, so nobody can call it: mark its methods with @endpoint()", context.spec.address
+        )
     for declared in context.spec.endpoints:
         await context.component.add(declared, getattr(service, declared.attribute))
     await Health(service, context.spec, context.runtime.hosting).until_ready()

@@ -38,6 +38,9 @@ class ServiceMark(msgspec.Struct, frozen=True):
     namespace: str
     abstract: bool = False
     facts: dict[str, Any] = {}
+    version: str = ""
+    slots: int | None = None
+    queue: int = 0
 
 
 def mark(function: Any, what: Mark) -> None:
@@ -62,6 +65,8 @@ def marks_of(cls: type) -> dict[str, Mark]:
             said = getattr(value, MARK, None)
             if isinstance(said, Mark):
                 found[attribute] = said
+            elif isinstance(wrapped := _wrapped(value), Mark):
+                raise _hidden(cls, attribute, wrapped, value)
             elif value is None:
                 found.pop(attribute, None)
     _refuse_duplicates(cls, found)
@@ -74,7 +79,7 @@ def check(cls: type) -> None:
     for attribute, said in marks.items():
         function = inspect.getattr_static(cls, attribute)
         if not inspect.isfunction(function):
-            raise BadDeclaration(f"{_show(cls)}.{attribute} is marked @{said.kind} but is not a method")
+            raise _hidden(cls, attribute, said, function)
         if said.kind == "endpoint":
             signatures.check(function, said.name or attribute, method=True)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
@@ -100,6 +105,9 @@ def spec_of(cls: type) -> ServiceSpec:
         hooks=_hooks(cls, marks),
         abstract=said.abstract,
         facts=said.facts,
+        version=said.version,
+        slots=said.slots,
+        queue=said.queue,
     )
     setattr(cls, _SPEC, spec)
     return spec
@@ -144,6 +152,21 @@ def _hooks(cls: type, marks: dict[str, Mark]) -> Hooks:
         entrypoint=next(iter(reversed(of("entrypoint"))), None),
         liveness=of("liveness"),
         readiness=of("readiness"),
+    )
+
+
+def _wrapped(value: Any) -> Mark | None:
+    """The mark of what a descriptor was made of."""
+    for part in ("__func__", "fget", "func"):
+        if isinstance(said := getattr(getattr(value, part, None), MARK, None), Mark):
+            return said
+    return None
+
+
+def _hidden(cls: type, attribute: str, said: Mark, value: Any) -> BadDeclaration:
+    return BadDeclaration(
+        f"{_show(cls)}.{attribute} is marked @{said.kind} but is not a method: it is a {type(value).__name__}",
+        fix="A mark belongs on a plain method, which takes self.",
     )
 
 

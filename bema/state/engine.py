@@ -8,12 +8,12 @@ change once, in that order, or is told that it missed some. One process owns an 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bema.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
-from bema.core.limits import limit
+from bema.core.limits import Limits
+from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.parts import Factory
 from bema.state.older import Older
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     revision: int
 
 
-class Change(NamedTuple):
+class StateChange(NamedTuple):
     """A mutation that happened; `value` is None for a key that was taken away."""
 
     revision: int
@@ -64,16 +64,16 @@ class Missed(Unavailable):
     """Changes were missed: they are no longer kept, or the watcher was too slow. Scan again, and watch from there."""
 
 
-class Watch(Protocol):
+class StateWatch(Protocol):
     """Changes as they come. `async for` waits for the next one and ends when the engine is closed."""
 
-    def __aiter__(self) -> AsyncIterator[Change]: ...
+    def __aiter__(self) -> AsyncIterator[StateChange]: ...
 
-    async def __anext__(self) -> Change:
+    async def __anext__(self) -> StateChange:
         """The next change; `Missed` instead of a gap, for good."""
         ...
 
-    def take(self) -> list[Change]:
+    def take(self) -> list[StateChange]:
         """What has come and was not taken yet, without waiting; `Missed` as above."""
         ...
 
@@ -86,12 +86,10 @@ class StateEngine(Protocol):
     """Keys are text without NUL, at most 1,024 bytes in UTF-8, and ordered by these bytes."""
 
     @classmethod
-    async def open(
-        cls, path: Path, settings: Mapping[str, Any] | None = None, older: Older | None = None
-    ) -> StateEngine:
-        """The state at `path`, made if it is not there; the folder has to be.
+    async def open(cls, settings: PartSettings, name: str, older: Older | None = None) -> StateEngine:
+        """The state `name`, made if it is not there: a file below `settings.state`, where the engine has files.
 
-        `settings` are those of the process. `older` reads a layout from before the engine. `Refused` in one line:
+        `older` reads a layout from before the engine. `Refused` in one line:
         store_newer, state_held (another process has it), state_unwritable.
         """
 
@@ -118,7 +116,7 @@ class StateEngine(Protocol):
         """Entries whose keys begin with `prefix` and come after `after`, in order, at most `limit`."""
         ...
 
-    def watch(self, from_revision: int, prefix: str = "") -> Watch:
+    def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         """Changes after `from_revision` of keys that begin with `prefix`. Watch, then scan: then nothing is missed."""
         ...
 
@@ -151,7 +149,7 @@ StateFactory.register_lazy("memory", "bema.state.memory:MemoryEngine")
 StateFactory.register_lazy("sqlite", "bema.state.sqlite:SqliteEngine")
 
 
-class Bounds(NamedTuple):
+class StateBounds(NamedTuple):
     """What an engine takes, in bytes and mutations; decided once, when it is opened."""
 
     value: int
@@ -159,9 +157,8 @@ class Bounds(NamedTuple):
     group: int
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any] | None) -> Bounds:
-        found = settings or {}
-        return cls(*(int(found.get(f"limits.state_{name}", limit(f"state_{name}"))) for name in cls._fields))
+    def of(cls, limits: Limits) -> StateBounds:
+        return cls(limits.state_value, limits.state_blob, limits.state_group)
 
     def check(self, mutations: Sequence[Mutation]) -> None:
         """`Invalid` or `TooLarge` for what can never be applied: no caller may fail a group that others are in."""

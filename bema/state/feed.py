@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 
-from bema.state.engine import Change, Missed, Watch
+from bema.state.engine import Missed, StateChange, StateWatch
 
 KEPT = 8192
 """Changes that are kept, and that may wait for one watcher."""
@@ -27,11 +27,11 @@ class Feed:
     def __init__(self, revision: int = 0) -> None:
         self.revision = revision
         self._compacted = revision  # changes up to this one are not kept
-        self._changes: deque[Change] = deque()
+        self._changes: deque[StateChange] = deque()
         self._bytes = 0
         self._watches: set[_FeedWatch] = set()
 
-    def publish(self, changes: Iterable[Change], revision: int) -> None:
+    def publish(self, changes: Iterable[StateChange], revision: int) -> None:
         """Show changes, in order; `revision` is that of the last mutation, which may have changed nothing."""
         for change in changes:
             self._changes.append(change)
@@ -43,7 +43,7 @@ class Feed:
         for watch in tuple(self._watches):
             watch.wake()
 
-    def watch(self, from_revision: int, prefix: str) -> Watch:
+    def watch(self, from_revision: int, prefix: str) -> StateWatch:
         watch = _FeedWatch(self, prefix)
         if from_revision < self._compacted:
             watch.miss()
@@ -75,13 +75,13 @@ class _FeedWatch:
     def __init__(self, feed: Feed, prefix: str) -> None:
         self._feed = feed
         self._prefix = prefix
-        self._waiting: deque[Change] = deque()
+        self._waiting: deque[StateChange] = deque()
         self._bytes = 0
         self._missed = False
         self._closed = False
         self._wakers: list[asyncio.Future[None]] = []
 
-    def put(self, change: Change) -> None:
+    def put(self, change: StateChange) -> None:
         if not change.key.startswith(self._prefix) or self._missed:
             return
         self._waiting.append(change)
@@ -100,7 +100,7 @@ class _FeedWatch:
                     waker.set_result(None)
             self._wakers.clear()
 
-    def take(self) -> list[Change]:
+    def take(self) -> list[StateChange]:
         if self._missed:
             raise Missed("changes were missed; scan again and watch from there")
         taken = list(self._waiting)
@@ -108,10 +108,10 @@ class _FeedWatch:
         self._bytes = 0
         return taken
 
-    def __aiter__(self) -> AsyncIterator[Change]:
+    def __aiter__(self) -> AsyncIterator[StateChange]:
         return self
 
-    async def __anext__(self) -> Change:
+    async def __anext__(self) -> StateChange:
         while not self._waiting and not self._missed and not self._closed:
             waker = asyncio.get_running_loop().create_future()
             self._wakers.append(waker)

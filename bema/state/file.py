@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bema.core.errors import BemaError, Refused
-from bema.state.engine import Change, Entry, Mutation, RevisionConflict, digest_of, no_blob
+from bema.state.engine import Entry, Mutation, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
 from bema.state.older import Older
@@ -31,7 +31,7 @@ class Committed(NamedTuple):
     """What became of a group: for each caller a revision or an error, and the changes, in order."""
 
     outcomes: list[int | BemaError]
-    changes: list[Change]
+    changes: list[StateChange]
     revision: int
 
 
@@ -88,7 +88,7 @@ class SqliteFile:
         known = self._revisions(
             {m.key for group in groups for m in group if m.if_revision is not None or m.value is None}
         )
-        revision, outcomes, changes = self._revision, list[int | BemaError](), list[Change]()
+        revision, outcomes, changes = self._revision, list[int | BemaError](), list[StateChange]()
         for group in groups:
             if conflict := _conflict(group, known):
                 outcomes.append(conflict)
@@ -97,7 +97,7 @@ class SqliteFile:
                 revision += 1
                 if value is not None or known.get(key):
                     known[key] = revision if value is not None else 0
-                    changes.append(Change(revision, key, value))
+                    changes.append(StateChange(revision, key, value))
             outcomes.append(revision)
         return Committed(outcomes, changes, revision)
 

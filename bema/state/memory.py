@@ -1,23 +1,23 @@
 """The engine that forgets: the twin for tests, and the plainest reading of what an engine promises.
 
-It keeps nothing on disk and is bound to no loop. `path` and `older` are of no use to it.
+It keeps nothing on disk and is bound to no loop. `name` and `older` are of no use to it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from bema.core.errors import Refused
+from bema.core.limits import DEFAULTS, Limits
+from bema.core.settings import PartSettings
 from bema.state.engine import (
-    Bounds,
-    Change,
     Entry,
     Mutation,
     RevisionConflict,
-    Watch,
+    StateBounds,
+    StateChange,
+    StateWatch,
     check_key,
     digest_of,
     no_blob,
@@ -30,13 +30,11 @@ class MemoryEngine:
     """Python orders text by code points, which is the order of its bytes in UTF-8."""
 
     @classmethod
-    async def open(
-        cls, path: Path, settings: Mapping[str, Any] | None = None, older: Older | None = None
-    ) -> MemoryEngine:
-        return cls(settings)
+    async def open(cls, settings: PartSettings, name: str, older: Older | None = None) -> MemoryEngine:
+        return cls(settings.limits)
 
-    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
-        self._bounds = Bounds.of(settings)
+    def __init__(self, limits: Limits = DEFAULTS) -> None:
+        self._bounds = StateBounds.of(limits)
         self._feed = Feed()
         self._entries: dict[str, Entry] = {}
         self._keys: list[str] = []
@@ -60,7 +58,7 @@ class MemoryEngine:
             if value is None and key not in self._entries:
                 continue
             self._change(key, value, revision)
-            changes.append(Change(revision, key, value))
+            changes.append(StateChange(revision, key, value))
         self._feed.publish(changes, self.revision + len(mutations))
         return self.revision
 
@@ -89,7 +87,7 @@ class MemoryEngine:
             found.append(self._entries[key])
         return found
 
-    def watch(self, from_revision: int, prefix: str = "") -> Watch:
+    def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         self._must_be_open()
         return self._feed.watch(from_revision, prefix)
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from bema.core.errors import BemaError, Refused
-from bema.state.engine import Bounds, Entry, Mutation, Watch, check_key
+from bema.core.limits import DEFAULTS, Limits
+from bema.core.settings import PartSettings
+from bema.state.engine import Entry, Mutation, StateBounds, StateWatch, check_key
 from bema.state.feed import Feed
 from bema.state.file import Committed, SqliteFile
 from bema.state.older import Older
@@ -48,10 +50,13 @@ class SqliteEngine:
     """Bound to the event loop that opened it."""
 
     @classmethod
-    async def open(
-        cls, path: Path, settings: Mapping[str, Any] | None = None, older: Older | None = None
-    ) -> SqliteEngine:
-        engine = cls(path, settings, older)
+    async def open(cls, settings: PartSettings, name: str, older: Older | None = None) -> SqliteEngine:
+        return await cls.at(settings.state / name, settings.limits, older)
+
+    @classmethod
+    async def at(cls, path: Path, limits: Limits = DEFAULTS, older: Older | None = None) -> SqliteEngine:
+        """The state in the file at `path`, whose folder is there."""
+        engine = cls(path, limits, older)
         try:
             engine._feed = Feed(await engine._do(engine._file.open))
         except BaseException:
@@ -59,8 +64,8 @@ class SqliteEngine:
             raise
         return engine
 
-    def __init__(self, path: Path, settings: Mapping[str, Any] | None = None, older: Older | None = None) -> None:
-        self._bounds = Bounds.of(settings)
+    def __init__(self, path: Path, limits: Limits, older: Older | None) -> None:
+        self._bounds = StateBounds.of(limits)
         self._file = SqliteFile(path, older)
         self._feed = Feed()
         self._loop = asyncio.get_running_loop()
@@ -87,7 +92,7 @@ class SqliteEngine:
     async def scan(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[Entry]:
         return await self._do(partial(self._file.scan, prefix, after, limit))
 
-    def watch(self, from_revision: int, prefix: str = "") -> Watch:
+    def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         self._must_be_open()
         return self._feed.watch(from_revision, prefix)
 

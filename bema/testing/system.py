@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from bema.core.errors import DeadlineExceeded
-from bema.core.limits import limit
 from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime, Endpoint
 from bema.runtime.process.host import LaunchOptions
@@ -29,13 +28,13 @@ class System:
     """`async with System(Worker, Router) as system: worker = system.client(Worker)`.
 
     On entry every service is served; a failure of one is raised as it is, with a note that names the service and the step,
-    and the others are ended. `wait` is how long they have to start, in seconds. Naming a class twice gives it two instances.
+    and the others are ended. `wait` is how long they have to start, in seconds (default: the limit `start`). Naming a class twice gives it two instances.
     """
 
-    def __init__(self, *services: type[Any], wait: float = float(limit("start"))) -> None:
+    def __init__(self, *services: type[Any], wait: float | None = None) -> None:
         self.discovery = MemoryDiscovery()
         self.runtime = DistributedRuntime(self.discovery)
-        self._wait = wait
+        self._wait = self.runtime.limits.start if wait is None else wait
         self._members = [_Member(service, self.discovery) for service in services]
 
     def client(self, service: Callable[..., T], **options: Any) -> T:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from bema.core.call import Handler
 from bema.core.instance import EndpointInfo, Instance
+from bema.core.limits import DEFAULTS
+from bema.core.settings import current
 from bema.core.spec import EndpointSpec
 from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.rpc.client import Client
@@ -25,7 +27,7 @@ MIB = 1024 * 1024
 async def ends(spec: EndpointSpec, handler: Handler, *, calls: int = 1024) -> AsyncIterator[Client]:
     """A client of one endpoint, served here to as many calls at once as `calls`."""
     with tempfile.TemporaryDirectory(prefix="bema-soak-") as folder:
-        server = Server("token", name="soak", calls=calls)
+        server = Server("token", name="soak", settings=current().but(DEFAULTS.but(rpc_calls=calls)))
         server.add(f"bench.soak.{spec.name}", handler, spec)
         address = await server.listen(f"unix:{folder}/soak.sock")
         discovery, pool = MemoryDiscovery(), ConnectionPool()

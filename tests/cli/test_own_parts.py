@@ -24,7 +24,7 @@ class CountingDiscovery(FlockDiscovery):
 
 PICKING = """
 class Eldest:
-    def pick(self, candidates, load):
+    def pick(self, candidates, load, call):
         return min(candidates, key=lambda instance: instance.since)
 """
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ class Up:
             "BEMA_GATEWAY__PORT": "0",
             "BEMA_CONTROL__PORT": "0",
         }
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[subprocess.Popen[Any]] = []
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -98,6 +99,51 @@ def test_after_kill_9_everything_ends_and_the_next_one_starts(platform):
     assert "is up" in again.stdout.readline()
     after = json.loads(platform.bema("status", "--json").stdout)
     assert after["pid"] == again.pid != before["pid"]
+
+
+@pytest.mark.slow
+def test_what_is_typed_in_a_checkout_finds_the_platform_that_runs_in_its_bema_folder(tmp_path):
+    platform = Up(tmp_path / "checkout" / ".bema")
+    (deep := tmp_path / "checkout" / "docs" / "deep").mkdir(parents=True)
+    platform.env |= {"HOME": str(tmp_path / "home"), "XDG_STATE_HOME": "", "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    there = {name: value for name, value in platform.env.items() if name != "BEMA_STATE_DIR"}
+
+    def bema(*arguments: str, folder: Path = deep, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bema", *arguments]
+        return subprocess.run(command, env={**there, **env}, cwd=folder, capture_output=True, text=True, timeout=60)
+
+    try:
+        process = platform.start()
+        assert process.stdout is not None
+        assert "is up" in process.stdout.readline()
+        assert json.loads(bema("status", "--json").stdout)["pid"] == process.pid
+        assert f"{platform.state} (the platform that runs here)" in bema("status").stdout
+        shown = json.loads(bema("config", "show", "--origin", "--json").stdout)
+        assert shown["state_dir"] == {"value": str(platform.state), "origin": "the platform that runs here"}
+        assert json.loads(bema("ls", "--json").stdout)["deployments"] == []
+        assert bema("new", "hello").returncode == 0
+        assert "/gateway/" in bema("deploy", "hello.py").stdout
+        assert bema("new", "tea").returncode == 0
+        by_hand = subprocess.Popen([sys.executable, "tea.py"], cwd=deep, env=there, stderr=subprocess.DEVNULL)
+        platform.started.append(by_hand)
+        assert bema("call", "default.tea.greet", "name=ada", folder=tmp_path / "checkout").stdout == "hello ada\n"
+        second = bema("up")
+        assert (second.returncode, second.stderr.split(":")[0]) == (1, "error already_up")
+
+        assert bema("status", folder=tmp_path).returncode == 3, "it is not above this folder"
+        assert bema("status", BEMA_STATE_DIR="").returncode == 3, "an empty variable looks for none"
+        assert str(tmp_path / "other") in bema("status", BEMA_STATE_DIR=str(tmp_path / "other")).stderr
+        platform.state.chmod(0o770)
+        assert bema("status").returncode == 3, "others may write it"
+        platform.state.chmod(0o700)
+        if os.getuid() == 0:
+            os.chown(platform.state, 12345, -1)
+            assert bema("status").returncode == 3, "it is another user's"
+            os.chown(platform.state, 0, -1)
+        assert bema("status").returncode == 0
+    finally:
+        platform.close()
+    assert bema("status").returncode == 3, "nothing runs there any more"
 
 
 def test_what_is_wrong_is_one_line_and_exit_code_1(platform, tmp_path):

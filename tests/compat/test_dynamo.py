@@ -17,6 +17,8 @@ import pytest
 import bema
 from bema.compat.dynamo.runtime import dynamo_endpoint, dynamo_worker
 from bema.compat.dynamo.sdk import DynamoContext, ServiceInterface
+from bema.compat.dynamo.sdk import endpoint as dynamo_method
+from bema.compat.dynamo.sdk import service as dynamo_service
 from bema.core.errors import BadDeclaration, Invalid
 from bema.core.naming import read_instance_id
 
@@ -112,6 +114,23 @@ def test_the_names_are_ours():
     assert DynamoContext is bema.Context
     worker: type[ServiceInterface] = bema.service(name="w", namespace="demo")(type("W", (), {}))
     assert (worker.name, worker.namespace) == ("w", "demo")
+
+
+def test_options_of_that_system_are_kept_and_its_namespace_holds():
+    @dynamo_service(resources={"gpu": 1}, workers=2, dynamo={"enabled": True, "namespace": "inference"})
+    class Worker:
+        @dynamo_method(is_api=True, idempotent=True)
+        async def generate(self) -> None: ...
+
+    spec = bema.spec_of(Worker)
+    assert (spec.address, spec.endpoints[0].idempotent) == ("inference.Worker", True)
+    assert spec.facts == {"dynamo": {"enabled": True, "namespace": "inference", "resources": {"gpu": 1}, "workers": 2}}
+    assert spec.endpoints[0].facts == {"dynamo": {"is_api": True}}
+
+    @dynamo_service
+    class Plain: ...
+
+    assert bema.spec_of(Plain).address == "default.Plain"
 
 
 class Answer(msgspec.Struct):

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from bema.core.limits import LIMITS, limit
+from bema.core.errors import Refused
+from bema.core.limits import DEFAULTS, LIMITS
 
 
 @pytest.mark.parametrize("row", LIMITS.values(), ids=LIMITS)
@@ -24,12 +25,13 @@ def test_sizes_and_counts_are_whole_and_times_are_not():
 
 
 def test_a_limit_is_asked_for_by_name():
-    assert limit("stop") == LIMITS["stop"].default
-    with pytest.raises(KeyError):
-        limit("made_up")
+    assert DEFAULTS.named("stop") == DEFAULTS.stop == LIMITS["stop"].default
+    with pytest.raises(Refused, match=r"there is no limit 'stpo'; did you mean 'stop'"):
+        DEFAULTS.named("stpo")
 
 
 def test_what_must_fit_into_another_does():
-    assert limit("rpc_frame") <= limit("rpc_stream_window") <= limit("rpc_connection_window")
-    assert limit("log_line") <= limit("channel_line")
-    assert limit("log_line") < limit("log_file")
+    held = DEFAULTS
+    assert held.rpc_frame <= held.rpc_stream_window <= held.rpc_connection_window
+    assert held.log_line <= held.channel_line
+    assert held.log_line < held.log_file

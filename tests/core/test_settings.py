@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bema.core.errors import Refused
 from bema.core.files import FILES
-from bema.core.limits import LIMITS
+from bema.core.limits import DEFAULTS, LIMITS, Limits
 from bema.core.settings import SETTINGS, load, read
 
 NAMES = sorted(SETTINGS)
@@ -48,8 +48,10 @@ def test_the_nearest_origin_wins(values):
     assert settings.asked_for("gateway.port") == bool(said)
 
 
-@given(st.sampled_from(NUMBERS), st.integers(1, 65_535))
-def test_every_number_can_be_set_by_its_variable_and_in_every_file(name, number):
+@given(st.sampled_from(NUMBERS), st.data())
+def test_every_number_can_be_set_by_its_variable_and_in_every_file(name, data):
+    row = SETTINGS[name]
+    number = data.draw(st.integers(int(row.least), int(row.most)))
     for place in range(5):
         values = [None] * 5
         values[place] = number
@@ -58,7 +60,7 @@ def test_every_number_can_be_set_by_its_variable_and_in_every_file(name, number)
 
 def test_without_a_word_from_anybody_the_defaults_hold():
     settings = read({"HOME": "/home/ada"}, {})
-    assert settings.limits() == {name: row.default for name, row in LIMITS.items()}
+    assert settings.limits == DEFAULTS == Limits(**{name: row.default for name, row in LIMITS.items()})  # type: ignore[arg-type]
     assert settings.text("state_dir") == "/home/ada/.local/state/bema"
     assert {name: settings.origin(name) for name in NAMES} == dict.fromkeys(NAMES, "default")
 
@@ -84,8 +86,12 @@ def test_every_row_is_complete_and_its_default_fits(name):
         ("limits.stop", "soon", "is not a number"),
         ("limits.stop", "nan", "is not a number"),
         ("limits.stop", "inf", "is not a number"),
-        ("limits.stop", "0", "is not at least 0.001"),
-        ("limits.script", "0", "is not at least 1"),
+        ("limits.stop", "0", "is not at least 0.001 and at most 31536000"),
+        ("limits.stop", "-1", "is not at least 0.001 and at most 31536000"),
+        ("limits.stop", "1e12", "is not at least 0.001 and at most 31536000"),
+        ("limits.script", "0", "is not at least 1 and at most 1073741824"),
+        ("limits.script", "99999999999999", "is not at least 1 and at most 1073741824"),
+        ("limits.rpc_message", "20", "is not at least 4096 and at most 1073741824"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_origin(name, text, why):
@@ -103,7 +109,7 @@ def test_toml_values_are_not_bent(value):
 
 
 def test_a_whole_number_is_a_number():
-    assert read({}, {"bema.toml": "limits.stop = 5"}).limit("stop") == 5.0
+    assert read({}, {"bema.toml": "limits.stop = 5"}).limits.stop == 5.0
 
 
 @pytest.mark.parametrize("file", ["bema.toml", "pyproject.toml"])

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from bema.core.access import LOCAL_ADMIN, Kind, Principal, holder
 from bema.deploy.build.environments import MemoryEnvironments
 from bema.deploy.build.pythons import FoundPythons, Python
 from bema.deploy.build.uv import Uv
@@ -17,6 +18,8 @@ from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store
 from bema.state.memory import MemoryEngine
+
+ADA, BOB = holder(Kind.USER, "ada"), holder(Kind.USER, "bob")
 
 
 class MemoryLayers:
@@ -60,15 +63,15 @@ class Platform:
             await orchestrator.end()
 
 
-def script(name: str = "hello", code: str = "app = 1\n", owner: str = "ada", **env: str) -> CreateRequest:
-    return CreateRequest(name, code, env, owner)
+def script(name: str = "hello", code: str = "app = 1\n", **env: str) -> CreateRequest:
+    return CreateRequest(name, code, env)
 
 
-async def until(orchestrator: Orchestrator, id: str, state: str, owner: str = "") -> DeploymentInfo:
+async def until(orchestrator: Orchestrator, id: str, state: str, principal: Principal = LOCAL_ADMIN) -> DeploymentInfo:
     """The deployment once it is in `state`."""
 
     async def look() -> DeploymentInfo:
-        while (info := await orchestrator.read(id, owner)).state != state:
+        while (info := await orchestrator.read(id, principal)).state != state:
             await asyncio.wait_for(orchestrator._reconciler.changed.wait(), 10)
         return info
 

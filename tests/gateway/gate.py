@@ -14,11 +14,11 @@ from typing import Any
 
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
+from bema.core.limits import DEFAULTS, LIMITS
 from bema.core.naming import new_instance_id
 from bema.deploy.model.deployment import Activation
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.http.listener import DataListener
-from bema.gateway.limits import Limits
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
 from bema.runtime.discovery.discovery import MemoryDiscovery
 
@@ -183,7 +183,9 @@ async def until(holds: Callable[[], Any], seconds: float = 5.0) -> None:
 async def gate(activate: Any = unknown, door: Any = no_door, **limits: Any) -> AsyncIterator[Gate]:
     discovery = MemoryDiscovery()
     table = RoutingTable(await discovery.view())
-    listener = DataListener(table, activate, door, limits=Limits(**limits))
+    listener = DataListener(
+        table, activate, door, limits=DEFAULTS.but(**{n if n in LIMITS else f"http_{n}": v for n, v in limits.items()})
+    )
     bound = socket.create_server(("127.0.0.1", 0))
     await listener.listen(bound)
     made = Gate(listener, discovery, bound.getsockname()[1])

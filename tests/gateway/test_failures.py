@@ -18,6 +18,7 @@ from bema.core.instance import State
 from bema.deploy.model.deployment import Activation, Fault
 from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok, until
 from tests.gateway.http.test_listener import CHUNKED, run
+from tests.streams import unix_server
 
 pytestmark = pytest.mark.usefixtures("every_loop")
 
@@ -213,7 +214,7 @@ def test_a_request_in_the_backlog_is_answered_by_the_next_instance():
             g.discovery.drop(instance)
             await asyncio.wait_for(asked.wait(), 5)
             g.show(f"unix:{listener.getsockname()}", deployment)
-            async with await asyncio.start_unix_server(says_ok, sock=listener):
+            async with unix_server(says_ok, sock=listener):
                 assert (await asking).body == b"ok"
 
     run(story())
@@ -233,7 +234,7 @@ def test_an_instance_that_drains_finishes_what_it_took():
             path = await g.serve(slow)
             asking = asyncio.create_task(g.get(path))
             await asyncio.wait_for(taken.wait(), 5)
-            [shown] = g.listener.table._view.instances()
+            [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
             g.discovery.put(msgspec.structs.replace(shown, state=State.DRAINING))
             g.listener._stranded.look([c.exchange for c in g.listener.connections if c.exchange is not None])
             assert not g.listener._stranded._asking
@@ -295,9 +296,9 @@ def test_what_stands_in_the_way_of_a_start_is_told(activation, status, code, ret
     run(story())
 
 
-def marked(g, **marks):
-    """Rewrite the only record there is."""
-    [shown] = g.listener.table._view.instances()
+def marked(g, path, **marks):
+    """Rewrite the record of the instance behind `path`."""
+    [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
     g.discovery.put(msgspec.structs.replace(shown, **marks))
 
 
@@ -316,11 +317,11 @@ def test_requests_to_an_instance_that_takes_nothing_new_wait_until_it_does(marks
     async def story():
         async with gate() as g:  # whoever asks the orchestrator is told that there is no such deployment
             path = await g.serve(instance)
-            marked(g, **marks)
+            marked(g, path, **marks)
             waiting = [asyncio.create_task(g.get(path)) for _ in range(3)]
             await until(lambda: waiters(g) == [3])
             assert taken == []
-            marked(g, ready=True, stalled=False)
+            marked(g, path, ready=True, stalled=False)
             assert {answer.body for answer in await asyncio.gather(*waiting)} == {b"ok"}
             assert len(taken) == 3
 
@@ -331,7 +332,7 @@ def test_an_instance_that_takes_nothing_new_for_too_long_is_not_ready_in_time():
     async def story():
         async with gate(start=0.05) as g:
             path = await g.serve(says_ok)
-            marked(g, ready=False)
+            marked(g, path, ready=False)
             answer = await g.get(path)
             assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (504, "starting", "1")
 
@@ -346,10 +347,10 @@ def test_one_that_takes_nothing_new_and_goes_is_followed_by_the_next():
 
         async with gate(activate) as g:
             path = await g.serve(says_ok)
-            marked(g, ready=False)
+            marked(g, path, ready=False)
             waiting = asyncio.create_task(g.get(path))
             await until(lambda: waiters(g) == [1])
-            marked(g, state=State.DRAINING)
+            marked(g, path, state=State.DRAINING)
             assert (await waiting).body == b"ok"
 
     run(story())

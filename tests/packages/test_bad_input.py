@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bema.core.errors import Refused
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.packages import yaml_tree
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
@@ -83,7 +83,7 @@ def test_ten_megabytes_are_not_even_read(tmp_path, suffix):
     started = time.process_time()
     (found,) = examine(file).problems
     assert (found.rule, found.line) == ("too-large", 1)
-    assert str(limit("package_document")) in found.message
+    assert str(DEFAULTS.package_document) in found.message
     assert time.process_time() - started < 1
 
 

@@ -76,7 +76,7 @@ def test_the_spec_has_the_facts_as_soon_as_both_decorators_ran(package_first):
         @endpoint()
         async def incr(self) -> None: ...
 
-    marks = [package(name="p"), service(name="counter", owner="ann")]
+    marks = [package(name="p"), service(name="counter", extra={"owner": "ann"})]
     decorated: type = Counter
     for mark in marks if package_first else reversed(marks):
         decorated = mark(decorated)

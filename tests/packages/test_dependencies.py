@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bema.packages.dependencies import cycle_through, dependents
 from bema.packages.lint import lint
 from bema.packages.nodes import Source
 from bema.packages.opackage import OPackage
 from bema.packages.reader import examine_text
+from bema.packages.rules.dependencies import cycle_through, dependents
 
 FUNCTION = "functions: [{key: %s, function_type: MACRO}]"
 

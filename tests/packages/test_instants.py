@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bema.packages.instants import to_utc
+from bema.packages.scalars import to_utc
 
 
 @pytest.mark.parametrize(

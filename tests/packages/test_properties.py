@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -10,8 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bema.packages.fixes import mend
-from bema.packages.lint import RULES, lint
+from bema.packages.lint import RULES, lint, mend
 from bema.packages.nodes import Source
 from bema.packages.opackage import to_data
 from bema.packages.reader import examine_text, read_text
@@ -66,7 +66,7 @@ def mutated(data: Any, seed: int) -> Any:
         elif what == 2 and isinstance(container, list):
             container.append(container[key])
         else:
-            container[key] = chance.choice(VALUES)
+            container[key] = copy.deepcopy(chance.choice(VALUES))  # an edit of one place is none of another
     return data
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bema.packages.quantities import amount
+from bema.packages.scalars import amount
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 
 import pytest
@@ -171,17 +172,30 @@ def test_line_ends_stay_as_they_were():
     assert text.count("\n") == text.count("\r\n") > 10
 
 
+def test_lists_of_a_document_that_has_none_are_written_as_an_export_writes_them():
+    text = reexport("name: shop\n", exported()).text
+    assert "\nfunctions:\n  - key: order.add\n" in text
+
+
+def test_a_long_line_of_a_person_stays_one_line():
+    said = "a sentence that goes on and on, " * 40
+    text = EDITED.replace("version:", f"remark: {said}end\nversion:", 1)
+    assert f"remark: {said}end\n" in reexport(text, grown()).text
+
+
 def test_a_document_of_another_package_is_refused():
     with pytest.raises(Invalid, match="is of package other, not of shop"):
         reexport("name: other\n", exported())
 
 
 @pytest.mark.parametrize(
-    "twice", ["    config: {A: 1, A: 2}\n", "    owner: ann\n    owner: bob\n"], ids=["in a map", "of an unknown field"]
+    ("twice", "place"),
+    [("    config: {A: 1, A: 2}\n", "4:20"), ("    owner: ann\n    owner: bob\n", "5:5")],
+    ids=["in a map", "of an unknown field"],
 )
-def test_a_key_that_stands_twice_is_not_settled_for_the_person(twice):
+def test_a_key_that_stands_twice_is_not_settled_for_the_person(twice, place):
     text = f"name: shop\nfunctions:\n  - key: order.add\n{twice}"
-    with pytest.raises(Invalid, match=r"shop.yaml:\d+:\d+: cannot be edited: found duplicate key") as refused:
+    with pytest.raises(Invalid, match=rf"shop.yaml:{place}: cannot be edited: found duplicate key") as refused:
         reexport(text, exported(), "shop.yaml")
     assert refused.value.fix == "Keep one."
 
@@ -223,12 +237,176 @@ def test_a_document_that_cannot_be_read_is_left_alone():
 
 
 def test_the_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(Refused) as refused:
         reexport(EDITED, exported("1.0.1"))
-    assert reexport(EDITED, exported()).text == EDITED, "without a change nothing is needed"
     assert refused.value.code == "missing_extra"
     assert "bema[packages]" in refused.value.fix
+
+
+COMMENTED = """\
+# 1: head
+name: shop
+version: "1"  # 2: bumped by hand
+metadata: {tags: [grpc,  # 3: ops want this
+  old  # 4: goes with it
+  ]}
+classes:
+  # 5: the only one
+  - key: Order
+    function_bindings:
+      - name: add
+        function_key: order.add
+        access_modifier: PUBLIC
+        parameters:
+          - sku  # 6: article number, 8 digits
+          # 7: goes
+          - gone  # 8: goes
+
+      # 9: above what stays
+      - {name: keep, function_key: order.add, access_modifier: PUBLIC}  # 10
+functions:
+  # 11: goes with what it stands above
+  - key: order.old  # 12: goes
+    function_type: CUSTOM
+
+    # 13: goes, inside
+    config: {A: b}
+  # 14: audited, ask legal before touching
+
+  # 15
+  - key: order.add
+    function_type: CUSTOM
+    config: {
+      LOG: info,  # 16: ops want this
+      # 17: DEBUG: "1"
+    }
+    description: |  # 18: long
+      # not a comment
+      text
+# 19: the next section
+dependencies: []
+deployments: []  # 20
+# 21: end
+"""
+
+
+def said(*, tags=("grpc", "new"), parameters=("sku", "qty"), more=False):
+    return {
+        "name": "shop",
+        "version": "2",
+        "metadata": {"tags": list(tags)},
+        "dependencies": ["base"],
+        "classes": [
+            {
+                "key": "Order",
+                "function_bindings": [
+                    {
+                        "name": "add",
+                        "function_key": "order.add",
+                        "access_modifier": "PUBLIC",
+                        "stateless": False,
+                        "parameters": list(parameters),
+                    },
+                    {
+                        "name": "keep",
+                        "function_key": "order.add",
+                        "access_modifier": "PUBLIC",
+                        "stateless": False,
+                        "parameters": [],
+                    },
+                ],
+            }
+        ],
+        "functions": [
+            {"key": "order.add", "function_type": "CUSTOM"},
+            *([{"key": "order.more", "function_type": "CUSTOM", "description": "one more"}] if more else []),
+        ],
+    }
+
+
+def commentary(text):
+    """The comments of a text in order, by its tokens: independent of how the product finds them."""
+    tokens = [t for t in yaml.scan(text, Loader=yaml.SafeLoader) if isinstance(t, yaml.ScalarToken)]
+    inside = [(t.start_mark.index, t.end_mark.index) for t in tokens]
+    headed = {t.start_mark.index for t in tokens if t.style in ("|", ">")}
+    found: list[tuple[str, int]] = []
+    for match in re.finditer(r"(?:^|(?<=\s))#.*", text, re.MULTILINE):
+        span = next(((a, b) for a, b in inside if a <= match.start() < b), None)
+        is_comment = span is None or (span[0] in headed and "\n" not in text[span[0] : match.start()])
+        if is_comment and (not found or match.start() >= found[-1][1]):
+            found.append((match.group(), match.end()))
+    return [comment for comment, _ in found]
+
+
+def test_comments_go_only_with_what_they_belong_to():
+    merged = reexport(COMMENTED, said(more=True), prune=True).text
+    numbers = [int(comment[1:].split(":")[0]) for comment in commentary(merged)]
+    assert numbers == [1, 2, 3, 5, 6, 9, 10, 14, 15, 16, 17, 18, 19, 20, 21]
+    assert merged.index("order.more") < merged.index("# 19")
+    assert "    config: {\n      LOG: info,  # 16: ops want this\n" in merged
+    assert read_text(merged).dependencies == ["base"]
+
+
+@pytest.mark.parametrize("prune", [False, True])
+@given(st.data())
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_comments_in_every_position_survive_every_edit(prune, data):
+    """comments(before) - comments(of removed nodes) == comments(after), in order."""
+    lines = COMMENTED.splitlines()
+    for number in range(data.draw(st.integers(0, 8))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        what = data.draw(st.sampled_from(["above", "behind", "blank"]))
+        in_text = lines[at].strip() in ("# not a comment", "text") or (at and lines[at - 1].endswith("long"))
+        if what == "behind" and "#" not in lines[at] and not in_text:
+            lines[at] += f"  # new {number}"
+        elif what == "above" and not in_text:
+            lines.insert(at, " " * data.draw(st.integers(0, 9)) + f"# new {number}")
+        elif what == "blank" and not in_text:
+            lines.insert(at, "")
+    before = "\n".join(lines) + "\n"
+    if "version" not in before:
+        return
+    wanted = said(
+        tags=data.draw(st.lists(st.sampled_from(["grpc", "old", "new", "a b", "x: y"]), unique=True, min_size=1)),
+        parameters=data.draw(st.lists(st.sampled_from(["sku", "gone", "qty", "#no"]), unique=True, min_size=1)),
+        more=data.draw(st.booleans()),
+    )
+    try:
+        merged = reexport(before, wanted, "shop.yaml", prune=prune)
+    except Invalid as refused:
+        assert re.match(r"shop.yaml(:\d+:\d+:)? cannot be edited", refused.message)
+        return
+    there = commentary(before)
+    goes = [comment for comment in there if belongs(before, comment, wanted, prune)]
+    kept = [comment for comment in there if comment not in goes]
+    left = commentary(merged.text)
+    # what is in another order in the code takes its comments along
+    names = wanted["classes"][0]["function_bindings"][0]["parameters"]
+    moved = names.index("gone") < names.index("sku") if {"gone", "sku"} <= set(names) else False
+    assert (sorted(left) == sorted(kept)) if moved else (left == kept), merged.text
+
+
+def belongs(before, comment, wanted, prune):
+    """Whether a comment is of something that goes: inside of it, behind it, or on the lines directly above it."""
+    lines = before.splitlines()
+    at = next(i for i, line in enumerate(lines) if comment in line)
+    parameters = wanted["classes"][0]["function_bindings"][0]["parameters"]
+    going = [f"- {name}" for name in ("sku", "gone") if name not in parameters]
+    tags = wanted["metadata"]["tags"]
+    flow = [mark for name, mark in (("grpc", "[grpc"), ("old", "  old")) if name not in tags]
+    own = lines[at]
+    if own.strip().startswith("#"):
+        above = next((line for line in lines[at:] if not line.strip().startswith("#")), "")
+        if any(above.strip().startswith(mark) for mark in going) or (prune and "- key: order.old" in above):
+            return True
+    elif any(own.strip().startswith(mark) for mark in going) or any(
+        own.startswith(mark) or mark in own for mark in flow
+    ):
+        return True
+    first = next(i for i, line in enumerate(lines) if "- key: order.old" in line)
+    last = next(i for i, line in enumerate(lines) if "config: {A: b}" in line)
+    return prune and first <= at <= last
 
 
 @given(st.integers())

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bema.packages.nodes import Source
-from bema.packages.opackage import to_data
+from bema.packages.opackage import schema, to_data
 from bema.packages.reader import examine_text, read
-from bema.packages.schema import schema
 
 from .conftest import DATA, verdicts
 from .documents import packages

@@ -319,7 +319,7 @@ def test_a_client_by_address_learns_the_parameters_from_the_instances():
             client = await runtime.namespace("demo").component("shapes").endpoint("add").client()
             assert repr(client) == "<client of demo.shapes.add>"
             assert await client.add(2, 3) == await client(a=2, b=3) == await client.add(2, b=3) == 5
-            assert client.instance_ids() == [one.own_instance("demo", "shapes")]
+            assert client.instance_ids() == [one.hosting.component("demo", "shapes").instance_id]
             assert await runtime.endpoint("demo.shapes.move").client()({"x": 1}) == {"x": 2, "y": 0}
             stream = runtime.endpoint("dyn://demo.shapes.count").client()
             assert [i async for i in stream.count(2)] == [0, 1]
@@ -341,7 +341,7 @@ def test_options_bound_name_and_inform_a_call():
         async with serving() as (one, runtime):
             told = runtime.client(Shapes, metadata={"user": "ada"})
             assert (await told.told())["user"] == "ada"
-            mine = one.own_instance("demo", "shapes")
+            mine = one.hosting.component("demo", "shapes").instance_id
             client = runtime.endpoint("demo.shapes.told").client(instance=mine)
             assert (await client.using(timeout=5.0)())["route"] == "demo.shapes.told"
             with pytest.raises(Unavailable):
@@ -384,7 +384,7 @@ def test_awaiting_a_client_waits_for_an_instance():
             await asyncio.sleep(0.02)
             assert not arrived.done()
             served = asyncio.create_task(one.endpoint("demo.late.generate").serve_endpoint(late))
-            assert await asyncio.wait_for(arrived, 5) == [one.own_instance("demo", "late")]
+            assert await asyncio.wait_for(arrived, 5) == [one.hosting.component("demo", "late").instance_id]
             assert (await client) is client
             assert [n async for n in client.generate(4)] == [4]
             one.stop()
@@ -434,7 +434,7 @@ def test_an_instance_publishes_and_is_waited_for_by_what_it_published():
             await component.publish(model="large", slots=3)
             assert not waits.done()
             await component.publish(model="small")
-            assert await asyncio.wait_for(waits, 5) == [one.own_instance("demo", "shapes")]
+            assert await asyncio.wait_for(waits, 5) == [one.hosting.component("demo", "shapes").instance_id]
             assert client.instances()[0].data == {"model": "small", "slots": 3}
             await component.publish(slots=None)
             await until(lambda: client.instances()[0].data == {"model": "small"})
@@ -617,7 +617,9 @@ class Router:
 def test_a_client_made_inside_an_instance_skips_that_instance(tmp_path):
     async def story():
         async with serving(Router, tmp_path) as (one, runtime):
-            router = runtime.endpoint("demo.shapes.add").client(instance=one.own_instance("demo", "shapes"))
+            router = runtime.endpoint("demo.shapes.add").client(
+                instance=one.hosting.component("demo", "shapes").instance_id
+            )
             with pytest.raises(Unavailable):
                 await router(1)
             async with DistributedRuntime(FlockDiscovery(tmp_path)) as worker:
@@ -797,3 +799,54 @@ class Slow:
         self.begun.set()
         await self.go.wait()
         return "whole"
+
+
+async def hello(name: str) -> str:
+    return f"hello {name}"
+
+
+def test_a_client_finds_the_only_service_of_its_own_process_whenever_it_was_made(tmp_path):
+    async def story():
+        async with DistributedRuntime(FlockDiscovery(tmp_path)) as runtime:
+            place = runtime.endpoint("demo.one.hello")
+            before = place.client()
+            serving = asyncio.create_task(place.serve_endpoint(hello))
+            assert await before.wait_for_instances(timeout=5) == await place.client().wait_for_instances(timeout=5)
+            assert await before("a") == await place.client()("a") == "hello a"
+            runtime.stop()
+            await serving
+
+    asyncio.run(story())
+
+
+FORKED = """
+import os, sys
+import bema
+runtime = bema.connect()
+client = runtime.endpoint("demo.shapes.add").client(timeout=5)
+assert client(a=1).result() == 2
+if (child := os.fork()) == 0:
+    print(client(a=2).result(), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(client(a=3).result(), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_client_that_was_used_from_sync_code_works_in_a_forked_child_too(tmp_path):
+    """Servers fork after loading: what was made before the fork is used after it."""
+
+    async def story():
+        async with serving(Shapes, tmp_path / "run" / "d"):
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                FORKED,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "BEMA_STATE_DIR": str(tmp_path)},
+            )
+            said, _ = await asyncio.wait_for(child.communicate(), 20)
+            assert (child.returncode, said.split()) == (0, [b"3", b"4"])
+
+    asyncio.run(story())

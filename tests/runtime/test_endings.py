@@ -1,13 +1,15 @@
 """Whatever a handler does, its caller is told: a call ends in exactly one of answer, end or error."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from bema.core.call import Call
-from bema.core.errors import BadAnswer, BemaError, Unavailable
-from tests.runtime.served import serving, stream, unary
+from bema.core.errors import BadAnswer, BemaError, Disconnected, RemoteError, Unavailable
+from bema.runtime.rpc.pool import ConnectionPool
+from tests.runtime.served import serving, stream, unary, until
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -126,5 +128,107 @@ def test_a_service_is_held_to_its_own_signature_also_by_who_does_not_know_it(tmp
             by_address = await served.client("number", endpoint=None)
             with pytest.raises(BadAnswer, match=r"the answer of t\.t\.number: \$: Expected `int`"):
                 await by_address.unary({})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("leaving", [SystemExit(2), SystemExit("enough"), SystemExit(None)])
+def test_a_handler_that_leaves_its_process_ends_its_own_call_and_nothing_else(leaving, tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            begun = asyncio.Event()
+
+            @served.handler(unary("leave"))
+            async def leave(call: Call) -> Any:
+                raise leaving
+
+            @served.handler(unary("stay"))
+            async def stay(call: Call) -> str:
+                begun.set()
+                await asyncio.sleep(0.05)
+                return "done"
+
+            await served.start()
+            beside = asyncio.ensure_future(served.call("stay"))
+            await begun.wait()
+            with pytest.raises(RemoteError) as caught:
+                await served.call("leave")
+            assert caught.value.type.endswith("SystemExit")
+            assert await beside == await served.call("stay") == "done"
+
+    asyncio.run(story())
+
+
+def test_a_call_that_its_ending_process_cancels_is_repeated_elsewhere_where_it_may_run_twice(tmp_path):
+    """A loop that is ended cancels its tasks: their callers learn that the outcome is unknown, not that a handler did it."""
+
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            running: asyncio.Queue[Any] = asyncio.Queue()
+
+            async def wait(call: Call) -> str:
+                if running.qsize() == 0 and not served.servers[1].draining:
+                    running.put_nowait(asyncio.current_task())
+                    await asyncio.Event().wait()
+                return "elsewhere"
+
+            served.handler(unary("safe", idempotent=True))(wait)
+            served.handler(unary("once"))(wait)
+            await served.start()
+            for name in ("safe", "once"):
+                call = asyncio.ensure_future(served.call(name))
+                (await running.get()).cancel()
+                running.put_nowait(asyncio.current_task())  # the next one answers
+                if name == "safe":
+                    assert await call == "elsewhere"
+                else:
+                    with pytest.raises(Disconnected, match="in its own process"):
+                        await call
+                running.get_nowait()
+
+    asyncio.run(story())
+
+
+def test_no_two_calls_have_one_id(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(unary("id"))
+            async def ident(call: Call) -> str:
+                return call.id
+
+            await served.start()
+            pools = [ConnectionPool("same") for _ in range(3)]
+            ids = [await (await served.client("id", pool=pool)).unary({}) for pool in pools for _ in range(4)]
+            assert len(set(ids)) == 12
+            for pool in pools:
+                await pool.close()
+
+    asyncio.run(story())
+
+
+def test_what_a_handler_left_running_is_not_bound_by_its_callers_deadline(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            later: asyncio.Queue[asyncio.Task[str]] = asyncio.Queue()
+            answered = asyncio.Event()
+
+            @served.handler(unary("leaf"))
+            async def leaf(call: Call) -> str:
+                return "still called"
+
+            @served.handler(unary("begin"))
+            async def begin(call: Call) -> None:
+                async def work() -> str:
+                    await answered.wait()
+                    await until(lambda: call.deadline is not None and time.monotonic() > call.deadline)
+                    return str(await served.call("leaf"))
+
+                later.put_nowait(asyncio.create_task(work()))
+
+            await served.start()
+            await served.call("begin", timeout=0.3)
+            answered.set()
+            assert await asyncio.wait_for(await later.get(), 5) == "still called"
 
     asyncio.run(story())

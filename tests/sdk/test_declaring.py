@@ -1,6 +1,7 @@
 """What a class says with its marks, and what is refused when it is declared."""
 
 import abc
+import functools
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+import bema
 from bema import (
     BadDeclaration,
     Call,
     async_init,
+    depends,
     endpoint,
     entrypoint,
     liveness,
@@ -316,10 +319,93 @@ def test_doubles_are_refused():
 
 
 def test_facts_are_kept_for_the_rooms_that_know_them():
-    @service(image="python:3.11")
+    @service(extra={"image": "python:3.11"})
     class Stored:
-        @endpoint(route="/get")
+        @endpoint(extra={"route": "/get"})
         async def get(self) -> None: ...
 
     assert spec_of(Stored).facts == {"image": "python:3.11"}
     assert spec_of(Stored).endpoints[0].facts == {"route": "/get"}
+
+
+@pytest.mark.parametrize(
+    ("decorator", "options", "sentence"),
+    [
+        (endpoint, {"idempotnt": True}, "@endpoint: there is no option 'idempotnt'; did you mean 'idempotent'?"),
+        (service, {"slotz": 1}, "@service: there is no option 'slotz'; did you mean 'slots'?"),
+        (service, {"colour": "red"}, "@service: there is no option 'colour'"),
+        (service, {"slots": "4"}, "@service: slots is a whole number of at least 1, not '4'"),
+        (service, {"slots": 0}, "@service: slots is a whole number of at least 1, not 0"),
+        (service, {"slots": True}, "@service: slots is a whole number of at least 1, not True"),
+        (service, {"slots": 1, "queue": -1}, "@service: queue is a whole number of at least 0, not -1"),
+        (service, {"queue": 1.0}, "@service: queue is a whole number of at least 0, not 1.0"),
+        (service, {"abstract": "no"}, "@service: abstract is True or False, not 'no'"),
+        (service, {"version": "1 2"}, "@service: version '1 2' is not a text"),
+        (service, {"version": 2}, "@service: version 2 is not a text"),
+        (service, {"extra": ["image"]}, r"@service: extra is a mapping by the names of rooms, not \['image'\]"),
+        (service, {"extra": {3: 4}}, "@service: extra has the key 3, which is no name of a room"),
+        (service, {"extra": {"slots": 4}}, "'slots' is an option or read from the signature, and no room"),
+        (endpoint, {"extra": {"requests": int}}, "'requests' is an option or read from the signature"),
+        (endpoint, {"idempotent": "no"}, "@endpoint: idempotent is True or False, not 'no'"),
+        (endpoint, {"raises": "KeyError"}, r"raises=\.\.\.\) takes exception types, not 'KeyError'"),
+        (async_init, {"timeout": 3}, "@async_init: there is no option 'timeout'; it has none"),
+        (on_shutdown, {}, "@on_shutdown has no options: write it without parentheses"),
+        (
+            functools.partial(depends, Base),
+            {"timeoutt": 1},
+            "a client has no option 'timeoutt'; did you mean 'timeout'?",
+        ),
+        (
+            functools.partial(depends, Base),
+            {"timeout": 0},
+            r"depends\(\): timeout is a number of seconds, more than 0, not 0",
+        ),
+        (
+            functools.partial(depends, Base),
+            {"wait": -1},
+            r"depends\(\): wait is a number of seconds, at least 0, not -1",
+        ),
+        (
+            functools.partial(bema.DistributedRuntime, bema.MemoryDiscovery()),
+            {"slots": 0},
+            "slots is a whole number of at least 1",
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused_where_it_is_declared(decorator, options, sentence):
+    with pytest.raises(BadDeclaration, match=sentence):
+        decorator(**options)
+
+
+def test_what_options_there_are_stands_in_the_remedy():
+    with pytest.raises(BadDeclaration) as refused:
+        endpoint(retries=3)  # type: ignore[call-overload]
+    assert refused.value.fix == (
+        "The options are extra, idempotent, name, raises; what another room knows goes into extra={ROOM: ...}."
+    )
+
+
+def test_options_are_read_into_the_spec():
+    @service(name="bounded", version="1.2", slots=4, queue=8)
+    class Bounded: ...
+
+    spec = spec_of(Bounded)
+    assert (spec.version, spec.slots, spec.queue, spec.facts) == ("1.2", 4, 8, {})
+    assert (spec_of(Base).version, spec_of(Base).slots, spec_of(Base).queue) == ("", None, 0)
+
+
+def test_what_a_decorator_takes_is_what_it_shows():
+    assert list(inspect.signature(endpoint).parameters) == ["function", "name", "idempotent", "raises", "extra"]
+    assert "**" not in str(inspect.signature(service))
+
+
+@pytest.mark.parametrize("wrapper", [classmethod, staticmethod, property, functools.cached_property])
+@pytest.mark.parametrize("mark", [endpoint, async_init])
+def test_a_mark_below_a_descriptor_is_refused(mark, wrapper):
+    def method(self): ...
+
+    with pytest.raises(
+        BadDeclaration, match=rf"Bad.method is marked @\w+ but .*: it is a {wrapper.__name__}"
+    ) as refused:
+        declared(method=wrapper(mark(method)))
+    assert refused.value.fix == "A mark belongs on a plain method, which takes self."

@@ -28,12 +28,15 @@ from bema import (
     readiness,
     serve,
     service,
+    spec_of,
 )
+from bema.core.describe import digest_of
 from bema.core.instance import Instance, State
 from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.process import channel
 from bema.wire.module.handshake import Announce, Init, Stop, encode
+from tests.runtime.helpers import until
 
 events: list[str] = []
 
@@ -468,6 +471,7 @@ def test_a_launcher_is_answered_and_obeyed(tmp_path):
         assert announce.addresses == {"rpc": [init.listen]}
         assert [(e.path, e.methods) for e in announce.endpoints] == [("/generate", ["POST"]), ("/slow", ["POST"])]
         assert [e.name for e in announce.operations or ()] == ["generate", "slow"]
+        assert announce.digest == digest_of(spec_of(Worker))
         assert os.environ.pop("BEMA_TEST_ENV") == "told"
         writer.write(encode(Stop(deadline_ms=100)))
         await asyncio.wait_for(running, 5)
@@ -592,3 +596,17 @@ def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
     _, err = process.communicate(timeout=10)
     assert process.returncode == 1
     assert err.startswith("state_unwritable: ") and "Traceback" not in err
+
+
+def test_a_class_without_endpoints_says_so_when_it_starts(caplog):
+    @service(name="silent", namespace="demo")
+    class Silent: ...
+
+    async def story():
+        async with Meeting() as meeting:
+            running = asyncio.create_task(serve(Silent, meeting.serving))
+            await until(lambda: "demo.silent has no endpoints" in caplog.text)
+            meeting.serving.stop()
+            await running
+
+    asyncio.run(story())

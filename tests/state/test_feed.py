@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from bema.state import feed
-from bema.state.engine import Change, Missed
+from bema.state.engine import Missed, StateChange
 from bema.state.feed import Feed
 
 
-def change(revision: int, key: str = "k", value: bytes | None = b"v") -> Change:
-    return Change(revision, key, value)
+def change(revision: int, key: str = "k", value: bytes | None = b"v") -> StateChange:
+    return StateChange(revision, key, value)
 
 
 def test_old_changes_are_forgotten_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ def test_a_newer_store_is_left_alone(tmp_path: Path):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteEngine.open(path))
+        asyncio.run(SqliteEngine.at(path))
     assert caught.value.code == "store_newer"
     assert "\n" not in caught.value.message
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -31,7 +31,7 @@ def test_a_newer_store_is_left_alone(tmp_path: Path):
 
 def test_an_older_store_is_copied_then_taken_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async def before() -> None:
-        engine = await SqliteEngine.open(tmp_path / "store.sqlite")
+        engine = await SqliteEngine.at(tmp_path / "store.sqlite")
         await engine.apply([Mutation("one", b"1")])
         await engine.close()
 
@@ -43,7 +43,7 @@ def test_an_older_store_is_copied_then_taken_forward(tmp_path: Path, monkeypatch
     monkeypatch.setattr(layout, "STEPS", (*layout.STEPS, more))
 
     async def after() -> None:
-        engine = await SqliteEngine.open(tmp_path / "store.sqlite")
+        engine = await SqliteEngine.at(tmp_path / "store.sqlite")
         assert [entry.key for entry in await engine.scan()] == ["one"]
         await engine.close()
 
@@ -63,7 +63,7 @@ def test_a_step_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(layout, "STEPS", (*layout.STEPS, wrong))
     with pytest.raises(Refused):
-        asyncio.run(SqliteEngine.open(tmp_path / "store.sqlite"))
+        asyncio.run(SqliteEngine.at(tmp_path / "store.sqlite"))
     with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (0,)
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == []
@@ -75,6 +75,6 @@ def test_a_step_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path, make):
     make(tmp_path / "store.sqlite")
     with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteEngine.open(tmp_path / "store.sqlite"))
+        asyncio.run(SqliteEngine.at(tmp_path / "store.sqlite"))
     assert caught.value.code == "state_unwritable"
     assert "\n" not in caught.value.message

@@ -64,11 +64,11 @@ async def told(engine: StateEngine, history: list[tuple[Any, ...]]) -> list[Any]
 def test_both_engines_tell_the_same_of_a_history(history: list[tuple[Any, ...]]):
     async def story() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            durable = await SqliteEngine.open(Path(folder, "state.sqlite"))
+            durable = await SqliteEngine.at(Path(folder, "state.sqlite"))
             said = await told(durable, history)
             assert said == await told(MemoryEngine(), history)
             await durable.close()
-            again = await SqliteEngine.open(Path(folder, "state.sqlite"))
+            again = await SqliteEngine.at(Path(folder, "state.sqlite"))
             assert [await again.scan(), await again.blobs()] == said[-2:]
             await again.close()
 

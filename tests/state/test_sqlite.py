@@ -50,7 +50,7 @@ def test_who_asks_in_one_turn_shares_a_commit(tmp_path: Path, monkeypatch: pytes
     commits = Commits(monkeypatch)
 
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         revisions = await asyncio.gather(*(engine.apply(put(f"k{n}")) for n in range(32)))
         assert revisions == list(range(1, 33))
         await engine.close()
@@ -63,7 +63,7 @@ def test_what_is_asked_while_a_commit_runs_shares_the_next_one(tmp_path: Path, m
     commits = Commits(monkeypatch)
 
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         commits.gate.clear()
         first = asyncio.ensure_future(engine.apply(put("first")))
         await asyncio.sleep(0.05)
@@ -82,7 +82,7 @@ def test_what_is_asked_while_a_commit_runs_shares_the_next_one(tmp_path: Path, m
 
 def test_an_answer_means_that_it_is_on_disk(tmp_path: Path):
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         for n in range(5):
             await engine.apply(put("k", bytes([n])))
             with contextlib.closing(sqlite3.connect(tmp_path / "s")) as other:
@@ -98,7 +98,7 @@ from bema.state.engine import Mutation
 from bema.state.sqlite import SqliteEngine
 
 async def story():
-    engine = await SqliteEngine.open(pathlib.Path(sys.argv[1]))
+    engine = await SqliteEngine.at(pathlib.Path(sys.argv[1]))
     async def caller(number):
         count = 0
         while True:
@@ -121,7 +121,7 @@ def test_what_was_answered_before_a_kill_is_there_and_no_group_is_halved(tmp_pat
     program.stdout.close()
 
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         keys = {entry.key for entry in await engine.scan(limit=100_000)}
         assert {f"{number}/{count}/{half}" for number, count in answered for half in "ab"} <= keys
         assert {key[:-1] for key in keys if key.endswith("a")} == {key[:-1] for key in keys if key.endswith("b")}
@@ -144,7 +144,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 def test_when_the_disk_fails_its_whole_group_fails_and_nothing_more_is_written(tmp_path: Path):
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         kept = await engine.apply(put("kept"))
         watch = engine.watch(kept)
         with files_of_at_most(8192):
@@ -158,7 +158,7 @@ def test_when_the_disk_fails_its_whole_group_fails_and_nothing_more_is_written(t
         assert [entry.key for entry in await engine.scan()] == ["kept"]
         assert (engine.revision, watch.take()) == (kept, [])
         await engine.close()
-        again = await SqliteEngine.open(tmp_path / "s")
+        again = await SqliteEngine.at(tmp_path / "s")
         assert [entry.key for entry in await again.scan()] == ["kept"]
         assert await again.apply(put("later")) == kept + 1
         await again.close()
@@ -168,7 +168,7 @@ def test_when_the_disk_fails_its_whole_group_fails_and_nothing_more_is_written(t
 
 def test_a_full_disk_fails_what_does_not_fit_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         await engine.apply(put("kept"))
         pages = 40
         await engine._do(lambda: engine._file._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall())
@@ -186,7 +186,7 @@ def test_a_cancelled_caller_leaves_watchers_and_disk_equal(tmp_path: Path, monke
     commits = Commits(monkeypatch)
 
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         watch = engine.watch(0)
         commits.gate.clear()
         task = asyncio.ensure_future(engine.apply(put("k")))
@@ -204,7 +204,7 @@ def test_a_cancelled_caller_leaves_watchers_and_disk_equal(tmp_path: Path, monke
 
 def test_the_holder_of_a_file_is_named(tmp_path: Path):
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         done = subprocess.run(
             [sys.executable, "-c", WRITING, str(tmp_path / "s")], capture_output=True, text=True, check=False
         )
@@ -227,7 +227,7 @@ def test_a_killed_owner_holds_nothing_nor_do_its_children(tmp_path: Path):
     program.wait()
 
     async def story() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         assert engine.revision
         await engine.close()
 
@@ -240,14 +240,14 @@ def test_a_killed_owner_holds_nothing_nor_do_its_children(tmp_path: Path):
 
 def test_a_loop_that_ends_without_closing_lets_go_of_the_file(tmp_path: Path):
     async def leave() -> None:
-        engine = await SqliteEngine.open(tmp_path / "s")
+        engine = await SqliteEngine.at(tmp_path / "s")
         engine._ask(put("k"))
 
     async def story() -> None:
         async with asyncio.timeout(10):
             while True:
                 try:
-                    engine = await SqliteEngine.open(tmp_path / "s")
+                    engine = await SqliteEngine.at(tmp_path / "s")
                 except Refused:
                     await asyncio.sleep(0.01)
                 else:

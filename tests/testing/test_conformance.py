@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from mcp.server import MCPServer
 
+from bema.core import settings
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
 from bema.deploy.build.environments import MemoryEnvironments, UvEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
+from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes
 from bema.runtime.discovery.discovery import Lease, MemoryDiscovery
 from bema.runtime.discovery.flock import FlockDiscovery
@@ -46,7 +48,7 @@ def test_memory_state(law: Law) -> None:
 
 @pytest.mark.parametrize("law", laws("state", "durable", "exclusive"), ids=str)
 def test_sqlite_state(law: Law, tmp_path: Path) -> None:
-    law(lambda: SqliteEngine.open(tmp_path / "state.sqlite"))
+    law(lambda: SqliteEngine.at(tmp_path / "state.sqlite"))
 
 
 def memory_trial() -> LauncherTrial:
@@ -92,7 +94,11 @@ def test_transports(name: str, law: Law, tmp_path: Path) -> None:
         "tcp": lambda: "127.0.0.1:0",
         "unix": lambda: f"{tmp_path}/{next(numbers)}",
     }
-    law(lambda: transport.TransportTrial(TransportFactory.choose(name)(), lambda: f"{name}:{places[name]()}"))
+    law(
+        lambda: transport.TransportTrial(
+            TransportFactory.open(settings.current(), name), lambda: f"{name}:{places[name]()}"
+        )
+    )
 
 
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
@@ -116,7 +122,7 @@ APPS: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", APPS)
 def test_servers(name: str, law: Law) -> None:
     app, path = APPS[name]
-    law(lambda: server.ServerTrial(ServerFactory.choose(name)(), app, path))
+    law(lambda: server.ServerTrial(ServerFactory.open(settings.current(), name), app, path))
 
 
 def wanted(*dependencies: str) -> Wanted:
@@ -133,7 +139,7 @@ def test_memory_environments(law: Law) -> None:
 
 @pytest.mark.parametrize("law", laws("environments"), ids=str)
 def test_uv_environments(law: Law, tmp_path: Path) -> None:
-    made = UvEnvironments.within(tmp_path, 60)
+    made = UvEnvironments(tmp_path, Uv(), 60)
     law(lambda: environments.EnvironmentsTrial(made, wanted("six"), wanted("six<1.10", "six>1.15")))
 
 

@@ -1,5 +1,6 @@
-"""`mypy --strict` on users' code: what is right passes, what is wrong is found, where it is wrong."""
+"""Type checkers on users' code: what is right passes, what is wrong is found, where it is wrong."""
 
+import json
 import re
 import subprocess
 import sys
@@ -34,8 +35,32 @@ def test_what_users_write_is_typed_and_their_mistakes_are_found(tmp_path):
     assert [line for line in found if "mistakes.py" not in line] == []
     reported = {(int(m[1]), m[2]) for line in found if (m := re.search(r"mistakes.py:(\d+): .*\[([a-z-]+)\]$", line))}
     wanted = {
-        (number, m[1])
+        (number, error)
         for number, line in enumerate(mistakes.read_text().splitlines(), 1)
-        if (m := re.search(r"# E: ([a-z-]+)$", line))
+        if (m := re.search(r"# E: ([a-z, -]+)$", line))
+        for error in m[1].split(", ")
     }
     assert reported == wanted
+
+
+# the lines on which pyright, whose rules have other names, has to find a misspelt or misused option
+OPTIONS = ("slotz", "timeoutt", "idempotnt", 'idempotent="yes"', "@on_shutdown(timeout", 'slots="4"')
+
+
+@pytest.mark.slow
+def test_pyright_finds_a_misspelt_option(tmp_path):
+    mistakes, accepted = HERE / "refused" / "mistakes.py", HERE / "accepted" / "authoring.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, str(mistakes), str(accepted)],
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [each for each in json.loads(done.stdout)["generalDiagnostics"] if each["severity"] == "error"]
+    assert [each for each in found if each["file"] == str(accepted)] == []
+    reported = {each["range"]["start"]["line"] for each in found}
+    lines = mistakes.read_text().splitlines()
+    for option in OPTIONS:
+        (wrong,) = [number for number, line in enumerate(lines) if option in line]
+        assert wrong in reported, lines[wrong]

@@ -13,8 +13,7 @@ from bema.compat.dynamo.context import Annotated, Cancelled, Context
 from bema.compat.dynamo.refused import refuse
 from bema.core.errors import BemaError, Refused, StreamCut
 from bema.core.instance import Instance
-from bema.runtime.call_handle import CallHandle
-from bema.runtime.handles import EndpointClient
+from bema.runtime.handles import CallHandle, EndpointClient
 
 
 class RouterMode(enum.StrEnum):

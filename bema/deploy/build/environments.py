@@ -23,7 +23,8 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Failed
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
+from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
@@ -54,18 +55,13 @@ class Made(msgspec.Struct, frozen=True):
 class Environments(Protocol):
     """What scripts run in, made before they start."""
 
-    @classmethod
-    def within(cls, folder: Path, timeout: float) -> Environments:
-        """Those kept in `folder`, each made in at most `timeout` seconds."""
-        ...
-
     async def make(self, wanted: Wanted) -> Made:
         """Make `wanted` runnable, or `Failed` (build_failed) with the resolver's text as `detail`."""
         ...
 
 
-class EnvironmentsFactory(Factory[Environments], group="bema.environments", api=VERSION, default="uv"):
-    """Those of an orchestrator are made with `within`."""
+class EnvironmentsFactory(Factory[Environments], group="bema.environments", api=VERSION, default="uv", opens="waiting"):
+    """The environments of an orchestrator, in its state folder."""
 
 
 @EnvironmentsFactory.register("memory")
@@ -77,7 +73,7 @@ class MemoryEnvironments:
         self.failures: dict[str, str] = {}
 
     @classmethod
-    def within(cls, folder: Path, timeout: float) -> Environments:
+    def open(cls, settings: PartSettings) -> Environments:
         return cls()
 
     async def make(self, wanted: Wanted) -> Made:
@@ -92,14 +88,14 @@ class MemoryEnvironments:
 class UvEnvironments:
     """Environments made by uv in a folder. A script without dependencies runs on the bare interpreter."""
 
-    def __init__(self, folder: Path, uv: Uv, timeout: float | None = None) -> None:
+    def __init__(self, folder: Path, uv: Uv, timeout: float = DEFAULTS.build) -> None:
         self._folder = folder
         self._uv = uv
-        self._timeout = limit("build") if timeout is None else timeout
+        self._timeout = timeout
 
     @classmethod
-    def within(cls, folder: Path, timeout: float) -> UvEnvironments:
-        return cls(folder, Uv(), timeout)
+    def open(cls, settings: PartSettings) -> UvEnvironments:
+        return cls(settings.state / "environments", Uv(), settings.limits.build)
 
     async def make(self, wanted: Wanted) -> Made:
         if not wanted.dependencies:

@@ -18,6 +18,7 @@ from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State, move
 from bema.core.naming import show_instance_id
+from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import Seen
 from bema.parts import Factory
@@ -115,8 +116,8 @@ class Launcher(Protocol):
     """Starts, polls and stops instances; what becomes of them arrives as events."""
 
     @classmethod
-    async def open(cls, *, start_limit: float) -> Launcher:
-        """The orchestrator's launcher; an instance that does not serve within `start_limit` seconds is ended."""
+    async def open(cls, settings: PartSettings) -> Launcher:
+        """The orchestrator's launcher; an instance that does not serve within the limit `start` is ended."""
         ...
 
     async def start(self, start: LaunchRequest) -> RunningInstance:
@@ -143,7 +144,7 @@ class Launcher(Protocol):
         ...
 
 
-class LauncherFactory(Factory[Launcher], group="bema.launcher", api=VERSION, default="process"):
+class LauncherFactory(Factory[Launcher], group="bema.launcher", api=VERSION, default="process", opens="waiting"):
     """The launcher of an orchestrator is opened with `open`."""
 
 
@@ -185,7 +186,7 @@ class MemoryLauncher:
         self._clock = clock or SystemClock()
 
     @classmethod
-    async def open(cls, *, start_limit: float) -> Launcher:
+    async def open(cls, settings: PartSettings) -> Launcher:
         return cls()
 
     async def start(self, start: LaunchRequest) -> RunningInstance:

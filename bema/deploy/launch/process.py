@@ -16,9 +16,10 @@ from typing import Any
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Disconnected, ProtocolError, Refused
 from bema.core.instance import State
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir, state_dir
+from bema.core.settings import PartSettings
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, LaunchRequest, Line, Reported, RunningInstance
 from bema.deploy.launch.open_ports import free_port, listener_of, port_of, socket_of
@@ -36,10 +37,12 @@ _AGAIN = 1.0
 class ProcessLauncher:
     """Launches through the keeper, and shows what serves in the discovery folder in the instances' stead."""
 
-    def __init__(self, keeping: KeeperClient, *, clock: Clock | None = None, start_limit: float | None = None) -> None:
+    def __init__(
+        self, keeping: KeeperClient, *, clock: Clock | None = None, start_limit: float = DEFAULTS.start
+    ) -> None:
         self._keeping = keeping
         self._clock = clock or SystemClock()
-        self._start_limit = limit("start") if start_limit is None else start_limit
+        self._start_limit = start_limit
         self._discovery = discovery_dir()
         self._known: dict[int, Supervised] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -47,8 +50,8 @@ class ProcessLauncher:
         self._unseen: int | None = None
 
     @classmethod
-    async def open(cls, *, start_limit: float) -> ProcessLauncher:
-        return cls(await KeeperClient.open(), start_limit=start_limit)
+    async def open(cls, settings: PartSettings) -> ProcessLauncher:
+        return cls(await KeeperClient.open(), start_limit=settings.limits.start)
 
     async def start(self, start: LaunchRequest) -> RunningInstance:
         await asyncio.to_thread(records.prepare, self._discovery)

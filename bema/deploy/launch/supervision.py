@@ -62,6 +62,7 @@ class Supervised:
             token=init.get("auth_token") or "",
             since=now,
             data={"kind": said.kind or self.kind, "phases": said.phases or {}},
+            digest=said.digest or "",
         )
         return self._shown()
 
@@ -102,6 +103,7 @@ class Supervised:
             stalled=said.stalled,
             endpoints=announced.endpoints if said.operations is None else tuple(said.operations),
             data={**announced.data, **(said.data or {})},
+            digest=announced.digest if said.digest is None else said.digest,
         )
 
     def _addresses(self, said: Announce) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """The nouns of deploying, and the one function from what is stored to what is told.
 
-Law: stored are the Deployment, which is desired, and apart from it the Status of each version: its build and its restart
+Law: stored are the Deployment, which is desired, and apart from it the status of each version: its build and its restart
 history; instances are in Discovery and with the launcher. Every outward state is `outward()` of these; nobody stores a
 state or keeps one of their own.
 """
@@ -91,7 +91,7 @@ class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """Desired state, with an owner. What became of it is in the Status of each version, and nowhere here.
+    """Desired state, with an owner. What became of it is in the status of each version, and nowhere here.
 
     `versions` are ordered, the newest last. `traffic` is the share of requests, in percent, by version label; empty means
     that the newest has all of it. `aliases` name versions: alias -> label. `ValueError` for a label that is no version.
@@ -121,7 +121,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         return self.versions[-1]
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one version: its build, and its restart history. Changed at each start; stored by itself."""
 
     build: Build = Build()
@@ -129,15 +129,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     updated: int = 0
 
-    def built(self, build: Build, at: int) -> Status:
+    def built(self, build: Build, at: int) -> VersionStatus:
         """The status with another build, made after this one."""
         return msgspec.structs.replace(self, build=self.build.followed_by(build, at), updated=at)
 
-    def afresh(self) -> Status:
+    def afresh(self) -> VersionStatus:
         """The status with nothing against another try of a failed build."""
         return msgspec.structs.replace(self, build=msgspec.structs.replace(self.build, again=0))
 
-    def tried(self, attempts: tuple[Attempt, ...], at: int) -> Status:
+    def tried(self, attempts: tuple[Attempt, ...], at: int) -> VersionStatus:
         """The status with another restart history."""
         more = bool(self.attempts) and attempts[-1].instance != self.attempts[-1].instance
         return msgspec.structs.replace(self, attempts=attempts, updated=at, restarts=self.restarts + more)
@@ -147,7 +147,7 @@ class Rollout(msgspec.Struct, frozen=True):
     """A deployment with the status of each of its versions, by label: all that is stored of it, put together."""
 
     deployment: Deployment
-    statuses: dict[str, Status] = {}
+    statuses: dict[str, VersionStatus] = {}
 
     @property
     def id(self) -> str:
@@ -162,13 +162,17 @@ class Rollout(msgspec.Struct, frozen=True):
         return self.deployment.owner
 
     @property
+    def created(self) -> int:
+        return self.deployment.created
+
+    @property
     def version(self) -> Version:
         return self.deployment.version
 
     @property
-    def status(self) -> Status:
+    def status(self) -> VersionStatus:
         """Of the newest version."""
-        return self.statuses.get(self.version.label, Status())
+        return self.statuses.get(self.version.label, VersionStatus())
 
     @property
     def restarts(self) -> int:
@@ -178,7 +182,7 @@ class Rollout(msgspec.Struct, frozen=True):
     def updated(self) -> int:
         return max(self.deployment.updated, *(status.updated for status in self.statuses.values()), 0)
 
-    def after(self, status: Status, label: str = "") -> Rollout:
+    def after(self, status: VersionStatus, label: str = "") -> Rollout:
         """With another status of a version; of the newest, unless one is named."""
         return Rollout(self.deployment, {**self.statuses, label or self.version.label: status})
 
@@ -187,7 +191,6 @@ class CreateRequest(msgspec.Struct, frozen=True):
     name: str
     code: str
     env: dict[str, str] = {}
-    owner: str = ""
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):
@@ -240,7 +243,7 @@ class Seen(msgspec.Struct, frozen=True):
     stalled: bool = False
 
 
-def outward(status: Status, instance: Seen | None, policy: RestartPolicy) -> Outward:
+def outward(status: VersionStatus, instance: Seen | None, policy: RestartPolicy) -> Outward:
     """The one state that everybody is told."""
     if status.build.state != "done":
         return Outward.BUILD_FAILED if status.build.state == "failed" else Outward.BUILDING
@@ -255,11 +258,11 @@ def outward(status: Status, instance: Seen | None, policy: RestartPolicy) -> Out
     return Outward.IDLE if said is Verdict.ASLEEP and instance is None and _over(status) else Outward.STARTING
 
 
-def _over(status: Status) -> bool:
+def _over(status: VersionStatus) -> bool:
     return bool(status.attempts) and bool(status.attempts[-1].ended)
 
 
-def fault(name: str, status: Status, state: Outward) -> Fault | None:
+def fault(name: str, status: VersionStatus, state: Outward) -> Fault | None:
     """What is wrong, in the states where something is."""
     if state is Outward.BUILD_FAILED:
         return status.build.fault

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 
 SECOND = 1_000_000
 KEPT = 20
@@ -22,11 +22,15 @@ KEPT = 20
 class RestartPolicy(msgspec.Struct, frozen=True):
     """How patient the supervisor is. Times are in microseconds."""
 
-    starts: int = int(limit("restarts"))
-    window: int = int(limit("restart_window") * SECOND)
-    start_limit: int = int(limit("start") * SECOND)
+    starts: int = DEFAULTS.restarts
+    window: int = round(DEFAULTS.restart_window * SECOND)
+    start_limit: int = round(DEFAULTS.start * SECOND)
     first_wait: int = SECOND
     longest_wait: int = 300 * SECOND
+
+    @classmethod
+    def of(cls, limits: Limits) -> RestartPolicy:
+        return cls(limits.restarts, round(limits.restart_window * SECOND), round(limits.start * SECOND))
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

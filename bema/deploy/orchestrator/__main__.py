@@ -8,20 +8,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bema.core.access import LOCAL_ADMIN
 from bema.core.errors import NotFound, Refused
-from bema.core.limits import LIMITS
+from bema.core.settings import Settings
 from bema.deploy.build.environments import EnvironmentsFactory
 from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import FoundPythons
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LauncherFactory
-from bema.deploy.model.env import EnvLimits
-from bema.deploy.model.restarts import SECOND, RestartPolicy
+from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
@@ -41,11 +38,12 @@ class PlatformOrchestrator(Orchestrator):
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._settings = context.settings
+        self._in_force = context.runtime.settings
         self._tasks = Tasks("orchestrator")
 
     @async_init
     async def open(self) -> None:
-        parts = await parts_of(self._settings)
+        parts = await parts_of(self._in_force)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
         self._tasks.start(self._sow(parts.store), "seeds")
@@ -53,9 +51,9 @@ class PlatformOrchestrator(Orchestrator):
     async def _sow(self, store: Store) -> None:
         """Deploy the seeds; what became of each goes to stdout, which the keeper shows on the terminal."""
         seeds = [Path(seed) for seed in self._settings.get("seeds", ())]
-        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN.name)).items():
+        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN)).items():
             with contextlib.suppress(NotFound):  # it was removed, and stays so
-                info = await self.settled(id)
+                info = await self.settled(id, LOCAL_ADMIN)
                 url = f"{self._settings['gateway_url']}/gateway/{id}"
                 told = await asyncio.to_thread(report, seed, info, url, self._settings["program"])
                 sys.stdout.write(told + "\n")
@@ -67,28 +65,19 @@ class PlatformOrchestrator(Orchestrator):
         await self.end()
 
 
-async def parts_of(settings: Mapping[str, Any]) -> Parts:
+async def parts_of(settings: Settings) -> Parts:
     """The parts in use, of their factories where there is a choice, as `settings` say."""
-    state = Path(settings["state_dir"])
-    limits = {name: settings.get(f"limits.{name}", row.default) for name, row in LIMITS.items()}
+    state, limits = Path(settings.text("state_dir")), settings.limits
     uv = Uv()
     return Parts(
         state=state,
-        store=await Store.open(await StateFactory.choose().open(state / "store.sqlite", settings, RELEASED)),
-        launcher=await LauncherFactory.choose().open(start_limit=limits["start"]),
-        environments=EnvironmentsFactory.choose().within(state / "environments", limits["build"]),
+        store=await Store.open(await StateFactory.choose().open(settings.of("bema.state"), "store.sqlite", RELEASED)),
+        launcher=await LauncherFactory.open_waiting(settings),
+        environments=await EnvironmentsFactory.open_waiting(settings),
         layers=Layers(state / "layers", uv),
         pythons=FoundPythons(uv),
-        policy=RestartPolicy(
-            starts=int(limits["restarts"]),
-            window=round(limits["restart_window"] * SECOND),
-            start_limit=round(limits["start"] * SECOND),
-        ),
-        env=EnvLimits(int(limits["env_variable"]), int(limits["env"])),
-        grace=limits["stop"],
-        drain=limits["drain"],
-        builds=int(limits["builds"]),
-        starts=int(limits["starts"]),
+        policy=RestartPolicy.of(limits),
+        limits=limits,
     )
 
 

@@ -16,6 +16,7 @@ from bema.deploy.build.pythons import Python
 from bema.deploy.launch.launcher import LaunchRequest
 from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
+from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
 
 HOST = "bema.sdk.host:run"
@@ -54,7 +55,7 @@ async def is_there(rollout: Rollout) -> bool:
 async def start_of(rollout: Rollout, instance: int, parts: Parts) -> LaunchRequest:
     """How to start the current version."""
     deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
-    parts.env.check(version.env)
+    check_env(version.env, parts.limits)
     layer = await parts.layers.layer(Python(build.python, build.release))
     script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):
@@ -68,13 +69,13 @@ async def start_of(rollout: Rollout, instance: int, parts: Parts) -> LaunchReque
         argv=[build.python, "-I", "-u", str(layer / RUNNER)],
         cwd=str(parts.home(deployment.id) / "home"),
         kind=version.entry.kind,
-        env=version.env,
+        env={**parts.limits.variables(), **version.env},
         init={
             "script": str(script),
             "entry": {"kind": version.entry.kind, "name": version.entry.name},
             "platform": str(layer),
             "host": HOST,
-            "drain_ms": round(parts.drain * 1000),
+            "drain_ms": round(parts.limits.drain * 1000),
         },
     )
 

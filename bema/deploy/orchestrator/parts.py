@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from bema.core.clock import Clock, SystemClock
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.build.environments import Environments
 from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.launch.launcher import Launcher
-from bema.deploy.model.env import EnvLimits
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.store.deployments import Store
 
@@ -32,11 +31,7 @@ class Parts:
     pythons: Pythons
     clock: Clock = field(default_factory=SystemClock)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
-    env: EnvLimits = field(default_factory=EnvLimits)
-    grace: float = limit("stop")
-    drain: float = limit("drain")
-    builds: int = int(limit("builds"))
-    starts: int = int(limit("starts"))
+    limits: Limits = DEFAULTS
 
     def logs(self, deployment: str) -> Path:
         return self.state / "logs" / deployment

@@ -19,7 +19,7 @@ from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported, RunningInstance
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Rollout, Seen, Status
+from bema.deploy.model.deployment import Build, Rollout, Seen, VersionStatus
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator.build import build, is_there, start_of
 from bema.deploy.orchestrator.garbage import left_over, sweep
@@ -28,7 +28,7 @@ from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-Change = Callable[[Status], Status]
+Change = Callable[[VersionStatus], VersionStatus]
 _QUIET = SECOND // 2
 """How long an instance must be missing, with no news of any, before its end counts as unseen."""
 _AGAIN = 1.0
@@ -45,18 +45,20 @@ class Reconciler:
         self._turn = asyncio.Event()
         self._changing = asyncio.Lock()
         self._running: dict[int, RunningInstance] = {}
+        self._shown: dict[str, RunningInstance] | None = None  # by deployment; made when it is asked for
         self._starting: dict[str, plans.ActualReplica] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
         self._leaving: set[str] = set()
         self._woken: set[str] = set(parts.store.rollouts())
         self._missing: dict[int, int] = {}
-        self._builds = asyncio.Semaphore(parts.builds)
-        self._starts = asyncio.Semaphore(parts.starts)
+        self._builds = asyncio.Semaphore(parts.limits.builds)
+        self._starts = asyncio.Semaphore(parts.limits.starts)
 
     async def adopt(self) -> None:
         """See what runs. Before the first time nothing is known, and what serves would be told of as starting."""
         self._running = {running.instance: running for running in await self._parts.launcher.running()}
+        self._shown = None
 
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
@@ -86,7 +88,7 @@ class Reconciler:
     async def _afresh(self) -> None:
         """What failed to build before we came is tried once more, however short ago that was."""
         for id in [rollout.id for rollout in self._parts.store.rollouts().values() if rollout.status.build.again]:
-            await self.change(id, Status.afresh)
+            await self.change(id, VersionStatus.afresh)
         self.wake()
 
     # what others ask
@@ -105,8 +107,11 @@ class Reconciler:
         self._turn.set()
 
     def instance_of(self, deployment: str) -> Seen | None:
-        found = [r for r in self._running.values() if r.deployment == deployment]
-        best = next((r for r in found if r.state is State.SERVING), found[0] if found else None)
+        if self._shown is None:
+            self._shown = {}
+            for running in sorted(self._running.values(), key=lambda r: r.state is not State.SERVING):
+                self._shown.setdefault(running.deployment, running)
+        best = self._shown.get(deployment)
         return None if best is None else best.seen()
 
     def instances(self) -> int:
@@ -141,6 +146,7 @@ class Reconciler:
                 await self._happened(event)
 
     async def _happened(self, event: Event) -> None:
+        self._shown = None
         now, policy = self._parts.clock.now(), self._parts.policy
         instance, owner = event.instance, self._owner(event.instance)
         # ends are told one after the other: while they come, one that is missing may be next
@@ -165,6 +171,7 @@ class Reconciler:
         """Nothing is to be done about it, but somebody may wait for it."""
         if (running := self._running.get(event.instance)) is not None:
             self._running[event.instance] = running.after(event)
+            self._shown = None
             self._notify()
 
     def _owner(self, instance: int) -> str:
@@ -225,7 +232,7 @@ class Reconciler:
                 self._starting[id] = new
                 self._tasks.start(self._start(id, new.instance), f"start {id}")
             case plans.StopReplica(instance, reason):
-                await self._parts.launcher.stop(instance, self._parts.grace, reason)
+                await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)
             case plans.Forget(id):
@@ -276,6 +283,7 @@ class Reconciler:
             await self.change(rollout.id, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
         else:
             self._running.setdefault(instance, running)
+            self._shown = None
 
     async def _lost(self, id: str, instance: int) -> float | None:
         now, policy = self._parts.clock.now(), self._parts.policy

@@ -6,29 +6,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from bema.core.errors import Invalid, TooLarge
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.model.bundle import Bundle
 
 
 class InlineSource:
     """`code` is the text of the script."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, most: int = DEFAULTS.script) -> None:
         self._code = code
+        self._most = most
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> InlineSource:
+    def of(cls, said: Mapping[str, Any], limits: Limits) -> InlineSource:
         code = said.get("code")
         if not isinstance(code, str):
             raise Invalid("an inline source has `code`, a text")
-        return cls(code)
+        return cls(code, limits.script)
 
     async def fetch(self) -> Bundle:
         """`Invalid` (syntax_error) for what is not UTF-8; `TooLarge` (script_too_large)."""
-        return Bundle.of_script(_encoded(self._code))
+        return Bundle.of_script(_encoded(self._code, self._most))
 
 
-def _encoded(code: str) -> bytes:
+def _encoded(code: str, most: int) -> bytes:
     try:
         content = code.encode()
     except UnicodeEncodeError as error:
@@ -37,7 +38,6 @@ def _encoded(code: str) -> bytes:
         raise Invalid(
             f"line {line}, column {column}: the script is not UTF-8", code="syntax_error", line=line, column=column
         ) from error
-    most = int(limit("script"))
     if len(content) > most:
         raise TooLarge(f"the script has {len(content)} bytes; the limit is {most}", code="script_too_large", limit=most)
     return content

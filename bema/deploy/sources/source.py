@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from bema.core.limits import Limits
 from bema.core.version import VERSION
 from bema.deploy.model.bundle import Bundle
 from bema.parts import Factory
 
 
-class Source(Protocol):
+class CodeSource(Protocol):
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Source:
+    def of(cls, said: Mapping[str, Any], limits: Limits) -> CodeSource:
         """The source that a request describes: the fields of its own kind. `Invalid` when one is missing or wrong."""
         ...
 
@@ -24,7 +25,7 @@ class Source(Protocol):
         ...
 
 
-class SourceFactory(Factory[Source], group="bema.source", api=VERSION):
+class SourceFactory(Factory[CodeSource], group="bema.source", api=VERSION):
     """The kinds of source by name; made with `of`."""
 
 

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from bema.core.errors import Conflict, NotFound, Refused
 from bema.deploy.model.bundle import Bundle
-from bema.deploy.model.deployment import Deployment, Rollout, Status
+from bema.deploy.model.deployment import Deployment, Rollout, VersionStatus
 from bema.deploy.store.picture import Picture
 from bema.deploy.store.records import (
     StoredReply,
-    Unreadable,
+    UnreadableDeployment,
     deployment_key,
     fact_key,
     name_key,
@@ -27,7 +27,7 @@ from bema.deploy.store.records import (
     reply_key,
     status_key,
 )
-from bema.state.engine import Change, Missed, Mutation, RevisionConflict, StateEngine
+from bema.state.engine import Missed, Mutation, RevisionConflict, StateChange, StateEngine
 
 T = TypeVar("T")
 ANSWERS_KEPT = 1000
@@ -72,15 +72,10 @@ class Store:
         self._catch_up()
         return MappingProxyType(self._picture.rollouts)
 
-    def unreadable(self) -> Mapping[str, Unreadable]:
+    def unreadable(self) -> Mapping[str, UnreadableDeployment]:
         """What was set aside, by id."""
         self._catch_up()
         return MappingProxyType(self._picture.unreadable)
-
-    def named(self, owner: str, name: str) -> str | None:
-        """The id of the owner's deployment of that name, be it readable or not."""
-        self._catch_up()
-        return self._picture.named.get(name_key(owner, name))
 
     def answer(self, key: str, request: str) -> bytes | None:
         """The reply given before; `Conflict` (key_reused) if that was to another request."""
@@ -114,7 +109,7 @@ class Store:
                 [
                     Mutation(name, deployment.id.encode(), 0),
                     put(deployment_key(deployment.id), deployment, 0),
-                    *(put(status_key(deployment.id, v.label), Status(), 0) for v in deployment.versions),
+                    *(put(status_key(deployment.id, v.label), VersionStatus(), 0) for v in deployment.versions),
                     *self._answered(answer),
                 ]
             )
@@ -133,14 +128,14 @@ class Store:
         return [put(reply_key(answer.key), answer), *(Mutation(key, None) for key in old)]
 
     async def save(self, deployment: Deployment) -> None:
-        """Replace what is desired; `NotFound` if it was deleted meanwhile. A new version begins with a new Status."""
+        """Replace what is desired; `NotFound` if it was deleted meanwhile. A new version begins with a new status."""
         await self._whole(self._replace(deployment_key(deployment.id), deployment, deployment.id))
 
-    async def record(self, id: str, label: str, status: Status) -> None:
+    async def record(self, id: str, label: str, status: VersionStatus) -> None:
         """Replace the status of a version; `NotFound` if its deployment was deleted meanwhile."""
         await self._whole(self._replace(status_key(id, label), status, id))
 
-    async def _replace(self, key: str, record: Deployment | Status, id: str) -> None:
+    async def _replace(self, key: str, record: Deployment | VersionStatus, id: str) -> None:
         while True:
             known = self._picture.revisions.get(key, 0)
             if id not in self.rollouts() or not known:
@@ -156,7 +151,7 @@ class Store:
 
     def _fresh(self, deployment: Deployment) -> list[Mutation]:
         keys = (status_key(deployment.id, version.label) for version in deployment.versions)
-        return [put(key, Status(), 0) for key in keys if key not in self._picture.revisions]
+        return [put(key, VersionStatus(), 0) for key in keys if key not in self._picture.revisions]
 
     async def delete(self, id: str) -> None:
         """Take a deployment away, with the bundles that no other uses; `NotFound` if it is not there."""
@@ -220,7 +215,7 @@ class Store:
         while page := await self._engine.scan("", after, _PAGE):
             # what is older is shown first: answers are forgotten in the order they were given
             for entry in page:
-                picture.show(Change(entry.revision, entry.key, entry.value))
+                picture.show(StateChange(entry.revision, entry.key, entry.value))
             after = page[-1].key
         picture.settle()
         self._picture = picture

@@ -9,18 +9,18 @@ import logging
 from urllib.parse import unquote
 
 from bema.core.access import LOCAL_ADMIN
-from bema.deploy.model.deployment import Fault, Rollout, Status
+from bema.deploy.model.deployment import Fault, Rollout, VersionStatus
 from bema.deploy.store.records import (
     NAMES,
     StoredReply,
-    Unreadable,
+    UnreadableDeployment,
     deployment_key,
     read,
     read_deployment,
     read_status,
     status_key,
 )
-from bema.state.engine import Change
+from bema.state.engine import StateChange
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +30,15 @@ class Picture:
 
     def __init__(self) -> None:
         self.rollouts: dict[str, Rollout] = {}
-        self.unreadable: dict[str, Unreadable] = {}
+        self.unreadable: dict[str, UnreadableDeployment] = {}
         self.replies: dict[str, StoredReply] = {}
         self.facts: dict[str, str] = {}
-        self.named: dict[str, str] = {}  # the key of a name -> id
+        self._named: dict[str, str] = {}  # the key of a name -> id
         self.revisions: dict[str, int] = {}
         self._names: dict[str, str] = {}  # and the other way
-        self._statuses: dict[str, dict[str, Status]] = {}
+        self._statuses: dict[str, dict[str, VersionStatus]] = {}
 
-    def show(self, change: Change) -> None:
+    def show(self, change: StateChange) -> None:
         if change.revision <= self.revisions.get(change.key, 0):
             return
         if change.value is None:
@@ -75,7 +75,7 @@ class Picture:
             self.rollouts.pop(id, None)
         elif isinstance(found, Fault):
             self.rollouts.pop(id, None)
-            self.unreadable[id] = Unreadable(id, *self._owner_and_name(id), found)
+            self.unreadable[id] = UnreadableDeployment(id, *self._owner_and_name(id), found)
             logger.error("deployment %s is set aside: %s", id, found.message)
         else:
             self.rollouts[id] = Rollout(found, self._statuses.get(id, {}))
@@ -92,19 +92,19 @@ class Picture:
             self.rollouts[id] = Rollout(self.rollouts[id].deployment, statuses)
 
     def _show_name(self, key: str, value: bytes | None) -> None:
-        self._names.pop(self.named.pop(key, ""), None)
+        self._names.pop(self._named.pop(key, ""), None)
         if value is None:
             return
         id = value.decode(errors="replace")
-        self._names[id], self.named[key] = key, id
+        self._names[id], self._named[key] = key, id
         if id in self.unreadable:
             aside = self.unreadable[id]
-            self.unreadable[id] = Unreadable(id, *self._owner_and_name(id), aside.fault)
+            self.unreadable[id] = UnreadableDeployment(id, *self._owner_and_name(id), aside.fault)
 
     def _owner_and_name(self, id: str) -> tuple[str, str]:
-        """As `Unreadable` has them; what has no name is the administrator's."""
+        """As `UnreadableDeployment` has them; what has no name is the administrator's."""
         owner, _, name = self._names.get(id, "").removeprefix(NAMES).partition("/")
-        return (unquote(name), unquote(owner)) if name else (id, LOCAL_ADMIN.name)
+        return (unquote(name), unquote(owner)) if name else (id, LOCAL_ADMIN.subject)
 
     def _show_reply(self, key: str, value: bytes | None) -> None:
         self.replies.pop(key, None)

@@ -2,7 +2,7 @@
 
 Desired state and status lie under keys of their own, so that a start writes one small record and nothing else:
 
-    deployments/ID       Deployment, as JSON       status/ID/LABEL   Status of a version, as JSON
+    deployments/ID       Deployment, as JSON       status/ID/LABEL   VersionStatus, as JSON
     names/OWNER/NAME     the ID that has the name  replies/DIGEST    StoredReply of an idempotency key
     facts/NAME           a text
 
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from bema.core.problems import PROBLEMS
-from bema.deploy.model.deployment import Build, Deployment, DeploymentInfo, Fault, Outward, Status
+from bema.deploy.model.deployment import Build, Deployment, DeploymentInfo, Fault, Outward, VersionStatus
 from bema.state.engine import Mutation
 
 T = TypeVar("T")
@@ -34,13 +34,18 @@ class StoredReply(msgspec.Struct, frozen=True):
     reply: bytes
 
 
-class Unreadable(msgspec.Struct, frozen=True):
+class UnreadableDeployment(msgspec.Struct, frozen=True):
     """A deployment whose record cannot be read: set aside, and shown as failed."""
 
     id: str
     name: str
     owner: str
     fault: Fault
+    created: int = 0  # in a list it comes before all others
+
+    @property
+    def state(self) -> str:
+        return str(Outward.START_FAILED)
 
     def info(self) -> DeploymentInfo:
         """As the API shows it."""
@@ -49,9 +54,9 @@ class Unreadable(msgspec.Struct, frozen=True):
             name=self.name,
             owner=self.owner,
             version="",
-            state=str(Outward.START_FAILED),
+            state=self.state,
             kind="",
-            created=0,
+            created=self.created,
             updated=0,
             error=self.fault,
         )
@@ -97,10 +102,10 @@ def read_deployment(id: str, value: bytes) -> Deployment | Fault:
     return found
 
 
-def read_status(value: bytes) -> Status:
+def read_status(value: bytes) -> VersionStatus:
     """One that cannot be read tells of a failed build, which is made again when somebody asks."""
-    found = read(value, Status)
-    return Status(build=Build(state="failed", fault=found)) if isinstance(found, Fault) else found
+    found = read(value, VersionStatus)
+    return VersionStatus(build=Build(state="failed", fault=found)) if isinstance(found, Fault) else found
 
 
 def unreadable(message: str) -> Fault:

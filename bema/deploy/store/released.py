@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from bema.deploy.model.bundle import Bundle
-from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Status, Version
+from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import Attempt
 from bema.deploy.store.records import StoredReply, deployment_key, fact_key, name_key, reply_key, status_key
 from bema.state.older import Kept, Older, Rows
@@ -70,7 +70,7 @@ def _deployment(id: str, body: bytes, bundles: dict[str, str]) -> Iterator[Kept]
         return
     yield deployment_key(id), msgspec.json.encode(new)
     for version in old.versions:
-        status = Status(build=version.build, updated=old.updated)
+        status = VersionStatus(build=version.build, updated=old.updated)
         if version is old.versions[-1]:
             status = msgspec.structs.replace(status, attempts=old.attempts, restarts=old.restarts)
         yield status_key(id, f"v{version.number}"), msgspec.json.encode(status)

@@ -11,12 +11,12 @@ from math import inf
 from typing import Protocol, cast
 
 from bema.core.errors import BemaError, Overloaded, TooLarge
+from bema.core.limits import Limits
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, of_request
 from bema.gateway.http.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, ExchangeContext
 from bema.gateway.http.forwarding import trace
 from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
-from bema.gateway.limits import Limits
 from bema.gateway.routing.activity import Activities
 from bema.gateway.routing.decision import decide
 
@@ -76,7 +76,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].encode() if isinstance(peer, tuple) else b"127.0.0.1"
-        self.deadline = self._front.now + self._front.limits.head_time
+        self.deadline = self._front.now + self._front.limits.http_head_time
         if not self._front.entered(self):
             self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
 
@@ -135,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._paused_for:
             self.hold(FULL_UPSTREAM | FULL_PENDING, False)
-        self.deadline = self._front.now + self._front.limits.idle
+        self.deadline = self._front.now + self._front.limits.http_idle
         if self._held and not self._full:
             asyncio.get_running_loop().call_soon(self._again)
 
@@ -149,7 +149,7 @@ class HttpConnection(asyncio.Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
         if self._paused_for:
-            self.deadline = self._front.now + self._front.limits.body_idle  # it is not read, so it is not late
+            self.deadline = self._front.now + self._front.limits.http_body_idle  # it is not read, so it is not late
         elif self._lingers or (self.exchange is None and not self._held):
             self.transport.abort()
         else:
@@ -172,7 +172,7 @@ class HttpConnection(asyncio.Protocol):
             exchange = self.exchange
             if exchange is None and not self._full:
                 end = data.find(END, max(0, self._checked - 3))
-                if end < 0 or end > self._front.limits.head:
+                if end < 0 or end > self._front.limits.http_head:
                     self._partial(data)
                     return
                 self._checked = 0
@@ -188,28 +188,28 @@ class HttpConnection(asyncio.Protocol):
     def _partial(self, data: bytes) -> None:
         """Keep the beginning of a head, unless nothing good can come of it."""
         front = self._front
-        if len(data) > front.limits.head:
-            raise TooLarge(f"the request head is longer than {front.limits.head} bytes", code="head_too_large")
+        if len(data) > front.limits.http_head:
+            raise TooLarge(f"the request head is longer than {front.limits.http_head} bytes", code="head_too_large")
         if data == b"\r\n" and not self._checked:
             return  # an empty line before a request (RFC 9112 2.2)
         if hopeless(data[max(0, self._checked - 1) :]):
-            read_request(data + END, front.limits.headers)
+            read_request(data + END, front.limits.http_headers)
         if not self._checked:
-            self.deadline = front.now + front.limits.head_time
+            self.deadline = front.now + front.limits.http_head_time
         self._checked = len(data)
         self._held = data
 
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
         """Start the exchange that `raw` asks for; returns what is left of `rest`."""
         front = self._front
-        head = read_request(raw.removeprefix(b"\r\n"), front.limits.headers)
+        head = read_request(raw.removeprefix(b"\r\n"), front.limits.http_headers)
         body = of_request(head)
         decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=front.loopback)
         if isinstance(decision, BemaError):
             self._answer(decision, head, keep=body is None)
             return rest
-        if head.length is not None and head.length > front.limits.body:
-            raise _body_too_large(front.limits.body)
+        if head.length is not None and head.length > front.limits.http_body:
+            raise _body_too_large(front.limits.http_body)
         exchange = self.exchange = Exchange(self, front, head, decision)
         self.deadline = inf
         if body is None:
@@ -217,7 +217,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._body, self._taken = body, 0
             patience = front.limits.start if head.expects_continue else 0.0
-            self.deadline = front.now + front.limits.body_idle + patience
+            self.deadline = front.now + front.limits.http_body_idle + patience
             if rest:
                 rest = self._feed(exchange, body, rest)
         exchange.start()
@@ -227,13 +227,13 @@ class HttpConnection(asyncio.Protocol):
         payload = body.feed(data)
         self._taken += len(payload)
         front = self._front
-        if self._taken > front.limits.body:
-            raise _body_too_large(front.limits.body)
+        if self._taken > front.limits.http_body:
+            raise _body_too_large(front.limits.http_body)
         if body.done:
             self._body = None
             self.deadline = inf
         else:
-            self.deadline = front.now + front.limits.body_idle
+            self.deadline = front.now + front.limits.http_body_idle
         if payload or body.done:
             exchange.feed(payload, body.done)
         return body.rest
@@ -245,7 +245,7 @@ class HttpConnection(asyncio.Protocol):
         self._front.activities.refused += 1
         self.write(error_answer(error, trace(head)[3:35], close=not keep, head=head.method == b"HEAD"))
         if keep:
-            self.deadline = self._front.now + self._front.limits.idle
+            self.deadline = self._front.now + self._front.limits.http_idle
         else:
             self._close()
 

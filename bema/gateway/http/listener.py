@@ -12,11 +12,11 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from bema.core.errors import Unavailable
+from bema.core.limits import DEFAULTS, Limits
 from bema.gateway.http.connection import HttpConnection
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.http.pending import PendingRequests
 from bema.gateway.http.upstream import Upstream, UpstreamPool
-from bema.gateway.limits import Limits
 from bema.gateway.routing.activator import Activate, Activator
 from bema.gateway.routing.activity import Activities, Activity
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
@@ -45,9 +45,9 @@ class DataListener:
         door: ServeDoor,
         *,
         loopback: bool = True,
-        limits: Limits | None = None,
+        limits: Limits = DEFAULTS,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits
         self.loopback = loopback
         self.activities = Activities()
         self.connections: set[HttpConnection] = set()
@@ -98,7 +98,7 @@ class DataListener:
     def entered(self, connection: HttpConnection) -> bool:
         self.connections.add(connection)
         self.activities.connections = len(self.connections)
-        return len(self.connections) <= self.limits.connections
+        return len(self.connections) <= self.limits.http_connections
 
     def left(self, connection: HttpConnection) -> None:
         self.connections.discard(connection)

@@ -10,9 +10,9 @@ import asyncio
 from typing import Protocol, cast
 
 from bema.core.errors import BemaError
+from bema.core.limits import Limits
 from bema.gateway.http.bodies import Body, UntilClose, of_response
 from bema.gateway.http.heads import END, ResponseHead, hopeless, read_response
-from bema.gateway.limits import Limits
 
 __all__ = ["Answering", "Upstream", "UpstreamPool"]
 
@@ -114,13 +114,13 @@ class Upstream(asyncio.Protocol):
         limits = self._pool.limits
         while True:
             end = data.find(END)
-            if end < 0 or end > limits.head:
-                if len(data) > limits.head or hopeless(data):
+            if end < 0 or end > limits.http_head:
+                if len(data) > limits.http_head or hopeless(data):
                     raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
                 self._held = data
                 return None, b""
             self._held = b""
-            head = read_response(data[: end + 4], limits.headers)
+            head = read_response(data[: end + 4], limits.http_headers)
             data = data[end + 4 :]
             if head.status >= 200:
                 return head, data
@@ -178,7 +178,7 @@ class UpstreamPool:
         upstream.idle_since = self._now()
         if upstream.paused:
             upstream.pause(False)
-        if len(idle) < self.limits.pool:
+        if len(idle) < self.limits.http_pool:
             idle.append(upstream)
         else:
             upstream.transport.close()
@@ -192,7 +192,7 @@ class UpstreamPool:
         """A new connection to `unix:PATH` or `tcp:HOST:PORT`; `OSError` when there is none to be had in time."""
         loop = asyncio.get_running_loop()
         kind, _, where = address.partition(":")
-        async with asyncio.timeout(self.limits.connect):
+        async with asyncio.timeout(self.limits.http_connect):
             if kind == "unix":
                 _, made = await loop.create_unix_connection(lambda: Upstream(self, address), where)
             else:
@@ -202,7 +202,7 @@ class UpstreamPool:
 
     def sweep(self) -> None:
         """Close what was idle for longer than servers keep it: a request must not meet their closing."""
-        before = self._now() - self.limits.pool_idle
+        before = self._now() - self.limits.http_pool_idle
         for address, idle in list(self._idle.items()):
             for upstream in [u for u in idle if u.idle_since < before]:
                 idle.remove(upstream)

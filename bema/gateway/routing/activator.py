@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable, of_code
+from bema.core.limits import Limits
 from bema.core.problems import PROBLEMS
 from bema.deploy.model.deployment import Activation
-from bema.gateway.limits import Limits
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
 
 __all__ = ["Activate", "Activator", "refusal"]
@@ -45,7 +45,7 @@ class Activator:
         if question is None:
             question = self._questions[deployment] = _Question(asyncio.create_task(self._ask(deployment)))
             question.asking.add_done_callback(lambda _: self._questions.pop(deployment, None))
-        if question.waiters >= self._limits.waiters:
+        if question.waiters >= self._limits.http_waiters:
             raise Overloaded(f"{question.waiters} requests wait for this deployment to start", retry_after=1)
         question.waiters += 1
         try:

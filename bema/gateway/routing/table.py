@@ -1,16 +1,17 @@
-"""The table of instances: which address answers for a deployment now. A picture of Discovery, kept current by it.
+"""The table of instances: which address answers for a deployment now. It follows Discovery change by change.
 
-Law: warm traffic reads this table and nothing else; no request on the warm path asks the orchestrator.
+Laws: warm traffic reads this table and nothing else; no request on the warm path asks the orchestrator. A change costs the
+same whatever the number of deployments, and wakes who waits for its own deployment only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bema.core.instance import Instance, State
-from bema.runtime.discovery.discovery import View
+from bema.runtime.discovery.discovery import InstanceChange, LiveView, View
 
 __all__ = ["InstanceRoute", "RoutingTable"]
 
@@ -24,74 +25,119 @@ class InstanceRoute(NamedTuple):
     instance: Instance
 
 
+class _Replicas(LiveView):
+    """The instances of one deployment, and the routes to those that take requests."""
+
+    def __init__(self) -> None:
+        super().__init__((None, None), (), lambda view: None)
+        self.routes: dict[int, InstanceRoute] = {}
+        self._serving = 0
+        self._turn = 0
+        self._in_turn: tuple[InstanceRoute, ...] | None = None
+
+    def take(self, change: InstanceChange) -> None:
+        super().take(change)
+        before, after = change
+        self._serving += _serves(after) - _serves(before)
+        if before is not None:
+            self.routes.pop(before.id, None)
+        if after is not None and after.routable() and (route := _route(after)):
+            self.routes[after.id] = route
+        self._in_turn = None
+
+    def next(self) -> InstanceRoute | None:
+        if self._in_turn is None:
+            self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
+        if len(self._in_turn) < 2:
+            return self._in_turn[0] if self._in_turn else None
+        self._turn += 1
+        return self._in_turn[self._turn % len(self._in_turn)]
+
+    def kept_back(self) -> bool:
+        return self._serving > 0 and not self.routes
+
+
+_NONE = _Replicas()
+
+
 class RoutingTable:
     def __init__(self, view: View) -> None:
-        self._view = view
-        self._routes: dict[str, list[InstanceRoute]] = {}
-        self._present: set[str] = set()
-        self._kept_back: set[str] = set()
-        self._turn = 0
-        self._waiting: set[asyncio.Event] = set()
-        self._stop = view.subscribe(self._changed)
-        self._changed()
+        self._deployments: dict[str, _Replicas] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._stop = view.follow(self._turned)
+        self._turned([InstanceChange(None, instance) for instance in view.instances()])
 
     def route(self, deployment: str) -> InstanceRoute | None:
         """An instance that takes requests now, each in turn."""
-        routes = self._routes.get(deployment)
-        if not routes:
-            return None
-        if len(routes) == 1:
-            return routes[0]
-        self._turn += 1
-        return routes[self._turn % len(routes)]
+        return self._replicas(deployment).next()
 
     def present(self, deployment: str) -> bool:
         """Whether it has any instance, taking requests or not: one that drains still answers what it took."""
-        return deployment in self._present
+        return deployment in self._deployments
+
+    def instances_of(self, deployment: str) -> View:
+        """The instances of a deployment; when the last has gone, the view stays empty."""
+        return self._replicas(deployment)
 
     async def routed(self, deployment: str) -> InstanceRoute:
         """Wait until the deployment has a routable instance. Put a timeout around it."""
-        await self._until(lambda: deployment in self._routes)
-        return self._routes[deployment][0]
+        await self._until(deployment, lambda: bool(self._replicas(deployment).routes))
+        return next(iter(self._replicas(deployment).routes.values()))
 
     def kept_back(self, deployment: str) -> bool:
         """Whether it serves and takes nothing new: not ready as it says itself, or its loop does not turn."""
-        return deployment in self._kept_back
+        return self._replicas(deployment).kept_back()
 
     async def decided(self, deployment: str) -> None:
         """Wait while the deployment is kept back. Put a timeout around it."""
-        await self._until(lambda: not self.kept_back(deployment))
+        await self._until(deployment, lambda: not self.kept_back(deployment))
 
     async def left(self, route: InstanceRoute) -> None:
         """Wait until `route` is no longer offered. Put a timeout around it."""
-        await self._until(lambda: route not in self._routes.get(route.deployment, ()))
+        deployment, instance = route.deployment, route.instance.id
+        await self._until(deployment, lambda: self._replicas(deployment).routes.get(instance) != route)
 
     def close(self) -> None:
         self._stop()
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
+    def _replicas(self, deployment: str) -> _Replicas:
+        return self._deployments.get(deployment, _NONE)
+
+    async def _until(self, deployment: str, holds: Callable[[], bool]) -> None:
         turned = asyncio.Event()
-        self._waiting.add(turned)
+        waiting = self._waiting.setdefault(deployment, set())
+        waiting.add(turned)
         try:
             while not holds():
                 turned.clear()
                 await turned.wait()
         finally:
-            self._waiting.discard(turned)
+            waiting.discard(turned)
+            if not waiting and self._waiting.get(deployment) is waiting:
+                del self._waiting[deployment]
 
-    def _changed(self) -> None:
-        routes: dict[str, list[InstanceRoute]] = {}
-        serving: set[str] = set()
-        self._present = {instance.deployment for instance in self._view.instances()}
-        for instance in self._view.instances():
-            if instance.state is State.SERVING:
-                serving.add(instance.deployment)
-            if instance.deployment and instance.routable() and (route := _route(instance)):
-                routes.setdefault(instance.deployment, []).append(route)
-        self._routes = routes
-        self._kept_back = serving - routes.keys()
-        for turned in tuple(self._waiting):
-            turned.set()
+    def _turned(self, changes: Sequence[InstanceChange]) -> None:
+        told: dict[str, list[InstanceChange]] = {}
+        for before, after in changes:
+            left = before.deployment if before is not None else ""
+            reached = after.deployment if after is not None else ""
+            for deployment in {left, reached} - {""}:
+                change = InstanceChange(
+                    before if left == deployment else None, after if reached == deployment else None
+                )
+                self._deployments.setdefault(deployment, _Replicas()).take(change)
+                told.setdefault(deployment, []).append(change)
+        for deployment, heard in told.items():
+            replicas = self._deployments[deployment]
+            if not len(replicas):
+                del self._deployments[deployment]
+            replicas.tell(heard)
+            for turned in self._waiting.get(deployment, ()):
+                turned.set()
+
+
+def _serves(instance: Instance | None) -> bool:
+    return instance is not None and instance.state is State.SERVING
 
 
 def _route(instance: Instance) -> InstanceRoute | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from bema.packages.context import Hit, RuleContext, repeated
-from bema.packages.dependencies import cycle_through
+from bema.packages.opackage import OPackage
 
 _DOT = re.compile(r"\.")
 _LONGEST_NAME = 1024  # of a package, as far as spellings of its functions are looked for
@@ -92,3 +92,36 @@ def _owners(context: RuleContext) -> dict[str, str]:
 
 def _advice(owner: str | None) -> str:
     return f"It is a function of {owner}: add {owner} to dependencies." if owner else "Add it to functions."
+
+
+# what depends on what: cycles, and who is left when a package goes. Pure functions over names
+
+
+def cycle_through(name: str, packages: Mapping[str, OPackage]) -> list[str] | None:
+    """The shortest way from a package back to itself, as names; None where there is none. A diamond is no cycle."""
+    reached: dict[str, str] = {}  # package -> the one that led there
+    wave = [name]
+    while wave:
+        following: list[str] = []
+        for here in wave:
+            for there in packages[here].dependencies if here in packages else ():
+                if there == name:
+                    return _way_back(name, here, reached)
+                if there not in reached:
+                    reached[there] = here
+                    following.append(there)
+        wave = following
+    return None
+
+
+def _way_back(name: str, last: str, reached: Mapping[str, str]) -> list[str]:
+    way = [name]
+    while last != name:
+        way.append(last)
+        last = reached[last]
+    return [name, *reversed(way)]
+
+
+def dependents(name: str, packages: Iterable[OPackage]) -> list[str]:
+    """The packages that declare a dependency on this one: while there are any, it must not be deleted."""
+    return sorted(package.name for package in packages if package.name != name and name in package.dependencies)

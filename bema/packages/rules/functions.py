@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bema.packages.context import Hit, Provision, RuleContext
 from bema.packages.opackage import FunctionType, ProvisionConfig
-from bema.packages.quantities import amount
+from bema.packages.scalars import amount
 
 _RESOURCES = ("cpu_request", "memory_request", "cpu_limit", "memory_limit")
 _PLACEHOLDER = "${"  # filled in by whoever applies the document

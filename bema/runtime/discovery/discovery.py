@@ -7,8 +7,10 @@ runtime uses where it is given none is the factory's answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,6 +20,16 @@ from bema.core.version import VERSION
 from bema.parts import Factory
 
 Changed = Callable[[], None]
+
+
+class InstanceChange(NamedTuple):
+    """What became of one instance: it came (`before` is None), its record differs, or it went (`after` is None)."""
+
+    before: Instance | None
+    after: Instance | None
+
+
+Told = Callable[[Sequence[InstanceChange]], None]
 
 
 class Lease(Protocol):
@@ -52,6 +64,13 @@ class View(Protocol):
         """Call `changed()` in the event loop after each change; returns what ends it."""
         ...
 
+    def follow(self, told: Told) -> Callable[[], None]:
+        """Call `told(changes)` in the event loop with what changed since the last time; returns what ends it.
+
+        Whoever keeps an index follows: its work is of the changes, however many instances there are.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -71,50 +90,166 @@ class Discovery(Protocol):
         ...
 
 
-class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api=VERSION, default="flock"):
+class DiscoveryFactory(Factory[Discovery], group="bema.discovery", api=VERSION, default="flock", opens="plain"):
     """Made without arguments, one per event loop."""
 
 
 DiscoveryFactory.register_lazy("flock", "bema.runtime.discovery.flock:FlockDiscovery")
 
 
-class LiveView:
-    """What both implementations hand out: a picture, its filter and its subscribers."""
+_BY_ID = attrgetter("id")
 
-    def __init__(self, namespace: str | None, component: str | None, closed: Callable[[LiveView], None]) -> None:
-        self._namespace = namespace
-        self._component = component
-        self._closed = closed
-        self._picture: tuple[Instance, ...] = ()
-        self._subscribers: list[Changed] = []
 
-    def show(self, instances: list[Instance]) -> None:
-        """Take a new picture; subscribers hear of it when it differs."""
-        picture = tuple(
-            sorted(
-                (
-                    i
-                    for i in instances
-                    if (self._namespace is None or i.namespace == self._namespace)
-                    and (self._component is None or i.component == self._component)
-                ),
-                key=lambda i: i.id,
-            )
-        )
-        if picture != self._picture:
-            self._picture = picture
-            for changed in tuple(self._subscribers):
-                changed()
+class InstanceSet:
+    """Instances in order of id, as the same tuple until one of them changes.
+
+    Law: a change is found by halving, so it costs no more among ten thousand than among ten; the tuple is made when it
+    is asked for.
+    """
+
+    __slots__ = ("_ordered", "_picture")
+
+    def __init__(self, instances: Iterable[Instance] = ()) -> None:
+        self._ordered = sorted(instances, key=_BY_ID)
+        self._picture: tuple[Instance, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ordered)
+
+    def put(self, instance: Instance) -> None:
+        """Add it, or take it in place of the one with its id."""
+        at = bisect_left(self._ordered, instance.id, key=_BY_ID)
+        if at < len(self._ordered) and self._ordered[at].id == instance.id:
+            self._ordered[at] = instance
+        else:
+            self._ordered.insert(at, instance)
+        self._picture = None
+
+    def drop(self, instance_id: int) -> None:
+        """Take it out; nothing where it is not in."""
+        at = bisect_left(self._ordered, instance_id, key=_BY_ID)
+        if at < len(self._ordered) and self._ordered[at].id == instance_id:
+            del self._ordered[at]
+            self._picture = None
+
+    def take(self, change: InstanceChange) -> None:
+        """Follow a change."""
+        if change.after is not None:
+            self.put(change.after)
+        elif change.before is not None:
+            self.drop(change.before.id)
 
     def instances(self) -> tuple[Instance, ...]:
+        if self._picture is None:
+            self._picture = tuple(self._ordered)
         return self._picture
+
+
+_Place = tuple[str | None, str | None]
+"""What a view shows: a namespace and a component; None for all of them."""
+
+
+class LiveView(InstanceSet):
+    """What both implementations hand out: the instances of a place, and who wants to hear of their changes."""
+
+    def __init__(self, place: _Place, instances: Iterable[Instance], closed: Callable[[LiveView], None]) -> None:
+        super().__init__(instances)
+        self.place = place
+        self._closed = closed
+        self._subscribers: list[Changed] = []
+        self._followers: list[Told] = []
+
+    def tell(self, changes: Sequence[InstanceChange]) -> None:
+        """After every view of this discovery has taken them: who hears of a change may look at another view."""
+        for told in tuple(self._followers):
+            told(changes)
+        for changed in tuple(self._subscribers):
+            changed()
 
     def subscribe(self, changed: Changed) -> Callable[[], None]:
         self._subscribers.append(changed)
         return lambda: self._subscribers.remove(changed) if changed in self._subscribers else None
 
+    def follow(self, told: Told) -> Callable[[], None]:
+        self._followers.append(told)
+        return lambda: self._followers.remove(told) if told in self._followers else None
+
     async def close(self) -> None:
         self._closed(self)
+
+
+class Views:
+    """The records of one discovery, and its views by the place they show.
+
+    Law: a change reaches the views that show it and costs nothing for the others; views are current before anybody hears.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[int, Instance] = {}
+        self._members: dict[tuple[str, str], dict[int, Instance]] = {}
+        self._by_place: dict[_Place, list[LiveView]] = {}
+
+    def opened(self) -> list[LiveView]:
+        return [view for views in self._by_place.values() for view in views]
+
+    def open(self, namespace: str | None, component: str | None, closed: Callable[[LiveView], None]) -> LiveView:
+        """A view of what is shown now, kept current until `close`."""
+        if namespace is not None and component is not None:
+            shown: Iterable[Instance] = self._members.get((namespace, component), {}).values()
+        else:
+            shown = [i for i in self._records.values() if namespace in (None, i.namespace)]
+            shown = [i for i in shown if component in (None, i.component)]
+        view = LiveView((namespace, component), shown, closed)
+        self._by_place.setdefault(view.place, []).append(view)
+        return view
+
+    def close(self, view: LiveView) -> None:
+        views = self._by_place.get(view.place, [])
+        if view in views:
+            views.remove(view)
+        if not views:
+            self._by_place.pop(view.place, None)
+
+    def show(self, changes: Iterable[tuple[int, Instance | None]]) -> None:
+        """Take the records as they are now, by id; None for one that went. Who follows hears of all of them at once."""
+        heard: dict[LiveView, list[InstanceChange]] = {}
+        for instance_id, after in changes:
+            before = self._records.get(instance_id)
+            if before == after:
+                continue
+            self._keep(instance_id, before, after)
+            for view, change in self._concerned(before, after):
+                heard.setdefault(view, []).append(change)
+        for view, told in heard.items():
+            for change in told:
+                view.take(change)
+        for view, told in heard.items():
+            view.tell(told)
+
+    def _keep(self, instance_id: int, before: Instance | None, after: Instance | None) -> None:
+        if before is not None:
+            members = self._members[before.namespace, before.component]
+            del members[instance_id], self._records[instance_id]
+            if not members:
+                del self._members[before.namespace, before.component]
+        if after is not None:
+            self._records[instance_id] = after
+            self._members.setdefault((after.namespace, after.component), {})[instance_id] = after
+
+    def _concerned(self, before: Instance | None, after: Instance | None) -> list[tuple[LiveView, InstanceChange]]:
+        left, reached = _places(before), _places(after)
+        found = []
+        for place in left | reached:
+            change = InstanceChange(before if place in left else None, after if place in reached else None)
+            found += [(view, change) for view in self._by_place.get(place, ())]
+        return found
+
+
+def _places(instance: Instance | None) -> set[_Place]:
+    """The places at which an instance is shown."""
+    if instance is None:
+        return set()
+    return {(n, c) for n in (None, instance.namespace) for c in (None, instance.component)}
 
 
 async def wait_for(view: View, ready: Callable[[tuple[Instance, ...]], bool]) -> tuple[Instance, ...]:
@@ -135,13 +270,13 @@ class MemoryDiscovery:
     """Discovery inside one process and one event loop."""
 
     def __init__(self) -> None:
-        self._records: dict[int, Instance] = {}
-        self._views: list[LiveView] = []
+        self._views = Views()
+        self._held: set[int] = set()
         self._fence = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def register(self, instance: Instance) -> Lease:
-        if instance.id in self._records:
+        if instance.id in self._held:
             raise Conflict(f"instance {instance.label} is registered already", code="already_served")
         self._fence += 1
         self._loop = asyncio.get_running_loop()
@@ -150,34 +285,27 @@ class MemoryDiscovery:
         return lease
 
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
-        view = LiveView(namespace, component, self._views.remove)
-        self._views.append(view)
-        view.show(list(self._records.values()))
-        return view
+        return self._views.open(namespace, component, self._views.close)
 
     async def close(self) -> None:
-        self._records.clear()
-        self._turn()
+        gone, self._held = self._held, set()
+        self._views.show((instance_id, None) for instance_id in gone)
 
     def put(self, instance: Instance) -> None:
-        self._records[instance.id] = instance
-        self._turn()
+        self._held.add(instance.id)
+        self._views.show([(instance.id, instance)])
 
     def soon(self, instance: Instance) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._replace, instance)
 
     def _replace(self, instance: Instance) -> None:
-        if instance.id in self._records:
+        if instance.id in self._held:
             self.put(instance)
 
     def drop(self, instance_id: int) -> None:
-        if self._records.pop(instance_id, None) is not None:
-            self._turn()
-
-    def _turn(self) -> None:
-        for view in tuple(self._views):
-            view.show(list(self._records.values()))
+        self._held.discard(instance_id)
+        self._views.show([(instance_id, None)])
 
 
 class _MemoryLease:

@@ -18,12 +18,13 @@ import msgspec
 
 from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.instance import Instance
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.core.naming import show_instance_id
 from bema.core.paths import discovery_dir
+from bema.core.settings import PartSettings
 from bema.runtime import forks
 from bema.runtime.discovery import records
-from bema.runtime.discovery.discovery import Lease, LiveView, View
+from bema.runtime.discovery.discovery import Lease, LiveView, View, Views
 from bema.runtime.discovery.records import lock_path, record_path, remove_record, write_record
 from bema.runtime.discovery.watcher import Watcher
 
@@ -37,18 +38,23 @@ _log = logging.getLogger("bema.discovery")
 class FlockDiscovery:
     """Instances of this user on this machine. One per event loop; any number per folder."""
 
-    def __init__(self, directory: Path | None = None, *, watch: bool = True) -> None:
+    def __init__(self, directory: Path | None = None, *, watch: bool = True, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self.directory = discovery_dir() if directory is None else directory
         self._watch = watch
         self.leases: list[_FlockLease] = []
-        self._views: list[LiveView] = []
+        self._views = Views()
         self._picture: Watcher | None = None
+
+    @classmethod
+    def open(cls, settings: PartSettings) -> FlockDiscovery:
+        return cls(limits=settings.limits)
 
     async def register(self, instance: Instance) -> Lease:
         records.prepare(self.directory)
         lease = _FlockLease(self, records.hold(self.directory, instance.id), instance.id)
         try:
-            lease.fence = await _fence(self.directory)
+            lease.fence = await _fence(self.directory, self._limits.lease)
             await lease.update(instance)
         except BaseException:
             await lease.release()
@@ -59,27 +65,25 @@ class FlockDiscovery:
         if self._picture is None:
             records.prepare(self.directory)
             self._picture = Watcher(self.directory, self._views, watch=self._watch)
-        view = LiveView(namespace, component, self._forget)
-        self._views.append(view)
-        view.show(list(self._picture.instances.values()))
-        return view
+        else:
+            self._picture.catch_up()
+        return self._views.open(namespace, component, self._forget)
 
     async def close(self) -> None:
         for lease in tuple(self.leases):
             await lease.release()
-        for view in tuple(self._views):
+        for view in self._views.opened():
             await view.close()
 
     def reopened(self) -> FlockDiscovery:
         """The same folder for another event loop."""
-        return FlockDiscovery(self.directory, watch=self._watch)
+        return FlockDiscovery(self.directory, watch=self._watch, limits=self._limits)
 
     def _forget(self, view: LiveView) -> None:
-        if view in self._views:
-            self._views.remove(view)
-        if not self._views and self._picture is not None:
+        self._views.close(view)
+        if not self._views.opened() and self._picture is not None:
             self._picture.close()
-            self._picture = None
+            self._picture, self._views = None, Views()
 
     def look_at(self, label: str) -> None:
         if self._picture is not None:
@@ -169,10 +173,10 @@ class _FlockLease:
             self._home.look_at(show_instance_id(self._id))
 
 
-async def _fence(directory: Path) -> int:
+async def _fence(directory: Path, within: float) -> int:
     """The next fencing number; another process counts for microseconds, unless it was stopped just then."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(limit("lease")):
+        async with asyncio.timeout(within):
             while (fence := records.next_fence(directory)) is None:  # noqa: ASYNC110 - another process's lock
                 await asyncio.sleep(0.001)
             return fence

@@ -2,7 +2,8 @@
 
 Law: subscribe, then scan; an event says only where to look, never what is there. The closing of a lock file is told just
 before the kernel lets go of the lock, so such a place is looked at again a little later. The lock is the lease, also of
-what lost its files: who was seen alive is shown until its lock is let go.
+what lost its files: who was seen alive is shown until its lock is let go. An event costs a look at the one file that it
+names, and all that are read in one turn of the loop are told at once.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ import msgspec
 
 from bema.core.errors import BemaError, Refused
 from bema.core.instance import Instance
-from bema.core.naming import INSTANCE
+from bema.core.naming import INSTANCE, read_instance_id
 from bema.runtime import processes
 from bema.runtime.discovery import records
-from bema.runtime.discovery.discovery import LiveView
+from bema.runtime.discovery.discovery import Views
 from bema.runtime.discovery.inotify import CLOSE_WRITE, DELETE, Inotify
 
 PROBES = (0.001, 0.005, 0.025)
 SWEEP = 0.5  # how often pids are looked at: a lock that leaked into a child outlives its process
 POLL = 0.25  # how often all is looked at where nothing tells of changes
+ROUND = 256  # how many pids are looked at in one sweep: the loop has other work
 HELD = 256  # locks that are kept open, so that their files may go; descriptors are few
 
 _log = logging.getLogger("bema.discovery")
@@ -34,8 +36,10 @@ _log = logging.getLogger("bema.discovery")
 class Watcher:
     """The live instances of one folder by label; every change is shown to `views`."""
 
-    def __init__(self, directory: Path, views: list[LiveView], *, watch: bool) -> None:
+    def __init__(self, directory: Path, views: Views, *, watch: bool) -> None:
         self.instances: dict[str, Instance] = {}
+        self._untold: dict[str, None] = {}  # labels that were looked at since the views were told
+        self._checked: list[str] = []  # whose pid is still to be looked at in this round
         self._directory = directory
         self._views = views
         self._watch = watch
@@ -53,12 +57,21 @@ class Watcher:
         while self._locks:
             os.close(self._locks.popitem()[1])
 
+    def catch_up(self) -> None:
+        """Show what has been written until now: whoever opens a view sees what was there before."""
+        if self._unwatch is None:
+            self._scan()
+        elif (inotify := Inotify.shared()) is not None:
+            inotify.catch_up()
+            self._tell()
+
     def look_at(self, label: str) -> None:
         """Take this label's files as they are now."""
         self._take(label)
-        self._show()
+        self._tell()
 
     def _take(self, label: str) -> None:
+        self._untold[label] = None
         known, lock = self.instances.pop(label, None), self._locks.pop(label, None)
         lives = known is not None and lock is not None and records.still_alive(lock, known)
         try:
@@ -94,12 +107,17 @@ class Watcher:
         for label in labels | self.instances.keys():
             self._take(label)
         records.bury_orphans(self._directory, labels)
-        self._show()
+        self._tell()
 
-    def _show(self) -> None:
-        picture = list(self.instances.values())
-        for view in tuple(self._views):
-            view.show(picture)
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, {}
+        self._views.show((read_instance_id(label), self.instances.get(label)) for label in untold)
+
+    def _soon(self, label: str) -> None:
+        """Look at it now, and tell of it together with what else this turn of the loop brings."""
+        if not self._untold:
+            self._loop.call_soon(self._tell)
+        self._take(label)
 
     def _subscribe(self) -> Callable[[], None] | None:
         inotify = Inotify.shared() if self._watch else None
@@ -112,13 +130,13 @@ class Watcher:
         if not name:
             self._loop.call_soon(self._start_over)
         elif INSTANCE.match(label := name.rpartition(".")[0]):
-            self.look_at(label)
+            self._soon(label)
             if mask & (CLOSE_WRITE | DELETE) and self._is_there(label):
                 for delay in PROBES:
                     self._loop.call_later(delay, self._probe, label)
 
     def _probe(self, label: str) -> None:
-        if self._is_there(label):
+        if not self._timer.cancelled() and self._is_there(label):
             self.look_at(label)
 
     def _is_there(self, label: str) -> bool:
@@ -149,6 +167,10 @@ class Watcher:
         if self._unwatch is None:
             self._start_over()
             return
-        gone = [i for i in self.instances.values() if i.pid and not processes.is_same(i.pid, i.process_start)]
-        for instance in gone:
-            self.look_at(instance.label)
+        if not self._checked:
+            self._checked = list(self.instances)
+        looked, self._checked = self._checked[:ROUND], self._checked[ROUND:]
+        for label in looked:
+            instance = self.instances.get(label)
+            if instance is not None and instance.pid and not processes.is_same(instance.pid, instance.process_start):
+                self._soon(label)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from bema.core.errors import ProtocolError, Refused
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.runtime import forks
 from bema.runtime.process.channel_writer import ChannelWriter
 from bema.wire.module.envelopes import encode, read_to_module
@@ -48,7 +48,7 @@ def adopt(descriptor: int, init: dict[str, Any] | None = None, phases: dict[str,
     _Inherited.phases = phases
 
 
-async def inherited() -> Channel | None:
+async def inherited(limits: Limits = DEFAULTS) -> Channel | None:
     """The channel of this process, once; None for a process that was started by hand."""
     number = os.environ.pop(VARIABLE, None)
     if _Inherited.descriptor is None and number is not None:
@@ -59,7 +59,7 @@ async def inherited() -> Channel | None:
     _Inherited.descriptor = _Inherited.init = _Inherited.phases = None
     if descriptor is None:
         return None
-    channel = await Channel.open(descriptor, init)
+    channel = await Channel.open(descriptor, init, limits)
     channel.phases = phases or {}
     return channel
 
@@ -67,12 +67,13 @@ async def inherited() -> Channel | None:
 class Channel(asyncio.Protocol):
     """Reads what the launcher says and hands it to whoever asked for it; writes what the process says."""
 
-    def __init__(self, init: Init | None = None) -> None:
+    def __init__(self, init: Init | None = None, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self.handshake = Handshake(HandshakeSide.INSIDE)
         self.phases: dict[str, int] = {}  # milliseconds of what was done before this channel was opened
         self.stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._init: asyncio.Future[Init] = asyncio.get_running_loop().create_future()
-        self._lines = LineReader(read_init)
+        self._lines = LineReader(read_init, limits.channel_line)
         self._heard: dict[type[Any], Callable[[Any], None]] = {Heartbeat: lambda beat: self.send(HeartbeatAck())}
         self._transport: asyncio.Transport | None = None
         self._outlet: ChannelWriter | None = None
@@ -81,7 +82,7 @@ class Channel(asyncio.Protocol):
             self._first(init)
 
     @classmethod
-    async def open(cls, descriptor: int, init: Init | None = None) -> Channel:
+    async def open(cls, descriptor: int, init: Init | None = None, limits: Limits = DEFAULTS) -> Channel:
         """Speak over an inherited socket; children of this process do not get it."""
         os.set_inheritable(descriptor, False)
         forks.close_in_children(descriptor)
@@ -90,16 +91,17 @@ class Channel(asyncio.Protocol):
         except OSError as error:
             raise Refused(f"descriptor {descriptor} is not a socket: {error.strerror}", code="bad_setting") from error
         inherited.setblocking(False)
-        _, channel = await asyncio.get_running_loop().create_connection(lambda: cls(init), sock=inherited)
+        _, channel = await asyncio.get_running_loop().create_connection(lambda: cls(init, limits), sock=inherited)
         return channel
 
     async def init(self) -> Init:
         """The first line; `ProtocolError` when something else comes, or nothing within the limit."""
+        patience = self._limits.handshake
         try:
-            async with asyncio.timeout(limit("handshake")):
+            async with asyncio.timeout(patience):
                 return await asyncio.shield(self._init)
         except TimeoutError as error:
-            raise ProtocolError(f"no Init came within {limit('handshake'):g} s") from error
+            raise ProtocolError(f"no Init came within {patience:g} s") from error
 
     def announce(self, announce: Announce) -> None:
         """Say that this process listens. Once, after binding."""

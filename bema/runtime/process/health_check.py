@@ -42,12 +42,12 @@ class HealthCheck:
             if answers is (self._name in self._hosted.failing):
                 (self._hosted.failing.discard if answers else self._hosted.failing.add)(self._name)
                 await self._hosting.refresh()
-            await asyncio.sleep(self._hosting.limit("health"))
+            await asyncio.sleep(self._hosting.limits.health)
 
     async def answers(self) -> bool:
         """Whether it gives anything, or ends, in time."""
         try:
-            async with asyncio.timeout(self._hosting.limit("health_answer")):
+            async with asyncio.timeout(self._hosting.limits.health_answer):
                 conn = await self._pool.connect(self._hosting.record(self._hosted))
                 route = self._hosted.route(self._name)
                 ident, inflow = conn.open(frames.STREAM, route, self._payload, NEVER, None, b"")

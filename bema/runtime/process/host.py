@@ -15,23 +15,27 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
 
-from bema.core.call import Handler
+from bema.core import describe
+from bema.core.call import Call, Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State, info_of
-from bema.core.limits import limit
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
-from bema.core.spec import EndpointSpec
+from bema.core.settings import Settings
+from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.runtime import threads
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.process.watchdog import Watchdog
 from bema.runtime.processes import own_start
 from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.routes import RouteTable
 from bema.runtime.rpc.server import Server
 from bema.runtime.rpc.server_connection import ServerConnection
 
@@ -59,6 +63,10 @@ class ServedComponent:
         self.component = component
         self.instance_id = instance_id
         self.endpoints: dict[str, EndpointInfo] = {}
+        self.about: ServiceSpec | None = None  # what its class says; without one, it is known by its endpoints
+        self.specs: dict[str, EndpointSpec] = {}
+        self._digested: tuple[ServiceSpec | None, tuple[str, ...], str] = (None, (), "")
+        self._described: tuple[str, Future[bytes]] | None = None  # the digest, and the description that has it
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
         self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
         self.alive = True  # what the service says of itself
@@ -71,18 +79,47 @@ class ServedComponent:
     def route(self, endpoint: str) -> str:
         return f"{self.namespace}.{self.component}.{endpoint}"
 
+    def spec(self) -> ServiceSpec:
+        """What it is told of now: what its class says, with the endpoints that are shown."""
+        shown = tuple(spec for name, spec in tuple(self.specs.items()) if self._is_told_of(name))
+        about = self.about or ServiceSpec(self.component, self.namespace)
+        return msgspec.structs.replace(about, name=self.component, namespace=self.namespace, endpoints=shown)
+
+    def _is_told_of(self, endpoint: str) -> bool:
+        return endpoint in self.endpoints and endpoint not in self.hidden
+
+    def digest(self) -> str:
+        """Of its description; made anew when what is shown has changed."""
+        key = (self.about, tuple(filter(self._is_told_of, tuple(self.specs))))
+        if self._digested[:2] != key:
+            self._digested = (*key, describe.digest_of(self.spec()))
+        return self._digested[2]
+
+    async def described(self, call: Call) -> bytes:
+        """The handler of the built-in endpoint: the description, made when it is first asked for, beside the event loop."""
+        digest = self.digest()
+        if self._described is None or self._described[0] != digest:
+            spec = self.spec()
+            self._described = digest, threads.THREADS.submit(lambda: describe.encode(describe.describe(spec)))
+        return await asyncio.wrap_future(self._described[1])
+
 
 class Host:
     """The serving half of a runtime."""
 
-    def __init__(self, discovery: Discovery, standing: LaunchOptions, clock: Clock | None = None) -> None:
+    def __init__(
+        self, discovery: Discovery, standing: LaunchOptions, settings: Settings, clock: Clock | None = None
+    ) -> None:
         self.standing = standing
+        self.limits = settings.limits
+        self._settings = settings
         self.addresses: tuple[str, ...] = ()
         self.state = State.STARTING
-        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
+        self.accepts: Callable[[asyncio.AbstractEventLoop, RouteTable[ServerConnection]], ServerConnection] = (
+            ServerConnection
+        )
         self.ready = True  # what the service says of itself
         self.stalled = False
-        self.limits: dict[str, float] = {}  # what differs from the table
         self.slots: int | None = None
         self.queue = 0
         self.shown: list[
@@ -115,6 +152,8 @@ class Host:
             raise Conflict(f"{hosted.route(spec.name)} is served already", code="already_served")
         server = await self._listening(hosted)
         server.add(hosted.route(spec.name), handler, spec, hosted.admission)
+        server.add_built_in(hosted.route(describe.ENDPOINT), hosted.described, describe.SPEC)
+        hosted.specs[spec.name] = spec
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
@@ -199,14 +238,12 @@ class Host:
             stalled=self.stalled,
             ready=self.ready and not hosted.failing,
             data=hosted.data,
+            digest=hosted.digest(),
         )
-
-    def limit(self, name: str) -> float:
-        return float(self.limits.get(name, limit(name)))
 
     def _keep_watch(self) -> None:
         if self._watch is None:
-            self._watch = Watchdog(self.limit("stalled"), self._stalls, self._turns)
+            self._watch = Watchdog(self.limits.stalled, self._stalls, self._turns)
 
     def _stalls(self) -> None:
         """In the watching thread: tell the store or the launcher, which is all that can still be told."""
@@ -235,7 +272,7 @@ class Host:
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
         if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain(self.limit("drain") if grace is None else grace))
+            self._draining = asyncio.ensure_future(self._drain(self.limits.drain if grace is None else grace))
         return await asyncio.shield(self._draining)
 
     async def _drain(self, grace: float) -> bool:
@@ -269,7 +306,9 @@ class Host:
 
     async def _open(self, hosted: ServedComponent) -> Server:
         name = f"{hosted.namespace}.{hosted.component}"
-        self._server = Server(self._token, name=name, slots=self.slots, queue=self.queue)
+        self._server = Server(
+            self._token, name=name, settings=self._settings.but(self.limits), slots=self.slots, queue=self.queue
+        )
         self._server.accepts = self.accepts
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server

@@ -16,8 +16,9 @@ from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.client_connection import Answered
-from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.picker import next_number
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver, Viewing
 from bema.runtime.rpc.retry_budget import RetryBudget
@@ -51,13 +52,14 @@ class Client:
         self._finder = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
         self._usable = self._finder.usable
         self._connected = self._finder.connected
+        self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
-        codec = CodecFactory.choose()()
-        self._encode = codec.arguments_encoder(None if endpoint is None else endpoint.parameters)
-        self._encode_request = codec.encoder(facts.get("requests", Any))
-        self._decode = codec.decoder(Any if endpoint is None else endpoint.returns)
+        made = EndpointCodec(route, CodecFactory.open(pool.settings))
+        self._encode = made.of(made.codec.arguments_encoder, None if endpoint is None else endpoint.parameters)
+        self._encode_request = made.of(made.codec.encoder, facts.get("requests", Any), "the stream that it takes")
+        self._decode = made.of(made.codec.decoder, Any if endpoint is None else endpoint.returns, "what it returns")
         self._known = failures.declared(facts.get("raises", ()))
 
     def instances(self) -> tuple[Instance, ...]:
@@ -88,14 +90,15 @@ class Client:
             payload = self._encode(arguments)
         except (Invalid, *codecs.UNFIT) as error:
             raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
-        deadline, remaining, headers = self._inherit(timeout, metadata)
+        deadline, remaining, headers, metadata = self._inherit(timeout, metadata)
         kind = frames.UNARY if requests is None else frames.COLLECT
         self._budget.calls += 1
+        number = next_number()
         attempt = 0
         while True:
-            conn = self._usable(instance)
+            conn = self._usable(instance, number, metadata)
             if conn is None:
-                conn = await self._connected(instance, deadline)
+                conn = await self._connected(instance, deadline, number, metadata)
                 remaining = _until(deadline)
             ident, future = conn.ask(kind, self.route, payload, deadline, remaining, headers)
             if requests is not None:
@@ -144,15 +147,16 @@ class Client:
             payload = self._encode(arguments)
         except (Invalid, *codecs.UNFIT) as error:
             raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
-        deadline, remaining, headers = self._inherit(timeout, metadata)
+        deadline, remaining, headers, metadata = self._inherit(timeout, metadata)
         kind = frames.STREAM if requests is None else frames.BOTH
         decode = self._decode
         self._budget.calls += 1
+        number = next_number()
         attempt = 0
         while True:
-            conn = self._usable(instance)
+            conn = self._usable(instance, number, metadata)
             if conn is None:
-                conn = await self._connected(instance, deadline)
+                conn = await self._connected(instance, deadline, number, metadata)
                 remaining = _until(deadline)
             ident, inflow = conn.open(kind, self.route, payload, deadline, remaining, headers)
             opened.conn, opened.ident = conn, ident
@@ -180,9 +184,11 @@ class Client:
                 conn.cancel(ident)
                 inflow.close()
 
-    def _inherit(self, timeout: float | None, metadata: dict[str, str] | None) -> tuple[float, float | None, bytes]:
-        """The call's deadline, the time until then, and its headers: its own, within those of the call that is being
-        answered here."""
+    def _inherit(
+        self, timeout: float | None, metadata: dict[str, str] | None
+    ) -> tuple[float, float | None, bytes, dict[str, str] | None]:
+        """The call's deadline, the time until then, its headers and what they hold: its own, within those of the call
+        that is being answered here."""
         # not the loop's clock: asking for the running loop costs a system call
         deadline = NEVER if timeout is None else monotonic() + timeout
         parent = CURRENT.get()
@@ -190,19 +196,19 @@ class Client:
             if "traceparent" not in parent.metadata:
                 parent.metadata["traceparent"] = traceparent()
             metadata = parent.metadata if metadata is None else {**parent.metadata, **metadata}
-            if parent.deadline is not None and parent.deadline < deadline:
+            if parent.deadline is not None and parent.deadline < deadline and not parent.ended:
                 deadline = parent.deadline
                 timeout = deadline - monotonic()
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded(f"the time for {self.route} had run out before it was called")
-        return deadline, timeout, frames.pack_metadata(metadata)
+        return deadline, timeout, frames.pack_metadata(metadata, self._most_headers), metadata
 
     def _again(self, error: BaseException, attempt: int) -> bool:
         """Whether a failed call may be sent once more."""
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
-        if isinstance(error, Answered) and error.failure.code == "not_found":
+        if isinstance(error, Answered) and error.failure.code in ("not_found", "too_large"):
             return False
-        if not safe and not (isinstance(error, Disconnected) and self._may_run_twice()):
+        if not safe and not (_is_unknown(error) and self._may_run_twice()):
             return False
         # a busy instance stays busy: only another one is worth asking
         if isinstance(error, Answered) and error.failure.code == "overloaded" and attempt >= len(self.instances()):
@@ -219,6 +225,11 @@ class Client:
         if isinstance(raised, Unavailable | Overloaded) and not error.failure.refused:
             raised.fix = f"{self.route} itself ran and met this: repeat it only if it may run twice."
         return raised
+
+
+def _is_unknown(error: BaseException) -> bool:
+    """Whether the call may or may not have run: its connection was lost, or its process ended around it."""
+    return isinstance(error, Disconnected) or (isinstance(error, Answered) and error.failure.code == Disconnected.code)
 
 
 def _until(deadline: float) -> float | None:

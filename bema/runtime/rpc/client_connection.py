@@ -11,14 +11,14 @@ from collections.abc import AsyncIterable, Iterable
 from typing import Any, Final
 
 from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, ProtocolError, StreamCut, TooLarge, Unavailable
-from bema.runtime.rpc.connection import FULL, HEARTBEAT, Connection
+from bema.core.limits import DEFAULTS, Limits
+from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.runtime.tasks import Tasks
 from bema.wire.rpc import calls, failures, frames
 from bema.wire.values.codecs import Encode
 
 BEATS: Final = 4  # looks per heartbeat: who says nothing until the third of them is silent before it is over
-BEAT: Final = HEARTBEAT / BEATS
 
 Pending = tuple["asyncio.Future[bytes]", float]
 
@@ -33,8 +33,8 @@ class Answered(Exception):
 class ClientConnection(Connection):
     """Sends requests and gives out answers. `usable`: greeted, open, not going away, and heard within a heartbeat."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, token: str, name: str = "") -> None:
-        super().__init__(loop)
+    def __init__(self, loop: asyncio.AbstractEventLoop, token: str, name: str = "", limits: Limits = DEFAULTS) -> None:
+        super().__init__(loop, limits)
         self.calls: dict[int, Pending | Inflow] = {}
         self.ready: asyncio.Future[None] = loop.create_future()
         self.usable = False
@@ -43,7 +43,8 @@ class ClientConnection(Connection):
         self.changed: asyncio.Future[None] = loop.create_future()
         self._quiet = 0
         self._beat: asyncio.TimerHandle | None = None
-        self._hello = frames.pack_hello(frames.Hello(token=token, name=name))
+        self._every = limits.rpc_heartbeat / BEATS
+        self._hello = self.hello(token=token, name=name)
         self._inputs = Tasks("input streams")
         self._sending: dict[int, Outflow] = {}
 
@@ -56,12 +57,12 @@ class ClientConnection(Connection):
 
     def greeted(self, hello: frames.Hello) -> None:
         self.usable = True
-        self._beat = self.loop.call_later(BEAT, self._heartbeat)
+        self._beat = self.loop.call_later(self._every, self._heartbeat)
         if not self.ready.done():
             self.ready.set_result(None)
 
     def _heartbeat(self) -> None:
-        self._beat = self.loop.call_later(BEAT, self._heartbeat)
+        self._beat = self.loop.call_later(self._every, self._heartbeat)
         if self.heard:
             self.heard = False
             self._quiet = 0
@@ -154,7 +155,7 @@ class ClientConnection(Connection):
         if remaining is not None and deadline < self.next_due:
             self.watch(deadline)
         size = self.size + len(payload) + len(headers)
-        if size >= FULL:
+        if size >= self.full:
             return self._request_full(kind, route, payload, remaining, headers)
         self.size = size
         self.newest = ident = self.newest + 1
@@ -166,7 +167,7 @@ class ClientConnection(Connection):
 
     def _request_full(self, kind: int, route: str, payload: bytes, remaining: float | None, headers: bytes) -> int:
         size = len(payload)
-        if size >= frames.LARGE:
+        if size >= self.sizes.large:
             if size > self.largest:
                 raise _too_large(size, self.largest)
             self.flush()

@@ -7,14 +7,17 @@ there is nothing that a twin in memory would leave out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
+from bema.core.errors import BadDeclaration
 from bema.core.spec import Parameter
 from bema.core.version import VERSION
 from bema.parts import Factory
 from bema.wire.values import codecs
 from bema.wire.values.codecs import Decode, Encode
+
+T = TypeVar("T")
 
 
 class Codec(Protocol):
@@ -37,7 +40,24 @@ class Codec(Protocol):
         ...
 
 
-class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack"):
+class EndpointCodec:
+    """The functions of one endpoint. `BadDeclaration` names it, and what of it cannot travel."""
+
+    __slots__ = ("codec", "route")
+
+    def __init__(self, route: str, codec: Codec) -> None:
+        self.route = route
+        self.codec = codec
+
+    def of(self, make: Callable[[Any], T], declared: Any, part: str = "") -> T:
+        """What the codec makes for a part of the endpoint."""
+        try:
+            return make(declared)
+        except BadDeclaration as error:
+            raise error.within(f"endpoint {self.route}" + (f", {part}" if part else "")) from error
+
+
+class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack", opens="plain"):
     """By the name of the format."""
 
 

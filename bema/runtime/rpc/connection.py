@@ -2,7 +2,7 @@
 
 Law: all messages of one loop turn leave in one write. What is put is collected and written when the turn ends, or when
 a frame is full. Nothing here knows what a call is; `server` and `client` subclass `Connection` with what they do with a
-batch.
+batch. The limits become numbers of the connection when it is made and when it is greeted, and no call asks for them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from bema.core.errors import BemaError, Disconnected, ProtocolError, TooLarge
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, Limits
 from bema.runtime import forks
 from bema.wire.rpc import calls, failures, frames, reader
 
-HEARTBEAT: Final = float(limit("rpc_heartbeat"))
-CONNECT: Final = float(limit("rpc_connect"))
 HIGH_WATER: Final = 1024 * 1024
 READ: Final = 256 * 1024
-FULL: Final = frames.FRAME_FULL
 NEVER: Final = float("inf")
 
 # these versions of asyncio never tell that a buffer is full after `writelines` (CVE-2024-12254)
@@ -43,11 +40,37 @@ def _space(loop: asyncio.AbstractEventLoop) -> memoryview:
     return _spaces[loop]
 
 
+class Sizes:
+    """What the limits come to on one connection: ours until the greeting, then what both sides take.
+
+    An object of its own, for an instance of CPython is fast up to thirty attributes, and a connection has as many.
+    """
+
+    __slots__ = ("connection", "frame", "grant", "large", "limits", "stream")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.frame = limits.rpc_frame
+        self.large = frames.LARGE  # a payload from here on travels alone, after it was looked at
+        self.stream = limits.rpc_stream_window
+        self.connection = limits.rpc_connection_window
+        # what we give back is a part of what we said that we hold
+        self.grant = min(self.stream, self.connection) // calls.GRANTS
+
+    def agree(self, hello: frames.Hello, largest: int) -> None:
+        """From here on each side sends what the other takes."""
+        # what is too large has to come by where that is looked at
+        self.large = min(frames.LARGE, largest + 1)
+        self.stream = max(calls.FLOOR, min(self.stream, hello.stream))
+        self.connection = max(calls.FLOOR, min(self.connection, hello.window))
+
+
 class Connection(asyncio.BufferedProtocol):
     """Collects, writes, reads, and keeps the connection's window, deadlines and end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits = DEFAULTS) -> None:
         self.loop = loop
+        self.sizes = Sizes(limits)
         self.out: list[Any] = []
         self.size = 0  # payload bytes in `out`
         self.scheduled = False
@@ -55,9 +78,10 @@ class Connection(asyncio.BufferedProtocol):
         self.reader = reader.BatchReader(_space(loop))
         self.transport: asyncio.Transport | None = None
         self.paused: asyncio.Future[None] | None = None
-        self.window = calls.CONNECTION_WINDOW  # stream bytes we may still send
+        self.full = limits.rpc_frame // frames.FULL  # payload bytes at which a batch is closed
+        self.largest = limits.rpc_message
+        self.window = limits.rpc_connection_window  # stream bytes we may still send
         self.owed = 0  # stream bytes we consumed and have not given back
-        self.largest = frames.MESSAGE_LIMIT
         self.blocked: set[Any] = set()  # outflows that wait for credit
         self.heard = True
         self.next_due = NEVER
@@ -98,7 +122,7 @@ class Connection(asyncio.BufferedProtocol):
         if sock is not None:
             self._descriptor = sock.fileno()
             forks.close_in_children(self._descriptor)
-        self.greeting = self.loop.call_later(CONNECT, self._never_greeted)
+        self.greeting = self.loop.call_later(self.sizes.limits.rpc_connect, self._never_greeted)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.reader.room()
@@ -153,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
     def put_payload(self, ident: int, kind: int, payload: bytes) -> None:
         """Send a message whose body is a payload; `TooLarge` is raised here, and the connection lives on."""
         self.size = size = self.size + len(payload)
-        if size >= FULL:
+        if size >= self.full:
             self._put_full(ident, kind, payload)
             return
         self.out += (ident, kind, payload)
@@ -162,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
             self.loop.call_soon(self._turn)
 
     def _put_full(self, ident: int, kind: int, payload: bytes) -> None:
-        if len(payload) >= frames.LARGE:
+        if len(payload) >= self.sizes.large:
             self.size -= len(payload)
             self.put_large(ident, kind, b"", payload)
         else:
@@ -203,7 +227,10 @@ class Connection(asyncio.BufferedProtocol):
             self.size = 0
             self.written = self.newest
             if not self.closed and self.transport is not None:
-                self.transport.write(frames.pack(out))
+                frame = frames.pack(out)
+                self.transport.write(
+                    frame if len(frame) <= self.sizes.frame else frames.pack_within(out, self.sizes.frame)
+                )
 
     async def writable(self) -> None:
         """Wait while the peer's side is full."""
@@ -215,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
     def release(self, size: int) -> None:
         """Give back stream bytes that nobody will read."""
         self.owed += size
-        if self.owed >= calls.GRANT and not self.closed:
+        if self.owed >= self.sizes.grant and not self.closed:
             self.put(0, frames.CREDIT, self.owed)
             self.owed = 0
 
@@ -223,7 +250,7 @@ class Connection(asyncio.BufferedProtocol):
         """The peer consumed `size` bytes of ours."""
         if type(size) is not int or size < 0:
             raise ProtocolError(f"a credit of {size!r}")
-        self.window = min(self.window + size, calls.CONNECTION_WINDOW)
+        self.window = min(self.window + size, self.sizes.connection)
         if self.blocked:
             for outflow in tuple(self.blocked):
                 outflow.wake()
@@ -259,16 +286,36 @@ class Connection(asyncio.BufferedProtocol):
         frames.agree(hello)
         if self.greeting is not None:
             self.greeting.cancel()
-        self.largest = min(self.largest, hello.largest)
-        self.reader.limit = frames.MESSAGE_LIMIT + frames.HEADERS_LIMIT + frames.HELLO_LIMIT
+        self._agree_on_sizes(hello)
         self.received = self.batch
         self.greeted(hello)
         if len(messages) > 3:
             # not `batch`: whoever was not let in by `greeted` is not listened to
             self.received(messages[3:])
 
+    def _agree_on_sizes(self, hello: frames.Hello) -> None:
+        sizes = self.sizes
+        self.largest = min(self.largest, hello.largest)
+        sizes.agree(hello, self.largest)
+        self.full = min(self.full, self.largest + 1)
+        self.window = sizes.connection
+        whole = sizes.limits.rpc_message + frames.HEADERS_LIMIT + frames.HELLO_LIMIT
+        self.reader.limit = max(whole, frames.FRAME_LIMIT)
+
+    def hello(self, **said: str) -> bytes:
+        """What this side says of itself."""
+        limits = self.sizes.limits
+        return frames.pack_hello(
+            frames.Hello(
+                largest=limits.rpc_message,
+                stream=limits.rpc_stream_window,
+                window=limits.rpc_connection_window,
+                **said,  # type: ignore[arg-type]
+            )
+        )
+
     def _never_greeted(self) -> None:
-        self.abort(NotGreeted(f"the peer did not greet within {CONNECT:g} s"))
+        self.abort(NotGreeted(f"the peer did not greet within {self.sizes.limits.rpc_connect:g} s"))
 
     def hear(self) -> None:
         self.heard = True

@@ -14,13 +14,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from bema.core.errors import ProtocolError
-from bema.core.limits import limit
-from bema.runtime.rpc.connection import FULL, Connection
+from bema.runtime.rpc.connection import Connection
 from bema.wire.rpc import frames
-from bema.wire.rpc.calls import FLOOR, GRANT, STREAM_WINDOW
+from bema.wire.rpc.calls import FLOOR
 from bema.wire.values.codecs import Decode
 
-ITEMS: Final = int(limit("rpc_stream_items"))
 BUDGET: Final = FLOOR  # bytes after which the other calls of the loop get a turn, each item taken for `PER_ITEM` more
 PER_ITEM: Final = 100
 
@@ -43,14 +41,17 @@ class Outflow:
         "_kind",
         "_left",
         "_out",
+        "_portion",
         "_pushed",
+        "_window",
     )
 
     def __init__(self, conn: Connection, ident: int, kind: int) -> None:
         self._conn = conn
         self._ident = ident
         self._kind = kind
-        self._left = STREAM_WINDOW
+        self._window = self._left = conn.sizes.stream
+        self._portion = min(BUDGET, conn.largest)  # so that what is too large spends it, and is looked at
         self._budget = 0  # the first item finds it spent
         self._items: list[bytes] = []
         self._out: list[Any] | None = None  # the connection's batch that `_items` went into
@@ -71,7 +72,7 @@ class Outflow:
         self._items.append(payload)
         conn.window -= size
         conn.size = size = conn.size + size
-        if size >= FULL:
+        if size >= conn.full:
             conn.flush()
         return conn.paused is not None
 
@@ -85,8 +86,8 @@ class Outflow:
     def _spend(self, payload: bytes, size: int) -> bool:
         conn, first = self._conn, self._out is None
         count = self._counted + len(self._items) + 1
-        spent = BUDGET - self._budget - PER_ITEM * count if not first else size
-        if size >= frames.LARGE:
+        spent = self._portion - self._budget - PER_ITEM * count if not first else size
+        if size >= conn.sizes.large:
             conn.put_large(self._ident, self._kind, [b""], payload)
             self._out = []
         else:
@@ -96,11 +97,11 @@ class Outflow:
             conn.size += size
             if first:
                 conn.hurry()
-            if conn.size >= FULL:
+            if conn.size >= conn.full:
                 conn.flush()
         self._pushed += count
         self._counted = -len(self._items)
-        self._budget = BUDGET
+        self._budget = self._portion
         conn.window -= size
         self._left -= spent
         return not first or conn.paused is not None or not self._has_room()
@@ -119,9 +120,9 @@ class Outflow:
 
     def _has_room(self) -> bool:
         left = self._left
-        unread = STREAM_WINDOW - left
+        unread = self._window - left
         # credits count bytes; of small items the reader holds many in few, as many as those of their mean size would be
-        if unread * self._pushed > ITEMS * (self._given_back + unread):
+        if unread * self._pushed > self._conn.sizes.limits.rpc_stream_items * (self._given_back + unread):
             return False
         return left > 0 and (self._conn.window > 0 or unread < FLOOR)
 
@@ -136,7 +137,7 @@ class Outflow:
             self._gate = None
 
     def credited(self, size: int) -> None:
-        self._left = min(self._left + size, STREAM_WINDOW + BUDGET)
+        self._left = min(self._left + size, self._window + BUDGET)
         self._given_back += size
         self.wake()
 
@@ -175,7 +176,9 @@ class Inflow:
         self.began = False
         self.ended = False
         self.deadline = deadline
-        self._most = STREAM_WINDOW + BUDGET + conn.largest  # before that the sender has seen that there is no room
+        # before that the sender has seen that there is no room; one that reads no windows fills the protocol's
+        window = max(frames.STREAM_WINDOW, conn.sizes.limits.rpc_stream_window)
+        self._most = window + BUDGET + conn.sizes.limits.rpc_message
 
     def take(self, payloads: Any) -> None:
         """Items have come."""
@@ -213,7 +216,7 @@ class Inflow:
         if self._given:
             self._eaten += self._given
             self._given = 0
-            if self._eaten >= GRANT and not self.ended:
+            if self._eaten >= self._conn.sizes.grant and not self.ended:
                 self._give_back()
         if self._batches:
             payloads, self._given = self._batches.popleft()

@@ -12,14 +12,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bema.core.errors import BemaError, RemoteError
+from bema.runtime.rpc.routes import Route, RouteTable
 from bema.runtime.rpc.server_call import GIVEN_UP, ServerCall
 from bema.runtime.rpc.server_connection import ServerConnection
-
-if TYPE_CHECKING:
-    from bema.runtime.rpc.server import Route, Server
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the durations' histogram, in seconds."""
@@ -58,7 +56,7 @@ class CallMetrics:
         self.tallies: dict[str, CallCounter] = {}
         self.refused: Counter[str] = Counter()
 
-    def connection(self, loop: asyncio.AbstractEventLoop, server: Server) -> ServerConnection:
+    def connection(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> ServerConnection:
         """What a server that is counted accepts."""
         return _Metered(loop, server, self)
 
@@ -78,7 +76,9 @@ _unary, _stream, _done = ServerConnection._unary, ServerConnection._stream, Serv
 
 
 class _Metered(ServerConnection):
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, meter: CallMetrics) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection], meter: CallMetrics
+    ) -> None:
         super().__init__(loop, server)
         self._meter = meter
         self._tallies = meter.tallies

@@ -1,41 +1,71 @@
 """Which instance a call goes to. A picker chooses among candidates that can take calls; it never waits.
 
-One is made per client, so it may remember. They are pure: there is nothing that a twin in memory would leave out.
+One is made per client, so it may remember. It is asked where there is a choice, and again when a call is sent again. They
+are pure: there is nothing that a twin in memory would leave out.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from bema.core.errors import Invalid
 from bema.core.instance import Instance
+from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.parts import Factory
 
 Load = Callable[[Instance], int]
-Pick = Callable[[Sequence[Instance], Load], Instance]
 
 _dice = random.Random()
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+_ORIGIN: Final = f"{_dice.getrandbits(48):x}"
+next_number: Final = itertools.count(1).__next__
+"""Of the calls that this process makes."""
+
+
+class OutgoingCall(Struct, frozen=True, gc=False):
+    """A call before it is sent: `route` is its endpoint's address, `metadata` what travels with it.
+
+    `id` is its own, and the same when it is sent again. A picker changes nothing of it.
+    """
+
+    route: str
+    metadata: Mapping[str, str] = NOTHING
+    number: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"{_ORIGIN}-{os.getpid():x}-{self.number:x}"
+
+
+Pick = Callable[[Sequence[Instance], Load, OutgoingCall], Instance]
 
 
 class Picker(Protocol):
     """Which of the instances that can take a call gets it; each is of one client."""
 
-    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
-        """One of the candidates, of which there is at least one; `load` tells the calls of ours an instance has."""
+    def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
+        """One of the candidates, of which there is at least one, for `call`.
+
+        `load` tells the calls of ours an instance has. `Invalid` refuses the call.
+        """
         ...
 
 
-class PickerFactory(Factory[Picker], group="bema.picker", api=VERSION, default="round_robin"):
+class PickerFactory(Factory[Picker], group="bema.picker", api=VERSION, default="round_robin", opens="plain"):
     """By the name that a client gives as `pick`."""
 
 
-def picker(name: str = "") -> Pick:
+def picker(settings: Settings, name: str = "") -> Pick:
     """The way to pick of that name, or of the name in use, for one client."""
-    return PickerFactory.choose(name)().pick
+    return PickerFactory.open(settings, name).pick
 
 
 @PickerFactory.register("round_robin")
@@ -45,13 +75,13 @@ class RoundRobin:
     def __init__(self) -> None:
         self._turns = itertools.count(_dice.randrange(1 << 16))
 
-    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
         return candidates[next(self._turns) % len(candidates)]
 
 
 @PickerFactory.register("random")
 class AtRandom:
-    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
         return candidates[int(_dice.random() * len(candidates))]
 
 
@@ -62,17 +92,17 @@ class LeastLoaded:
     def __init__(self) -> None:
         self._turn = RoundRobin()
 
-    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
         loads = [load(candidate) for candidate in candidates]
         least = min(loads)
-        return self._turn.pick([c for c, calls in zip(candidates, loads, strict=True) if calls == least], load)
+        return self._turn.pick([c for c, calls in zip(candidates, loads, strict=True) if calls == least], load, call)
 
 
 @PickerFactory.register("power_of_two")
 class PowerOfTwo:
     """The less loaded of two at random."""
 
-    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
         if len(candidates) < 2:
             return candidates[0]
         one, other = _dice.sample(candidates, 2)
@@ -83,7 +113,7 @@ class PowerOfTwo:
 class Direct:
     """For clients whose every call names its instance."""
 
-    def pick(self, candidates: Sequence[Instance], load: Load) -> Instance:
+    def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
         if len(candidates) != 1:
             raise Invalid("a direct client needs the instance of each call")
         return candidates[0]

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from bema.core.errors import BemaError, Disconnected, Unavailable
 from bema.core.instance import Instance
+from bema.core.settings import Settings, current
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.client_connection import ClientConnection
-from bema.runtime.rpc.connection import HEARTBEAT, NEVER, NotGreeted
+from bema.runtime.rpc.connection import NEVER, NotGreeted
 from bema.runtime.tasks import Tasks
 
 _HOST = socket.gethostname()
@@ -29,8 +30,10 @@ class Silent(Unavailable):
 class ConnectionPool:
     """Connections by instance id. `connections` may be read by anybody; only `connect` adds to it."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", settings: Settings | None = None) -> None:
         self.name = name
+        self.settings = current() if settings is None else settings
+        self.limits = self.settings.limits
         self.connections: dict[int, ClientConnection] = {}
         self._opening: dict[int, asyncio.Task[ClientConnection | BemaError]] = {}
         self._since: dict[int, float] = {}  # when it was first tried to reach who has not answered yet
@@ -47,7 +50,7 @@ class ConnectionPool:
         if connection is not None and not connection.closed:
             return connection.changed if connection.silent else None
         since = self._since.get(instance.id)
-        if since is None or monotonic() - since < HEARTBEAT:
+        if since is None or monotonic() - since < self.limits.rpc_heartbeat:
             return None
         return self._begun(instance)
 
@@ -64,7 +67,7 @@ class ConnectionPool:
         opening = self._begun(instance)
         if not (await asyncio.wait({opening}, timeout=patience))[0]:
             # a loop's timer may be a little early, and a second wait for it would be a second heartbeat
-            self._since[instance.id] = min(self._since.get(instance.id, NEVER), monotonic() - HEARTBEAT)
+            self._since[instance.id] = min(self._since.get(instance.id, NEVER), monotonic() - self.limits.rpc_heartbeat)
             raise Silent(f"{instance.component_address}@{instance.label} has not answered within {patience:g} s")
         opened = opening.result()
         if isinstance(opened, BemaError):
@@ -108,14 +111,17 @@ class ConnectionPool:
             return connection
         raise problem
 
-    @staticmethod
-    def _addresses(instance: Instance) -> list[str]:
+    def _addresses(self, instance: Instance) -> list[str]:
         same_host = instance.host in ("", _HOST)
-        return [a for a in instance.addresses.get("rpc", ()) if transports.reachable(a, same_host=same_host)]
+        return [
+            a for a in instance.addresses.get("rpc", ()) if transports.reachable(a, self.settings, same_host=same_host)
+        ]
 
     async def _greet(self, address: str, token: str) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        connection = await transports.connect(address, lambda: ClientConnection(loop, token, self.name))
+        connection = await transports.connect(
+            address, lambda: ClientConnection(loop, token, self.name, self.limits), self.settings
+        )
         try:
             await connection.ready
         except asyncio.CancelledError:  # nobody else knows this connection yet

@@ -1,19 +1,67 @@
-"""Finding: which instances of an endpoint there are, and a connection to one of them, within a call's time."""
+"""Resolving an endpoint: which instances answer it, and a connection to one of them, within a call's time.
+
+Law: who answers an endpoint is kept once per view, for all of its clients, and follows it change by change; a change costs
+the same whatever the number of instances, and nothing for an endpoint that nobody here calls.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from weakref import WeakKeyDictionary
 
 from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
-from bema.runtime.discovery.discovery import View, wait_for
+from bema.runtime.discovery.discovery import InstanceChange, InstanceSet, View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
-from bema.runtime.rpc.connection import HEARTBEAT, NEVER
-from bema.runtime.rpc.picker import picker
+from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
+
+
+class EndpointIndex:
+    """The instances of one view by the endpoint that they answer; of the endpoints that were asked for."""
+
+    def __init__(self) -> None:
+        self._by_route: dict[str, InstanceSet] = {}
+
+    def answering(self, route: str, view: View) -> InstanceSet:
+        """Who answers `route` now and from now on, kept current."""
+        found = self._by_route.get(route)
+        if found is None:
+            found = InstanceSet(i for i in view.instances() if _answers(i, route))
+            self._by_route[route] = found
+        return found
+
+    def turned(self, changes: Sequence[InstanceChange]) -> None:
+        for change in changes:
+            for route, answering in self._by_route.items():
+                before, after = (i if i is not None and _answers(i, route) else None for i in change)
+                answering.take(InstanceChange(before, after))
+
+
+def _answers(instance: Instance, route: str) -> bool:
+    place, _, endpoint = route.rpartition(".")
+    return (
+        instance.component_address == place
+        and instance.routable()
+        and "rpc" in instance.addresses
+        and any(info.name == endpoint for info in instance.endpoints)
+    )
+
+
+_indexes: WeakKeyDictionary[View, EndpointIndex] = WeakKeyDictionary()
+
+
+def index_of(view: View) -> EndpointIndex:
+    """The index of a view, made with its first client; it lives as long as the view."""
+    index = _indexes.get(view)
+    if index is None:
+        index = _indexes[view] = EndpointIndex()
+        view.follow(index.turned)
+    return index
 
 
 class Resolver:
@@ -34,9 +82,10 @@ class Resolver:
         self._open_view = view if callable(view) else None
         self._route = route
         self._name = route.rpartition(".")[2]
-        self._pick = picker(pick)
+        self._pick = picker(pool.settings, pick)
         self._skip = skip
         self._wait = wait
+        self._answering = InstanceSet() if self._view is None else index_of(self._view).answering(route, self._view)
         self._picture: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
@@ -44,22 +93,13 @@ class Resolver:
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
-        if self._view is None:
-            return ()
-        picture = self._view.instances()
+        picture = self._answering.instances()
         if picture is not self._picture:
             self._picture = picture
             self._only = None
-            self._candidates = tuple(i for i in picture if self._fits(i))
+            skip = self._skip
+            self._candidates = picture if skip is None else tuple(i for i in picture if i.id != skip)
         return self._candidates
-
-    def _fits(self, instance: Instance) -> bool:
-        return (
-            instance.routable()
-            and instance.id != self._skip
-            and "rpc" in instance.addresses
-            and any(info.name == self._name for info in instance.endpoints)
-        )
 
     def idempotent(self) -> bool:
         """Whether every instance that a call could go to says that calls may run twice."""
@@ -78,23 +118,29 @@ class Resolver:
     async def _viewed(self) -> View:
         if self._view is None:
             assert self._open_view is not None
-            self._view = await self._open_view()
+            self._view = view = await self._open_view()
+            self._answering = index_of(view).answering(self._route, view)
         return self._view
 
-    def usable(self, wanted: int | None) -> ClientConnection | None:
+    def usable(self, wanted: int | None, number: int, metadata: dict[str, str] | None) -> ClientConnection | None:
         """The connection to use if it is open already: what every call but the first finds."""
-        view = self._view
         only = self._only
-        if only is not None and only.usable and wanted is None and view.instances() is self._picture:  # type: ignore[union-attr]
+        if only is not None and only.usable and wanted is None and self._answering.instances() is self._picture:
             return only
-        if view is None or view.instances() is not self._picture:
-            self.instances()
-        candidates = self._candidates
+        candidates = self.instances()
         if wanted is not None or not candidates:
             self._chosen = None
             conn = None if wanted is None else self._pool.connections.get(wanted)
         else:
-            self._chosen = chosen = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._pool.load)
+            self._chosen = chosen = (
+                candidates[0]
+                if len(candidates) == 1
+                else self._pick(
+                    candidates,
+                    self._pool.load,
+                    OutgoingCall(self._route, NOTHING if metadata is None else metadata, number),
+                )
+            )
             conn = self._pool.connections.get(chosen.id)
         if conn is None or not conn.usable:
             return None
@@ -102,30 +148,37 @@ class Resolver:
             self._only = conn
         return conn
 
-    async def connected(self, wanted: int | None, deadline: float) -> ClientConnection:
+    async def connected(
+        self, wanted: int | None, deadline: float, number: int, metadata: dict[str, str] | None
+    ) -> ClientConnection:
         """Find an instance and connect to it, within the call's time."""
         chosen = self._chosen
         try:
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
-                return await self._search(wanted, chosen)
+                return await self._search(
+                    wanted, chosen, OutgoingCall(self._route, NOTHING if metadata is None else metadata, number)
+                )
         except TimeoutError as error:
             if isinstance(error, BemaError):
                 raise
             raise DeadlineExceeded(f"no instance of {self._route} took the call in time") from error
 
-    async def _search(self, wanted: int | None, chosen: Instance | None) -> ClientConnection:
+    async def _search(self, wanted: int | None, chosen: Instance | None, call: OutgoingCall) -> ClientConnection:
         tried: set[int] = set()
         problem: BemaError | None = None
         while True:
             left = [i for i in self.instances() if i.id not in tried and wanted in (None, i.id)]
             speaking = [i for i in left if self._pool.quiet(i) is None]
             if speaking:
-                instance = (
-                    chosen if chosen is not None and chosen in speaking else self._pick(speaking, self._pool.load)
-                )
+                if chosen is not None and chosen in speaking:
+                    instance = chosen
+                else:
+                    instance = self._pick(speaking, self._pool.load, call)
                 try:
-                    return await self._pool.connect(instance, HEARTBEAT if len(left) > 1 else None)
+                    return await self._pool.connect(
+                        instance, self._pool.limits.rpc_heartbeat if len(left) > 1 else None
+                    )
                 except BemaError as error:
                     if isinstance(error, Silent) and len(left) > 1:
                         continue  # it is quiet now, and may speak yet

@@ -9,44 +9,20 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, cast
 
-from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
-from bema.core.errors import BemaError, Conflict, NotFound, Overloaded, StreamCut, Unavailable
-from bema.core.limits import limit
+from bema.core.call import Handler
+from bema.core.errors import Conflict, StreamCut
+from bema.core.settings import Settings, current
 from bema.core.spec import EndpointSpec
-from bema.runtime import threads
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.routes import Route, RouteTable
 from bema.runtime.rpc.server_connection import ServerConnection
 from bema.wire.rpc import frames
 
 
-class Route:
-    """One endpoint as it is served: both forms of its handler, its codecs, and what admits calls to it."""
-
-    __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
-
-    def __init__(self, handler: Handler, spec: EndpointSpec, admission: Admission | None) -> None:
-        self.spec = spec
-        self.admission = admission
-        self.streams_in = spec.shape.streams_in
-        codec = CodecFactory.choose()()
-        self.decode = codec.arguments_decoder(spec.parameters)
-        self.encode = codec.encoder(spec.returns)
-        self.decode_request = codec.decoder(spec.facts.get("requests", Any))
-        self.unary: Unary
-        self.stream: Stream
-        if spec.shape.streams_out:
-            self.stream = cast("Stream", threads.stream_in_thread(handler) if spec.threaded else handler)  # type: ignore[arg-type]
-            self.unary = as_unary(self.stream)
-        else:
-            self.unary = cast("Unary", threads.unary_in_thread(handler) if spec.threaded else handler)
-            self.stream = as_stream(self.unary)
-
-
-class Server:
+class Server(RouteTable[ServerConnection]):
     """Answers calls. `token` is what every peer must show; `slots` bounds what runs at once, `queue` what waits for it."""
 
     def __init__(
@@ -54,20 +30,18 @@ class Server:
         token: str = "",
         *,
         name: str = "",
-        calls: int = int(limit("rpc_calls")),
+        settings: Settings | None = None,
         slots: int | None = None,
         queue: int = 0,
     ) -> None:
-        self.token = token
-        self.name = name
-        self.routes: dict[str, Route] = {}
-        self.connections: set[ServerConnection] = set()
-        self.draining = False
+        self.settings = current() if settings is None else settings
+        super().__init__(token, name, self.settings.limits)
+        self.codec = CodecFactory.open(self.settings)
         self._admission = None if slots is None else Admission(slots, queue)
-        self.most = calls  # in flight on one connection
-        self.accepts: Callable[[asyncio.AbstractEventLoop, Server], ServerConnection] = ServerConnection
+        self.accepts: Callable[[asyncio.AbstractEventLoop, RouteTable[ServerConnection]], ServerConnection] = (
+            ServerConnection
+        )
         self._listeners: list[transports.Listening] = []
-        self._idle: asyncio.Event | None = None
 
     def add(self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None = None) -> None:
         """Serve `handler` at `route`; its form follows `spec.shape`, a `threaded` one is a plain function or generator.
@@ -78,7 +52,12 @@ class Server:
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(handler, spec, admission or self._admission)
+        self.routes[route] = Route(route, handler, spec, admission or self._admission, self.codec)
+
+    def add_built_in(self, route: str, handler: Handler, spec: EndpointSpec) -> None:
+        """Serve what every component answers: no bound of its user's holds for it. Safe to call twice."""
+        if route not in self.routes:
+            self.routes[route] = Route(route, handler, spec, None, self.codec)
 
     def remove(self, route: str) -> None:
         """Stop serving a route; running calls finish."""
@@ -86,7 +65,7 @@ class Server:
 
     async def listen(self, where: str | socket.socket) -> str:
         """Accept connections at an address or on a listening socket; returns the address it has."""
-        listener = await transports.listen(where, self._accept())
+        listener = await transports.listen(where, self._accept(), self.settings)
         self._listeners.append(listener)
         return listener.address
 
@@ -94,33 +73,11 @@ class Server:
         loop = asyncio.get_running_loop()
         return lambda: self.accepts(loop, self)
 
-    @property
-    def inflight(self) -> int:
-        return sum(len(connection.calls) for connection in self.connections)
-
-    # asked by connections
-
-    def refusal(self, connection: ServerConnection, route: str) -> BemaError:
-        if self.draining:
-            return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
-        if route not in self.routes:
-            return NotFound(f"no endpoint {route!r} is served here")
-        return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
-
-    def call_ended(self, connection: ServerConnection) -> None:
-        if connection.closed and not connection.calls:
-            self.connections.discard(connection)
-        if self._idle is not None and not self.inflight:
-            self._idle.set()
-
-    def connection_lost(self, connection: ServerConnection) -> None:
-        if not connection.calls:
-            self.connections.discard(connection)
-
     # ending
 
-    async def drain(self, grace: float = float(limit("drain"))) -> bool:
+    async def drain(self, grace: float | None = None) -> bool:
         """Refuse new calls, let running ones finish within `grace`, cut the rest. True when nothing had to be cut."""
+        grace = self.limits.drain if grace is None else grace
         self._take_no_more()
         for connection in self.connections:
             if not connection.closed:
@@ -139,8 +96,8 @@ class Server:
 
     async def _wait_idle(self) -> None:
         while self.inflight:
-            self._idle = asyncio.Event()
-            await self._idle.wait()
+            self.idle = asyncio.Event()
+            await self.idle.wait()
 
     async def _cut(self) -> None:
         running = [call for connection in self.connections for call in connection.calls.values()]

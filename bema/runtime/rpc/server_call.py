@@ -5,18 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
+from bema.core.access import Principal
 from bema.core.call import Call
 from bema.core.errors import BemaError, StreamCut, Unavailable
+from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.wire.rpc import frames
 
-if TYPE_CHECKING:
-    from bema.runtime.rpc.admission import Admission
-    from bema.runtime.rpc.server_connection import ServerConnection
-
 GIVEN_UP: Final = Unavailable("the caller gave the call up")
+
+
+class CallConnection(Protocol):
+    """What a call, and the server that ends it, need of the connection it came on."""
+
+    peer: str
+    principal: Principal | None
+    mark: str
+    closed: bool
+    loop: asyncio.AbstractEventLoop
+    calls: dict[int, ServerCall]
+
+    def end(self, call: ServerCall, reason: BemaError) -> None:
+        """End a running or waiting call, and tell its caller why unless the caller gave it up."""
+
+    def put(self, ident: int, kind: int, body: Any) -> None:
+        """Send one message with the next write."""
+
+    def close(self) -> None:
+        """Close the connection. Safe to call twice."""
 
 
 class ServerCall(Call):
@@ -29,10 +47,11 @@ class ServerCall(Call):
     task: asyncio.Task[None] | None = None  # None while it waits for admission
     admission: Admission | None = None  # what bounds how many run
     began: float | None = None  # when it was admitted
+    ended = False
     _stopped = False
     _ending: asyncio.Future[None] | None = None  # made for who waits for the stop
 
-    def __init__(self, conn: ServerConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
+    def __init__(self, conn: CallConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
         self.conn = conn
         self.ident = ident
         self.route = route
@@ -41,11 +60,15 @@ class ServerCall(Call):
 
     @property
     def id(self) -> str:  # type: ignore[override]
-        return f"{self.conn.peer}#{self.ident}"
+        return f"{self.conn.mark}-{self.ident:x}"
 
     @property
     def peer(self) -> str:  # type: ignore[override]
         return self.conn.peer
+
+    @property
+    def principal(self) -> Principal | None:  # type: ignore[override]
+        return self.conn.principal
 
     @property
     def stopped(self) -> bool:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from bema.core.access import Principal
 from bema.core.call import CURRENT
-from bema.core.errors import BemaError, DeadlineExceeded, Denied, Invalid, ProtocolError
+from bema.core.errors import BemaError, DeadlineExceeded, Denied, Disconnected, Invalid, ProtocolError
 from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
+from bema.runtime.rpc.routes import Route, RouteTable
 from bema.runtime.rpc.server_call import GIVEN_UP, ServerCall
 from bema.wire.rpc import calls, failures, frames
 from bema.wire.values import codecs
-
-if TYPE_CHECKING:
-    from bema.runtime.rpc.server import Route, Server
 
 # from 3.12 on a call whose handler does not wait is answered without a turn of the loop
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -36,12 +36,14 @@ BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller 
 class ServerConnection(Connection):
     """Reads requests, runs handlers, sends what they give."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
-        super().__init__(loop)
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> None:
+        super().__init__(loop, server.limits)
         self.server = server
         self.routes = server.routes
         self.calls: dict[int, ServerCall] = {}
         self.peer = ""
+        self.principal: Principal | None = None
+        self.mark = secrets.token_hex(8)  # ids of calls are unique by it
         self.deaf = False
 
     # greeting and end
@@ -53,9 +55,10 @@ class ServerConnection(Connection):
             self.close()
             return
         self.peer = hello.name
+        self.principal = self.server.credentials.principal(hello.token)
         self.server.connections.add(self)
         if self.transport is not None:
-            self.transport.write(frames.pack_hello(frames.Hello(name=self.server.name)))
+            self.transport.write(self.hello(name=self.server.name))
         if self.server.draining:
             self.put(0, frames.GOAWAY, None)
 
@@ -109,10 +112,10 @@ class ServerConnection(Connection):
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
         server = self.server
-        fits = type(headers) is bytes and len(headers) <= frames.HEADERS_LIMIT and type(payload) in frames.BINARY
+        fits = type(headers) is bytes and len(headers) <= server.most_headers and type(payload) in frames.BINARY
         if route is None or not fits or len(self.calls) >= server.most:
             frames.read_request(body)
-            self._refuse(ident, server.refusal(self, name))
+            self._refuse(ident, server.refusal(self, name, len(headers)))
             return
         admission = route.admission
         if admission is not None and admission.full():
@@ -227,15 +230,17 @@ class ServerConnection(Connection):
             self._cancelled(call)
         else:
             self._failed(call, error)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        # SystemExit is its caller's too: one call's handler does not end the others' process
+        if isinstance(error, KeyboardInterrupt):
             self.flush()
             raise error
 
     def _cancelled(self, call: ServerCall) -> None:
-        self._failed(call, call.reason or asyncio.CancelledError("the handler cancelled itself"))
+        self._failed(call, call.reason or _cancelled_by_whom())
 
     def _done(self, call: ServerCall) -> None:
         del self.calls[call.ident]
+        call.ended = True
         call.task = None  # the task's context holds the call: a cycle would wait for the collector
         if call.inflow is not None:
             call.inflow.close()
@@ -301,3 +306,11 @@ class ServerConnection(Connection):
                 raise codecs.bad_answer(error, f"an item of {call.route}", answer) from error
             if push(payload):
                 await turn()
+
+
+def _cancelled_by_whom() -> BaseException:
+    """Why a call's task was cancelled, where its connection did not: a loop that is ended cancels all its tasks."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return Disconnected("the call was cancelled in its own process, which may be ending")
+    return asyncio.CancelledError("the handler cancelled itself")

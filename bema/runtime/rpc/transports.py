@@ -9,16 +9,17 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bema.core.errors import Invalid, Unavailable
+from bema.core.settings import Settings, current
 from bema.core.version import VERSION
 from bema.parts import Factory, FactoryError
 from bema.runtime import forks
 from bema.runtime.rpc import sockets
-from bema.runtime.rpc.connection import CONNECT, Connection
+from bema.runtime.rpc.connection import Connection
 
 
 class MemoryEnd(asyncio.Transport):
@@ -101,35 +102,40 @@ class Transport(Protocol):
         ...
 
 
-class TransportFactory(Factory[Transport], group="bema.transport", api=VERSION):
+class TransportFactory(Factory[Transport], group="bema.transport", api=VERSION, opens="plain"):
     """By the name that addresses begin with."""
 
 
-def transport_of(address: str) -> Transport:
+def transport_of(address: str, settings: Settings | None = None) -> Transport:
     name, colon, rest = address.partition(":")
     if not colon or not rest:
         raise Invalid(f"address {address!r} is not a transport's name, a colon and a place")
-    return TransportFactory.choose(name)()
+    return TransportFactory.open(current() if settings is None else settings, name)
 
 
-async def listen(where: str | socket.socket, accept: Accept) -> Listening:
+async def listen(where: str | socket.socket, accept: Accept, settings: Settings | None = None) -> Listening:
     """Accept connections at an address, or on a socket that listens already."""
     if isinstance(where, str):
-        return await transport_of(where).listen(where, accept)
+        return await transport_of(where, settings).listen(where, accept)
     return await _listen(where, accept)
 
 
-def reachable(address: str, *, same_host: bool) -> bool:
+def reachable(address: str, settings: Settings | None = None, *, same_host: bool) -> bool:
     """Whether connecting can work from this loop at all; a transport that is not installed here reaches nobody."""
     try:
-        return transport_of(address).reachable(address, same_host=same_host)
+        return transport_of(address, settings).reachable(address, same_host=same_host)
     except FactoryError:
         return False
 
 
-async def connect(address: str, make: Callable[[], C]) -> C:
-    """Open a connection and wait for its transport; `Unavailable` when nobody listens there."""
-    return await transport_of(address).connect(address, make)
+async def connect(address: str, make: Callable[[], C], settings: Settings | None = None) -> C:
+    """Open a connection and wait for its transport; `Unavailable` when nobody listens there, or not in time."""
+    settings = current() if settings is None else settings
+    try:
+        async with asyncio.timeout(settings.limits.rpc_connect):
+            return await transport_of(address, settings).connect(address, make)
+    except TimeoutError as error:
+        raise Unavailable(f"nobody answers at {address}: timeout") from error
 
 
 class Listener:
@@ -163,11 +169,10 @@ async def _listen(listener: socket.socket, accept: Accept, path: str | None = No
     return Listener(sockets.address_of(listener), server, listener.fileno(), path)
 
 
-@contextlib.asynccontextmanager
-async def _in_time(address: str) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _answered(address: str) -> Iterator[None]:
     try:
-        async with asyncio.timeout(CONNECT):
-            yield
+        yield
     except OSError as error:
         raise Unavailable(f"nobody answers at {address}: {error.strerror or error or 'timeout'}") from error
 
@@ -180,7 +185,7 @@ class UnixTransport:
         return await _listen(sockets.bind(address), accept, sockets.split(address)[1])
 
     async def connect(self, address: str, make: Callable[[], C]) -> C:
-        async with _in_time(address):
+        with _answered(address):
             _, made = await asyncio.get_running_loop().create_unix_connection(make, sockets.split(address)[1])
         return made
 
@@ -197,7 +202,7 @@ class TcpTransport:
 
     async def connect(self, address: str, make: Callable[[], C]) -> C:
         host, port = sockets.host_port(sockets.split(address)[1])
-        async with _in_time(address):
+        with _answered(address):
             transport, made = await asyncio.get_running_loop().create_connection(make, host, port)
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from bema.core import settings
 from bema.core.errors import BadDeclaration
 from bema.core.version import VERSION
 from bema.parts import Factory
@@ -23,7 +24,7 @@ class AppServer(Protocol):
         ...
 
 
-class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION):
+class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION, opens="plain"):
     """By the kind of app. Each is pure: there is nothing that a twin in memory would leave out."""
 
 
@@ -37,7 +38,7 @@ def adapt(target: Any, name: str) -> HttpApp:
     ServerFactory.discover_plugins()
     # who wrote a plugin knows its own objects; ours go by their shape
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
-        found = ServerFactory.choose(kind)().adapt(target)
+        found = ServerFactory.open(settings.current(), kind).adapt(target)
         if found is not None:
             return found
     kind_of = type(target)

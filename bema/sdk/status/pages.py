@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bema.core.errors import BemaError, Denied, Disconnected, Invalid, NotFound, TooLarge, as_json
+from bema.core.limits import Limits
 from bema.sdk.apps.http_app import Scope
 from bema.sdk.status.engine_routes import EngineRequest, EngineRoute, EngineRoutes
 
@@ -29,7 +30,7 @@ class StatusPage(NamedTuple):
 
 
 class StatusPages:
-    """The ASGI app. `told` gives what both health pages say, `metrics` the page of that name, `limit` a bound by name."""
+    """The ASGI app. `told` gives what both health pages say, `metrics` the page of that name, `limits` what is in force."""
 
     def __init__(
         self,
@@ -37,13 +38,13 @@ class StatusPages:
         metrics: Callable[[], str],
         routes: EngineRoutes,
         asking: EngineRequest,
-        limit: Callable[[str], float],
+        limits: Callable[[], Limits],
     ) -> None:
         self._told = told
         self._metrics = metrics
         self._routes = routes
         self._asking = asking
-        self._limit = limit
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Callable[..., Any]) -> None:
         if scope["type"] != "http":
@@ -73,8 +74,9 @@ class StatusPages:
 
     async def _asked(self, route: EngineRoute, scope: Scope, receive: Receive) -> StatusPage:
         _refuse(scope)
-        body = await _body(scope, receive, int(self._limit("http_body")), self._limit("http_body_idle"))
-        return StatusPage(*await self._asking.ask(route, _object(body), self._limit("stalled")))
+        limits = self._limits()
+        body = await _body(scope, receive, limits.http_body, limits.http_body_idle)
+        return StatusPage(*await self._asking.ask(route, _object(body), limits.stalled))
 
 
 def _refuse(scope: Scope) -> None:

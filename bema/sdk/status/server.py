@@ -13,10 +13,11 @@ import ipaddress
 import os
 import socket
 import weakref
+from operator import attrgetter
 from typing import Any
 
 from bema.core.errors import Refused
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS, LIMITS, Limits
 from bema.core.settings import SETTINGS
 from bema.core.spec import ServiceSpec
 from bema.runtime.process.host import Host
@@ -95,7 +96,7 @@ class StatusServer:
         self._runtimes: tuple[tuple[Host, CallMetrics], ...] = ()
         self._beat = LoopDelay(loop)
         self._asking = EngineRequest(loop, self._beat)
-        pages = StatusPages(self.told, self.metrics, routes_of(loop), self._asking, self.limit)
+        pages = StatusPages(self.told, self.metrics, routes_of(loop), self._asking, self.limits)
         self._aside = ServerThread(pages, listener, loop, lambda: _by_loop.pop(loop, None))
 
     @property
@@ -156,10 +157,11 @@ class StatusServer:
         ready = not stalled and self._ready(members)
         return exposition(members, ready=ready, stalled=stalled, lag=self._beat.lag)
 
-    def limit(self, name: str) -> float:
-        """A bound, the least of those that hold for what is served here."""
+    def limits(self) -> Limits:
+        """Of each bound the least of those that hold for what is served here."""
         hostings = [member.hosting for member in self._members] + [hosting for hosting, _ in self._runtimes]
-        return min((hosting.limit(name) for hosting in hostings), default=limit(name))
+        held = [hosting.limits for hosting in hostings] or [DEFAULTS]
+        return held[0] if len(held) == 1 else Limits(**{name: min(map(attrgetter(name), held)) for name in LIMITS})
 
     def _seen(self) -> tuple[ComponentView, ...]:
         known = {id(member.hosted) for member in self._members}
@@ -177,4 +179,4 @@ class StatusServer:
 
     def _stalled(self) -> bool:
         """Whether the loop has stood still for as long as marks its instances."""
-        return self._beat.standing > self.limit("stalled")
+        return self._beat.standing > self.limits().stalled

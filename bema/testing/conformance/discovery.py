@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id
-from bema.runtime.discovery.discovery import View, wait_for
+from bema.runtime.discovery.discovery import InstanceChange, View, wait_for
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("discovery")
@@ -37,6 +38,17 @@ async def first_picture_is_complete(make: Make) -> None:
     await discovery.register(one)
     view = await discovery.view()
     assert [found.id for found in view.instances()] == [one.id]
+
+
+@SUITE.law("shared")
+async def every_first_picture_is_complete(make: Make) -> None:
+    """A view shows at once what another registered before it, also where a view was open already."""
+    there, here = await make(), await make()
+    await here.view()
+    for _ in range(3):
+        one = instance()
+        await there.register(one)
+        assert one.id in [found.id for found in (await here.view()).instances()]
 
 
 @SUITE.law()
@@ -150,6 +162,45 @@ async def subscribers_hear(make: Make) -> None:
     await lease.release()
     await until(view)
     assert not heard.is_set()
+
+
+@SUITE.law()
+async def followers_hear_what_changed(make: Make) -> None:
+    """Who follows is told of each instance that came, differs or went, and of no other; so an index stays true."""
+    discovery = await make()
+    there = instance()
+    await discovery.register(there)
+    view = await discovery.view()
+    index = {one.id: one for one in view.instances()}
+    heard: list[int] = []
+
+    def told(changes: Sequence[InstanceChange]) -> None:
+        for before, after in changes:
+            one = after or before
+            assert one is not None
+            assert index.get(one.id) == before
+            heard.append(one.id)
+            if after is None:
+                del index[one.id]
+            else:
+                index[one.id] = after
+        assert tuple(index[known] for known in sorted(index)) == view.instances()
+
+    stop = view.follow(told)
+    new = instance()
+    lease = await discovery.register(new)
+    await until(view, there.id, new.id)
+    await lease.update(msgspec.structs.replace(new, state=State.DRAINING))
+    await wait_for(view, lambda seen: any(one.state is State.DRAINING for one in seen))
+    await lease.release()
+    await until(view, there.id)
+    assert set(heard) == {new.id}
+    assert list(index) == [there.id]
+    stop()
+    stop()
+    await discovery.register(other := instance())
+    await until(view, there.id, other.id)
+    assert set(heard) == {new.id}
 
 
 @SUITE.law()

@@ -11,9 +11,11 @@ import itertools
 from bema.core.errors import Invalid
 from bema.core.instance import Instance
 from bema.core.naming import new_instance_id
+from bema.runtime.rpc.picker import OutgoingCall
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("picker")
+CALL = OutgoingCall("demo.worker.generate", {"tenant": "a"}, 1)
 TURNS = 64  # per candidate: nobody is missed by chance more often than once in 10^24
 
 
@@ -31,7 +33,7 @@ async def the_only_one_is_taken(make: Make) -> None:
     picker = await make()
     for count in (0, 1, 1000):
         (only,) = instances(1)
-        assert picker.pick((only,), lambda instance, load=count: load) is only
+        assert picker.pick((only,), lambda instance, load=count: load, CALL) is only
 
 
 @SUITE.law()
@@ -42,7 +44,7 @@ async def one_of_the_candidates(make: Make) -> None:
         candidates = list(instances(count))
         before = tuple(candidates)
         try:
-            found = picker.pick(candidates, idle)
+            found = picker.pick(candidates, idle, CALL)
         except Invalid:
             continue
         assert any(found is candidate for candidate in before)
@@ -56,7 +58,7 @@ async def candidates_come_and_go(make: Make) -> None:
     for turn in range(TURNS):
         candidates = all_of_them[turn % 5 : turn % 5 + 1 + turn % 3]
         try:
-            assert picker.pick(candidates, idle) in candidates
+            assert picker.pick(candidates, idle, CALL) in candidates
         except Invalid:
             assert len(candidates) > 1
 
@@ -66,14 +68,31 @@ async def pickers_share_nothing(make: Make) -> None:
     """Two pickers do not disturb each other."""
     one, other = await make(), await make()
     (mine,), (theirs,) = instances(1), instances(1)
-    assert one.pick((mine,), idle) is mine
-    assert other.pick((theirs,), idle) is theirs
-    assert one.pick((mine,), idle) is mine
+    assert one.pick((mine,), idle, CALL) is mine
+    assert other.pick((theirs,), idle, CALL) is theirs
+    assert one.pick((mine,), idle, CALL) is mine
 
 
 @SUITE.law("spreading")
 async def equals_are_treated_alike(make: Make) -> None:
     """Among equally loaded candidates everyone is picked in the end."""
     picker, candidates = await make(), instances(4)
-    found = {picker.pick(candidates, idle).id for _ in itertools.repeat(None, TURNS * len(candidates))}
+    found = {picker.pick(candidates, idle, CALL).id for _ in itertools.repeat(None, TURNS * len(candidates))}
     assert found == {candidate.id for candidate in candidates}
+
+
+@SUITE.law()
+async def any_call_is_picked_for(make: Make) -> None:
+    """A picker may go by the call; one without what it looks for is picked for, or refused by `Invalid`, and none is changed."""
+    picker, candidates = await make(), instances(3)
+    for number, metadata in enumerate(
+        ({}, {"tenant": "a"}, {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
+    ):
+        before = dict(metadata)
+        call = OutgoingCall("demo.worker.generate", metadata, number)
+        try:
+            assert picker.pick(candidates, idle, call) in candidates
+        except Invalid:
+            continue
+        assert metadata == before
+        assert call.route == "demo.worker.generate"

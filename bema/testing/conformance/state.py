@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused, TooLarge
-from bema.state.engine import KEY_MAX, Change, Entry, Missed, Mutation, Watch
+from bema.state.engine import KEY_MAX, Entry, Missed, Mutation, StateChange, StateWatch
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("state")
@@ -35,7 +35,7 @@ async def refused(work: Awaitable[Any], by: type[BemaError]) -> BemaError:
     raise AssertionError(f"{by.__name__} was not raised")
 
 
-async def next_of(watch: Watch, count: int) -> list[Change]:
+async def next_of(watch: StateWatch, count: int) -> list[StateChange]:
     async with asyncio.timeout(10):
         return [await anext(watch) for _ in range(count)]
 
@@ -125,7 +125,7 @@ async def changes_are_watched(make: Make) -> None:
     everything = engine.watch(start - 2)
     later = engine.watch(start, "w/")
     await engine.apply([put("w/b", b"2"), take_away("w/none"), take_away("w/a"), put("other", b"3")])
-    assert await next_of(later, 2) == [Change(start + 1, "w/b", b"2"), Change(start + 3, "w/a", None)]
+    assert await next_of(later, 2) == [StateChange(start + 1, "w/b", b"2"), StateChange(start + 3, "w/a", None)]
     seen = [change.revision - start for change in await next_of(everything, 5)]
     assert seen == [-1, 0, 1, 3, 4]
     assert later.take() == everything.take() == []
@@ -139,9 +139,9 @@ async def a_watcher_waits(make: Make) -> None:
     waiting = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)
     revision = await engine.apply([put("a")])
-    assert await asyncio.wait_for(waiting, 10) == Change(revision, "a", b"v")
+    assert await asyncio.wait_for(waiting, 10) == StateChange(revision, "a", b"v")
     revision = await engine.apply([put("a", b"2")])
-    assert watch.take() == [Change(revision, "a", b"2")]
+    assert watch.take() == [StateChange(revision, "a", b"2")]
 
 
 @SUITE.law()

@@ -105,6 +105,7 @@ class Announce(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="op",
     addresses: dict[str, list[str]] | None = None
     operations: list[EndpointInfo] | None = None
     phases: dict[str, int] | None = None
+    digest: str | None = None  # of the description
 
 
 class Stop(msgspec.Struct, omit_defaults=True, tag_field="op", tag="shutdown"):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import ProtocolError
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 
 _SHOWN = 120
 
@@ -27,7 +27,7 @@ class BadLine(msgspec.Struct, frozen=True):
 class LineReader:
     """Feed it bytes; it yields what `read` makes of each line, or a `BadLine`. Empty lines are nothing."""
 
-    def __init__(self, read: Callable[[bytes], Any], longest: int = int(limit("channel_line"))) -> None:
+    def __init__(self, read: Callable[[bytes], Any], longest: int = DEFAULTS.channel_line) -> None:
         self._read = read
         self._longest = longest
         self._kept = bytearray()

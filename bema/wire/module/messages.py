@@ -127,6 +127,7 @@ class Status(Op, tag="status"):
     stalled: bool = always(False)  # its event loop does not turn
     operations: list[EndpointInfo] | None = None
     data: dict[str, Any] | None = None  # what it publishes about itself
+    digest: str | None = None  # of the description
 
 
 # orchestrator -> module

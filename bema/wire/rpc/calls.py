@@ -11,13 +11,10 @@ import enum
 from typing import Any, Final
 
 from bema.core.errors import ProtocolError
-from bema.core.limits import limit
 from bema.wire.rpc import frames as f
 
-STREAM_WINDOW: Final = int(limit("rpc_stream_window"))
-CONNECTION_WINDOW: Final = int(limit("rpc_connection_window"))
 FLOOR: Final = 16 * 1024  # what every stream may have unread, however full the connection's window is
-GRANT: Final = STREAM_WINDOW // 4  # consumed bytes are given back in portions of this
+GRANTS: Final = 4  # consumed bytes are given back in portions of a window, this many to one
 
 
 class CallSide(enum.Enum):

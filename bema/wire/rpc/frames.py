@@ -8,6 +8,7 @@ the table `KINDS` holds every kind of message, and a kind or shape outside of it
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -15,8 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
-from bema.core.limits import limit
-from bema.wire.rpc import memory
+from bema.core.limits import DEFAULTS
 
 VERSION: Final = 1
 OLDEST: Final = 1
@@ -67,10 +67,14 @@ KINDS: Final[dict[int, KindInfo]] = {
 
 REQUESTS: Final = frozenset({UNARY, STREAM, COLLECT, BOTH})
 
-FRAME_LIMIT: Final = int(limit("rpc_frame"))
-FRAME_FULL: Final = 32 * 1024  # a batch is closed here, so that the message that fills it still fits
-MESSAGE_LIMIT: Final = int(limit("rpc_message"))
-HEADERS_LIMIT: Final = int(limit("rpc_headers"))
+# what every peer takes, whatever it or we have set; the protocol's own numbers
+FRAME_LIMIT: Final = DEFAULTS.rpc_frame
+MESSAGE_LIMIT: Final = DEFAULTS.rpc_message
+HEADERS_LIMIT: Final = DEFAULTS.rpc_headers
+STREAM_WINDOW: Final = DEFAULTS.rpc_stream_window
+CONNECTION_WINDOW: Final = DEFAULTS.rpc_connection_window
+
+FULL: Final = 8  # a batch is closed at this part of a frame, so that the message that fills it still fits
 LARGE: Final = 64 * 1024  # a payload from here on travels in a frame of its own, uncopied
 HELLO_LIMIT: Final = 4096  # nobody unknown makes us hold more than this
 
@@ -92,12 +96,21 @@ def pack(messages: list[Any]) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
+def pack_within(messages: list[Any], most: int) -> bytes:
+    """As `pack`, in as many frames as it takes for none with several messages to be larger than `most`."""
+    frame = pack(messages)
+    if len(frame) <= most or len(messages) == 3:
+        return frame
+    half = len(messages) // 6 * 3
+    return pack_within(messages[:half], most) + pack_within(messages[half:], most)
+
+
 def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes, bytes]:
     """A frame for one message with a large payload, as two buffers: `payload` itself is not copied.
 
     `body` is the message's body with `b""` in the payload's place, which is always its last element.
     """
-    memory.keep()
+    keep()
     head = _encode([ident, kind, body])[:-2]
     length = len(head) + _BIN32.size + len(payload)
     return LENGTH.pack(length) + head + _BIN32.pack(0xC6, len(payload)), payload
@@ -133,7 +146,7 @@ def read_request(body: Any) -> tuple[str, float | None, bytes, Payload]:
     raise ProtocolError("a request's remaining time is not a number")
 
 
-def pack_metadata(metadata: dict[str, str] | None) -> bytes:
+def pack_metadata(metadata: dict[str, str] | None, most: int = HEADERS_LIMIT) -> bytes:
     """Headers as they travel; `TooLarge` beyond their limit, `Invalid` for what is no text."""
     if not metadata:
         return b""
@@ -141,13 +154,15 @@ def pack_metadata(metadata: dict[str, str] | None) -> bytes:
         headers = _encode(metadata)
     except (TypeError, ValueError) as error:  # half of a surrogate pair is a ValueError
         raise Invalid(f"the call's metadata is not text to text: {error}") from error
-    if len(headers) > HEADERS_LIMIT:
-        raise TooLarge(
-            f"metadata of {len(headers)} bytes is larger than the limit of {HEADERS_LIMIT} bytes (rpc_headers)",
-            limit=HEADERS_LIMIT,
-            size=len(headers),
-        )
+    if len(headers) > most:
+        raise headers_too_large(len(headers), most)
     return headers
+
+
+def headers_too_large(size: int, most: int) -> TooLarge:
+    return TooLarge(
+        f"metadata of {size} bytes is larger than the limit of {most} bytes (rpc_headers)", limit=most, size=size
+    )
 
 
 def read_metadata(headers: bytes) -> dict[str, str]:
@@ -181,6 +196,8 @@ class Hello(msgspec.Struct, omit_defaults=True):
     features: list[str] = []
     largest: int = MESSAGE_LIMIT  # of one message that this side accepts
     name: str = ""
+    stream: int = STREAM_WINDOW  # unread bytes this side holds of a stream
+    window: int = CONNECTION_WINDOW  # and of all streams of the connection
 
 
 def pack_hello(hello: Hello) -> bytes:
@@ -202,3 +219,20 @@ def agree(theirs: Hello) -> int:
             f"the peer speaks versions {theirs.oldest} to {theirs.newest} of our protocol, we {OLDEST} to {VERSION}"
         )
     return version
+
+
+# memory for large messages, which the allocator would give back after each of them
+
+
+KEPT: Final = 4 * 1024 * 1024
+
+
+@functools.cache
+def keep() -> None:
+    """Have freed memory kept for the next large message, up to twice `KEPT`.
+
+    glibc gives what is freed at the top of its heap back to the kernel, from 128 KiB on, and a page that comes anew costs
+    a fault: twenty for each call of 64 KiB. It raises that bound to twice the largest block that was ever freed (mallopt(3),
+    "dynamic mmap threshold"), so one is asked for and freed, which no page is touched for. Elsewhere this does nothing.
+    """
+    bytes(KEPT)

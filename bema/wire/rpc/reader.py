@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from bema.core.errors import ProtocolError
-from bema.wire.rpc import frames, memory
+from bema.wire.rpc import frames
 
 STEP: Final = 1024 * 1024  # what is set aside at once for a frame that has only begun to come
 
@@ -97,7 +97,7 @@ class BatchReader:
 
     def _begin(self, length: int, part: memoryview) -> None:
         # who only says that much will come makes us hold twice what it sent, or a little
-        memory.keep()
+        frames.keep()
         self._length, self._filled = length, len(part)
         self._frame = bytearray(min(length, max(STEP, 2 * len(part))))
         self._frame[: len(part)] = part

@@ -177,7 +177,7 @@ def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
     """Encode a map of arguments by name; None where the callee's types are not known here."""
     if parameters is None:
         return _walked(Walk(NOTHING, _look_as_stranger))
-    walks = [(p.name, *walk) for p in parameters if (walk := strict.walker(p.type, converts=True))]
+    walks = [(p.name, *walk) for p in parameters if (walk := _walker_of(p, converts=True))]
 
     def encode(arguments: dict[str, Any]) -> bytes:
         for name, passes, look in walks:
@@ -194,6 +194,20 @@ def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
     return encode_only if len(walks) == 1 else encode
 
 
+def _walker_of(parameter: Parameter, *, converts: bool = False) -> Walk | None:
+    try:
+        return strict.walker(parameter.type, converts=converts)
+    except BadDeclaration as error:
+        raise error.within(f"parameter {parameter.name!r}") from error
+
+
+def _decoder_of(parameter: Parameter) -> Decode:
+    try:
+        return decoder(parameter.type)
+    except BadDeclaration as error:
+        raise error.within(f"parameter {parameter.name!r}") from error
+
+
 def _look_as_stranger(arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if type(value) not in ANYTHING.passes:
@@ -204,7 +218,7 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
     """Decode a map of arguments by name: unknown and missing names are refused, omitted ones stay away."""
     parameters = tuple(parameters)
     for parameter in parameters:
-        strict.walker(parameter.type)
+        _walker_of(parameter)
     fields: list[Any] = [
         (p.name, p.type) if p.required else (p.name, Union[p.type, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007 - a type known at run time only
         for p in sorted(parameters, key=lambda p: not p.required)
@@ -213,7 +227,9 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
         model = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)
         read = msgspec.msgpack.Decoder(model, dec_hook=_decode_other, ext_hook=_no_extensions).decode
     except (TypeError, NameError) as error:
-        raise BadDeclaration(f"a parameter cannot travel: {error}") from error
+        for parameter in parameters:
+            _decoder_of(parameter)
+        raise BadDeclaration(f"the parameters cannot travel together: {error}") from error
     as_dict = msgspec.structs.asdict
     if all(p.required for p in parameters):
         return lambda payload: as_dict(read(payload))

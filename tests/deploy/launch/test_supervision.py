@@ -126,3 +126,13 @@ def test_a_status_that_cannot_be_read_or_held_changes_nothing(seen, status):
     with pytest.raises(ProtocolError, match="its status"):
         seen.told(status)
     assert seen.record == before
+
+
+def test_the_digest_of_its_description_is_what_it_said_last(seen):
+    assert announced(seen).digest == ""
+    again = Supervised(8, INIT, pid=42, process_start=9, listen="unix:/s", since=1)
+    assert announced(again, digest="first").digest == "first"
+    for said, digest in (({"ready": False}, "first"), ({"operations": [], "digest": "second"}, "second")):
+        record = again.told(said)
+        assert record is not None
+        assert record.digest == digest

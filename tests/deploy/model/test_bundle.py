@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from bema.core.errors import Invalid
+from bema.core.limits import DEFAULTS
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.sources.source import SourceFactory
 
@@ -45,4 +46,4 @@ def test_a_bundle_without_a_script_says_so():
 
 def test_a_source_that_is_described_wrongly_is_refused():
     with pytest.raises(Invalid, match="`code`"):
-        SourceFactory.choose("inline").of({"url": "https://example.org"})
+        SourceFactory.choose("inline").of({"url": "https://example.org"}, DEFAULTS)

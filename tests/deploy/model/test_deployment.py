@@ -15,8 +15,8 @@ from bema.deploy.model.deployment import (
     Rollout,
     ScriptEntry,
     Seen,
-    Status,
     Version,
+    VersionStatus,
     describe,
     fault_of,
     outward,
@@ -35,7 +35,7 @@ def deployment(**more: Any) -> Deployment:
 
 
 def rollout(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Rollout:
-    return Rollout(deployment(), {"v3": Status(build=build, attempts=attempts)})
+    return Rollout(deployment(), {"v3": VersionStatus(build=build, attempts=attempts)})
 
 
 def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Seen:
@@ -138,7 +138,7 @@ def test_a_ready_deployment_as_the_api_shows_it():
 
 
 def test_restarts_are_counted_after_the_first_start():
-    one = Status().tried(RUNNING, 1)
+    one = VersionStatus().tried(RUNNING, 1)
     assert one.restarts == 0
     two = one.tried(begun(ended(RUNNING, 1, 2, POLICY), 2, 3), 4)
     assert two.restarts == 1
@@ -150,8 +150,8 @@ def test_restarts_are_counted_after_the_first_start():
 def test_what_is_stored_comes_back_equal():
     whole = deployment(traffic={"v3": 100}, aliases={"stable": "v3"})
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Deployment) == whole
-    status = Status(build=DONE, attempts=looping(), restarts=4)
-    assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status
+    status = VersionStatus(build=DONE, attempts=looping(), restarts=4)
+    assert msgspec.json.decode(msgspec.json.encode(status), type=VersionStatus) == status
 
 
 @pytest.mark.parametrize(

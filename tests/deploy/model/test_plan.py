@@ -15,8 +15,8 @@ from bema.deploy.model.deployment import (
     Rollout,
     ScriptEntry,
     Seen,
-    Status,
     Version,
+    VersionStatus,
     outward,
 )
 from bema.deploy.model.plan import ActualReplica, Forget, Lost, StartReplica, StopReplica, Wait, plan
@@ -30,7 +30,7 @@ DAWN = 1_700_000_000 * SECOND
 def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Rollout:
     version = Version(number=1, digest="d", entry=ScriptEntry())
     wanted = Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0)
-    return Rollout(wanted, {"v1": Status(build=Build(state=build), attempts=attempts)})
+    return Rollout(wanted, {"v1": VersionStatus(build=Build(state=build), attempts=attempts)})
 
 
 def built(rollout: Rollout, state: str, at: int) -> Rollout:

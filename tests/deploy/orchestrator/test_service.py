@@ -3,32 +3,35 @@
 import asyncio
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from bema.core import settings
+from bema.core.access import GATEWAY, LOCAL_ADMIN
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
+from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
 from bema.deploy.model.deployment import Activation, DeploymentInfo
-from bema.deploy.model.env import EnvLimits
 from bema.deploy.model.restarts import SECOND, RestartPolicy
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store
 from bema.sdk.spec import spec_of
 from bema.state.engine import Mutation
-from tests.deploy.platform import Platform, eventually, script, until
+from tests.deploy.platform import ADA, BOB, Platform, eventually, script, until
 
 
 def test_a_script_is_created_built_started_and_ready(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script(GREETING="hi"))
+            info = await orchestrator.create(script(GREETING="hi"), ADA)
             assert (info.name, info.state, info.kind, info.version) == ("hello", "building", "app", "v1")
             ready = await until(orchestrator, info.id, "ready")
             assert ready.instance is not None
@@ -55,9 +58,9 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path, code: str, error: str):
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
             with pytest.raises(BemaError) as caught:
-                await orchestrator.create(script(code=code))
+                await orchestrator.create(script(code=code), ADA)
             assert caught.value.code == error
-            assert (await orchestrator.list("")).items == []
+            assert (await orchestrator.list(LOCAL_ADMIN)).items == []
         assert platform.launcher.started == []
 
     asyncio.run(story())
@@ -68,7 +71,7 @@ def test_bad_names_are_refused(tmp_path: Path, request_: Any):
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
             with pytest.raises(Invalid):
-                await orchestrator.create(request_)
+                await orchestrator.create(request_, ADA)
 
     asyncio.run(story())
 
@@ -87,10 +90,10 @@ def test_more_environment_than_fits_is_refused_with_its_name_and_the_limit(
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
             with pytest.raises(TooLarge) as caught:
-                await orchestrator.create(script(**env))
+                await orchestrator.create(script(**env), ADA)
             assert caught.value.details["name"] == name
             assert str(caught.value.details["limit"]) in caught.value.message
-            assert (await orchestrator.list("ada")).items == []
+            assert (await orchestrator.list(ADA)).items == []
 
     asyncio.run(story())
 
@@ -98,11 +101,11 @@ def test_more_environment_than_fits_is_refused_with_its_name_and_the_limit(
 def test_an_environment_that_was_stored_before_there_was_a_limit_fails_its_own_start(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
-        roomy = dataclasses.replace(platform.parts, env=EnvLimits(10**6, 10**6))
+        roomy = dataclasses.replace(platform.parts, limits=DEFAULTS.but(env=10**6, env_variable=10**6))
         platform.parts, parts = roomy, platform.parts
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script(BIG="x" * 600_000))
-            other = await orchestrator.create(script("other"))
+            info = await orchestrator.create(script(BIG="x" * 600_000), ADA)
+            other = await orchestrator.create(script("other"), ADA)
             await until(orchestrator, info.id, "ready")
         platform.parts = parts
         for running in await platform.launcher.running():
@@ -120,27 +123,27 @@ def test_a_record_that_cannot_be_read_is_listed_as_failed_and_ends_nothing(tmp_p
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            bad = await orchestrator.create(script("bad"))
-            good = await orchestrator.create(script("good"))
+            bad = await orchestrator.create(script("bad"), ADA)
+            good = await orchestrator.create(script("good"), ADA)
             await until(orchestrator, good.id, "ready")
         await platform.engine.apply([Mutation(f"deployments/{bad.id}", b'{"id": 7')])
         platform.parts = dataclasses.replace(platform.parts, store=await Store.open(platform.engine))
         async with platform.orchestrator() as orchestrator:
             await until(orchestrator, good.id, "ready")
-            listed = {info.id: info for info in (await orchestrator.list("ada")).items}
+            listed = {info.id: info for info in (await orchestrator.list(ADA)).items}
             assert set(listed) == {good.id, bad.id}
-            shown = await orchestrator.read(bad.id, "ada")
+            shown = await orchestrator.read(bad.id, ADA)
             assert (shown.name, shown.state) == ("bad", "start_failed")
             assert shown.error is not None and shown.error.code == "record_unreadable"
-            assert (await orchestrator.activate(bad.id, 5)).state == "start_failed"
-            assert (await orchestrator.status())["deployments"] == {"ready": 1, "start_failed": 1}
+            assert (await orchestrator.activate(bad.id, 5, GATEWAY)).state == "start_failed"
+            assert (await orchestrator.status(LOCAL_ADMIN))["deployments"] == {"ready": 1, "start_failed": 1}
             with pytest.raises(NotFound):
-                await orchestrator.read(bad.id, "bob")
+                await orchestrator.read(bad.id, BOB)
             with pytest.raises(Conflict):
-                await orchestrator.create(script("bad"))
-            await orchestrator.delete(bad.id, "ada")
+                await orchestrator.create(script("bad"), ADA)
+            await orchestrator.delete(bad.id, ADA)
             await eventually(lambda: platform.launcher.forgotten == [bad.id])
-            await orchestrator.create(script("bad"))
+            await orchestrator.create(script("bad"), ADA)
 
     asyncio.run(story())
 
@@ -148,11 +151,11 @@ def test_a_record_that_cannot_be_read_is_listed_as_failed_and_ends_nothing(tmp_p
 def test_a_name_in_use_tells_whose_it_is(tmp_path: Path):
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
-            first = await orchestrator.create(script())
+            first = await orchestrator.create(script(), ADA)
             with pytest.raises(Conflict) as caught:
-                await orchestrator.create(script())
+                await orchestrator.create(script(), ADA)
             assert (caught.value.code, caught.value.details["id"]) == ("name_taken", first.id)
-            await orchestrator.create(script(owner="bob"))
+            await orchestrator.create(script(), BOB)
 
     asyncio.run(story())
 
@@ -161,12 +164,12 @@ def test_a_request_that_is_repeated_with_its_key_is_done_once(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            answers = await asyncio.gather(*(orchestrator.create(script(), key="k") for _ in range(3)))
+            answers = await asyncio.gather(*(orchestrator.create(script(), ADA, key="k") for _ in range(3)))
             assert answers[0] == answers[1] == answers[2]
             with pytest.raises(Conflict) as caught:
-                await orchestrator.create(script(name="other"), key="k")
+                await orchestrator.create(script(name="other"), ADA, key="k")
             assert caught.value.code == "key_reused"
-            assert (await orchestrator.create(script(owner="bob"), key="k")).owner == "bob"
+            assert (await orchestrator.create(script(), BOB, key="k")).owner == "bob"
 
     asyncio.run(story())
 
@@ -174,13 +177,13 @@ def test_a_request_that_is_repeated_with_its_key_is_done_once(tmp_path: Path):
 def test_not_yours_looks_like_not_there(tmp_path: Path):
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
-            mine = await orchestrator.create(script())
+            mine = await orchestrator.create(script(), ADA)
             for ask in (orchestrator.read, orchestrator.delete):
                 with pytest.raises(NotFound, match=mine.id):
-                    await ask(mine.id, "bob")
-            assert (await orchestrator.list("bob")).items == []
+                    await ask(mine.id, BOB)
+            assert (await orchestrator.list(BOB)).items == []
             with pytest.raises(NotFound):
-                await anext(orchestrator.logs(mine.id, "bob"))
+                await anext(orchestrator.logs(mine.id, BOB))
 
     asyncio.run(story())
 
@@ -189,10 +192,10 @@ def test_a_list_comes_in_pages(tmp_path: Path):
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
             for n in range(5):
-                await orchestrator.create(script(f"s{n}"))
-            first = await orchestrator.list("ada", count=2)
-            second = await orchestrator.list("ada", after=first.next or "", count=2)
-            third = await orchestrator.list("ada", after=second.next or "", count=2)
+                await orchestrator.create(script(f"s{n}"), ADA)
+            first = await orchestrator.list(ADA, count=2)
+            second = await orchestrator.list(ADA, after=first.next or "", count=2)
+            third = await orchestrator.list(ADA, after=second.next or "", count=2)
             assert [[i.name for i in page.items] for page in (first, second, third)] == [
                 ["s0", "s1"],
                 ["s2", "s3"],
@@ -208,11 +211,11 @@ def test_a_build_that_fails_keeps_the_resolvers_text_and_starts_nothing(tmp_path
         platform = Platform(tmp_path)
         platform.environments.failures["nope"] = "nope was not found"
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script(code='# /// script\n# dependencies = ["nope"]\n# ///\n'))
+            info = await orchestrator.create(script(code='# /// script\n# dependencies = ["nope"]\n# ///\n'), ADA)
             failed = await until(orchestrator, info.id, "build_failed")
             assert failed.error is not None
             assert (failed.error.code, failed.error.detail) == ("build_failed", "nope was not found")
-            told = await orchestrator.activate(info.id, 5)
+            told = await orchestrator.activate(info.id, 5, GATEWAY)
             assert (told.state, told.error) == ("build_failed", failed.error)
             assert told.retry_after is not None
             assert 1 <= told.retry_after <= 60
@@ -226,13 +229,13 @@ def test_a_build_that_failed_is_tried_once_more_by_the_next_orchestrator(tmp_pat
         platform = Platform(tmp_path)
         platform.environments.failures["nope"] = "the network is away"
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script(code='# /// script\n# dependencies = ["nope"]\n# ///\n'))
+            info = await orchestrator.create(script(code='# /// script\n# dependencies = ["nope"]\n# ///\n'), ADA)
             await until(orchestrator, info.id, "build_failed")
         async with platform.orchestrator() as orchestrator:
             await eventually(lambda: len(platform.environments.made) == 2)
         platform.environments.failures.clear()
         async with platform.orchestrator() as orchestrator:
-            assert (await orchestrator.activate(info.id, 5)).state in ("build_failed", "ready")
+            assert (await orchestrator.activate(info.id, 5, GATEWAY)).state in ("build_failed", "ready")
             await until(orchestrator, info.id, "ready")
 
     asyncio.run(story())
@@ -252,11 +255,11 @@ def test_a_build_ends_when_its_deployment_is_deleted(tmp_path: Path):
 
     async def story() -> None:
         platform = Platform(tmp_path)
-        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), builds=1)
+        platform.parts = dataclasses.replace(platform.parts, environments=Endless(), limits=DEFAULTS.but(builds=1))
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             await asyncio.wait_for(begun.wait(), 5)
-            await orchestrator.delete(info.id, "ada")
+            await orchestrator.delete(info.id, ADA)
             await asyncio.wait_for(ended.wait(), 5)
             await eventually(lambda: platform.launcher.forgotten == [info.id])
 
@@ -268,18 +271,31 @@ def test_a_script_that_exits_has_failed_to_start_and_is_not_started_hot(tmp_path
         platform = Platform(tmp_path)
         platform.launcher.outcomes["hello"] = crashes(3, "Traceback", "KeyError: 'X'")
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             failed = await until(orchestrator, info.id, "start_failed")
             assert failed.error is not None
             assert failed.error.message == "hello never listened: it ended with code 3"
             assert failed.error.log == ("Traceback", "KeyError: 'X'")
-            told = await orchestrator.activate(info.id, 5)
+            told = await orchestrator.activate(info.id, 5, GATEWAY)
             assert (told.state, told.error) == ("start_failed", failed.error)
             assert told.retry_after is not None
-            (listed,) = (await orchestrator.list("ada")).items
+            (listed,) = (await orchestrator.list(ADA)).items
             assert listed.error is not None
             assert (listed.error.message, listed.error.log) == (failed.error.message, ())
         assert len(platform.launcher.started) == 1
+
+    asyncio.run(story())
+
+
+def test_a_deployed_script_goes_by_the_limits_of_the_platform_and_its_own_are_nearer(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.parts = dataclasses.replace(platform.parts, limits=DEFAULTS.but(drain=7.0, stalled=2.0))
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(BEMA_LIMITS__STALLED="1"), LOCAL_ADMIN)
+            await until(orchestrator, info.id, "ready")
+        (started,) = platform.launcher.started
+        assert settings.read(started.env, {}).limits == DEFAULTS.but(drain=7.0, stalled=1.0)
 
     asyncio.run(story())
 
@@ -289,7 +305,7 @@ def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
         platform = Platform(tmp_path, RestartPolicy(start_limit=SECOND // 5))
         platform.launcher.outcomes["hello"] = hangs
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             failed = await until(orchestrator, info.id, "start_failed")
             assert failed.error is not None
             assert "no listener after" in failed.error.message
@@ -306,7 +322,7 @@ def test_what_cannot_be_spawned_has_failed_to_start(tmp_path: Path):
         platform = Platform(tmp_path)
         platform.launcher.outcomes["hello"] = refuse
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             failed = await until(orchestrator, info.id, "start_failed")
             assert failed.error is not None
             assert failed.error.message == "hello cannot be started: no such file: python"
@@ -318,7 +334,7 @@ def test_a_killed_instance_is_replaced_at_once_and_again_and_again_is_a_crash_lo
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             for n in range(1, 6):
                 await eventually(lambda n=n: len(platform.launcher.started) == n)  # type: ignore[misc]
                 await until(orchestrator, info.id, "ready")
@@ -335,17 +351,17 @@ def test_a_deleted_deployment_stops_is_forgotten_and_is_not_found(tmp_path: Path
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
             kept = tmp_path / "logs" / info.id
             kept.mkdir(parents=True)
-            await orchestrator.delete(info.id, "ada")
+            await orchestrator.delete(info.id, ADA)
             with pytest.raises(NotFound):
-                await orchestrator.read(info.id, "ada")
+                await orchestrator.read(info.id, ADA)
             await eventually(lambda: platform.launcher.forgotten == [info.id])
             assert [reason for *_, reason in platform.launcher.stopped] == ["deleted"]
             await eventually(lambda: not kept.exists())
-            again = await orchestrator.create(script())
+            again = await orchestrator.create(script(), ADA)
             assert again.id != info.id
 
     asyncio.run(story())
@@ -355,10 +371,10 @@ def test_a_new_orchestrator_adopts_what_runs_and_doubles_nothing(tmp_path: Path)
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as first:
-            infos = [await first.create(script(f"s{n}")) for n in range(3)]
+            infos = [await first.create(script(f"s{n}"), ADA) for n in range(3)]
             before = [await until(first, info.id, "ready") for info in infos]
         async with platform.orchestrator() as second:
-            after = [await second.read(info.id, "") for info in infos]  # it has looked before it answers
+            after = [await second.read(info.id, LOCAL_ADMIN) for info in infos]  # it has looked before it answers
             assert {i.state for i in after} == {"ready"}
             assert [i.instance for i in after] == [i.instance for i in before]
         assert len(platform.launcher.started) == 3
@@ -370,7 +386,7 @@ def test_what_ended_unseen_is_started_again(tmp_path: Path):
     async def story() -> None:
         old = Platform(tmp_path)
         async with old.orchestrator() as first:
-            info = await first.create(script())
+            info = await first.create(script(), ADA)
             await until(first, info.id, "ready")
         platform = Platform(tmp_path, store=old.store)  # the keeper died too: nothing runs
         async with platform.orchestrator() as second:
@@ -401,11 +417,11 @@ def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
             platform.launcher.end(platform.launcher.started[-1].instance, code=0, cause="stopped")
             await until(orchestrator, info.id, "idle")
-            assert await orchestrator.activate(info.id, 5) == Activation("ready")
+            assert await orchestrator.activate(info.id, 5, GATEWAY) == Activation("ready")
         assert len(platform.launcher.started) == 2
 
     asyncio.run(story())
@@ -420,7 +436,7 @@ def test_a_platform_that_is_stopping_blames_no_script(tmp_path: Path):
         platform = Platform(tmp_path)
         platform.launcher.outcomes["hello"] = refuse
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             assert (await until(orchestrator, info.id, "idle")).error is None
 
     asyncio.run(story())
@@ -431,15 +447,15 @@ def test_activating_waits_for_a_start_and_no_longer_than_told(tmp_path: Path):
         platform = Platform(tmp_path)
         platform.launcher.outcomes["hello"] = hangs
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "starting")
-            assert (await orchestrator.activate(info.id, 0.05)).state == "starting"
-            waiting = asyncio.gather(*(orchestrator.activate(info.id, 10) for _ in range(50)))
+            assert (await orchestrator.activate(info.id, 0.05, GATEWAY)).state == "starting"
+            waiting = asyncio.gather(*(orchestrator.activate(info.id, 10, GATEWAY) for _ in range(50)))
             await eventually(lambda: len(platform.launcher.started) == 1)
             platform.launcher.announce(platform.launcher.started[0].instance)
             assert {a.state for a in await waiting} == {"ready"}
             with pytest.raises(NotFound):
-                await orchestrator.activate("nobody", 1)
+                await orchestrator.activate("nobody", 1, GATEWAY)
         assert len(platform.launcher.started) == 1
 
     asyncio.run(story())
@@ -459,7 +475,7 @@ def test_an_environment_that_went_missing_is_made_again_from_its_lock(tmp_path: 
 
         platform.environments.make = make  # type: ignore[method-assign]
         async with platform.orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
             python.unlink()
             platform.launcher.end(platform.launcher.started[-1].instance, signal=9)
@@ -473,14 +489,14 @@ def test_an_environment_that_went_missing_is_made_again_from_its_lock(tmp_path: 
 def test_logs_are_read_and_followed_until_the_deployment_goes(tmp_path: Path):
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
-            info = await orchestrator.create(script())
+            info = await orchestrator.create(script(), ADA)
             file = tmp_path / "logs" / info.id / "0000000000001.ndjson"
             file.parent.mkdir(parents=True)
             file.write_text("".join(json.dumps({"ts": n, "event": str(n)}) + "\n" for n in range(1, 5)))
-            assert [line["ts"] async for line in orchestrator.logs(info.id, "ada", tail=2)] == [3, 4]
-            lines = orchestrator.logs(info.id, "ada", tail=1, follow=True)
+            assert [line["ts"] async for line in orchestrator.logs(info.id, ADA, tail=2)] == [3, 4]
+            lines = orchestrator.logs(info.id, ADA, tail=1, follow=True)
             assert (await anext(lines))["ts"] == 4
-            await orchestrator.delete(info.id, "ada")
+            await orchestrator.delete(info.id, ADA)
             assert [line async for line in lines] == []
 
     asyncio.run(story())
@@ -503,11 +519,11 @@ def test_status_counts(tmp_path: Path):
         platform = Platform(tmp_path)
         platform.launcher.outcomes["bad"] = crashes()
         async with platform.orchestrator() as orchestrator:
-            good = await orchestrator.create(script("good"))
-            bad = await orchestrator.create(script("bad"))
+            good = await orchestrator.create(script("good"), ADA)
+            bad = await orchestrator.create(script("bad"), ADA)
             await until(orchestrator, good.id, "ready")
             await until(orchestrator, bad.id, "start_failed")
-            status = await orchestrator.status()
+            status = await orchestrator.status(LOCAL_ADMIN)
             assert (status["deployments"], status["instances"]) == ({"ready": 1, "start_failed": 1}, 1)
 
     asyncio.run(story())
@@ -538,7 +554,7 @@ def test_when_nothing_more_can_be_written_somebody_is_told(tmp_path: Path):
             assert platform.failed == []
             platform.engine.apply = failed  # type: ignore[method-assign]
             with pytest.raises(Refused):
-                await orchestrator.create(script())
+                await orchestrator.create(script(), ADA)
             assert platform.failed == ["ended"]
 
     asyncio.run(story())
@@ -552,13 +568,13 @@ def test_seeds_are_sown_once(tmp_path: Path):
         bad.write_text("def (")
 
         async def sown(orchestrator: Orchestrator) -> list[DeploymentInfo]:
-            await sow([good, bad, tmp_path / "none.py"], orchestrator, platform.store, "ada")
-            return (await orchestrator.list("ada")).items
+            await sow([good, bad, tmp_path / "none.py"], orchestrator, platform.store, ADA)
+            return (await orchestrator.list(ADA)).items
 
         async with platform.orchestrator() as orchestrator:
             (info,) = await sown(orchestrator)
             assert info.name == "my-worker"
-            await orchestrator.delete(info.id, "ada")
+            await orchestrator.delete(info.id, ADA)
             assert await sown(orchestrator) == []
             bad.write_text("app = 1\n")
             assert [i.name for i in await sown(orchestrator)] == ["bad"]
@@ -566,21 +582,28 @@ def test_seeds_are_sown_once(tmp_path: Path):
     asyncio.run(story())
 
 
-def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(tmp_path: Path):
+def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     seed = tmp_path / "greeter.py"
     seed.write_text('"""Greets.\n\nbema call a.b.c\ncurl $URL/x\n"""\napp = 1\n')
 
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            known = await sow([seed], orchestrator, platform.store, "ada")
-            assert known == await sow([seed], orchestrator, platform.store, "ada")
-            info = await asyncio.wait_for(orchestrator.settled(known[seed]), 10)
+            known = await sow([seed], orchestrator, platform.store, ADA)
+            assert known == await sow([seed], orchestrator, platform.store, ADA)
+            info = await asyncio.wait_for(orchestrator.settled(known[seed], LOCAL_ADMIN), 10)
             assert report(seed, info, "http://u", "S=1 bema").splitlines() == [
                 "greeter: ready  http://u",
                 "  S=1 bema call a.b.c",
                 "  curl http://u/x",
             ]
+            monkeypatch.setattr(shutil, "which", lambda name: None)
+            assert report(seed, info, "http://u", "bema").splitlines()[2] == "  http://u/x", (
+                "there is no curl to paste to"
+            )
             failed = msgspec.structs.replace(info, state="build_failed")
             assert report(seed, failed, "http://u", "bema").splitlines()[1] == "  bema logs greeter"
 
@@ -601,16 +624,16 @@ def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
     async def story():
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            made = await orchestrator.create(script())
+            made = await orchestrator.create(script(), ADA)
             await until(orchestrator, made.id, "ready")
             [running] = await platform.launcher.running()
             platform.launcher.report(running.instance, ready=False)
             info = await until(orchestrator, made.id, "starting")
             assert info.instance is not None and not info.instance.ready
-            waiting = asyncio.create_task(orchestrator.activate(made.id, 10))
+            waiting = asyncio.create_task(orchestrator.activate(made.id, 10, GATEWAY))
             platform.launcher.report(running.instance, stalled=True)
             assert (await waiting).state == "ready"
-            info = await orchestrator.read(made.id, "")
+            info = await orchestrator.read(made.id, LOCAL_ADMIN)
             assert info.instance is not None and info.instance.stalled
             assert [start.instance for start in platform.launcher.started] == [running.instance]
             assert platform.launcher.stopped == []

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bema.core.errors import BemaError, Invalid
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.deploy.build.pythons import FoundPythons, Python, own_python
 from bema.deploy.build.uv import Uv
 from bema.deploy.model.bundle import Bundle
@@ -19,7 +19,7 @@ PYTHONS = FoundPythons(Uv())
 
 
 def fetched(code: str) -> Bundle:
-    return asyncio.run(SourceFactory.choose("inline").of({"code": code}).fetch())
+    return asyncio.run(SourceFactory.choose("inline").of({"code": code}, DEFAULTS).fetch())
 
 
 def checked(code: str) -> Inspected:
@@ -62,7 +62,7 @@ def test_what_is_not_utf8_has_its_place():
 
 
 def test_a_script_over_the_limit():
-    most = int(limit("script"))
+    most = DEFAULTS.script
     error = refused("#" * (most + 1))
     assert (error.code, error.problem.http, error.details["limit"]) == ("script_too_large", 413, most)
     assert checked("#" * most).entry.kind == "main"

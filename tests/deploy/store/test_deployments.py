@@ -10,7 +10,7 @@ import pytest
 
 from bema.core.errors import Conflict, NotFound
 from bema.deploy.model.bundle import Bundle
-from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Status, Version
+from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import Attempt
 from bema.deploy.store import deployments as store_module
 from bema.deploy.store.deployments import Store
@@ -29,7 +29,7 @@ def deployment(id: str = "one", name: str = "hello", owner: str = "local", diges
 
 @contextlib.asynccontextmanager
 async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
-    engine: StateEngine = await SqliteEngine.open(path / "store.sqlite") if kind == "sqlite" else MemoryEngine()
+    engine: StateEngine = await SqliteEngine.at(path / "store.sqlite") if kind == "sqlite" else MemoryEngine()
     store = await Store.open(engine)
     try:
         yield store
@@ -48,7 +48,7 @@ def test_what_is_stored_is_seen(kind: str, tmp_path: Path):
             await store.create(deployment(), CODE)
             assert store.deployments()["one"] == deployment()
             assert await store.bundle(CODE.digest) == CODE
-            await store.record("one", "v1", Status().built(Build(state="done", key="k"), 2))
+            await store.record("one", "v1", VersionStatus().built(Build(state="done", key="k"), 2))
             assert store.rollouts()["one"].status.build.key == "k"
             await store.delete("one")
             assert not store.deployments()
@@ -73,7 +73,7 @@ def test_a_name_belongs_to_its_owner(kind: str, tmp_path: Path):
 def test_what_is_gone_cannot_be_saved_or_deleted(kind: str, tmp_path: Path):
     async def story() -> None:
         async with opened(kind, tmp_path) as store:
-            for change in (store.save(deployment()), store.record("one", "v1", Status()), store.delete("one")):
+            for change in (store.save(deployment()), store.record("one", "v1", VersionStatus()), store.delete("one")):
                 with pytest.raises(NotFound):
                     await change
 
@@ -109,7 +109,7 @@ def test_code_lives_as_long_as_a_deployment_of_it(kind: str, tmp_path: Path):
 
 def test_everything_survives_a_restart(tmp_path: Path):
     async def story() -> None:
-        full = Status(attempts=(Attempt(instance=2**62, at=5, log=("line",)),))
+        full = VersionStatus(attempts=(Attempt(instance=2**62, at=5, log=("line",)),))
         async with opened("sqlite", tmp_path) as store:
             await store.create(deployment(), CODE, StoredReply("key", "body", b"reply"))
             await store.record("one", "v1", full)
@@ -225,7 +225,7 @@ def test_a_start_writes_the_status_of_its_version_and_nothing_else(tmp_path: Pat
         async with opened("sqlite", tmp_path) as store:
             await store.create(deployment(), CODE)
             before = {entry.key: entry.revision for entry in await store._engine.scan()}
-            await store.record("one", "v1", Status(restarts=1))
+            await store.record("one", "v1", VersionStatus(restarts=1))
             after = {entry.key: entry.revision for entry in await store._engine.scan()}
             assert {key for key in after if after[key] != before.get(key)} == {"status/one/v1"}
 

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from bema.core.errors import Conflict, NotFound
+from bema.core.limits import DEFAULTS
+from bema.core.settings import PartSettings
 from bema.deploy.model.bundle import Bundle
-from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Status, Version
+from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Version, VersionStatus
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.records import StoredReply
 from bema.state.engine import StateFactory
@@ -30,7 +32,11 @@ def law(*engines: str) -> Callable[[Callable[[Make], Awaitable[None]]], Callable
             made: list[Store] = []
 
             async def make() -> Store:
-                made.append(await Store.open(await StateFactory.choose(engine).open(tmp_path / "store.sqlite")))
+                made.append(
+                    await Store.open(
+                        await StateFactory.choose(engine).open(PartSettings({}, DEFAULTS, tmp_path), "store.sqlite")
+                    )
+                )
                 return made[-1]
 
             async def story() -> None:
@@ -91,13 +97,13 @@ async def test_status_is_recorded_by_itself(make: Make) -> None:
     """What became of a version is recorded without the deployment; a new version has a status of its own."""
     store, one = await make(), deployment()
     await store.create(one, CODE)
-    assert store.rollouts()[one.id] == Rollout(one, {"v1": Status()})
-    built = Status().built(Build(state="done", key="k"), at=9)
+    assert store.rollouts()[one.id] == Rollout(one, {"v1": VersionStatus()})
+    built = VersionStatus().built(Build(state="done", key="k"), at=9)
     await store.record(one.id, "v1", built)
     assert store.rollouts()[one.id] == Rollout(one, {"v1": built})
     two = msgspec.structs.replace(one, versions=(*one.versions, msgspec.structs.replace(one.version, number=2)))
     await store.save(two)
-    assert store.rollouts()[one.id] == Rollout(two, {"v1": built, "v2": Status()})
+    assert store.rollouts()[one.id] == Rollout(two, {"v1": built, "v2": VersionStatus()})
 
 
 @law("memory", "sqlite")
@@ -109,7 +115,7 @@ async def test_deleted_is_gone(make: Make) -> None:
     assert one.id not in store.deployments()
     for again in (
         store.save(one),
-        store.record(one.id, "v1", Status()),
+        store.record(one.id, "v1", VersionStatus()),
         store.delete(one.id),
         store.bundle(one.version.digest),
     ):
@@ -173,11 +179,11 @@ async def test_all_of_it_is_durable(make: Make) -> None:
     store, one, gone = await make(), deployment("one"), deployment("gone", bundle=OTHER)
     await store.create(one, CODE, StoredReply("key", "request", b"reply"))
     await store.create(gone, OTHER)
-    await store.record(one.id, "v1", Status(restarts=3))
+    await store.record(one.id, "v1", VersionStatus(restarts=3))
     await store.delete(gone.id)
     await store.remember("port", "1")
     await store.close()
     again = await make()
-    assert dict(again.rollouts()) == {one.id: Rollout(one, {"v1": Status(restarts=3)})}
+    assert dict(again.rollouts()) == {one.id: Rollout(one, {"v1": VersionStatus(restarts=3)})}
     assert await again.bundle(one.version.digest) == CODE
     assert (again.answer("key", "request"), again.fact("port")) == (b"reply", "1")

@@ -50,7 +50,7 @@ if at == "copy":
     pathlib.Path.rename = die
 
 async def story():
-    await (await SqliteEngine.open(path, older=RELEASED)).close()
+    await (await SqliteEngine.at(path, older=RELEASED)).close()
     print(statements)
 
 asyncio.run(story())
@@ -69,7 +69,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(await SqliteEngine.open(path, older=RELEASED))
+    store = await Store.open(await SqliteEngine.at(path, older=RELEASED))
     try:
         yield store
     finally:
@@ -182,6 +182,6 @@ def test_killed_before_the_copy_is_whole_there_is_none(path: Path):
 
 def test_who_does_not_know_that_layout_leaves_it_alone(path: Path):
     with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteEngine.open(path))
+        asyncio.run(SqliteEngine.at(path))
     assert "\n" not in caught.value.message
     assert not path.with_name("store.v1.backup").exists()

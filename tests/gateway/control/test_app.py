@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import socket
 import uuid
@@ -14,14 +15,17 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from bema.core.access import Principal
 from bema.deploy.launch.launcher import crashes
 from bema.deploy.orchestrator.service import Orchestrator
+from bema.gateway.control.app import Control
 from bema.gateway.control.operations import OPERATIONS
 from bema.gateway.server import Gateway
 from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from tests.deploy.platform import Platform
 from tests.gateway.gate import OK, read_request
+from tests.streams import unix_server
 
 TOKEN = "secret-of-this-test"
 CODE = "app = 1\n"
@@ -117,6 +121,13 @@ def test_nobody_gets_in_without_the_token(tmp_path):
             assert answer.headers["x-request-id"]
 
     run(story())
+
+
+@pytest.mark.parametrize("row", [row for row in OPERATIONS if not row.open], ids=lambda row: row.name)
+def test_a_row_that_is_not_open_cannot_be_answered_without_a_principal(row):
+    handler = getattr(Control, row.name)
+    taken = inspect.signature(handler, eval_str=True).parameters["principal"]
+    assert (taken.annotation, taken.default) == (Principal, taken.empty)
 
 
 def test_a_refusal_says_what_is_wrong_and_how_to_mend_it(tmp_path):
@@ -232,8 +243,7 @@ def test_a_request_to_a_deployment_reaches_the_instance_that_discovery_shows(tmp
                 await read_request(reader)
                 writer.write(OK)
 
-        server = await asyncio.start_unix_server(instance, tmp_path / "i.sock")
-        async with up(tmp_path) as u:
+        async with unix_server(instance, tmp_path / "i.sock"), up(tmp_path) as u:
             made = await u.deploy()
             ready = await u.state(made["id"], "ready")
             assert ready["instance"]["pid"] > 0
@@ -246,7 +256,6 @@ def test_a_request_to_a_deployment_reaches_the_instance_that_discovery_shows(tmp
             status = (await u.api.get("/status")).json()
             assert status["orchestrator"]["deployments"] == {"ready": 1}
             assert status["gateway"] == str(u.data.base_url).rstrip("/")
-        server.close()
 
     run(story())
 
@@ -258,8 +267,7 @@ def test_without_the_orchestrator_everything_but_warm_traffic_is_503(tmp_path):
                 await read_request(reader)
                 writer.write(OK)
 
-        server = await asyncio.start_unix_server(instance, tmp_path / "i.sock")
-        async with up(tmp_path) as u:
+        async with unix_server(instance, tmp_path / "i.sock"), up(tmp_path) as u:
             made = await u.deploy()
             show(u.discovery, made["id"], f"unix:{tmp_path}/i.sock")
             await u.serving.close()
@@ -270,7 +278,6 @@ def test_without_the_orchestrator_everything_but_warm_traffic_is_503(tmp_path):
             assert (await u.data.get(f"/gateway/{made['id']}/")).text == "ok"
             assert (await u.api.get("/healthz")).status_code == 200
             assert (await u.api.get("/status")).json()["orchestrator"] is None
-        server.close()
 
     run(story())
 

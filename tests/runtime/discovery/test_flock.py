@@ -9,12 +9,14 @@ import os
 import signal
 import stat
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from bema.core.errors import Conflict, Refused
 from bema.core.instance import Instance, State
+from bema.core.limits import DEFAULTS
 from bema.core.naming import new_instance_id, read_instance_id
 from bema.runtime import forks
 from bema.runtime.discovery import records
@@ -28,6 +30,7 @@ WORKER = """
 import asyncio, os, sys, time
 from pathlib import Path
 from bema.core.instance import Instance
+from bema.core.limits import DEFAULTS
 from bema.core.naming import new_instance_id
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.processes import process_start
@@ -83,6 +86,12 @@ def test_two_processes_meet_and_part(folder):
     asyncio.run(story())
 
 
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["fork", "leak"])
 def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder, how):
@@ -90,18 +99,14 @@ def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder
         view = await FlockDiscovery(folder).view()
         with a_worker(folder, how) as (process, instance_id):
             await until(lambda: [i.id for i in view.instances()] == [instance_id])
-            children = (
-                subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-                if how
-                else []
-            )
+            children = children_of(process.pid)
             assert children
             process.kill()
             try:
                 assert await until(lambda: view.instances() == ()) < 1
             finally:
                 for child in children:
-                    os.kill(int(child), signal.SIGKILL)
+                    os.kill(child, signal.SIGKILL)
         await view.close()
 
     asyncio.run(story())
@@ -169,14 +174,13 @@ def test_every_lease_has_a_higher_number_than_the_one_before(folder):
     asyncio.run(story())
 
 
-def test_a_stopped_counter_is_waited_for_and_named(folder, monkeypatch):
+def test_a_stopped_counter_is_waited_for_and_named(folder):
     async def story():
         records.prepare(folder)
         with open(folder / ".fence", "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            monkeypatch.setattr("bema.runtime.discovery.flock.limit", lambda name: 0.02)
             with pytest.raises(Refused, match="fence stays locked"):
-                await FlockDiscovery(folder).register(an_instance())
+                await FlockDiscovery(folder, limits=DEFAULTS.but(lease=0.02)).register(an_instance())
         assert list(folder.glob("*.lock")) == []
 
     asyncio.run(story())

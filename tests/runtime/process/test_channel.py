@@ -15,6 +15,7 @@ import pytest
 
 from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import State
+from bema.core.limits import DEFAULTS, Limits
 from bema.runtime.process import channel as channels
 from bema.runtime.process.channel import Channel
 from bema.wire.module.envelopes import read_from_module
@@ -26,9 +27,9 @@ ANNOUNCE = Announce(listen="unix:/x.sock", endpoints=[])
 
 
 @contextlib.asynccontextmanager
-async def a_channel(init: Init | None = None):
+async def a_channel(init: Init | None = None, limits: Limits = DEFAULTS):
     outside, inside = socket.socketpair()
-    channel = await Channel.open(inside.detach(), init)
+    channel = await Channel.open(inside.detach(), init, limits)
     reader, writer = await asyncio.open_connection(sock=outside)
     try:
         yield channel, reader, writer
@@ -87,13 +88,12 @@ def test_something_else_than_an_init_ends_the_handshake(said):
     asyncio.run(story())
 
 
-def test_a_launcher_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
+def test_a_launcher_that_says_nothing_is_not_waited_for_for_ever():
     async def story():
-        async with a_channel() as (channel, _, _):
+        async with a_channel(limits=DEFAULTS.but(handshake=0.01)) as (channel, _, _):
             with pytest.raises(ProtocolError, match="no Init came"):
                 await channel.init()
 
-    monkeypatch.setattr(channels, "limit", lambda name: 0.01)
     asyncio.run(story())
 
 

@@ -15,10 +15,9 @@ import pytest
 from bema.core.call import Call
 from bema.core.errors import BadAnswer, DeadlineExceeded, Denied, Disconnected, NotFound, StreamCut, Unavailable
 from bema.core.instance import EndpointInfo, Instance, State
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.core.spec import EndpointSpec, Shape
 from bema.runtime.rpc import sockets
-from bema.runtime.rpc.connection import HEARTBEAT
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.server import Server
 from tests.runtime.served import TRANSPORTS, Served, serving, stream, unary, until
@@ -153,16 +152,13 @@ import asyncio, sys
 from bema.core.instance import EndpointInfo, Instance
 from bema.runtime.rpc.client import Client
 from bema.runtime.discovery.discovery import MemoryDiscovery
-from bema.runtime import sockets
-from bema.runtime.rpc.connection import HEARTBEAT
-from bema.runtime.rpc.pool import Pool
-from bema.runtime.rpc.server import Server
+from bema.runtime.rpc.pool import ConnectionPool
 
 async def main():
     discovery = MemoryDiscovery()
     await discovery.register(Instance(id=1, namespace="t", component="t", endpoints=(EndpointInfo("endless"),),
         addresses={"rpc": (sys.argv[1],)}, token="token 1"))
-    client = Client(Pool(), await discovery.view("t", "t"), "t.t.endless")
+    client = Client(ConnectionPool(), await discovery.view("t", "t"), "t.t.endless")
     async for n in client.stream({}):
         if n == 0:
             print("reading", flush=True)
@@ -370,7 +366,7 @@ def test_a_wrong_token_is_refused(transport, tmp_path):
 
 
 def test_a_slow_reader_stops_its_producer_and_slows_nobody_else(transport, tmp_path):
-    window = int(limit("rpc_stream_window"))
+    window = DEFAULTS.rpc_stream_window
 
     async def story():
         async with serving(transport, tmp_path) as served:
@@ -432,7 +428,7 @@ def test_many_slow_readers_do_not_use_up_the_connection(transport, tmp_path):
 
 
 def test_a_callers_stream_is_stopped_by_a_slow_handler(transport, tmp_path):
-    window = int(limit("rpc_stream_window"))
+    window = DEFAULTS.rpc_stream_window
 
     async def story():
         async with serving(transport, tmp_path) as served:
@@ -648,7 +644,7 @@ def test_a_new_caller_waits_once_for_who_accepts_and_says_nothing_and_hears_it_w
             client = await served.client("who")
             began = time.monotonic()
             assert {await client.unary({}, timeout=20) for _ in range(10)} == {"here"}
-            assert time.monotonic() - began < 2 * HEARTBEAT
+            assert time.monotonic() - began < 2 * DEFAULTS.rpc_heartbeat
 
             server = Server("t")
 
@@ -684,10 +680,11 @@ def test_a_paced_stream_goes_on_beyond_its_window(tmp_path):
 
 
 def test_where_all_are_silent_the_first_that_speaks_is_called_and_a_call_is_given_up_at_the_limit(
-    tmp_path, monkeypatch
+    tmp_path,
 ):
     async def story():
         async with serving("unix", tmp_path) as served:
+            served.pool.limits = DEFAULTS.but(rpc_connect=2.5)
             silent = [sockets.bind(f"unix:{tmp_path}/{n}.sock") for n in range(2)]
             for n in range(2):
                 served.discovery.put(
@@ -715,7 +712,6 @@ def test_where_all_are_silent_the_first_that_speaks_is_called_and_a_call_is_give
             await server.close()
             silent[0].close()
 
-    monkeypatch.setattr("bema.runtime.rpc.connection.CONNECT", 2.5)
     asyncio.run(story())
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from bema.core.errors import ProtocolError
+from bema.core.limits import DEFAULTS
 from bema.runtime.rpc.connection import Connection
-from bema.runtime.rpc.flow_control import BUDGET, ITEMS, PER_ITEM, Inflow, Outflow
+from bema.runtime.rpc.flow_control import BUDGET, PER_ITEM, Inflow, Outflow
 from bema.wire.rpc import calls
 from bema.wire.rpc import frames as f
 from bema.wire.values import codecs
 
+ITEMS = DEFAULTS.rpc_stream_items
 FAIR = BUDGET // (PER_ITEM + 1) + 1  # items of one byte in a turn
 
 
@@ -74,7 +76,7 @@ def test_a_sender_gives_way_now_and_then_and_stops_at_its_window():
         turn = asyncio.ensure_future(flow.turn())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        while not turn.done() and calls.STREAM_WINDOW - line.window == 0:
+        while not turn.done() and f.STREAM_WINDOW - line.window == 0:
             await asyncio.sleep(0)
         line.closed = True
         flow.wake()
@@ -87,7 +89,7 @@ def test_credit_of_the_stream_and_of_the_connection_let_it_go_on():
     async def story():
         line = Line()
         flow = Outflow(line, 1, f.ITEM)
-        flow.push(bytes(calls.STREAM_WINDOW))
+        flow.push(bytes(f.STREAM_WINDOW))
         turn = asyncio.ensure_future(flow.turn())
         for _ in range(3):
             await asyncio.sleep(0)
@@ -137,7 +139,7 @@ def test_a_long_stream_that_is_read_as_it_comes_never_waits():
     async def story():
         line = Line()
         flow, unread, total = Outflow(line, 1, f.ITEM), 0, 0
-        while total < 3 * calls.STREAM_WINDOW:
+        while total < 3 * f.STREAM_WINDOW:
             size = 1 + total % 700
             if flow.push(bytes(size)):
                 async with asyncio.timeout(1):
@@ -147,7 +149,7 @@ def test_a_long_stream_that_is_read_as_it_comes_never_waits():
                 flow.credited(line.credited(unread))
                 unread = 0
                 line.frames.clear()
-        assert line.window == calls.CONNECTION_WINDOW - unread
+        assert line.window == f.CONNECTION_WINDOW - unread
 
     asyncio.run(story())
 
@@ -163,7 +165,7 @@ def test_a_full_connection_leaves_every_stream_its_floor():
         for _ in range(3):
             await asyncio.sleep(0)
         assert not turn.done()
-        line.credited(calls.CONNECTION_WINDOW)
+        line.credited(f.CONNECTION_WINDOW)
         await turn
 
     asyncio.run(story())
@@ -183,7 +185,7 @@ def test_what_was_read_is_given_back_in_portions():
         line = Line()
         flow = Inflow(line, 1)
         items = flow.items(codecs.unpack)
-        payload = codecs.pack(bytes(calls.GRANT // 2))
+        payload = codecs.pack(bytes(line.sizes.grant // 2))
         for _ in range(3):
             flow.take([payload])
         for _ in range(3):

@@ -4,18 +4,20 @@ from collections import Counter
 
 import pytest
 
+from bema.core import settings
 from bema.core.errors import Invalid
 from bema.parts import UnknownImplementation
-from bema.runtime.rpc.picker import PickerFactory, RoundRobin, picker
+from bema.runtime.rpc.picker import OutgoingCall, PickerFactory, RoundRobin, picker
 from tests.runtime.helpers import an_instance
 
 THREE = [an_instance() for _ in range(3)]
+CALL = OutgoingCall("demo.worker.generate")
 IDLE = dict.fromkeys((i.id for i in THREE), 0)
 
 
 def picked(name, times, loads=IDLE, candidates=THREE):
-    pick = picker(name)
-    return Counter(pick(candidates, lambda i: loads[i.id]).id for _ in range(times))
+    pick = picker(settings.current(), name)
+    return Counter(pick(candidates, lambda i: loads[i.id], CALL).id for _ in range(times))
 
 
 def test_round_robin_gives_each_its_turn():
@@ -46,11 +48,18 @@ def test_direct_needs_the_instance():
 
 def test_an_unknown_picker_is_refused_with_the_known_ones():
     with pytest.raises(UnknownImplementation, match=", ".join(PickerFactory.names())):
-        picker("fastest")
+        picker(settings.current(), "fastest")
 
 
 def test_without_a_name_it_is_the_picker_in_use(monkeypatch):
     assert PickerFactory.choose() is RoundRobin
     monkeypatch.setenv("BEMA_PICKER", "direct")
     with pytest.raises(Invalid, match="instance of each call"):
-        picker()(THREE, lambda instance: 0)
+        picker(settings.current())(THREE, lambda instance: 0, CALL)
+
+
+def test_a_call_has_an_id_of_its_own_and_keeps_it():
+    one, other = OutgoingCall("a.b.c", number=1), OutgoingCall("a.b.c", number=2)
+    assert one.id != other.id
+    assert one.id == OutgoingCall("a.b.c", {"sent": "again"}, number=1).id
+    assert (one.route, dict(one.metadata)) == ("a.b.c", {})

@@ -23,7 +23,7 @@ from bema.core.errors import (
     TooLarge,
     Unavailable,
 )
-from bema.core.limits import limit
+from bema.core.limits import DEFAULTS
 from bema.core.spec import EndpointSpec, Parameter, Shape
 from bema.runtime.rpc.server import Server
 from tests.runtime.served import TRANSPORTS, serving, stream, unary, until
@@ -187,8 +187,10 @@ def test_what_is_wrong_with_a_handler_is_said_when_it_is_added():
     server.add("a.b.c", echo, unary("c"))
     with pytest.raises(Conflict, match="already"):
         server.add("a.b.c", echo, unary("c"))
-    with pytest.raises(BadDeclaration, match="Server cannot travel"):
+    with pytest.raises(BadDeclaration, match=r"endpoint a\.b\.d, what it returns: .*Server cannot travel"):
         server.add("a.b.d", echo, unary("d", Server))
+    with pytest.raises(BadDeclaration, match=r"endpoint a\.b\.d: parameter 'given': .*Server cannot travel"):
+        server.add("a.b.d", echo, unary("d", given=Server))
     assert "a.b.d" not in server.routes
 
 
@@ -365,7 +367,7 @@ def test_an_answer_that_is_not_what_its_signature_says_is_refused_by_the_server(
 
 
 def test_an_oversize_message_is_refused_by_name_and_the_connection_survives(transport, tmp_path):
-    most = int(limit("rpc_message"))
+    most = DEFAULTS.rpc_message
 
     async def story():
         async with serving(transport, tmp_path) as served:

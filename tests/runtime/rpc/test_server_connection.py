@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from bema.core.call import Call
+from bema.core.limits import DEFAULTS
+from bema.core.settings import current
 from bema.wire.rpc import failures
 from bema.wire.rpc import frames as f
 from bema.wire.values import codecs
@@ -142,7 +144,7 @@ def test_refusals_and_failures_are_told_apart(name, arguments, code, refused, tm
 
 def test_more_calls_than_the_limit_are_refused_with_a_hint(tmp_path):
     async def story():
-        async with connected(tmp_path, calls=2) as (_, peer, _):
+        async with connected(tmp_path, settings=current().but(DEFAULTS.but(rpc_calls=2))) as (_, peer, _):
             peer.say(*(part for n in (1, 2, 3) for part in (n, f.UNARY, request("wait"))))
             ident, _, body = await peer.hear()
             failure = failures.read_failure(body)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Invalid, ProtocolError, Refused, Unavailable
+from bema.core.limits import DEFAULTS
+from bema.core.settings import current
 from bema.runtime.rpc import connection, sockets, transports
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.server import Server
@@ -123,11 +125,10 @@ def test_what_can_be_reached_from_here():
     asyncio.run(story())
 
 
-def test_a_peer_that_never_greets_is_dropped(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "CONNECT", 0.05)
+def test_a_peer_that_never_greets_is_dropped(tmp_path):
 
     async def story():
-        server = Server("t")
+        server = Server("t", settings=current().but(DEFAULTS.but(rpc_connect=0.05)))
         where = await server.listen(f"unix:{tmp_path}/x.sock")
         reader, writer = await asyncio.open_unix_connection(where.removeprefix("unix:"))
         async with asyncio.timeout(5):
@@ -138,8 +139,7 @@ def test_a_peer_that_never_greets_is_dropped(tmp_path, monkeypatch):
     asyncio.run(story())
 
 
-def test_a_stranger_that_accepts_and_says_nothing_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "CONNECT", 0.05)
+def test_a_stranger_that_accepts_and_says_nothing_is_not_waited_for(tmp_path):
 
     async def story():
         gone = asyncio.Event()
@@ -151,7 +151,9 @@ def test_a_stranger_that_accepts_and_says_nothing_is_not_waited_for(tmp_path, mo
 
         silent = await asyncio.start_unix_server(hold, tmp_path / "x.sock")
         loop = asyncio.get_running_loop()
-        caller = await transports.connect(f"unix:{tmp_path}/x.sock", lambda: ClientConnection(loop, "t"))
+        caller = await transports.connect(
+            f"unix:{tmp_path}/x.sock", lambda: ClientConnection(loop, "t", limits=DEFAULTS.but(rpc_connect=0.05))
+        )
         with pytest.raises(ProtocolError, match="did not greet within"):
             await caller.ready
         await gone.wait()

@@ -48,7 +48,7 @@ class Watched:
         self.serving = DistributedRuntime(
             self.discovery, standing=LaunchOptions(listen=f"memory:status-{cls.__name__}")
         )
-        self.serving.hosting.limits.update(limits)
+        self.serving.hosting.limits = self.serving.limits.but(**limits)
         self.calling = DistributedRuntime(self.discovery)
 
     async def __aenter__(self):

@@ -61,6 +61,15 @@ class Derived(Worker):
         assert_type(await self.other.unary(Request()), list[str])
 
 
+@service(name="bounded", version="1.2", slots=4, queue=8, extra={"image": "python:3.11"})
+class Bounded:
+    worker = depends(Worker, wait=1, pick="random", metadata={"tenant": "a"})
+
+    @endpoint(raises=[KeyError], extra={"route": "/get"})
+    async def get(self) -> int:
+        return 1
+
+
 @service(abstract=True)
 class Abstract:
     @endpoint()

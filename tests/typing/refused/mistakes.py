@@ -4,11 +4,29 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import bema
-from bema import Context, depends, endpoint, service
+from bema import Context, depends, endpoint, on_shutdown, service
 
 
 @service(name=3)  # E: call-overload
 class Wrong: ...
+
+
+@service(slotz=4)  # E: call-overload
+class Misspelt:
+    worker = depends(Wrong, timeoutt=1.0)  # E: call-arg
+
+    @endpoint(idempotnt=True)  # E: call-overload, untyped-decorator
+    async def put(self) -> None: ...
+
+    @endpoint(idempotent="yes")  # E: call-overload, untyped-decorator
+    async def keep(self) -> None: ...
+
+    @on_shutdown(timeout=3)  # E: call-arg, untyped-decorator
+    def close(self) -> None: ...
+
+
+@service(slots="4", queue=1)  # E: call-overload
+class Unbounded: ...
 
 
 @service(name="worker", namespace="demo")

@@ -1,0 +1,90 @@
+"""Routes: what a server answers, and what its connections ask it.
+
+Law: a route is complete when it is added: codecs and both forms of its handler are made there, so that a call makes none.
+Connections know this table and not the server that listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic, TypeVar, cast
+
+from bema.core.access import LOCAL_ADMIN, Credentials
+from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
+from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
+from bema.core.limits import Limits
+from bema.core.spec import EndpointSpec
+from bema.runtime import threads
+from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.codec import Codec, EndpointCodec
+from bema.runtime.rpc.server_call import CallConnection
+from bema.wire.rpc import frames
+
+
+class Route:
+    """One endpoint as it is served: both forms of its handler, its codecs, and what admits calls to it."""
+
+    __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
+
+    def __init__(
+        self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None, codec: Codec
+    ) -> None:
+        self.spec = spec
+        self.admission = admission
+        self.streams_in = spec.shape.streams_in
+        made = EndpointCodec(route, codec)
+        self.decode = made.of(made.codec.arguments_decoder, spec.parameters)
+        self.encode = made.of(made.codec.encoder, spec.returns, "what it returns")
+        self.decode_request = made.of(made.codec.decoder, spec.facts.get("requests", Any), "the stream that it takes")
+        self.unary: Unary
+        self.stream: Stream
+        if spec.shape.streams_out:
+            self.stream = cast("Stream", threads.stream_in_thread(handler) if spec.threaded else handler)  # type: ignore[arg-type]
+            self.unary = as_unary(self.stream)
+        else:
+            self.unary = cast("Unary", threads.unary_in_thread(handler) if spec.threaded else handler)
+            self.stream = as_stream(self.unary)
+
+
+C = TypeVar("C", bound=CallConnection)
+
+
+class RouteTable(Generic[C]):
+    """What the connections of one server share: its routes, its token, and whether it still takes calls."""
+
+    def __init__(self, token: str, name: str, limits: Limits) -> None:
+        self.token = token
+        # the token is in the record, which only the local user reads
+        self.credentials = Credentials({token: LOCAL_ADMIN})
+        self.name = name
+        self.limits = limits
+        self.most_headers = limits.rpc_headers
+        self.most = limits.rpc_calls  # calls in flight on one connection
+        self.routes: dict[str, Route] = {}
+        self.connections: set[C] = set()
+        self.draining = False
+        self.idle: asyncio.Event | None = None  # set when the last call has ended, for who waits for that
+
+    @property
+    def inflight(self) -> int:
+        return sum(len(connection.calls) for connection in self.connections)
+
+    def refusal(self, connection: C, route: str, headers: int) -> BemaError:
+        """Why a call is not taken; `headers` is their size in bytes."""
+        if self.draining:
+            return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
+        if route not in self.routes:
+            return NotFound(f"no endpoint {route!r} is served here")
+        if headers > self.most_headers:
+            return frames.headers_too_large(headers, self.most_headers)
+        return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
+
+    def call_ended(self, connection: C) -> None:
+        if connection.closed and not connection.calls:
+            self.connections.discard(connection)
+        if self.idle is not None and not self.inflight:
+            self.idle.set()
+
+    def connection_lost(self, connection: C) -> None:
+        if not connection.calls:
+            self.connections.discard(connection)
