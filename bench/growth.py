@@ -31,8 +31,8 @@ from bema.core.spec import Shape
 from bema.deploy.build.environments import MemoryEnvironments
 from bema.deploy.build.pythons import FoundPythons, Python, own_python
 from bema.deploy.build.uv import Uv
-from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher
-from bema.deploy.model import plan as plans
+from bema.deploy.launch.launcher import MemoryLauncher
+from bema.deploy.launch.workload import Workload, WorkloadEnvironment
 from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import begun, served
 from bema.deploy.orchestrator.parts import Parts
@@ -134,15 +134,15 @@ class Scene:
         self.resolver = Resolver(ConnectionPool(), everything, f"{middle.component_address}.ask")
         for deployment, instance in zip(self.deployments, self.ids, strict=True):
             await self.launcher.start(
-                LaunchRequest(
-                    instance=instance,
+                Workload(
                     deployment=deployment.id,
                     name=deployment.name,
                     version="v1",
-                    argv=[],
-                    cwd="/",
-                    kind="service",
-                )
+                    environment=WorkloadEnvironment("python", "/layer"),
+                    script="/script.py",
+                    entry=ScriptEntry("service"),
+                ),
+                instance,
             )
             await self.launcher.next_event()
         await self.orchestrator.begin(self.parts)
@@ -196,13 +196,7 @@ class Scene:
 
     async def plan(self) -> None:
         """What one wake-up makes the orchestrator decide."""
-        plans.plan(
-            self.parts.store.rollouts().values(),
-            self.orchestrator._reconciler._actual(),
-            self.parts.clock.now(),
-            self.parts.policy,
-            woken=frozenset({self.deployments[0].id}),
-        )
+        await self.orchestrator._reconciler._look(self.deployments[self.size // 2].id)
 
     async def start(self) -> None:
         """A new orchestrator takes charge of what is stored and of what runs."""

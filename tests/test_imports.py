@@ -15,7 +15,7 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "call clock describe errors files instance limits naming paths problems schemas settings spec type_text version"
+    "core": "access call clock describe errors files instance limits naming paths problems schemas settings spec type_text version"
     " versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
     "parts": "configured discover entries errors factory load opening policy provenance registry"
@@ -24,7 +24,7 @@ START = {
     "wire.rpc": "calls failures frames reader",
     "wire.values": "codecs equal strict walks",
     "wire.module": "envelopes handshake lines messages registration",
-    "runtime": "bridge discovery distributed forks handles process processes rpc tasks threads",
+    "runtime": "bridge discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
     "runtime.rpc": "adapter admission client client_connection codec connection descriptions flow_control picker pool"
     " resolver retry_budget routes server server_call server_connection signatures sockets stream transports",

@@ -375,7 +375,7 @@ class Slow:
 
 @contextlib.asynccontextmanager
 async def orchestrator(**changes: Any) -> AsyncIterator[Orchestrator]:
-    parts = await parts_of(settings.current())
+    parts = await parts_of(settings.current(), MemoryDiscovery())
     made = {"environments": MemoryEnvironments(), **changes}
     found = Orchestrator()
     await found.begin(dataclasses.replace(parts, layers=MemoryLayers(), **made))
@@ -413,7 +413,7 @@ async def build(folder: Path) -> Outcome:
     slow = folder / "uv"
     slow.write_text("#!/bin/sh\nsleep 5\n")
     slow.chmod(0o755)
-    parts = await parts_of(settings.current())
+    parts = await parts_of(settings.current(), MemoryDiscovery())
     parts.environments._uv = Uv(str(slow))  # type: ignore[attr-defined]
     wanted = Wanted(b'# /// script\n# dependencies = ["six"]\n# ///\n', ("six",), await parts.pythons.choose(""))
     return await within(3, parts.environments.make(wanted))
@@ -446,7 +446,7 @@ class SlowLauncher(MemoryLauncher):
         super().__init__()
         self.now = 0
 
-    async def start(self, start: Any) -> Any:
+    async def start(self, workload: Any, instance: int) -> Any:
         self.now += 1
         await asyncio.Event().wait()
 
@@ -463,7 +463,7 @@ async def starts(folder: Path) -> Outcome:
 
 async def judged(count: int, apart: float) -> Verdict:
     """What is made of an instance that served and died `count` times, that many seconds apart."""
-    policy = (await parts_of(settings.current())).policy
+    policy = (await parts_of(settings.current(), MemoryDiscovery())).policy
     history: tuple[Attempt, ...] = ()
     for n in range(count):
         at = round(n * apart * 1_000_000)

@@ -222,7 +222,7 @@ def _standing(init: Init) -> LaunchOptions:
         version=init.version or "",
         token=init.auth_token or "",
         listen_fd=init.listen_fd,
-        registers=init.lease_fd is None,
+        registers=init.lease_fd is None and init.registers is not False,
     )
 
 

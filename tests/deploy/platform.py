@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from bema.core.access import LOCAL_ADMIN, Kind, Principal, holder
 from bema.deploy.build.environments import MemoryEnvironments
 from bema.deploy.build.pythons import FoundPythons, Python
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import MemoryLauncher
+from bema.deploy.launch.workload import Workload, WorkloadEnvironment
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
@@ -20,6 +23,18 @@ from bema.deploy.store.deployments import Store
 from bema.state.memory import MemoryEngine
 
 ADA, BOB = holder(Kind.USER, "ada"), holder(Kind.USER, "bob")
+
+
+def workload(name: str = "api", deployment: str = "", **more: Any) -> Workload:
+    """One whose environment is not there: for launchers that start no process."""
+    given: dict[str, Any] = {
+        "deployment": deployment or str(uuid.uuid4()),
+        "name": name,
+        "version": "v1",
+        "environment": WorkloadEnvironment("python", "/layer"),
+        "script": "/script.py",
+    }
+    return Workload(**given | more)
 
 
 class MemoryLayers:
@@ -72,7 +87,7 @@ async def until(orchestrator: Orchestrator, id: str, state: str, principal: Prin
 
     async def look() -> DeploymentInfo:
         while (info := await orchestrator.read(id, principal)).state != state:
-            await asyncio.wait_for(orchestrator._reconciler.changed.wait(), 10)
+            await asyncio.wait_for(orchestrator._reconciler.changed(id).wait(), 10)
         return info
 
     return await asyncio.wait_for(look(), 10)

@@ -36,7 +36,6 @@ class Order(NamedTuple):
     descriptors: tuple[int, ...] = ()
     marker: str = ""
     by_signal: bool = False  # it does not read its channel: SIGTERM is its Stop
-    held: int | None = None  # a lease that is held in its stead
 
 
 Said = Callable[[str], None]

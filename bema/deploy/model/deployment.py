@@ -14,6 +14,7 @@ import msgspec
 
 from bema.core.errors import BemaError
 from bema.core.instance import State
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
 _REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
@@ -77,17 +78,20 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: tuple[str, ...] = ()
     requires_python: str = ""
     created: int = 0
+    launcher: str = ""  # what starts it; empty for the platform's
 
     @property
     def label(self) -> str:
         return f"v{self.number}"
 
 
-class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What its owner asks for beside the code: how few and how many replicas it may have."""
+class Scale(msgspec.Struct, frozen=True):
+    """Bounds on the replicas of one version."""
 
-    min_replicas: int = 1
-    max_replicas: int = 1
+    min: int = 1
+    max: int = 1
+    concurrency: int = 1  # requests that one replica is meant to have at a time
+    linger: int = 60 * SECOND  # microseconds that a replica too many is kept
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +107,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[Version, ...]
     created: int
     updated: int
-    settings: DeploymentSettings = DeploymentSettings()
+    scale: Scale = Scale()
     traffic: dict[str, int] = {}
     aliases: dict[str, str] = {}
 
@@ -169,10 +173,13 @@ class Rollout(msgspec.Struct, frozen=True):
     def version(self) -> Version:
         return self.deployment.version
 
+    def of(self, version: Version) -> VersionStatus:
+        return self.statuses.get(version.label, VersionStatus())
+
     @property
     def status(self) -> VersionStatus:
         """Of the newest version."""
-        return self.statuses.get(self.version.label, VersionStatus())
+        return self.of(self.version)
 
     @property
     def restarts(self) -> int:
@@ -194,12 +201,20 @@ class CreateRequest(msgspec.Struct, frozen=True):
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):
+    """What the API tells of a replica."""
+
     id: str
     pid: int
     state: str
     since: int
     ready: bool = True
     stalled: bool = False
+
+    @classmethod
+    def of(cls, replica: Replica) -> InstanceInfo:
+        return cls(
+            replica.label, replica.pid, str(replica.state), replica.since, ready=replica.ready, stalled=replica.stalled
+        )
 
 
 class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,32 +245,19 @@ class Activation(msgspec.Struct, frozen=True):
     error: Fault | None = None
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """The instance of a deployment as launcher and Discovery show it."""
-
-    id: int
-    label: str
-    pid: int
-    state: State
-    since: int
-    phases: dict[str, int] = {}
-    ready: bool = True
-    stalled: bool = False
-
-
-def outward(status: VersionStatus, instance: Seen | None, policy: RestartPolicy) -> Outward:
+def outward(status: VersionStatus, replica: Replica | None, policy: RestartPolicy) -> Outward:
     """The one state that everybody is told."""
     if status.build.state != "done":
         return Outward.BUILD_FAILED if status.build.state == "failed" else Outward.BUILDING
-    if instance is not None and instance.state is State.SERVING:
+    if replica is not None and replica.state is State.SERVING:
         # no history is asked: whatever came before it, this one serves
-        return Outward.READY if instance.ready else Outward.STARTING
+        return Outward.READY if replica.ready else Outward.STARTING
     said, _ = verdict(status.attempts, policy)
     if said is Verdict.FAILED:
         return Outward.START_FAILED
     if said is Verdict.LOOPING:
         return Outward.CRASH_LOOP
-    return Outward.IDLE if said is Verdict.ASLEEP and instance is None and _over(status) else Outward.STARTING
+    return Outward.IDLE if said is Verdict.ASLEEP and replica is None and _over(status) else Outward.STARTING
 
 
 def _over(status: VersionStatus) -> bool:
@@ -286,10 +288,10 @@ def _end_of(attempt: Attempt, name: str) -> str:
     return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
-def describe(rollout: Rollout, instance: Seen | None, policy: RestartPolicy) -> DeploymentInfo:
+def describe(rollout: Rollout, replica: Replica | None, policy: RestartPolicy) -> DeploymentInfo:
     """A deployment as the API shows it."""
     deployment, status = rollout.deployment, rollout.status
-    state = outward(status, instance, policy)
+    state = outward(status, replica, policy)
     return DeploymentInfo(
         id=deployment.id,
         name=deployment.name,
@@ -300,20 +302,9 @@ def describe(rollout: Rollout, instance: Seen | None, policy: RestartPolicy) -> 
         created=deployment.created,
         updated=rollout.updated,
         error=fault(deployment.name, status, state),
-        instance=None if instance is None else _seen(instance),
+        instance=None if replica is None else InstanceInfo.of(replica),
         restarts=rollout.restarts,
-        phases=status.build.phases | (instance.phases if instance else {}),
-    )
-
-
-def _seen(instance: Seen) -> InstanceInfo:
-    return InstanceInfo(
-        instance.label,
-        instance.pid,
-        str(instance.state),
-        instance.since,
-        ready=instance.ready,
-        stalled=instance.stalled,
+        phases=status.build.phases | (replica.phases if replica else {}),
     )
 
 

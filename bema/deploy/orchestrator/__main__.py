@@ -18,12 +18,14 @@ from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import FoundPythons
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LauncherFactory
+from bema.deploy.launch.launchers import Launchers
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.released import RELEASED
+from bema.runtime.discovery.discovery import Discovery
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
@@ -39,11 +41,12 @@ class PlatformOrchestrator(Orchestrator):
         super().__init__()
         self._settings = context.settings
         self._in_force = context.runtime.settings
+        self._discovery = context.runtime.discovery
         self._tasks = Tasks("orchestrator")
 
     @async_init
     async def open(self) -> None:
-        parts = await parts_of(self._in_force)
+        parts = await parts_of(self._in_force, self._discovery)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
         self._tasks.start(self._sow(parts.store), "seeds")
@@ -65,14 +68,22 @@ class PlatformOrchestrator(Orchestrator):
         await self.end()
 
 
-async def parts_of(settings: Settings) -> Parts:
+async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
     """The parts in use, of their factories where there is a choice, as `settings` say."""
     state, limits = Path(settings.text("state_dir")), settings.limits
+    engine = await StateFactory.choose().open(settings.of(StateFactory.group), "store.sqlite", RELEASED)
+    store = await Store.open(engine)
+    launchers = Launchers(
+        lambda name: LauncherFactory.open_waiting(settings, name),
+        LauncherFactory.registry.name_in_use(),
+        {version.launcher for deployment in store.deployments().values() for version in deployment.versions},
+    )
+    launchers.meet(discovery)
     uv = Uv()
     return Parts(
         state=state,
-        store=await Store.open(await StateFactory.choose().open(settings.of("bema.state"), "store.sqlite", RELEASED)),
-        launcher=await LauncherFactory.open_waiting(settings),
+        store=store,
+        launcher=launchers,
         environments=await EnvironmentsFactory.open_waiting(settings),
         layers=Layers(state / "layers", uv),
         pythons=FoundPythons(uv),

@@ -13,14 +13,11 @@ from pathlib import Path
 from bema.core.errors import BemaError, Failed
 from bema.deploy.build.environments import Wanted
 from bema.deploy.build.pythons import Python
-from bema.deploy.launch.launcher import LaunchRequest
+from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
 from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
-
-HOST = "bema.sdk.host:run"
-RUNNER = Path("bema", "runner", "__main__.py")
 
 
 async def build(rollout: Rollout, parts: Parts) -> Build:
@@ -52,31 +49,24 @@ async def is_there(rollout: Rollout) -> bool:
     return await asyncio.to_thread(os.access, rollout.status.build.python, os.X_OK)
 
 
-async def start_of(rollout: Rollout, instance: int, parts: Parts) -> LaunchRequest:
-    """How to start the current version."""
+async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
+    """The current version as a launcher is given it, its code in a file."""
     deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
     check_env(version.env, parts.limits)
     layer = await parts.layers.layer(Python(build.python, build.release))
     script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):
         await asyncio.to_thread(_place, script, (await parts.store.bundle(version.digest)).script)
-    return LaunchRequest(
-        instance=instance,
+    return Workload(
         deployment=deployment.id,
         name=deployment.name,
         version=version.label,
-        # -I ignores PYTHONUNBUFFERED: without -u a line waits in the process until it has thousands of others
-        argv=[build.python, "-I", "-u", str(layer / RUNNER)],
-        cwd=str(parts.home(deployment.id) / "home"),
-        kind=version.entry.kind,
+        environment=WorkloadEnvironment(build.python, str(layer)),
+        script=str(script),
+        entry=version.entry,
         env={**parts.limits.variables(), **version.env},
-        init={
-            "script": str(script),
-            "entry": {"kind": version.entry.kind, "name": version.entry.name},
-            "platform": str(layer),
-            "host": HOST,
-            "drain_ms": round(parts.limits.drain * 1000),
-        },
+        limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
+        launcher=version.launcher,
     )
 
 

@@ -161,9 +161,9 @@ class Orchestrator:
         asks = _acting(principal, Scope.ACTIVATE)
         deadline = time.monotonic() + wait
         while True:
-            # taken before the look: a change between look and wait must wake us
-            changed = self._reconciler.changed
             found = self._owned(id, asks)
+            # taken before the look: a change between look and wait must wake us
+            changed = self._reconciler.changed(id)
             told = self._activation(found)
             if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
@@ -178,7 +178,7 @@ class Orchestrator:
         """Wait until what was begun with a deployment has come out, well or badly."""
         asks = _acting(principal, Scope.READ)
         while True:
-            changed = self._reconciler.changed
+            changed = self._reconciler.changed(id)
             info = self._info(self._owned(id, asks))
             if info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
                 return info

@@ -25,6 +25,7 @@ class _Version(msgspec.Struct, kw_only=True):
     dependencies: tuple[str, ...] = ()
     requires_python: str = ""
     created: int = 0
+    launcher: str = ""
     build: Build = Build()
 
 
@@ -85,6 +86,7 @@ def _version(old: _Version, bundles: dict[str, str]) -> Version:
         dependencies=old.dependencies,
         requires_python=old.requires_python,
         created=old.created,
+        launcher=old.launcher,
     )
 
 

@@ -30,8 +30,8 @@ from bema.core.paths import socket_dir
 from bema.core.settings import Settings
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import threads
-from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Discovery, Lease
+from bema.runtime.folders import prepare
 from bema.runtime.process.watchdog import Watchdog
 from bema.runtime.processes import own_start
 from bema.runtime.rpc.admission import Admission
@@ -321,5 +321,5 @@ class Host:
         if not hasattr(socket, "AF_UNIX"):
             return ["tcp:127.0.0.1:0"]
         folder = socket_dir()
-        records.prepare(folder)
+        prepare(folder)
         return [f"unix:{folder / show_instance_id(hosted.instance_id)}.sock", "tcp:127.0.0.1:0"]

@@ -74,6 +74,7 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     namespace: str | None = None
     listen_fd: int | None = None  # the listening socket, already bound
     lease_fd: int | None = None  # an open file, locked: keep it open for life
+    registers: bool | None = None  # False: the launcher shows it in discovery, with or without a lease_fd
     drain_ms: int | None = None
     script: str | None = None
     entry: InitEntry | None = None

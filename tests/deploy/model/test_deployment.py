@@ -14,13 +14,13 @@ from bema.deploy.model.deployment import (
     Outward,
     Rollout,
     ScriptEntry,
-    Seen,
     Version,
     VersionStatus,
     describe,
     fault_of,
     outward,
 )
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
 POLICY = RestartPolicy()
@@ -38,8 +38,10 @@ def rollout(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Rollout:
     return Rollout(deployment(), {"v3": VersionStatus(build=build, attempts=attempts)})
 
 
-def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Seen:
-    return Seen(1, "0000000000001", 77, state, 5, ready=ready, stalled=stalled)
+def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Replica:
+    return Replica(
+        instance=1, deployment="id", version="v3", pid=77, state=state, since=5, ready=ready, stalled=stalled
+    )
 
 
 RUNNING = begun((), 1, 0)

@@ -14,13 +14,13 @@ from bema.deploy.model.deployment import (
     Outward,
     Rollout,
     ScriptEntry,
-    Seen,
     Version,
     VersionStatus,
     outward,
 )
-from bema.deploy.model.plan import ActualReplica, Forget, Lost, StartReplica, StopReplica, Wait, plan
+from bema.deploy.model.plan import Forget, Lost, StartReplica, StopReplica, Wait, plan
 from bema.deploy.model.plan import StartBuild as BuildIt
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
 POLICY = RestartPolicy()
@@ -39,12 +39,12 @@ def built(rollout: Rollout, state: str, at: int) -> Rollout:
 
 def actual(
     instance: int = 1, state: State = State.SERVING, version: str = "v1", since: int = 0, id: str = "a"
-) -> ActualReplica:
-    return ActualReplica(instance, id, version, state, since)
+) -> Replica:
+    return Replica(instance=instance, deployment=id, version=version, state=state, since=since)
 
 
 def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
-    assert plan([deployment(build="pending")], [], 0) == [BuildIt("a")]
+    assert plan([deployment(build="pending")], [], 0) == [BuildIt("a", "v1")]
     assert plan([deployment(build="failed")], [], 0) == []
 
 
@@ -54,8 +54,8 @@ def test_a_failed_build_is_tried_again_when_somebody_asks_and_it_is_due():
     assert DAWN < due <= DAWN + 60 * SECOND
     assert plan([failed], [], due) == []
     assert plan([failed], [], due - 1, woken=frozenset("a")) == []
-    assert plan([failed], [], due, woken=frozenset("a")) == [BuildIt("a")]
-    assert plan([failed.after(failed.status.afresh())], [], DAWN, woken=frozenset("a")) == [BuildIt("a")]
+    assert plan([failed], [], due, woken=frozenset("a")) == [BuildIt("a", "v1")]
+    assert plan([failed.after(failed.status.afresh())], [], DAWN, woken=frozenset("a")) == [BuildIt("a", "v1")]
 
 
 def test_a_build_that_fails_again_and_again_is_tried_less_often():
@@ -70,7 +70,7 @@ def test_a_build_that_fails_again_and_again_is_tried_less_often():
 
 
 def test_what_is_built_and_not_there_is_started():
-    assert plan([deployment()], [], 0) == [StartReplica("a")]
+    assert plan([deployment()], [], 0) == [StartReplica("a", "v1")]
 
 
 @pytest.mark.parametrize("state", [State.NEW, State.STARTING, State.SERVING, State.DRAINING])
@@ -108,13 +108,13 @@ def test_an_end_that_nobody_saw_is_written_down_before_the_next_start():
 def test_a_failed_start_waits():
     failed = ended(begun((), 1, 0), 1, SECOND, POLICY, cause="exited", code=1)
     assert plan([deployment(attempts=failed)], [], SECOND) == [Wait("a", SECOND)]
-    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [StartReplica("a")]
+    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [StartReplica("a", "v1")]
 
 
 def test_what_was_stopped_is_started_when_somebody_asks():
     stopped = ended(served(begun((), 1, 0), 1, 1), 1, 2, POLICY, cause="stopped")
     assert plan([deployment(attempts=stopped)], [], 9) == []
-    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [StartReplica("a")]
+    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [StartReplica("a", "v1")]
 
 
 class World:
@@ -125,7 +125,7 @@ class World:
         self.now = DAWN
         self.desired: dict[str, Rollout] = {}
         self.leaving: set[str] = set()
-        self.running: dict[int, ActualReplica] = {}
+        self.running: dict[int, Replica] = {}
         self.dies: dict[int, int] = {}
         self.listens: dict[int, int] = {}
         self.scripts: dict[str, str] = {}
@@ -158,10 +158,10 @@ class World:
 
     def apply(self, action: object) -> None:
         match action:
-            case BuildIt(id):
+            case BuildIt(id, _):
                 state = "failed" if self.scripts[id] == "unbuildable" else "done"
                 self.desired[id] = built(self.desired[id], state, self.now)
-            case StartReplica(id):
+            case StartReplica(id, _):
                 self.start(id)
             case StopReplica(instance):
                 self.end(instance, cause="stopped", seen=True)
@@ -179,7 +179,7 @@ class World:
         self.instances += 1
         self.starts.append((self.now, id))
         self.history(id, begun(self.desired[id].status.attempts, self.instances, self.now))
-        self.running[self.instances] = ActualReplica(self.instances, id, "v1", State.STARTING, self.now)
+        self.running[self.instances] = actual(self.instances, State.STARTING, since=self.now, id=id)
         match self.scripts[id]:
             case "serves":
                 self.listens[self.instances] = self.now + self.random.randrange(SECOND)
@@ -189,7 +189,7 @@ class World:
                 self.listens[self.instances] = self.now + self.random.randrange(SECOND)
                 self.dies[self.instances] = self.listens[self.instances] + self.random.randrange(3 * SECOND)
 
-    def of(self, id: str) -> list[ActualReplica]:
+    def of(self, id: str) -> list[Replica]:
         return [i for i in self.running.values() if i.deployment == id]
 
     def history(self, id: str, attempts: tuple[Attempt, ...]) -> None:
@@ -218,7 +218,7 @@ class World:
 
     def state(self, id: str) -> Outward:
         mine = self.of(id)
-        return outward(self.desired[id].status, Seen(1, "", 1, mine[0].state, 0) if mine else None, POLICY)
+        return outward(self.desired[id].status, mine[0] if mine else None, POLICY)
 
 
 SCRIPTS = ("serves", "exits", "crashes", "hangs", "unbuildable")

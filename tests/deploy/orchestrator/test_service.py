@@ -16,7 +16,8 @@ from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused, To
 from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
-from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes, hangs
+from bema.deploy.launch.launcher import MemoryLauncher, crashes, hangs
+from bema.deploy.launch.workload import WorkloadEnvironment
 from bema.deploy.model.deployment import Activation, DeploymentInfo
 from bema.deploy.model.restarts import SECOND, RestartPolicy
 from bema.deploy.orchestrator.seeds import report, sow
@@ -37,10 +38,10 @@ def test_a_script_is_created_built_started_and_ready(tmp_path: Path):
             assert ready.instance is not None
             assert (ready.restarts, ready.error) == (0, None)
             (start,) = platform.launcher.started
-            assert start.argv == [own_python().path, "-I", "-u", "/layer/bema/runner/__main__.py"]
+            assert start.environment == WorkloadEnvironment(own_python().path, "/layer")
             assert start.env == {"GREETING": "hi"}
-            assert start.init["entry"] == {"kind": "app", "name": "app"}
-            assert Path(start.init["script"]).read_text() == "app = 1\n"
+            assert (start.entry.kind, start.entry.name) == ("app", "app")
+            assert Path(start.script).read_text() == "app = 1\n"
 
     asyncio.run(story())
 
@@ -108,7 +109,7 @@ def test_an_environment_that_was_stored_before_there_was_a_limit_fails_its_own_s
             other = await orchestrator.create(script("other"), ADA)
             await until(orchestrator, info.id, "ready")
         platform.parts = parts
-        for running in await platform.launcher.running():
+        for running in await platform.launcher.poll():
             platform.launcher.end(running.instance, signal=9)
         async with platform.orchestrator() as orchestrator:
             failed = await until(orchestrator, info.id, "start_failed")
@@ -314,8 +315,7 @@ def test_a_script_that_never_listens_is_stopped_at_the_limit(tmp_path: Path):
 
 
 def test_what_cannot_be_spawned_has_failed_to_start(tmp_path: Path):
-    def refuse(launcher: MemoryLauncher, start: LaunchRequest) -> None:
-        del launcher._running[start.instance]
+    def refuse(launcher: MemoryLauncher, instance: int) -> None:
         raise BemaError("no such file: python", code="start_failed")
 
     async def story() -> None:
@@ -338,7 +338,7 @@ def test_a_killed_instance_is_replaced_at_once_and_again_and_again_is_a_crash_lo
             for n in range(1, 6):
                 await eventually(lambda n=n: len(platform.launcher.started) == n)  # type: ignore[misc]
                 await until(orchestrator, info.id, "ready")
-                platform.launcher.end(platform.launcher.started[-1].instance, signal=9, tail=[{"event": "bye"}])
+                platform.launcher.end(platform.launcher.instances[-1], signal=9, tail=[{"event": "bye"}])
             looping = await until(orchestrator, info.id, "crash_loop")
             assert looping.restarts == 4
             assert looping.error is not None
@@ -419,7 +419,7 @@ def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
         async with platform.orchestrator() as orchestrator:
             info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
-            platform.launcher.end(platform.launcher.started[-1].instance, code=0, cause="stopped")
+            platform.launcher.end(platform.launcher.instances[-1], code=0, cause="stopped")
             await until(orchestrator, info.id, "idle")
             assert await orchestrator.activate(info.id, 5, GATEWAY) == Activation("ready")
         assert len(platform.launcher.started) == 2
@@ -428,8 +428,7 @@ def test_what_was_stopped_is_idle_until_somebody_asks(tmp_path: Path):
 
 
 def test_a_platform_that_is_stopping_blames_no_script(tmp_path: Path):
-    def refuse(launcher: MemoryLauncher, start: LaunchRequest) -> None:
-        del launcher._running[start.instance]
+    def refuse(launcher: MemoryLauncher, instance: int) -> None:
         raise Unavailable("the platform is stopping")
 
     async def story() -> None:
@@ -452,7 +451,7 @@ def test_activating_waits_for_a_start_and_no_longer_than_told(tmp_path: Path):
             assert (await orchestrator.activate(info.id, 0.05, GATEWAY)).state == "starting"
             waiting = asyncio.gather(*(orchestrator.activate(info.id, 10, GATEWAY) for _ in range(50)))
             await eventually(lambda: len(platform.launcher.started) == 1)
-            platform.launcher.announce(platform.launcher.started[0].instance)
+            platform.launcher.announce(platform.launcher.instances[0])
             assert {a.state for a in await waiting} == {"ready"}
             with pytest.raises(NotFound):
                 await orchestrator.activate("nobody", 1, GATEWAY)
@@ -478,7 +477,7 @@ def test_an_environment_that_went_missing_is_made_again_from_its_lock(tmp_path: 
             info = await orchestrator.create(script(), ADA)
             await until(orchestrator, info.id, "ready")
             python.unlink()
-            platform.launcher.end(platform.launcher.started[-1].instance, signal=9)
+            platform.launcher.end(platform.launcher.instances[-1], signal=9)
             await eventually(lambda: len(platform.launcher.started) == 2)
             await until(orchestrator, info.id, "ready")
         assert [w.lock for w in platform.environments.made] == ["", "", "the lock", "the lock"]
@@ -508,7 +507,7 @@ def test_it_ends_when_told_whatever_happens_at_that_moment(tmp_path: Path):
         for _ in range(20):
             async with platform.orchestrator() as orchestrator:
                 await asyncio.sleep(0)
-                orchestrator._reconciler.wake()
+                orchestrator._reconciler.wake("nobody")
             assert orchestrator._running.cancelled()
 
     asyncio.run(story())
@@ -626,7 +625,7 @@ def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
         async with platform.orchestrator() as orchestrator:
             made = await orchestrator.create(script(), ADA)
             await until(orchestrator, made.id, "ready")
-            [running] = await platform.launcher.running()
+            [running] = await platform.launcher.poll()
             platform.launcher.report(running.instance, ready=False)
             info = await until(orchestrator, made.id, "starting")
             assert info.instance is not None and not info.instance.ready
@@ -635,7 +634,7 @@ def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
             assert (await waiting).state == "ready"
             info = await orchestrator.read(made.id, LOCAL_ADMIN)
             assert info.instance is not None and info.instance.stalled
-            assert [start.instance for start in platform.launcher.started] == [running.instance]
+            assert platform.launcher.instances == [running.instance]
             assert platform.launcher.stopped == []
 
     asyncio.run(story())

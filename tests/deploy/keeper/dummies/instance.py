@@ -58,6 +58,9 @@ def main() -> None:
                     channel.sendall(json.dumps({"op": "status", "data": {"number": number}}).encode() + b"\n")
             if mode == "mad":
                 channel.sendall(b'{"op": "status", "ready": %b}\n' % next(moods))
+            if mode == "parting":
+                channel.sendall(b'{"op": "status", "ready": true}\n{"op": "status", "ready": false}\n')
+                sys.exit(0)
             client.sendall(str(os.getpid()).encode())
             client.close()
 
