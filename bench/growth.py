@@ -146,6 +146,9 @@ class Scene:
             )
             await self.launcher.next_event()
         await self.orchestrator.begin(self.parts)
+        # what it goes on to do by itself would be counted with the steps
+        self.orchestrator._running.cancel()
+        await asyncio.gather(self.orchestrator._running, return_exceptions=True)
         return self
 
     async def close(self) -> None:

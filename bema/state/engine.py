@@ -8,7 +8,7 @@ change once, in that order, or is told that it missed some. One process owns an 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bema.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
@@ -16,7 +16,6 @@ from bema.core.limits import Limits
 from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.parts import Factory
-from bema.state.older import Older
 
 KEY_MAX = 1024
 """Bytes of a key, in UTF-8."""
@@ -62,6 +61,26 @@ class RevisionConflict(Conflict):
 
 class Missed(Unavailable):
     """Changes were missed: they are no longer kept, or the watcher was too slow. Scan again, and watch from there."""
+
+
+Row = tuple[Any, ...]
+Rows = Callable[[str], Iterator[Row]]
+"""Rows of a table by its name, in the order they were written where the table keeps one."""
+
+Kept = tuple[str, bytes] | bytes
+"""A key with its value, or content."""
+
+
+class Older(NamedTuple):
+    """A layout from before the engine: how who owned it says what was in it.
+
+    `tables` has the columns that are read of each table; all of them are dropped afterwards. `convert` is pure, from rows to
+    what the engine keeps; it runs inside the transaction that replaces the layout, so that a death in the middle leaves the
+    old one whole.
+    """
+
+    tables: Mapping[str, tuple[str, ...]]
+    convert: Callable[[Rows], Iterator[Kept]]
 
 
 class StateWatch(Protocol):
@@ -172,7 +191,11 @@ class StateBounds(NamedTuple):
                 raise TooLarge(
                     f"the value of {key!r} has {len(value)} bytes; the limit is {self.value}", limit=self.value
                 )
-        if len(mutations) > 1 and len({mutation.key for mutation in mutations}) < len(mutations):
+        if len(mutations) == 1:
+            return
+        if (size := sum(len(value) for _, value, _ in mutations if value is not None)) > self.blob:
+            raise TooLarge(f"the values have {size} bytes together; the limit is {self.blob}", limit=self.blob)
+        if len({mutation.key for mutation in mutations}) < len(mutations):
             raise Invalid("a key is there twice")
 
     def check_blob(self, content: bytes) -> None:

@@ -17,7 +17,7 @@ from bema.state.engine import Missed, StateChange, StateWatch
 
 KEPT = 8192
 """Changes that are kept, and that may wait for one watcher."""
-KEPT_BYTES = 16 * 1024 * 1024
+KEPT_BYTES = 4 * 1024 * 1024
 """Bytes of values that are kept."""
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bema.core.errors import BemaError, Refused
-from bema.state.engine import Entry, Mutation, RevisionConflict, StateChange, digest_of, no_blob
+from bema.state.engine import Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
-from bema.state.older import Older
 
 T = TypeVar("T")
 

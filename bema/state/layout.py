@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bema.core.errors import Refused
-from bema.state.engine import digest_of
-from bema.state.older import Older, Row
+from bema.state.engine import Older, Row, digest_of
 
 
 def _first(db: sqlite3.Connection, older: Older | None) -> None:

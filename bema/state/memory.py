@@ -14,6 +14,7 @@ from bema.core.settings import PartSettings
 from bema.state.engine import (
     Entry,
     Mutation,
+    Older,
     RevisionConflict,
     StateBounds,
     StateChange,
@@ -23,7 +24,6 @@ from bema.state.engine import (
     no_blob,
 )
 from bema.state.feed import Feed
-from bema.state.older import Older
 
 
 class MemoryEngine:

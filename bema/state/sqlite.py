@@ -18,10 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 from bema.core.errors import BemaError, Refused
 from bema.core.limits import DEFAULTS, Limits
 from bema.core.settings import PartSettings
-from bema.state.engine import Entry, Mutation, StateBounds, StateWatch, check_key
+from bema.state.engine import Entry, Mutation, Older, StateBounds, StateWatch, check_key
 from bema.state.feed import Feed
 from bema.state.file import Committed, SqliteFile
-from bema.state.older import Older
 
 T = TypeVar("T")
 _TOGETHER = 4096

@@ -11,8 +11,7 @@ import pytest
 
 from bema.core.errors import Refused
 from bema.state import layout
-from bema.state.engine import Mutation
-from bema.state.older import Older
+from bema.state.engine import Mutation, Older
 from bema.state.sqlite import SqliteEngine
 
 

@@ -24,5 +24,5 @@ def test_a_platform_that_could_not_meet_its_instances_is_refused(platform: Platf
     platform.env["BEMA_DISCOVERY"] = "memory"
     done = platform.bema("up")
     assert done.returncode == 1
-    assert "by the discovery 'flock', and 'memory' is in use here" in done.stderr
+    assert "the discovery 'memory' is seen by one process alone" in done.stderr
     assert not platform.state.exists()

@@ -56,7 +56,9 @@ class Reconciler:
         self._replicas = Replicas()
         self._ended_meanwhile: set[int] = set()
         # of starts that may not be over: an end is told with its instance alone
-        self._owners = {a.instance: r.id for r in stored.values() for a in r.status.attempts if not a.ended}
+        self._owners = {
+            a.instance: r.id for r in stored.values() for s in r.statuses.values() for a in s.attempts if not a.ended
+        }
         self._touched: dict[str, None] = {}
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._changed: dict[str, asyncio.Event] = {}

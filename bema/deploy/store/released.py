@@ -14,7 +14,7 @@ from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import Attempt
 from bema.deploy.store.records import StoredReply, deployment_key, fact_key, name_key, reply_key, status_key
-from bema.state.older import Kept, Older, Rows
+from bema.state.engine import Kept, Older, Rows
 
 
 class _Version(msgspec.Struct, kw_only=True):
