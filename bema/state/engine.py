@@ -105,7 +105,7 @@ class StateEngine(Protocol):
     """Keys are text without NUL, at most 1,024 bytes in UTF-8, and ordered by these bytes."""
 
     @classmethod
-    async def open(cls, settings: PartSettings, name: str, older: Older | None = None) -> StateEngine:
+    async def open(cls, settings: PartSettings, name: str = "state.sqlite", older: Older | None = None) -> StateEngine:
         """The state `name`, made if it is not there: a file below `settings.state`, where the engine has files.
 
         `older` reads a layout from before the engine. `Refused` in one line:
@@ -160,7 +160,7 @@ class StateEngine(Protocol):
         ...
 
 
-class StateFactory(Factory[StateEngine], group="bema.state", api=VERSION, default="sqlite"):
+class StateFactory(Factory[StateEngine], group="bema.state", api=VERSION, default="sqlite", opens="waiting"):
     """A state engine is opened with `open`."""
 
 

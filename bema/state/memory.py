@@ -30,7 +30,7 @@ class MemoryEngine:
     """Python orders text by code points, which is the order of its bytes in UTF-8."""
 
     @classmethod
-    async def open(cls, settings: PartSettings, name: str, older: Older | None = None) -> MemoryEngine:
+    async def open(cls, settings: PartSettings, name: str = "state.sqlite", older: Older | None = None) -> MemoryEngine:
         return cls(settings.limits)
 
     def __init__(self, limits: Limits = DEFAULTS) -> None:

@@ -49,7 +49,7 @@ class SqliteEngine:
     """Bound to the event loop that opened it."""
 
     @classmethod
-    async def open(cls, settings: PartSettings, name: str, older: Older | None = None) -> SqliteEngine:
+    async def open(cls, settings: PartSettings, name: str = "state.sqlite", older: Older | None = None) -> SqliteEngine:
         return await cls.at(settings.state / name, settings.limits, older)
 
     @classmethod

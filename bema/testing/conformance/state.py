@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused, TooLarge
+from bema.parts.opening import unopenable
 from bema.state.engine import KEY_MAX, Entry, Missed, Mutation, StateChange, StateWatch
 from bema.testing.conformance.frame import Make, Suite
 
@@ -250,3 +251,11 @@ async def one_owner_at_a_time(make: Make) -> None:
     await engine.apply([put("a")])
     await engine.close()
     assert await (await make()).get("a") is not None
+
+
+@SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "waiting") == ""
+    await made.close()
