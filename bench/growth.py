@@ -33,15 +33,16 @@ from bema.deploy.build.pythons import FoundPythons, Python, own_python
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import MemoryLauncher
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment
-from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import begun, served
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import MemoryStore
+from bema.deploy.store.deployments import Store
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver
+from bema.state.memory import MemoryEngine
 
 SIZES = (10, 1_000, 10_000)
 CONSTANT, LINEAR = "constant", "linear"
@@ -58,24 +59,29 @@ class Layers:
         return Path("/layer")
 
 
-class FilledStore(MemoryStore):
-    """A store that holds `deployments` already: writing each of ten thousand is not what is measured."""
+class FilledStore(Store):
+    """A store that holds `rollouts` already: writing each of ten thousand is not what is measured."""
 
-    def __init__(self, deployments: list[Deployment]) -> None:
-        super().__init__()
-        self._deployments = {deployment.id: deployment for deployment in deployments}
+    def __init__(self, rollouts: list[Rollout]) -> None:
+        super().__init__(MemoryEngine())
+        self._picture.rollouts = {rollout.id: rollout for rollout in rollouts}
 
 
-def deployment_of(number: int, instance: int) -> Deployment:
+def rollout_of(deployment: Deployment, instance: int) -> Rollout:
     """One that was built and serves."""
+    attempts = served(begun((), instance, deployment.created), instance, deployment.created)
+    return Rollout(
+        deployment, {"v1": VersionStatus(build=Build(state="done", python=own_python().path), attempts=attempts)}
+    )
+
+
+def deployment_of(number: int) -> Deployment:
     version = Version(
         number=1,
         digest=f"{number:064x}",
         entry=ScriptEntry("service", "Worker"),
-        build=Build(state="done", python=own_python().path),
         created=number,
     )
-    attempts = served(begun((), instance, number), instance, number)
     return Deployment(
         id=str(uuid.UUID(int=number)),
         name=f"d{number}",
@@ -83,7 +89,6 @@ def deployment_of(number: int, instance: int) -> Deployment:
         versions=(version,),
         created=number,
         updated=number,
-        attempts=attempts,
     )
 
 
@@ -111,13 +116,13 @@ class Scene:
     def __init__(self, size: int, folder: Path) -> None:
         self.size = size
         self.ids = [new_instance_id() for _ in range(size)]
-        self.deployments = [deployment_of(number, instance) for number, instance in enumerate(self.ids)]
+        self.deployments = [deployment_of(number) for number in range(size)]
         self.records = [record_of(*pair) for pair in zip(self.deployments, self.ids, strict=True)]
         self.discovery = MemoryDiscovery()
         self.launcher = MemoryLauncher()
         self.parts = Parts(
             state=folder,
-            store=FilledStore(self.deployments),
+            store=FilledStore([rollout_of(*pair) for pair in zip(self.deployments, self.ids, strict=True)]),
             launcher=self.launcher,
             environments=MemoryEnvironments(),
             layers=Layers(),
@@ -139,7 +144,7 @@ class Scene:
                 deployment=deployment.id,
                 name=deployment.name,
                 version="v1",
-                environment=WorkloadEnvironment(deployment.version.build.python, "/layer"),
+                environment=WorkloadEnvironment("python", "/layer"),
                 script="/script.py",
                 entry=deployment.version.entry,
             )
@@ -255,10 +260,10 @@ async def bytes_of_idle(size: int, folder: Path) -> int:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     scene = Scene(0, folder)
-    deployments = [deployment_of(number, new_instance_id()) for number in range(size)]
+    deployments = [deployment_of(number) for number in range(size)]
     parts = Parts(
         state=folder,
-        store=FilledStore(deployments),
+        store=FilledStore([rollout_of(deployment, new_instance_id()) for deployment in deployments]),
         launcher=scene.launcher,
         environments=scene.parts.environments,
         layers=scene.parts.layers,

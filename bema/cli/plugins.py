@@ -40,7 +40,8 @@ FACTORIES: tuple[str, ...] = (
     "bema.sdk.apps:ServerFactory",
     "bema.sdk.extensions:ExtensionFactory",
     "bema.sdk.status:StatusFactory",
-    "bema.deploy.store.deployments:StoreFactory",
+    "bema.state.engine:StateFactory",
+    "bema.deploy.sources.source:SourceFactory",
     "bema.deploy.launch.launcher:LauncherFactory",
     "bema.deploy.build.environments:EnvironmentsFactory",
 )

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_platform_with_a_store_that_forgets(platform: Platform, script: Callable[[str], str]) -> None:
-    (platform.state.parent / "bema.toml").write_text('[plugins.use]\n"bema.store" = "memory"\n')
+    (platform.state.parent / "bema.toml").write_text('[plugins.use]\n"bema.state" = "memory"\n')
     platform.up()
     deployed = platform.deploy("echo", script("hello"))
     assert httpx2.get(deployed["url"] + "/", trust_env=False).text.startswith("hello ")

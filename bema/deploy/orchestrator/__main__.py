@@ -23,13 +23,15 @@ from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import Store, StoreFactory
+from bema.deploy.store.deployments import Store
+from bema.deploy.store.released import RELEASED
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
 from bema.sdk.boot import run
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
 from bema.sdk.lifecycle import serve
+from bema.state.engine import StateFactory
 
 
 @service(name="orchestrator", namespace="bema")
@@ -73,7 +75,8 @@ async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Pa
     Instances are shown in `discovery`; without one, in a discovery that is opened for them.
     """
     state, limits = Path(settings.text("state_dir")), settings.limits
-    store = await StoreFactory.open_waiting(settings)
+    engine = await StateFactory.choose().open(settings.of(StateFactory.group), "store.sqlite", RELEASED)
+    store = await Store.open(engine)
     launchers = Launchers(
         lambda name: LauncherFactory.open_waiting(settings, name),
         LauncherFactory.registry.name_in_use(),

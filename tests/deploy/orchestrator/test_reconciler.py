@@ -55,7 +55,7 @@ def test_an_end_that_was_never_told_is_found_by_the_next_look_at_all(tmp_path: P
             del platform.launcher._replicas[gone]
             await eventually(lambda: len(platform.launcher.started) == 2)
             await until(orchestrator, made.id, "ready")
-            assert platform.store.deployments()[made.id].attempts[0].cause == "lost"
+            assert platform.store.rollouts()[made.id].status.attempts[0].cause == "lost"
 
     asyncio.run(story())
 
