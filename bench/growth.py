@@ -104,6 +104,12 @@ def record_of(deployment: Deployment, instance: int) -> Instance:
     )
 
 
+async def at_rest(orchestrator: Orchestrator) -> None:
+    """What it does by itself would be counted with what is measured."""
+    orchestrator._running.cancel()
+    await asyncio.gather(orchestrator._running, return_exceptions=True)
+
+
 class Scene:
     """`size` deployments with an instance each, behind one orchestrator and one gateway's table."""
 
@@ -123,6 +129,7 @@ class Scene:
             pythons=FoundPythons(Uv()),
         )
         self.orchestrator = Orchestrator()
+        self.replaced: list[asyncio.Task[None]] = []
         self.turn = 0
 
     async def open(self) -> Scene:
@@ -133,27 +140,24 @@ class Scene:
         middle = self.records[self.size // 2]
         self.resolver = Resolver(ConnectionPool(), everything, f"{middle.component_address}.ask")
         for deployment, instance in zip(self.deployments, self.ids, strict=True):
-            await self.launcher.start(
-                Workload(
-                    deployment=deployment.id,
-                    name=deployment.name,
-                    version="v1",
-                    environment=WorkloadEnvironment("python", "/layer"),
-                    script="/script.py",
-                    entry=ScriptEntry("service"),
-                ),
-                instance,
+            workload = Workload(
+                deployment=deployment.id,
+                name=deployment.name,
+                version="v1",
+                environment=WorkloadEnvironment("python", "/layer"),
+                script="/script.py",
+                entry=deployment.version.entry,
             )
+            await self.launcher.start(workload, instance)
             await self.launcher.next_event()
         await self.orchestrator.begin(self.parts)
-        # what it goes on to do by itself would be counted with the steps
-        self.orchestrator._running.cancel()
-        await asyncio.gather(self.orchestrator._running, return_exceptions=True)
+        await at_rest(self.orchestrator)
         return self
 
     async def close(self) -> None:
         self.table.close()
         await self.orchestrator.end()
+        await asyncio.gather(*self.replaced, return_exceptions=True)
 
     # the steps
 
@@ -199,14 +203,17 @@ class Scene:
 
     async def plan(self) -> None:
         """What one wake-up makes the orchestrator decide."""
-        await self.orchestrator._reconciler._look(self.deployments[self.size // 2].id)
+        await self.orchestrator._reconciler.look(self.deployments[0].id)
+
+    async def look_at_all(self) -> None:
+        """What the orchestrator does now and then, so that nothing is lost for long."""
+        await self.orchestrator._reconciler.look_at_all()
 
     async def start(self) -> None:
         """A new orchestrator takes charge of what is stored and of what runs."""
         another = Orchestrator()
         await another.begin(self.parts)
-        another._running.cancel()
-        await asyncio.gather(another._running, return_exceptions=True)
+        await at_rest(another)
 
 
 class Step(NamedTuple):
@@ -224,7 +231,8 @@ STEPS = (
     Step(f"ls, one page of {_PAGE}", CONSTANT, Scene.page, 5),
     Step("ls, whole", LINEAR, Scene.whole_list, 1),
     Step("status", LINEAR, Scene.status, 1),
-    Step("plan of one wake-up", LINEAR, Scene.plan, 1),
+    Step("plan of one wake-up", CONSTANT, Scene.plan, 50),
+    Step("a look at all deployments", LINEAR, Scene.look_at_all, 1),
     Step("start of the orchestrator", LINEAR, Scene.start, 1),
 )
 MEMORY = "memory of an idle deployment"

@@ -38,6 +38,8 @@ FACTORIES: tuple[str, ...] = (
     "bema.runtime.rpc.codec:CodecFactory",
     "bema.runtime.rpc.picker:PickerFactory",
     "bema.sdk.apps:ServerFactory",
+    "bema.sdk.extensions:ExtensionFactory",
+    "bema.sdk.status:StatusFactory",
     "bema.state.engine:StateFactory",
     "bema.deploy.sources.source:SourceFactory",
     "bema.deploy.launch.launcher:LauncherFactory",

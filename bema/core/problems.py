@@ -295,4 +295,11 @@ PROBLEMS: dict[str, Problem] = {
     "missing_extra": Problem(
         501, 12, 1, "An optional dependency is not installed.", "Install the extra that the message names."
     ),
+    "extension_missing": Problem(
+        501,
+        12,
+        1,
+        "An endpoint needs an extension that is not installed where it is served.",
+        "Install a distribution that names it under `bema.extensions`; `bema plugins ls` lists what is found.",
+    ),
 }

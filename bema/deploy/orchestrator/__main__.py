@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bema.core.access import LOCAL_ADMIN
-from bema.core.errors import NotFound, Refused
+from bema.core.errors import NotFound
 from bema.core.settings import Settings
 from bema.deploy.build.environments import EnvironmentsFactory
 from bema.deploy.build.layers import Layers
@@ -25,8 +25,9 @@ from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.released import RELEASED
-from bema.runtime.discovery.discovery import Discovery
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
+from bema.sdk.boot import run
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
 from bema.sdk.lifecycle import serve
@@ -68,8 +69,11 @@ class PlatformOrchestrator(Orchestrator):
         await self.end()
 
 
-async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
-    """The parts in use, of their factories where there is a choice, as `settings` say."""
+async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Parts:
+    """The parts in use, of their factories where there is a choice, as `settings` say.
+
+    Instances are shown in `discovery`; without one, in a discovery that is opened for them.
+    """
     state, limits = Path(settings.text("state_dir")), settings.limits
     engine = await StateFactory.choose().open(settings.of(StateFactory.group), "store.sqlite", RELEASED)
     store = await Store.open(engine)
@@ -78,7 +82,7 @@ async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
         LauncherFactory.registry.name_in_use(),
         {version.launcher for deployment in store.deployments().values() for version in deployment.versions},
     )
-    launchers.meet(discovery)
+    launchers.meet(DiscoveryFactory.open(settings) if discovery is None else discovery)
     uv = Uv()
     return Parts(
         state=state,
@@ -94,7 +98,4 @@ async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        asyncio.run(serve(PlatformOrchestrator))
-    except Refused as error:
-        sys.exit(f"error: {error.message} {error.fix}")
+    run(serve(PlatformOrchestrator), platform=True)

@@ -20,7 +20,7 @@ from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
-from bema.deploy.launch.launcher import Announced, Exited, Line, Reported
+from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
 from bema.deploy.model.deployment import Build, Rollout, VersionStatus
 from bema.deploy.model.replica import Replica
@@ -167,7 +167,7 @@ class Reconciler:
             event = await self._parts.launcher.next_event()
             if isinstance(event, Reported):
                 self._reported(event)
-            elif not isinstance(event, Line):  # what else it says changes no plan
+            else:
                 await self._happened(event)
 
     async def _happened(self, event: Announced | Exited) -> None:
@@ -207,7 +207,7 @@ class Reconciler:
     async def _turns(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._look_at_all()
+            await self.look_at_all()
             deadline = loop.time() + _ALL
             while (left := deadline - loop.time()) > 0:
                 # not wait_for: before Python 3.12 it loses a cancellation that comes together with what it waits for
@@ -218,18 +218,18 @@ class Reconciler:
                 touched, self._touched = self._touched, {}
                 await self._look_at(list(touched))
 
-    async def _look_at_all(self) -> None:
+    async def look_at_all(self) -> None:
         await self.adopt()
         known = {*self._parts.store.rollouts(), *self._replicas.deployments(), *self._leaving}
         await self._look_at(sorted(known))
 
     async def _look_at(self, deployments: list[str]) -> None:
         for number, id in enumerate(deployments, 1):
-            await self._look(id)
+            await self.look(id)
             if number % _TURN == 0:  # others have their turn too
                 await asyncio.sleep(0)
 
-    async def _look(self, id: str) -> None:
+    async def look(self, id: str) -> None:
         """Plan and apply one deployment. Nothing is awaited between the picture and the plan: they agree."""
         rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
         if replicas:
@@ -239,8 +239,9 @@ class Reconciler:
             replicas,
             self._parts.clock.now(),
             self._parts.policy,
-            woken=frozenset((id,)) & self._woken,
-            leaving=frozenset((id,)) & (self._leaving - self._forgetting),
+            # not by intersection: a set that was large is slow to go through when it is empty
+            woken=frozenset((id,) if id in self._woken else ()),
+            leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
         )
         waits = [await self._apply(action) for action in actions]
         self._look_after(id, min((wait for wait in waits if wait is not None), default=None))
