@@ -190,7 +190,9 @@ class Store:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # nobody waits for it any more, which is no reason to log it
             raise
         except Refused as error:
             if error.code == "state_failed" and not self._closed:
