@@ -583,7 +583,10 @@ def test_what_holds_on_at_the_end_does_not_hold_the_process_beyond_its_grace(cal
     env = {**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state"), "BEMA_LIMITS__DRAIN": "0.5"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", HANGING], env=env, **pipes)
-    while "stop it" not in process.stderr.readline():
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err_lines = process.stdout, process.stderr
+    while "stop it" not in err_lines.readline():
         pass
 
     async def story():
@@ -591,7 +594,7 @@ def test_what_holds_on_at_the_end_does_not_hold_the_process_beyond_its_grace(cal
             client = await runtime.endpoint("demo.hanging.works").client()
             call = asyncio.ensure_future(client()) if called else None
             if called:
-                assert await asyncio.to_thread(process.stdout.readline) == "called\n"
+                assert await asyncio.to_thread(out.readline) == "called\n"
             process.send_signal(signal.SIGTERM)
             if call is not None:
                 with pytest.raises(StreamCut):
