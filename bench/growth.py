@@ -33,15 +33,16 @@ from bema.deploy.build.pythons import FoundPythons, Python, own_python
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import MemoryLauncher
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment
-from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import begun, served
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import MemoryStore
+from bema.deploy.store.deployments import Store
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.discovery.discovery import MemoryDiscovery
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver
+from bema.state.memory import MemoryEngine
 
 SIZES = (10, 1_000, 10_000)
 CONSTANT, LINEAR = "constant", "linear"
@@ -58,24 +59,29 @@ class Layers:
         return Path("/layer")
 
 
-class FilledStore(MemoryStore):
-    """A store that holds `deployments` already: writing each of ten thousand is not what is measured."""
+class FilledStore(Store):
+    """A store that holds `rollouts` already: writing each of ten thousand is not what is measured."""
 
-    def __init__(self, deployments: list[Deployment]) -> None:
-        super().__init__()
-        self._deployments = {deployment.id: deployment for deployment in deployments}
+    def __init__(self, rollouts: list[Rollout]) -> None:
+        super().__init__(MemoryEngine())
+        self._picture.rollouts = {rollout.id: rollout for rollout in rollouts}
 
 
-def deployment_of(number: int, instance: int) -> Deployment:
+def rollout_of(deployment: Deployment, instance: int) -> Rollout:
     """One that was built and serves."""
+    attempts = served(begun((), instance, deployment.created), instance, deployment.created)
+    return Rollout(
+        deployment, {"v1": VersionStatus(build=Build(state="done", python=own_python().path), attempts=attempts)}
+    )
+
+
+def deployment_of(number: int) -> Deployment:
     version = Version(
         number=1,
         digest=f"{number:064x}",
         entry=ScriptEntry("service", "Worker"),
-        build=Build(state="done", python=own_python().path),
         created=number,
     )
-    attempts = served(begun((), instance, number), instance, number)
     return Deployment(
         id=str(uuid.UUID(int=number)),
         name=f"d{number}",
@@ -83,7 +89,6 @@ def deployment_of(number: int, instance: int) -> Deployment:
         versions=(version,),
         created=number,
         updated=number,
-        attempts=attempts,
     )
 
 
@@ -99,25 +104,32 @@ def record_of(deployment: Deployment, instance: int) -> Instance:
     )
 
 
+async def at_rest(orchestrator: Orchestrator) -> None:
+    """What it does by itself would be counted with what is measured."""
+    orchestrator._running.cancel()
+    await asyncio.gather(orchestrator._running, return_exceptions=True)
+
+
 class Scene:
     """`size` deployments with an instance each, behind one orchestrator and one gateway's table."""
 
     def __init__(self, size: int, folder: Path) -> None:
         self.size = size
         self.ids = [new_instance_id() for _ in range(size)]
-        self.deployments = [deployment_of(number, instance) for number, instance in enumerate(self.ids)]
+        self.deployments = [deployment_of(number) for number in range(size)]
         self.records = [record_of(*pair) for pair in zip(self.deployments, self.ids, strict=True)]
         self.discovery = MemoryDiscovery()
         self.launcher = MemoryLauncher()
         self.parts = Parts(
             state=folder,
-            store=FilledStore(self.deployments),
+            store=FilledStore([rollout_of(*pair) for pair in zip(self.deployments, self.ids, strict=True)]),
             launcher=self.launcher,
             environments=MemoryEnvironments(),
             layers=Layers(),
             pythons=FoundPythons(Uv()),
         )
         self.orchestrator = Orchestrator()
+        self.replaced: list[asyncio.Task[None]] = []
         self.turn = 0
 
     async def open(self) -> Scene:
@@ -128,24 +140,24 @@ class Scene:
         middle = self.records[self.size // 2]
         self.resolver = Resolver(ConnectionPool(), everything, f"{middle.component_address}.ask")
         for deployment, instance in zip(self.deployments, self.ids, strict=True):
-            await self.launcher.start(
-                Workload(
-                    deployment=deployment.id,
-                    name=deployment.name,
-                    version="v1",
-                    environment=WorkloadEnvironment("python", "/layer"),
-                    script="/script.py",
-                    entry=ScriptEntry("service"),
-                ),
-                instance,
+            workload = Workload(
+                deployment=deployment.id,
+                name=deployment.name,
+                version="v1",
+                environment=WorkloadEnvironment("python", "/layer"),
+                script="/script.py",
+                entry=deployment.version.entry,
             )
+            await self.launcher.start(workload, instance)
             await self.launcher.next_event()
         await self.orchestrator.begin(self.parts)
+        await at_rest(self.orchestrator)
         return self
 
     async def close(self) -> None:
         self.table.close()
         await self.orchestrator.end()
+        await asyncio.gather(*self.replaced, return_exceptions=True)
 
     # the steps
 
@@ -191,14 +203,17 @@ class Scene:
 
     async def plan(self) -> None:
         """What one wake-up makes the orchestrator decide."""
-        await self.orchestrator._reconciler._look(self.deployments[self.size // 2].id)
+        await self.orchestrator._reconciler.look(self.deployments[0].id)
+
+    async def look_at_all(self) -> None:
+        """What the orchestrator does now and then, so that nothing is lost for long."""
+        await self.orchestrator._reconciler.look_at_all()
 
     async def start(self) -> None:
         """A new orchestrator takes charge of what is stored and of what runs."""
         another = Orchestrator()
         await another.begin(self.parts)
-        another._running.cancel()
-        await asyncio.gather(another._running, return_exceptions=True)
+        await at_rest(another)
 
 
 class Step(NamedTuple):
@@ -216,7 +231,8 @@ STEPS = (
     Step(f"ls, one page of {_PAGE}", CONSTANT, Scene.page, 5),
     Step("ls, whole", LINEAR, Scene.whole_list, 1),
     Step("status", LINEAR, Scene.status, 1),
-    Step("plan of one wake-up", LINEAR, Scene.plan, 1),
+    Step("plan of one wake-up", CONSTANT, Scene.plan, 50),
+    Step("a look at all deployments", LINEAR, Scene.look_at_all, 1),
     Step("start of the orchestrator", LINEAR, Scene.start, 1),
 )
 MEMORY = "memory of an idle deployment"
@@ -244,10 +260,10 @@ async def bytes_of_idle(size: int, folder: Path) -> int:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     scene = Scene(0, folder)
-    deployments = [deployment_of(number, new_instance_id()) for number in range(size)]
+    deployments = [deployment_of(number) for number in range(size)]
     parts = Parts(
         state=folder,
-        store=FilledStore(deployments),
+        store=FilledStore([rollout_of(deployment, new_instance_id()) for deployment in deployments]),
         launcher=scene.launcher,
         environments=scene.parts.environments,
         layers=scene.parts.layers,

@@ -28,8 +28,8 @@ START = {
     "runtime.discovery": "discovery flock inotify records watcher",
     "runtime.rpc": "adapter admission client client_connection codec connection descriptions flow_control picker pool"
     " resolver retry_budget routes server server_call server_connection signatures sockets stream transports",
-    "runtime.process": "channel channel_writer health_check host watchdog",
-    "sdk": "boot context decorators depends health lifecycle options signals spec status",
+    "runtime.process": "channel channel_writer health_check host line_channel watchdog",
+    "sdk": "boot context decorators depends extensions health lifecycle options signals spec status",
     "sdk.status": "launcher_report",
 }
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {

@@ -337,12 +337,9 @@ def launched(line: bytes) -> Iterator[None]:
 
 
 async def greeted() -> Outcome:
-    life = Boot(Patient, None)
-    try:
+    life = Boot("patient")
+    async with life.opened:
         return (await life.handshake()).module_id
-    finally:
-        if life._channel is not None:
-            life._channel.close()
 
 
 @probe(0.05, with_it="protocol", without="waits")
@@ -560,7 +557,7 @@ async def asked_of_the_api(folder: Path) -> int:
         port = control.getsockname()[1]
         await gateway.listen(data, control)
         assert gateway.data is not None
-        assert gateway.data.limits == settings.current().limits
+        assert gateway.data.dispatcher.limits == settings.current().limits
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request("/faas/python", "Authorization: Bearer secret", method="POST", body=b"[" + b" " * 19))
         status = int((await reader.readline()).split()[1])

@@ -39,9 +39,9 @@ def command(
     wait: float,
     as_json: bool,
 ) -> None:
-    """Call an endpoint of a running service, or list its endpoints with their types.
+    """Call an endpoint of a running service, or list its endpoints.
 
-    ADDRESS is namespace.component.endpoint[@instance]; without an endpoint, what there is to call is listed, with --json as
+    ADDRESS is namespace.component.endpoint[@instance]; without an endpoint, the endpoints are listed with their types, with --json as
     the whole description. K=V are parameters by name; where the endpoint has one parameter of a struct type, they are its fields. A value is
     read as JSON where that works and as text where it does not. An endpoint that takes a stream reads JSON lines from
     stdin.

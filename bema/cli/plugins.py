@@ -38,7 +38,10 @@ FACTORIES: tuple[str, ...] = (
     "bema.runtime.rpc.codec:CodecFactory",
     "bema.runtime.rpc.picker:PickerFactory",
     "bema.sdk.apps:ServerFactory",
-    "bema.deploy.store.deployments:StoreFactory",
+    "bema.sdk.extensions:ExtensionFactory",
+    "bema.sdk.status:StatusFactory",
+    "bema.state.engine:StateFactory",
+    "bema.deploy.sources.source:SourceFactory",
     "bema.deploy.launch.launcher:LauncherFactory",
     "bema.deploy.build.environments:EnvironmentsFactory",
 )

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 from bema.core.access import Principal
 from bema.core.errors import Invalid
 
-__all__ = ["CURRENT", "Call", "Handler", "Interceptor", "Stream", "Unary", "as_stream", "as_unary", "traceparent"]
+__all__ = [
+    "CURRENT",
+    "Call",
+    "Handler",
+    "Interceptor",
+    "Stream",
+    "Unary",
+    "as_stream",
+    "as_unary",
+    "chained",
+    "traceparent",
+]
 
 
 class Call:
@@ -88,6 +99,20 @@ Unary = Callable[[Call], Awaitable[Any]]
 Stream = Callable[[Call], AsyncIterator[Any]]
 Handler = Unary | Stream
 Interceptor = Callable[[Handler], Handler]
+"""Stands around a handler, and gives one of the same form: a stream for a stream."""
+
+
+def chained(interceptors: Sequence[Interceptor]) -> Interceptor | None:
+    """All of them as one, the first outermost; None where there is none."""
+    if not interceptors:
+        return None
+
+    def around(handler: Handler) -> Handler:
+        for interceptor in reversed(interceptors):
+            handler = interceptor(handler)
+        return handler
+
+    return around
 
 
 def as_stream(unary: Unary) -> Stream:

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 import msgspec
 
 from bema.core import settings
-from bema.core.call import CURRENT
+from bema.core.call import CURRENT, Handler, Interceptor
 from bema.core.describe import Description
 from bema.core.errors import BadDeclaration, Refused, Unavailable
 from bema.core.limits import Limits
@@ -28,7 +28,7 @@ from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, O
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
-from bema.runtime.rpc.adapter import handler_of
+from bema.runtime.rpc.adapter import handler_of, off_the_loop
 from bema.runtime.rpc.descriptions import PATIENCE, Descriptions
 from bema.runtime.rpc.pool import ConnectionPool
 
@@ -216,9 +216,14 @@ class Component:
             raise Unavailable(f"no instance of {self.address} is there")
         return await self.runtime.descriptions.of(max(found, key=lambda instance: instance.since), timeout)
 
-    async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
-        """Answer calls to one more endpoint; `show` tells of it."""
-        await self.runtime.hosting.add(self.hosted, spec, handler_of(function, spec))
+    async def add(self, spec: EndpointSpec, function: Callable[..., Any], around: Interceptor | None = None) -> None:
+        """Answer calls to one more endpoint; `show` tells of it. `around` stands between its callers and the function."""
+        await self._answer(spec, handler_of(function, spec), around)
+
+    async def _answer(self, spec: EndpointSpec, handler: Handler, around: Interceptor | None) -> None:
+        if around is not None:
+            handler, spec = around(off_the_loop(handler, spec)), msgspec.structs.replace(spec, threaded=False)
+        await self.runtime.hosting.add(self.hosted, spec, handler)
 
     async def publish(self, **data: Any) -> None:
         """Say something about this instance in its record, for who chooses among instances; None takes it back."""

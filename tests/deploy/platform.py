@@ -19,7 +19,8 @@ from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import MemoryStore, Store
+from bema.deploy.store.deployments import Store
+from bema.state.memory import MemoryEngine
 
 ADA, BOB = holder(Kind.USER, "ada"), holder(Kind.USER, "bob")
 
@@ -41,13 +42,21 @@ class MemoryLayers:
         return Path("/layer")
 
 
+class LastingEngine(MemoryEngine):
+    """What it holds outlives who closes it, as a disk does."""
+
+    async def close(self) -> None:
+        return None
+
+
 class Platform:
     """Parts that outlive an orchestrator: a store, a launcher, environments."""
 
     def __init__(self, folder: Path, policy: RestartPolicy | None = None, store: Store | None = None) -> None:
         self.launcher = MemoryLauncher()
         self.environments = MemoryEnvironments()
-        self.store = store or MemoryStore()
+        self.engine = LastingEngine()
+        self.store = store or Store(self.engine)
         self.failed: list[str] = []
         self.parts = Parts(
             state=folder,

@@ -1,8 +1,10 @@
 """The instances: what the orchestrator asked for, kept whatever becomes of the orchestrator.
 
-Law: nothing here knows what a descriptor means. What a request names `inherit` the child alone holds from its start on,
-what it names `keep` is held here until the instance has ended, and lent to whichever orchestrator asks; `locator` is the
-launcher's own and comes back with `list` as it came.
+Law: nothing here knows what a descriptor means. What a request names `inherit` the child alone holds from its start on
+(`stdin` and `stdout` as its own streams), what it names `keep` is held here, neither read nor written, until the instance
+has ended, and lent to whichever orchestrator asks; `locator` is the launcher's own and comes back with `list` as it came.
+What an instance says on its channel besides Announce and Status is noted and goes no further: what a module asks for it
+asks over a socket that its launcher passed to it.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ class KeptInstance:
             "announce": self.child.announce,
             "status": self.status.last,
             "stopping": self.child.stopping,
+            "keep": list(self.held),
             "since": self.child.since,
         }
 
@@ -107,7 +110,9 @@ class Instances:
 
     def _order(self, request: dict[str, Any], label: str, inherited: dict[str, int]) -> tuple[Order, str | None]:
         """What to run, and where it listens. Init says under which number each descriptor is inherited."""
-        init, descriptors, listen = request["init"] | inherited, list(inherited.values()), request.get("listen")
+        streams = {name: inherited[name] for name in ("stdin", "stdout") if name in inherited}
+        others = {name: number for name, number in inherited.items() if name not in streams}
+        init, descriptors, listen = request["init"] | others, list(others.values()), request.get("listen")
         if listen is not None:
             listen, listener = self._listeners.open(request["deployment"], listen)
             init |= {"listen": listen.partition(":")[2], "listen_fd": listener.fileno()}
@@ -121,6 +126,7 @@ class Instances:
             descriptors=tuple(descriptors),
             marker=f"BEMA_INSTANCE={label}",
             by_signal=init.get("entry", {}).get("kind") == "main",
+            stdio=(streams["stdin"], streams["stdout"]) if streams else None,
         )
         return order, listen
 
@@ -168,8 +174,8 @@ class Instances:
             case "status":
                 if why := self._kept[number].status.take(message):
                     child.log.note(f"ignored on the channel: {why}", "warning")
-            case _:
-                self._tell({"event": "line", "instance": number, "line": message})
+            case unknown:
+                child.log.note(f"ignored on the channel: {str(unknown)[:100]!r} is no word of it", "warning")
 
     def _pass_on(self, number: int) -> None:
         """Tell its status; one that comes before the announcement is told with it."""

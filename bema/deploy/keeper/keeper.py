@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 from .child import Child
@@ -21,6 +22,7 @@ from .roster import Roster, clear, write_atomically
 from .supervisor import Supervisor
 from .warden import Warden
 
+_EARLY = 100  # lines of children that are kept until the banner was shown
 _FAILED = 2
 _LAST_WORDS = 0.3  # seconds
 
@@ -49,12 +51,14 @@ class Keeper:
                 ready=self._ready,
                 died=lambda why: _say(f"bema: {why}; it is started again", error=True),
                 hopeless=self._hopeless,
-                said=_say,
+                said=self._told,
             )
             for plan in config.children
         ]
         self._code = 0
         self._draining = False
+        self._is_up = False
+        self._early: deque[str] = deque(maxlen=_EARLY)
 
     def start(self) -> None:
         self._warden.start()
@@ -83,7 +87,17 @@ class Keeper:
             write_atomically(self._up_file, json.dumps(up))
         except OSError as error:
             _say(f"bema: {self._up_file} cannot be written: {error.strerror}", error=True)
-        _say(self._config.banner)
+        self._is_up = True
+        for text in (self._config.banner, *self._early):
+            _say(text)
+        self._early.clear()
+
+    def _told(self, line: str) -> None:
+        """What a child writes: shown after the banner, however early it came."""
+        if self._is_up:
+            _say(line)
+        else:
+            self._early.append(line)
 
     def _hopeless(self, why: str) -> None:
         if not self._draining:

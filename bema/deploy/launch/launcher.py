@@ -42,13 +42,6 @@ class Reported(msgspec.Struct, frozen=True):
     stalled: bool
 
 
-class Line(msgspec.Struct, frozen=True):
-    """The instance said something else on its module channel."""
-
-    instance: int
-    line: dict[str, Any]
-
-
 class Exited(msgspec.Struct, frozen=True):
     """The instance is gone; the last event of it.
 
@@ -64,7 +57,7 @@ class Exited(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-Event = Announced | Reported | Line | Exited
+Event = Announced | Reported | Exited
 
 
 class Launcher(Protocol):

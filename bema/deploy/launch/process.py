@@ -22,9 +22,11 @@ from bema.core.instance import State
 from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
 from bema.core.settings import PartSettings
+from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
-from bema.deploy.launch.launcher import Announced, Event, Exited, Line, Reported
+from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
 from bema.deploy.launch.open_ports import free_port, listener_of, socket_of
+from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
 from bema.deploy.launch.workload import Workload
@@ -72,8 +74,11 @@ class ProcessLauncher:
 
     _discovery: Discovery
 
-    def __init__(self, keeper: KeeperClient, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, keeper: KeeperClient, *, clock: Clock | None = None, sockets: OperationSockets | None = None
+    ) -> None:
         self._keeper = keeper
+        self._operations = sockets or OperationSockets(keeper, {})
         self._clock = clock or SystemClock()
         self._known: dict[int, SupervisedProcess] = {}
         self._unseen: int | None = None
@@ -102,28 +107,41 @@ class ProcessLauncher:
         )
         reservation = await self._discovery.reserve(instance)
         try:
-            answer = await self._keeper.request(
-                "spawn",
-                **_lease(reservation, program=program),
-                instance=instance,
-                deployment=workload.deployment,
-                name=workload.name,
-                version=workload.version,
-                # -I ignores PYTHONUNBUFFERED: without -u a line waits in the process until it has thousands of others
-                argv=[workload.environment.python, "-I", "-u", str(Path(workload.environment.layer) / RUNNER)],
-                env=environment(home, workload.env),
-                cwd=str(home.home),
-                init=_init(workload, instance, locator),
-                listen=None if program else f"unix:{socket_of(workload.deployment)}",
-                locator=msgspec.to_builtins(locator),
-            )
+            with contextlib.ExitStack() as passing:
+                passed = _lease(reservation, program=program)
+                if workload.operations:
+                    passed |= await self._operations.begin(instance, passing)
+                answer = await self._spawn(workload, instance, locator, home, passed)
         except BaseException:
+            await self._operations.end(instance)
             await reservation.release()
             raise
         known = {"instance": instance, "deployment": workload.deployment, "announce": None, "status": None}
         process = self._take_charge({**known, **answer}, locator, reservation)
         await reservation.hand_over()
         return process.replica
+
+    async def _spawn(
+        self, workload: Workload, instance: int, locator: Locator, home: Home, passed: dict[str, int]
+    ) -> dict[str, Any]:
+        """Ask for the process. It inherits what is named as a field of Init, `..._fd`; the keeper keeps the rest."""
+        return await self._keeper.request(
+            "spawn",
+            descriptors=passed,
+            inherit=[name for name in passed if name.endswith("_fd")],
+            keep=[name for name in passed if not name.endswith("_fd")],
+            instance=instance,
+            deployment=workload.deployment,
+            name=workload.name,
+            version=workload.version,
+            # -I ignores PYTHONUNBUFFERED: without -u a line waits in the process until it has thousands of others
+            argv=[workload.environment.python, "-I", "-u", str(Path(workload.environment.layer) / RUNNER)],
+            env=environment(home, workload.env),
+            cwd=str(home.home),
+            init=_init(workload, instance, locator),
+            listen=None if locator.port is not None else f"unix:{socket_of(workload.deployment)}",
+            locator=msgspec.to_builtins(locator),
+        )
 
     async def poll(self) -> list[Replica]:
         async with self._taking:
@@ -142,6 +160,8 @@ class ProcessLauncher:
             await self._show(process, kept["announce"])
         if kept["stopping"]:
             await self._hide(process)
+        if operations.NAME in kept["keep"]:
+            await self._operations.resume(kept["instance"])
 
     def _take_charge(self, kept: dict[str, Any], locator: Locator, reservation: Reservation) -> SupervisedProcess:
         replica = Replica(
@@ -238,8 +258,6 @@ class ProcessLauncher:
             case "exited":
                 self._unseen = instance
                 return await self._exited(process, message)
-            case "line":
-                return Line(instance, message["line"])
             case "announced" if process is not None and process.replica.state is State.STARTING:
                 return await self._announced(process, message)
             case "status" if process is not None and await self._told(process, message["status"]):
@@ -259,6 +277,7 @@ class ProcessLauncher:
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
         instance, stopped = message["instance"], message["stopped"]
+        await self._operations.end(instance)
         cause, how = "stopped" if stopped else "exited", ""
         self._known.pop(instance, None)
         if process is None:  # it ended while there was no orchestrator
@@ -276,18 +295,16 @@ class ProcessLauncher:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await self._operations.close()
         await self._keeper.close()
 
 
-def _lease(reservation: Reservation, *, program: bool) -> dict[str, Any]:
-    """How the keeper deals with what holds the lease, where there is such.
+def _lease(reservation: Reservation, *, program: bool) -> dict[str, int]:
+    """What holds the lease, where there is such, by the name under which it is passed.
 
     A program does not know of its lease and may close all that it did not open: then the keeper holds it.
     """
-    if reservation.descriptor is None:
-        return {}
-    name, way = ("lease", "keep") if program else ("lease_fd", "inherit")
-    return {"descriptors": {name: reservation.descriptor}, way: [name]}
+    return {} if reservation.descriptor is None else {"lease" if program else "lease_fd": reservation.descriptor}
 
 
 def _init(workload: Workload, instance: int, locator: Locator) -> dict[str, Any]:

@@ -41,3 +41,4 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     limits: WorkloadLimits = WorkloadLimits()
     settings: dict[str, Any] = {}  # what a service is told beside
     launcher: str = ""
+    operations: bool = False  # it asks the orchestrator for things, and is given a way to

@@ -12,18 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Deployment, Version
+from bema.deploy.model.deployment import Deployment, Rollout, Scale, Version
 from bema.deploy.model.replica import Replica
-from bema.deploy.model.restarts import SECOND, RestartPolicy, Verdict, due, verdict
-
-
-class Scale(msgspec.Struct, frozen=True):
-    """Bounds on the replicas of one version."""
-
-    min: int = 1
-    max: int = 1
-    concurrency: int = 1  # requests that one replica is meant to have at a time
-    linger: int = 60 * SECOND  # microseconds that a replica too many is kept
+from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -72,12 +63,11 @@ class Wait(msgspec.Struct, frozen=True):
 Action = StartBuild | StartReplica | StopReplica | Lost | Forget | Wait
 
 _RANK = {State.SERVING: 0, State.DRAINING: 2}  # which replicas are kept first
-_ONE = Scale()
 _IDLE = Load()
 
 
 def plan(
-    desired: Iterable[Deployment],
+    desired: Iterable[Rollout],
     actual: Iterable[Replica],
     now: int,
     policy: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
@@ -89,18 +79,18 @@ def plan(
 ) -> list[Action]:
     """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten.
 
-    `scales` and `loads` are by deployment; where there is none, one replica is kept and nothing is asked.
+    `scales` and `loads` are by deployment; where there is none, the deployment's own scale holds and nothing is asked.
     """
     running: dict[str, list[Replica]] = {}
     for replica in actual:
         running.setdefault(replica.deployment, []).append(replica)
-    wanted = {deployment.id: deployment for deployment in desired}
+    wanted = {rollout.id: rollout for rollout in desired}
     actions: list[Action] = []
-    for id, deployment in wanted.items():
+    for id, rollout in wanted.items():
         actions += _Deployment(
-            deployment,
+            rollout,
             running.get(id, []),
-            (scales or {}).get(id, _ONE),
+            (scales or {}).get(id, rollout.deployment.scale),
             (loads or {}).get(id, _IDLE),
             asked=id in woken,
             now=now,
@@ -117,7 +107,7 @@ class _Deployment:
 
     def __init__(
         self,
-        deployment: Deployment,
+        rollout: Rollout,
         replicas: Sequence[Replica],
         scale: Scale,
         load: Load,
@@ -126,7 +116,8 @@ class _Deployment:
         now: int,
         policy: RestartPolicy,
     ) -> None:
-        self.deployment = deployment
+        self.rollout = rollout
+        self.deployment = rollout.deployment
         self.replicas = replicas
         self.scale = scale
         self.load = load
@@ -179,12 +170,13 @@ class _Deployment:
 
     def _more(self, version: Version, replicas: list[Replica], missing: int, hindered: bool) -> list[Action]:
         """What brings more replicas of a version about."""
-        id, attempts = self.deployment.id, self.deployment.attempts
-        if version.build.state == "pending":
+        id, status = self.deployment.id, self.rollout.of(version)
+        build, attempts = status.build, status.attempts
+        if build.state == "pending":
             return [StartBuild(id, version.label)]
-        if version.build.state == "failed":
+        if build.state == "failed":
             # the network may have been away: what failed is tried again, but only for somebody and not too often
-            again = self.asked and self.now >= version.build.again
+            again = self.asked and self.now >= build.again
             return [StartBuild(id, version.label)] if again else []
         there = {replica.instance for replica in self.replicas}
         lost: list[Action] = [Lost(id, a.instance) for a in attempts if not a.ended and a.instance not in there]

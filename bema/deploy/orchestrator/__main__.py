@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bema.core.access import LOCAL_ADMIN
-from bema.core.errors import NotFound, Refused
+from bema.core.errors import NotFound
 from bema.core.settings import Settings
 from bema.deploy.build.environments import EnvironmentsFactory
 from bema.deploy.build.layers import Layers
@@ -23,12 +23,15 @@ from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import Store, StoreFactory
-from bema.runtime.discovery.discovery import Discovery
+from bema.deploy.store.deployments import Store
+from bema.deploy.store.released import RELEASED
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
+from bema.sdk.boot import run
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
 from bema.sdk.lifecycle import serve
+from bema.state.engine import StateFactory
 
 
 @service(name="orchestrator", namespace="bema")
@@ -66,16 +69,20 @@ class PlatformOrchestrator(Orchestrator):
         await self.end()
 
 
-async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
-    """The parts in use, of their factories where there is a choice, as `settings` say."""
+async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Parts:
+    """The parts in use, of their factories where there is a choice, as `settings` say.
+
+    Instances are shown in `discovery`; without one, in a discovery that is opened for them.
+    """
     state, limits = Path(settings.text("state_dir")), settings.limits
-    store = await StoreFactory.open_waiting(settings)
+    engine = await StateFactory.choose().open(settings.of(StateFactory.group), "store.sqlite", RELEASED)
+    store = await Store.open(engine)
     launchers = Launchers(
         lambda name: LauncherFactory.open_waiting(settings, name),
         LauncherFactory.registry.name_in_use(),
         {version.launcher for deployment in store.deployments().values() for version in deployment.versions},
     )
-    launchers.meet(discovery)
+    launchers.meet(DiscoveryFactory.open(settings) if discovery is None else discovery)
     uv = Uv()
     return Parts(
         state=state,
@@ -91,7 +98,4 @@ async def parts_of(settings: Settings, discovery: Discovery) -> Parts:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        asyncio.run(serve(PlatformOrchestrator))
-    except Refused as error:
-        sys.exit(f"error: {error.message} {error.fix}")
+    run(serve(PlatformOrchestrator), platform=True)

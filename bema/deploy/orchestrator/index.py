@@ -9,15 +9,28 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Iterable
 from operator import itemgetter
+from typing import Protocol
 
 from bema.core.access import Principal
-from bema.deploy.model.deployment import Deployment
+
+
+class Indexed(Protocol):
+    """What is looked at of a deployment, which may be one whose record cannot be read."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def created(self) -> int: ...
 
 
 class DeploymentIndex:
     """Where the deployments of each owner are, and those of all."""
 
-    def __init__(self, deployments: Iterable[Deployment]) -> None:
+    def __init__(self, deployments: Iterable[Indexed]) -> None:
         self._names: dict[tuple[str, str], str] = {}
         self._by_owner: dict[str, list[str]] = {}
         self._all: list[str] = []
@@ -26,12 +39,12 @@ class DeploymentIndex:
             self._all.append(place)
             self._by_owner.setdefault(deployment.owner, []).append(place)
 
-    def add(self, deployment: Deployment) -> None:
+    def add(self, deployment: Indexed) -> None:
         self._names[deployment.owner, deployment.name] = deployment.id
         for cursors in (self._all, self._by_owner.setdefault(deployment.owner, [])):
             insort(cursors, cursor(deployment))
 
-    def remove(self, deployment: Deployment) -> None:
+    def remove(self, deployment: Indexed) -> None:
         """Take it out; nothing where it is not in."""
         if self._names.pop((deployment.owner, deployment.name), None) is None:
             return
@@ -53,6 +66,6 @@ class DeploymentIndex:
         return [place.partition("/")[2] for place in found], found[-1] if begin + count < len(cursors) else None
 
 
-def cursor(deployment: Deployment) -> str:
+def cursor(deployment: Indexed) -> str:
     """Where a deployment stands among others: by age, then by id."""
     return f"{deployment.created:020}/{deployment.id}"

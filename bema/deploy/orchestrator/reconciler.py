@@ -20,9 +20,9 @@ from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
-from bema.deploy.launch.launcher import Announced, Exited, Line, Reported
+from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Deployment
+from bema.deploy.model.deployment import Build, Rollout, VersionStatus
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator.build import build, is_there, workload_of
@@ -33,7 +33,7 @@ from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-Change = Callable[[Deployment], Deployment]
+Change = Callable[[VersionStatus], VersionStatus]
 _QUIET = SECOND // 2
 """How long an instance must be missing, with no news of any, before its end counts as unseen."""
 _AGAIN = 1.0
@@ -48,7 +48,7 @@ class Reconciler:
     """Looks after the deployments of a store; `changed` tells who waits for one of them."""
 
     def __init__(self, parts: Parts) -> None:
-        stored = parts.store.deployments()
+        stored = parts.store.rollouts()
         self._parts = parts
         self._tasks = Tasks("reconciler")
         self._turn = asyncio.Event()
@@ -56,7 +56,9 @@ class Reconciler:
         self._replicas = Replicas()
         self._ended_meanwhile: set[int] = set()
         # of starts that may not be over: an end is told with its instance alone
-        self._owners = {a.instance: d.id for d in stored.values() for a in d.attempts if not a.ended}
+        self._owners = {
+            a.instance: r.id for r in stored.values() for s in r.statuses.values() for a in s.attempts if not a.ended
+        }
         self._touched: dict[str, None] = {}
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._changed: dict[str, asyncio.Event] = {}
@@ -103,8 +105,8 @@ class Reconciler:
 
     async def _afresh(self) -> None:
         """What failed to build before we came is tried once more, however short ago that was."""
-        for id in [d.id for d in self._parts.store.deployments().values() if d.version.build.again]:
-            await self.change(id, Deployment.afresh)
+        for id in [rollout.id for rollout in self._parts.store.rollouts().values() if rollout.status.build.again]:
+            await self.change(id, VersionStatus.afresh)
             self._touch(id)
 
     # what others ask
@@ -133,17 +135,19 @@ class Reconciler:
         return len(self._replicas)
 
     async def change(self, deployment: str, how: Change) -> None:
-        """Replace a deployment by what `how` makes of it, durably; nothing if it is gone."""
+        """Replace the status of a deployment's version by what `how` makes of it, durably; nothing if it is gone."""
         while True:
             try:
                 async with self._changing:
-                    now = self._parts.store.deployments().get(deployment)
-                    if now is not None and (then := how(now)) is not now:
-                        await self._parts.store.save(then)
+                    now = self._parts.store.rollouts().get(deployment)
+                    if now is not None and (then := how(now.status)) is not now.status:
+                        await self._parts.store.record(deployment, now.version.label, then)
                 break
             except NotFound:
                 return
             except Refused as error:
+                if error.code == "state_failed":
+                    raise
                 logger.error("%s; trying again", error.message)
                 await asyncio.sleep(_AGAIN)
         self._notify(deployment)
@@ -163,7 +167,7 @@ class Reconciler:
             event = await self._parts.launcher.next_event()
             if isinstance(event, Reported):
                 self._reported(event)
-            elif not isinstance(event, Line):  # what else it says changes no plan
+            else:
                 await self._happened(event)
 
     async def _happened(self, event: Announced | Exited) -> None:
@@ -173,7 +177,7 @@ class Reconciler:
         self._missing.clear()
         if isinstance(event, Announced):
             self._replicas.change(instance, lambda r: r.serving(event.announce, ready=event.ready))
-            await self.change(owner, lambda d: d.tried(served(d.attempts, instance, now), now))
+            await self.change(owner, lambda s: s.tried(served(s.attempts, instance, now), now))
         else:
             self._replicas.drop(instance)
             self._ended_meanwhile.add(instance)
@@ -184,7 +188,7 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
-            await self.change(owner, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+            await self.change(owner, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
             self._owners.pop(instance, None)
         self._touch(owner)
 
@@ -203,7 +207,7 @@ class Reconciler:
     async def _turns(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._look_at_all()
+            await self.look_at_all()
             deadline = loop.time() + _ALL
             while (left := deadline - loop.time()) > 0:
                 # not wait_for: before Python 3.12 it loses a cancellation that comes together with what it waits for
@@ -214,29 +218,30 @@ class Reconciler:
                 touched, self._touched = self._touched, {}
                 await self._look_at(list(touched))
 
-    async def _look_at_all(self) -> None:
+    async def look_at_all(self) -> None:
         await self.adopt()
-        known = {*self._parts.store.deployments(), *self._replicas.deployments(), *self._leaving}
+        known = {*self._parts.store.rollouts(), *self._replicas.deployments(), *self._leaving}
         await self._look_at(sorted(known))
 
     async def _look_at(self, deployments: list[str]) -> None:
         for number, id in enumerate(deployments, 1):
-            await self._look(id)
+            await self.look(id)
             if number % _TURN == 0:  # others have their turn too
                 await asyncio.sleep(0)
 
-    async def _look(self, id: str) -> None:
+    async def look(self, id: str) -> None:
         """Plan and apply one deployment. Nothing is awaited between the picture and the plan: they agree."""
-        deployment, replicas = self._parts.store.deployments().get(id), self._replicas.of(id)
+        rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
         if replicas:
             self._woken.discard(id)
         actions = plans.plan(
-            () if deployment is None else (deployment,),
+            () if rollout is None else (rollout,),
             replicas,
             self._parts.clock.now(),
             self._parts.policy,
-            woken=frozenset((id,)) & self._woken,
-            leaving=frozenset((id,)) & (self._leaving - self._forgetting),
+            # not by intersection: a set that was large is slow to go through when it is empty
+            woken=frozenset((id,) if id in self._woken else ()),
+            leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
         )
         waits = [await self._apply(action) for action in actions]
         self._look_after(id, min((wait for wait in waits if wait is not None), default=None))
@@ -275,10 +280,10 @@ class Reconciler:
     async def _build(self, id: str) -> None:
         try:
             async with self._builds:
-                deployment = self._parts.store.deployments().get(id)
-                if deployment is not None:
-                    made = await build(deployment, self._parts)
-                    await self.change(id, lambda d: d.built(made, self._parts.clock.now()))
+                rollout = self._parts.store.rollouts().get(id)
+                if rollout is not None:
+                    made = await build(rollout, self._parts)
+                    await self.change(id, lambda s: s.built(made, self._parts.clock.now()))
         finally:
             self._building.pop(id, None)
             self._touch(id)
@@ -286,28 +291,28 @@ class Reconciler:
     async def _start(self, id: str, instance: int) -> None:
         try:
             async with self._starts:
-                deployment = self._parts.store.deployments().get(id)
-                if deployment is None:
+                rollout = self._parts.store.rollouts().get(id)
+                if rollout is None:
                     return
                 # somebody cleared the environments, or the interpreter was upgraded away
-                if not await is_there(deployment):
-                    again = Build(lock=deployment.version.build.lock)
-                    await self.change(id, lambda d: d.built(again, self._parts.clock.now()))
+                if not await is_there(rollout):
+                    again = Build(lock=rollout.status.build.lock)
+                    await self.change(id, lambda s: s.built(again, self._parts.clock.now()))
                     return
                 now = self._parts.clock.now()
                 self._owners[instance] = id
                 # written first: a start that nobody remembers could be made twice
-                await self.change(id, lambda d: d.tried(begun(d.attempts, instance, now), now))
-                await self._launch(deployment, instance)
+                await self.change(id, lambda s: s.tried(begun(s.attempts, instance, now), now))
+                await self._launch(rollout, instance)
         finally:
             known = self._replicas.get(instance)
             if known is not None and known.state is State.NEW:
                 self._replicas.drop(instance)
             self._touch(id)
 
-    async def _launch(self, deployment: Deployment, instance: int) -> None:
+    async def _launch(self, rollout: Rollout, instance: int) -> None:
         try:
-            replica = await self._parts.launcher.start(await workload_of(deployment, self._parts), instance)
+            replica = await self._parts.launcher.start(await workload_of(rollout, self._parts), instance)
         except Disconnected:
             return  # with its keeper went whatever was started
         except (BemaError, OSError) as error:
@@ -315,7 +320,7 @@ class Reconciler:
             cause = "stopped" if isinstance(error, BemaError) and error.code == "unavailable" else "spawn"
             now, policy = self._parts.clock.now(), self._parts.policy
             how = {"cause": cause, "message": str(error)}
-            await self.change(deployment.id, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+            await self.change(rollout.id, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
         else:
             self._replicas.started(replica)
 
@@ -325,7 +330,7 @@ class Reconciler:
         if 0 <= now - since < _QUIET:
             return (since + _QUIET - now) / SECOND
         del self._missing[instance]
-        await self.change(id, lambda d: d.tried(ended(d.attempts, instance, now, policy, cause="lost"), now))
+        await self.change(id, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now))
         self._owners.pop(instance, None)
         self._touch(id)
         return None

@@ -23,7 +23,7 @@ import msgspec
 
 from bema.core.access import Principal, Scope, permitted
 from bema.core.call import CURRENT
-from bema.core.errors import Conflict, Denied, Invalid, NotFound
+from bema.core.errors import Conflict, Denied, NotFound
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import (
@@ -33,17 +33,20 @@ from bema.deploy.model.deployment import (
     DeploymentInfo,
     DeploymentPage,
     Outward,
+    Rollout,
     Version,
     describe,
     outward,
 )
+from bema.deploy.model.env import check_env
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.orchestrator import logs
 from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
-from bema.deploy.sources.inline import check
-from bema.deploy.store.deployments import StoredReply
+from bema.deploy.sources.inspection import inspect
+from bema.deploy.sources.source import SourceFactory
+from bema.deploy.store.records import StoredReply, UnreadableDeployment
 from bema.sdk.decorators import endpoint, service
 
 logger = logging.getLogger(__name__)
@@ -67,7 +70,9 @@ class Orchestrator:
     async def begin(self, parts: Parts, failed: Callable[[], None] = lambda: None) -> None:
         """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
         self._parts = parts
-        self._index = DeploymentIndex(parts.store.deployments().values())
+        parts.store.failed = failed
+        store = parts.store
+        self._index = DeploymentIndex([*store.deployments().values(), *store.unreadable().values()])
         self._reconciler = Reconciler(parts)
         await self._reconciler.adopt()
         self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")
@@ -104,27 +109,28 @@ class Orchestrator:
 
     async def _create(self, request: CreateRequest, owner: str, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
-        _check_env(request.env)
+        check_env(request.env, self._parts.limits)
         if (other := self._index.named(owner, request.name)) is not None:
             raise Conflict(f"a deployment named {request.name!r} exists", id=other)
-        checked = await check(request.code, self._parts.pythons, self._parts.limits.script)
+        bundle = await SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits).fetch()
+        found = await inspect(bundle, self._parts.pythons)
         now = self._parts.clock.now()
         version = Version(
             number=1,
-            digest=checked.digest,
-            entry=checked.entry,
+            digest=bundle.digest,
+            entry=found.entry,
             env=request.env,
-            dependencies=checked.metadata.dependencies,
-            requires_python=checked.metadata.requires_python,
+            dependencies=found.metadata.dependencies,
+            requires_python=found.metadata.requires_python,
             created=now,
         )
         deployment = Deployment(
             id=str(uuid.uuid4()), name=request.name, owner=owner, versions=(version,), created=now, updated=now
         )
-        info = self._info(deployment)
+        info = self._info(Rollout(deployment))
         if answer is not None:
             answer = msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
-        await self._parts.store.create(deployment, checked.code, answer)
+        await self._parts.store.create(deployment, bundle, answer)
         self._index.add(deployment)
         self._reconciler.wake(deployment.id)
         return info
@@ -138,15 +144,15 @@ class Orchestrator:
         """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
         asks, count = _acting(principal, Scope.READ), max(1, min(count, _LARGEST_PAGE))
         ids, following = self._index.page(asks, after, count)
-        stored = self._parts.store.deployments()
-        return DeploymentPage([_brief(self._info(stored[id])) for id in ids], following)
+        stored = (self._stored(id) for id in ids)
+        return DeploymentPage([_brief(self._info(one)) for one in stored if one is not None], following)
 
     @endpoint
     async def delete(self, id: str, principal: Principal) -> None:
         """Forget a deployment; its instance is stopped after the reply."""
-        deployment = self._owned(id, _acting(principal, Scope.WRITE))
+        stored = self._owned(id, _acting(principal, Scope.WRITE))
         await self._parts.store.delete(id)
-        self._index.remove(deployment)
+        self._index.remove(stored)
         self._reconciler.leave(id)
 
     @endpoint(idempotent=True)
@@ -155,10 +161,10 @@ class Orchestrator:
         asks = _acting(principal, Scope.ACTIVATE)
         deadline = time.monotonic() + wait
         while True:
-            deployment = self._owned(id, asks)
+            found = self._owned(id, asks)
             # taken before the look: a change between look and wait must wake us
             changed = self._reconciler.changed(id)
-            told = self._activation(deployment)
+            told = self._activation(found)
             if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
             left = deadline - time.monotonic()
@@ -189,7 +195,7 @@ class Orchestrator:
             tail=tail,
             follow=follow,
             since=since,
-            alive=lambda: id in self._parts.store.deployments(),
+            alive=lambda: id in self._parts.store.rollouts(),
         )
         async with contextlib.aclosing(lines):
             async for line in lines:
@@ -198,7 +204,9 @@ class Orchestrator:
     @endpoint(idempotent=True)
     async def status(self, principal: Principal) -> dict[str, Any]:
         _acting(principal, Scope.STATUS)
-        states = Counter(self._state(d) for d in self._parts.store.deployments().values())
+        store = self._parts.store
+        states = Counter(map(self._state, store.rollouts().values()))
+        states.update(aside.state for aside in store.unreadable().values())
         return {
             "pid": os.getpid(),
             "version": VERSION,
@@ -206,30 +214,41 @@ class Orchestrator:
             "instances": self._reconciler.instances(),
         }
 
-    def _owned(self, id: str, principal: Principal) -> Deployment:
-        found = self._parts.store.deployments().get(id)
+    def _stored(self, id: str) -> Rollout | UnreadableDeployment | None:
+        store = self._parts.store
+        return store.rollouts().get(id) or store.unreadable().get(id)
+
+    def _owned(self, id: str, principal: Principal) -> Rollout | UnreadableDeployment:
+        found = self._stored(id)
         if found is None or not principal.sees(found.owner):
             raise NotFound(f"there is no deployment {id}")
         return found
 
-    def _info(self, deployment: Deployment) -> DeploymentInfo:
-        return describe(deployment, self._reconciler.instance_of(deployment.id), self._parts.policy)
+    def _info(self, stored: Rollout | UnreadableDeployment) -> DeploymentInfo:
+        if isinstance(stored, UnreadableDeployment):
+            return stored.info()
+        return describe(stored, self._reconciler.instance_of(stored.id), self._parts.policy)
 
-    def _state(self, deployment: Deployment) -> str:
-        return str(outward(deployment, self._reconciler.instance_of(deployment.id), self._parts.policy))
+    def _state(self, rollout: Rollout) -> str:
+        return str(outward(rollout.status, self._reconciler.instance_of(rollout.id), self._parts.policy))
 
-    def _activation(self, deployment: Deployment) -> Activation:
-        info = self._info(deployment)
+    def _activation(self, stored: Rollout | UnreadableDeployment) -> Activation:
+        info = self._info(stored)
         match info.state:
             case Outward.BUILDING:
                 return Activation(info.state, _BUILDING_RETRY, None)
-            case Outward.BUILD_FAILED:
-                wait = (deployment.version.build.again - self._parts.clock.now()) / SECOND
-                return Activation(info.state, max(1.0, wait), info.error)
-            case Outward.START_FAILED | Outward.CRASH_LOOP:
-                wait = due(deployment.attempts, self._parts.policy, self._parts.clock.now()) / SECOND
-                return Activation(info.state, max(1.0, wait), info.error)
+            case Outward.BUILD_FAILED | Outward.START_FAILED | Outward.CRASH_LOOP:
+                return Activation(info.state, max(1.0, self._wait(stored, info.state) / SECOND), info.error)
         return Activation(info.state, None, info.error)
+
+    def _wait(self, stored: Rollout | UnreadableDeployment, state: str) -> int:
+        """Microseconds until what failed is tried again."""
+        if isinstance(stored, UnreadableDeployment):
+            return 0
+        now = self._parts.clock.now()
+        if state == Outward.BUILD_FAILED:
+            return stored.status.build.again - now
+        return due(stored.status.attempts, self._parts.policy, now)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -258,9 +277,3 @@ def _brief(info: DeploymentInfo) -> DeploymentInfo:
     if info.error is None:
         return info
     return msgspec.structs.replace(info, error=msgspec.structs.replace(info.error, detail="", log=()))
-
-
-def _check_env(env: dict[str, str]) -> None:
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise Invalid(f"env {name!r} cannot be an environment variable", name=name)

@@ -25,9 +25,9 @@ from bema.core.limits import DEFAULTS
 from bema.core.naming import UUID
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control import metrics
 from bema.gateway.control.operations import OPERATIONS, CreateBody, Function, Functions, Operation, openapi, page
-from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.routing.activity import Activities
 
 __all__ = ["Control"]
@@ -41,9 +41,9 @@ class Control:
 
     def __init__(
         self,
-        orchestrator: OrchestratorClient,
+        orchestrator: Orchestrator,
         *,
-        following: OrchestratorClient,
+        following: Orchestrator,
         token: str,
         gateway: str,
         api: str,

@@ -46,12 +46,13 @@ class _Replicas(LiveView):
         self._in_turn = None
 
     def next(self) -> InstanceRoute | None:
-        if self._in_turn is None:
-            self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
-        if len(self._in_turn) < 2:
-            return self._in_turn[0] if self._in_turn else None
+        in_turn = self._in_turn
+        if in_turn is None:
+            in_turn = self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
+        if len(in_turn) < 2:
+            return in_turn[0] if in_turn else None
         self._turn += 1
-        return self._in_turn[self._turn % len(self._in_turn)]
+        return in_turn[self._turn % len(in_turn)]
 
     def kept_back(self) -> bool:
         return self._serving > 0 and not self.routes
@@ -69,7 +70,8 @@ class RoutingTable:
 
     def route(self, deployment: str) -> InstanceRoute | None:
         """An instance that takes requests now, each in turn."""
-        return self._replicas(deployment).next()
+        replicas = self._deployments.get(deployment)
+        return None if replicas is None else replicas.next()
 
     def present(self, deployment: str) -> bool:
         """Whether it has any instance, taking requests or not: one that drains still answers what it took."""

@@ -46,7 +46,7 @@ class FlockDiscovery:
         self._watch = watch
         self.leases: list[_FlockReservation] = []
         self._views = Views()
-        self._picture: Watcher | None = None
+        self._watcher: Watcher | None = None
 
     @classmethod
     def open(cls, settings: PartSettings) -> FlockDiscovery:
@@ -81,11 +81,11 @@ class FlockDiscovery:
         return _FlockReservation(self, instance_id, None, fence=shown.fence, shown=shown)
 
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
-        if self._picture is None:
+        if self._watcher is None:
             records.prepare(self.directory)
-            self._picture = Watcher(self.directory, self._views, watch=self._watch)
+            self._watcher = Watcher(self.directory, self._views, watch=self._watch)
         else:
-            self._picture.catch_up()
+            self._watcher.catch_up()
         return self._views.open(namespace, component, self._forget)
 
     async def close(self) -> None:
@@ -103,13 +103,13 @@ class FlockDiscovery:
 
     def _forget(self, view: LiveView) -> None:
         self._views.close(view)
-        if not self._views.opened() and self._picture is not None:
-            self._picture.close()
-            self._picture, self._views = None, Views()
+        if not self._views.opened() and self._watcher is not None:
+            self._watcher.close()
+            self._watcher, self._views = None, Views()
 
     def look_at(self, label: str) -> None:
-        if self._picture is not None:
-            self._picture.look_at(label)
+        if self._watcher is not None:
+            self._watcher.look_at(label)
 
 
 class _FlockReservation:

@@ -106,14 +106,6 @@ def _is_held_at(path: Path, descriptor: int) -> bool:
         os.close(other)
 
 
-def is_alive(directory: Path, instance: Instance) -> bool:
-    """Whether its lock is held, and its process is there: the lock may have leaked into a child that outlived it."""
-    descriptor = lock_of(directory, instance)
-    if descriptor is not None:
-        os.close(descriptor)
-    return descriptor is not None
-
-
 def lock_of(directory: Path, instance: Instance) -> int | None:
     """A descriptor of its lock file while it is alive: it tells whether it still is when its files were taken away."""
     try:

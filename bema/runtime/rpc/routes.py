@@ -14,7 +14,7 @@ from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
 from bema.core.limits import Limits
 from bema.core.spec import EndpointSpec
-from bema.runtime import threads
+from bema.runtime.rpc.adapter import off_the_loop
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import Codec, EndpointCodec
 from bema.runtime.rpc.server_call import CallConnection
@@ -39,10 +39,10 @@ class Route:
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:
-            self.stream = cast("Stream", threads.stream_in_thread(handler) if spec.threaded else handler)  # type: ignore[arg-type]
+            self.stream = cast("Stream", off_the_loop(handler, spec))
             self.unary = as_unary(self.stream)
         else:
-            self.unary = cast("Unary", threads.unary_in_thread(handler) if spec.threaded else handler)
+            self.unary = cast("Unary", off_the_loop(handler, spec))
             self.stream = as_stream(self.unary)
 
 

@@ -16,6 +16,7 @@ import msgspec
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id
+from bema.parts.opening import unopenable
 from bema.runtime.discovery.discovery import InstanceChange, Reservation, View, wait_for
 from bema.testing.conformance.frame import Make, Suite
 
@@ -373,3 +374,10 @@ async def ids_conflict_across(make: Make) -> None:
         assert (await other.register(instance())).fence > lease.fence
     else:
         raise AssertionError("two hold one id")
+
+
+@SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "plain") == ""

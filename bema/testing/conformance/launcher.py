@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy.launch.launcher import Announced, Event, Exited, Launcher, Line, Reported
+from bema.deploy.launch.launcher import Announced, Event, Exited, Launcher, Reported
 from bema.deploy.launch.workload import Workload
 from bema.testing.conformance.frame import Make, Suite
 
@@ -29,7 +29,7 @@ async def event_of(launcher: Launcher, instance: int) -> Event:
     """The next event of one instance that is neither a line it said nor how it serves."""
     while True:
         event = await launcher.next_event()
-        if event.instance == instance and not isinstance(event, Line | Reported):
+        if event.instance == instance and not isinstance(event, Reported):
             return event
 
 

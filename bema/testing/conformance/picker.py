@@ -11,6 +11,7 @@ import itertools
 from bema.core.errors import Invalid
 from bema.core.instance import Instance
 from bema.core.naming import new_instance_id
+from bema.parts.opening import unopenable
 from bema.runtime.rpc.picker import OutgoingCall
 from bema.testing.conformance.frame import Make, Suite
 
@@ -79,6 +80,13 @@ async def equals_are_treated_alike(make: Make) -> None:
     picker, candidates = await make(), instances(4)
     found = {picker.pick(candidates, idle, CALL).id for _ in itertools.repeat(None, TURNS * len(candidates))}
     assert found == {candidate.id for candidate in candidates}
+
+
+@SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "plain") == ""
 
 
 @SUITE.law()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadL
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.model.replica import Replica
 from bema.runtime.discovery import flock
-from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.discovery.discovery import MemoryDiscovery, wait_for
 from bema.runtime.discovery.flock import FlockDiscovery
 from tests.deploy.keeper.conftest import DUMMIES, Platform, alive, ask, platform, until
 from tests.deploy.platform import eventually
@@ -381,6 +382,76 @@ def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch)
         assert isinstance(await stage.event(), Reported)
         view = await stage.discovery.view()
         await asyncio.wait_for(wait_for(view, lambda shown: [i.ready for i in shown] == [False]), 10)
+
+    told(platform, story)
+
+
+def test_where_the_discovery_holds_its_leases_itself_an_instance_is_shown_once_and_taken_away(platform):
+    async def story(stage):
+        discovery = MemoryDiscovery()
+        stage.launcher.meet(discovery)
+        view = await discovery.view()
+        replica = await stage.moody()
+        assert [(i.id, i.fence, i.pid) for i in view.instances()] == [(replica.instance, 1, replica.pid)]
+        assert await stage.shown() == []
+        assert list((platform.state / "homes").rglob("*.lock")) == []  # where it would look by itself
+        await stage.launcher.stop(replica.instance, 5.0, "test")
+        assert [i.state for i in view.instances()] == [State.DRAINING]
+        while not isinstance(await stage.event(), Exited):
+            pass
+        assert view.instances() == ()
+
+    told(platform, story)
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["app", "main"])
+def test_the_lease_is_the_instances_own_and_ends_though_nobody_looks(platform, kind):
+    async def story(stage):
+        code = APP if kind == "app" else PROGRAM.replace("WISH", "None")
+        replica = await stage.start(stage.given(code, kind))
+        assert isinstance(await stage.event(), Announced)
+        [lock] = (platform.state / "run" / "d").glob("*.lock")
+        assert not is_free(lock)
+        os.kill(replica.pid, signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: is_free(lock))
+
+    told(platform, story)
+
+
+def test_a_start_that_is_refused_leaves_no_reservation(platform):
+    async def story(stage):
+        workload = stage.given(APP, environment=WorkloadEnvironment("/no/such/python", str(ROOT)))
+        with pytest.raises(Failed):
+            await stage.start(workload)
+        assert list((platform.state / "run" / "d").glob("*.lock")) == []
+
+    told(platform, story)
+
+
+def test_what_ended_while_there_was_no_orchestrator_is_taken_away_by_the_next(platform):
+    async def story(stage):
+        replica = await stage.start(stage.given(PROGRAM.replace("WISH", "None"), "main", ""))
+        assert isinstance(await stage.event(), Announced)
+        await stage.launcher.close()
+        old = platform.pid_of("orchestrator")
+        os.kill(old, signal.SIGSTOP)
+        os.kill(replica.pid, signal.SIGKILL)
+        until(lambda: not alive(replica.pid))
+        os.kill(old, signal.SIGKILL)
+        until(lambda: platform.pid_of("orchestrator") not in (None, old))
+        await stage.connect()
+        assert await stage.launcher.poll() == []
+        assert (await stage.event()).instance == replica.instance
+        assert [path.name for path in (platform.state / "run" / "d").iterdir()] == [".fence"]
 
     told(platform, story)
 

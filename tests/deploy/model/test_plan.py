@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Build, Deployment, Outward, ScriptEntry, Version, outward
+from bema.deploy.model.deployment import (
+    Build,
+    Deployment,
+    Outward,
+    Rollout,
+    ScriptEntry,
+    Version,
+    VersionStatus,
+    outward,
+)
 from bema.deploy.model.plan import Forget, Lost, StartReplica, StopReplica, Wait, plan
 from bema.deploy.model.plan import StartBuild as BuildIt
 from bema.deploy.model.replica import Replica
@@ -18,9 +27,14 @@ POLICY = RestartPolicy()
 DAWN = 1_700_000_000 * SECOND
 
 
-def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Deployment:
-    version = Version(number=1, digest="d", entry=ScriptEntry(), build=Build(state=build))
-    return Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0, attempts=attempts)
+def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Rollout:
+    version = Version(number=1, digest="d", entry=ScriptEntry())
+    wanted = Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0)
+    return Rollout(wanted, {"v1": VersionStatus(build=Build(state=build), attempts=attempts)})
+
+
+def built(rollout: Rollout, state: str, at: int) -> Rollout:
+    return rollout.after(rollout.status.built(Build(state=state), at))
 
 
 def actual(
@@ -35,24 +49,24 @@ def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
 
 
 def test_a_failed_build_is_tried_again_when_somebody_asks_and_it_is_due():
-    failed = deployment(build="pending").built(Build(state="failed"), DAWN)
-    due = failed.version.build.again
+    failed = built(deployment(build="pending"), "failed", DAWN)
+    due = failed.status.build.again
     assert DAWN < due <= DAWN + 60 * SECOND
     assert plan([failed], [], due) == []
     assert plan([failed], [], due - 1, woken=frozenset("a")) == []
     assert plan([failed], [], due, woken=frozenset("a")) == [BuildIt("a", "v1")]
-    assert plan([failed.afresh()], [], DAWN, woken=frozenset("a")) == [BuildIt("a", "v1")]
+    assert plan([failed.after(failed.status.afresh())], [], DAWN, woken=frozenset("a")) == [BuildIt("a", "v1")]
 
 
 def test_a_build_that_fails_again_and_again_is_tried_less_often():
     failing, at, waits = deployment(build="pending"), DAWN, []
     for _ in range(10):
-        failing = failing.built(Build(state="failed"), at)
-        waits.append(failing.version.build.again - at)
-        at = failing.version.build.again
+        failing = built(failing, "failed", at)
+        waits.append(failing.status.build.again - at)
+        at = failing.status.build.again
     assert waits[:3] == [60 * SECOND, 120 * SECOND, 240 * SECOND]
     assert waits[-1] == 3600 * SECOND
-    assert failing.built(Build(state="done"), at).version.build.failures == 0
+    assert built(failing, "done", at).status.build.failures == 0
 
 
 def test_what_is_built_and_not_there_is_started():
@@ -109,7 +123,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.now = DAWN
-        self.desired: dict[str, Deployment] = {}
+        self.desired: dict[str, Rollout] = {}
         self.leaving: set[str] = set()
         self.running: dict[int, Replica] = {}
         self.dies: dict[int, int] = {}
@@ -146,13 +160,13 @@ class World:
         match action:
             case BuildIt(id, _):
                 state = "failed" if self.scripts[id] == "unbuildable" else "done"
-                self.desired[id] = self.desired[id].built(Build(state=state), self.now)
+                self.desired[id] = built(self.desired[id], state, self.now)
             case StartReplica(id, _):
                 self.start(id)
             case StopReplica(instance):
                 self.end(instance, cause="stopped", seen=True)
             case Lost(id, instance):
-                self.history(id, ended(self.desired[id].attempts, instance, self.now, POLICY, cause="lost"))
+                self.history(id, ended(self.desired[id].status.attempts, instance, self.now, POLICY, cause="lost"))
             case Forget(id):
                 assert not self.of(id)
                 self.leaving.discard(id)
@@ -164,7 +178,7 @@ class World:
         assert len(recent) - len(lost) < POLICY.starts, "more than five starts in ten seconds"
         self.instances += 1
         self.starts.append((self.now, id))
-        self.history(id, begun(self.desired[id].attempts, self.instances, self.now))
+        self.history(id, begun(self.desired[id].status.attempts, self.instances, self.now))
         self.running[self.instances] = actual(self.instances, State.STARTING, since=self.now, id=id)
         match self.scripts[id]:
             case "serves":
@@ -179,7 +193,7 @@ class World:
         return [i for i in self.running.values() if i.deployment == id]
 
     def history(self, id: str, attempts: tuple[Attempt, ...]) -> None:
-        self.desired[id] = self.desired[id].tried(attempts, self.now)
+        self.desired[id] = self.desired[id].after(self.desired[id].status.tried(attempts, self.now))
 
     def end(self, instance: int, cause: str, seen: bool) -> None:
         gone = self.running.pop(instance)
@@ -188,7 +202,7 @@ class World:
         if not seen:
             self.lost.append((gone.since, gone.deployment))
         if seen and gone.deployment in self.desired:
-            attempts = self.desired[gone.deployment].attempts
+            attempts = self.desired[gone.deployment].status.attempts
             self.history(gone.deployment, ended(attempts, instance, self.now, POLICY, cause=cause))
 
     def pass_time(self, step: int) -> None:
@@ -198,13 +212,13 @@ class World:
             one = self.running[instance]
             self.running[instance] = msgspec.structs.replace(one, state=State.SERVING)
             if one.deployment in self.desired:
-                self.history(one.deployment, served(self.desired[one.deployment].attempts, instance, self.now))
+                self.history(one.deployment, served(self.desired[one.deployment].status.attempts, instance, self.now))
         for instance in [i for i, at in self.dies.items() if at <= self.now]:
             self.end(instance, "exited", seen=self.random.random() < 0.9)
 
     def state(self, id: str) -> Outward:
         mine = self.of(id)
-        return outward(self.desired[id], mine[0] if mine else None, POLICY)
+        return outward(self.desired[id].status, mine[0] if mine else None, POLICY)
 
 
 SCRIPTS = ("serves", "exits", "crashes", "hangs", "unbuildable")

@@ -9,12 +9,11 @@ import msgspec
 from hypothesis import given, settings, strategies
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Build, Deployment
+from bema.deploy.model.deployment import Rollout, Scale
 from bema.deploy.model.plan import (
     Action,
     Load,
     Lost,
-    Scale,
     StartBuild,
     StartReplica,
     StopReplica,
@@ -23,7 +22,7 @@ from bema.deploy.model.plan import (
 )
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
-from tests.deploy.model.test_plan import DAWN, actual, deployment
+from tests.deploy.model.test_plan import DAWN, actual, built, deployment
 
 POLICY = RestartPolicy()
 LIVE = (State.NEW, State.STARTING, State.SERVING)
@@ -33,7 +32,7 @@ LIVE = (State.NEW, State.STARTING, State.SERVING)
 class Picture:
     """What a plan looks at."""
 
-    deployment: Deployment
+    rollout: Rollout
     replicas: list[Replica]
     scale: Scale
     load: Load
@@ -42,7 +41,7 @@ class Picture:
 
     def plan(self) -> list[Action]:
         return plan(
-            [self.deployment],
+            [self.rollout],
             self.replicas,
             self.now,
             POLICY,
@@ -57,15 +56,15 @@ class Picture:
         replicas = [
             msgspec.structs.replace(r, state=State.DRAINING) if r.instance in stopped else r for r in self.replicas
         ]
-        deployment = self.deployment
+        rollout = self.rollout
         for number, action in enumerate(actions):
             match action:
                 case StartReplica(_, version):
                     replicas.append(actual(1000 + number, State.NEW, version, self.now))
                 case Lost(_, instance):
-                    attempts = ended(deployment.attempts, instance, self.now, POLICY, cause="lost")
-                    deployment = deployment.tried(attempts, self.now)
-        return dataclasses.replace(self, replicas=replicas, deployment=deployment)
+                    attempts = ended(rollout.status.attempts, instance, self.now, POLICY, cause="lost")
+                    rollout = rollout.after(rollout.status.tried(attempts, self.now))
+        return dataclasses.replace(self, replicas=replicas, rollout=rollout)
 
     def needed(self) -> int:
         asked = self.load.in_flight + self.load.waiting
@@ -133,7 +132,7 @@ def test_applying_it_twice_does_nothing_twice(picture: Picture):
 @settings(max_examples=300, deadline=None)
 @given(pictures())
 def test_nothing_is_started_before_it_is_built(picture: Picture):
-    if picture.deployment.version.build.state != "done":
+    if picture.rollout.status.build.state != "done":
         assert started(picture.plan()) == 0
 
 
@@ -142,7 +141,7 @@ def test_nothing_is_started_before_it_is_built(picture: Picture):
 def test_what_can_be_started_is_never_left_below_the_least(picture: Picture):
     """As long as nothing of another version is in the way, and no place is taken by what ends."""
     actions, mine = picture.plan(), [r for r in picture.replicas if r.version == "v1"]
-    startable = picture.deployment.version.build.state == "done" and len(mine) == len(picture.replicas)
+    startable = picture.rollout.status.build.state == "done" and len(mine) == len(picture.replicas)
     if startable and not any(r.state is State.DRAINING for r in mine):
         stopped = {a.instance for a in actions if isinstance(a, StopReplica) and a.reason != "start_timeout"}
         live = [r for r in mine if r.instance not in stopped]
@@ -224,7 +223,7 @@ def test_of_several_every_end_that_nobody_saw_is_written_down():
 
 
 def test_a_build_that_failed_is_made_again_for_who_waits():
-    failed = msgspec.structs.replace(deployment().built(Build(state="failed"), 0), updated=0)
+    failed = built(deployment(), "failed", 0)
     assert plan([failed], [], DAWN, POLICY, scales={"a": UP_TO_3}, loads={"a": Load()}) == []
     assert plan([failed], [], DAWN, POLICY, scales={"a": UP_TO_3}, loads={"a": Load(waiting=1)}) == [
         StartBuild("a", "v1")

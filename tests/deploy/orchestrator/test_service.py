@@ -12,7 +12,7 @@ import pytest
 
 from bema.core import settings
 from bema.core.access import GATEWAY, LOCAL_ADMIN
-from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Unavailable
+from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
 from bema.core.limits import DEFAULTS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
@@ -22,7 +22,9 @@ from bema.deploy.model.deployment import Activation, DeploymentInfo
 from bema.deploy.model.restarts import SECOND, RestartPolicy
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
+from bema.deploy.store.deployments import Store
 from bema.sdk.spec import spec_of
+from bema.state.engine import Mutation
 from tests.deploy.platform import ADA, BOB, Platform, eventually, script, until
 
 
@@ -71,6 +73,78 @@ def test_bad_names_are_refused(tmp_path: Path, request_: Any):
         async with Platform(tmp_path).orchestrator() as orchestrator:
             with pytest.raises(Invalid):
                 await orchestrator.create(request_, ADA)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ({"A": "x", "BIG": "x" * 131_072}, "BIG"),
+        ({"A": "x" * 100, **{f"V{n}": "x" * 100_000 for n in range(3)}}, "V0"),
+        ({"A": "x", "UMLAUTS": "ä" * 50_000}, "UMLAUTS"),
+    ],
+)
+def test_more_environment_than_fits_is_refused_with_its_name_and_the_limit(
+    tmp_path: Path, env: dict[str, str], name: str
+):
+    async def story() -> None:
+        async with Platform(tmp_path).orchestrator() as orchestrator:
+            with pytest.raises(TooLarge) as caught:
+                await orchestrator.create(script(**env), ADA)
+            assert caught.value.details["name"] == name
+            assert str(caught.value.details["limit"]) in caught.value.message
+            assert (await orchestrator.list(ADA)).items == []
+
+    asyncio.run(story())
+
+
+def test_an_environment_that_was_stored_before_there_was_a_limit_fails_its_own_start(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        roomy = dataclasses.replace(platform.parts, limits=DEFAULTS.but(env=10**6, env_variable=10**6))
+        platform.parts, parts = roomy, platform.parts
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(BIG="x" * 600_000), ADA)
+            other = await orchestrator.create(script("other"), ADA)
+            await until(orchestrator, info.id, "ready")
+        platform.parts = parts
+        for running in await platform.launcher.poll():
+            platform.launcher.end(running.instance, signal=9)
+        async with platform.orchestrator() as orchestrator:
+            failed = await until(orchestrator, info.id, "start_failed")
+            assert failed.error is not None
+            assert "'BIG'" in failed.error.message
+            await until(orchestrator, other.id, "ready")
+
+    asyncio.run(story())
+
+
+def test_a_record_that_cannot_be_read_is_listed_as_failed_and_ends_nothing(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            bad = await orchestrator.create(script("bad"), ADA)
+            good = await orchestrator.create(script("good"), ADA)
+            await until(orchestrator, good.id, "ready")
+        await platform.engine.apply([Mutation(f"deployments/{bad.id}", b'{"id": 7')])
+        platform.parts = dataclasses.replace(platform.parts, store=await Store.open(platform.engine))
+        async with platform.orchestrator() as orchestrator:
+            await until(orchestrator, good.id, "ready")
+            listed = {info.id: info for info in (await orchestrator.list(ADA)).items}
+            assert set(listed) == {good.id, bad.id}
+            shown = await orchestrator.read(bad.id, ADA)
+            assert (shown.name, shown.state) == ("bad", "start_failed")
+            assert shown.error is not None and shown.error.code == "record_unreadable"
+            assert (await orchestrator.activate(bad.id, 5, GATEWAY)).state == "start_failed"
+            assert (await orchestrator.status(LOCAL_ADMIN))["deployments"] == {"ready": 1, "start_failed": 1}
+            with pytest.raises(NotFound):
+                await orchestrator.read(bad.id, BOB)
+            with pytest.raises(Conflict):
+                await orchestrator.create(script("bad"), ADA)
+            await orchestrator.delete(bad.id, ADA)
+            await eventually(lambda: platform.launcher.forgotten == [bad.id])
+            await orchestrator.create(script("bad"), ADA)
 
     asyncio.run(story())
 
@@ -464,6 +538,23 @@ def test_when_the_launcher_is_gone_somebody_is_told(tmp_path: Path):
         platform.launcher.next_event = gone  # type: ignore[method-assign]
         async with platform.orchestrator():
             await eventually(lambda: platform.failed == ["ended"])
+
+    asyncio.run(story())
+
+
+def test_when_nothing_more_can_be_written_somebody_is_told(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+
+        async def failed(mutations: Any) -> int:
+            raise Refused("the disk failed", code="state_failed")
+
+        async with platform.orchestrator() as orchestrator:
+            assert platform.failed == []
+            platform.engine.apply = failed  # type: ignore[method-assign]
+            with pytest.raises(Refused):
+                await orchestrator.create(script(), ADA)
+            assert platform.failed == ["ended"]
 
     asyncio.run(story())
 

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
 from bema.gateway.http.answers import answer
-from bema.gateway.http.connection import HttpConnection
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.http.listener import DataListener
 from bema.gateway.http.upstream import Upstream
@@ -144,15 +143,15 @@ class Scene:
             discovery.put(Instance(id=1, namespace="t", component="t", deployment=ID, addresses={protocol: ("x",)}))
         table = RoutingTable(await discovery.view())
         self.listener = DataListener(table, unknown, self.serve)
-        self.listener.pool.dial = self.dial  # type: ignore[method-assign]
-        self.connection = HttpConnection(self.listener)
+        self.listener.dispatcher.pool.dial = self.dial  # type: ignore[method-assign]
+        self.connection = self.listener.accept()
         self.client = Wire(self.connection)
 
     async def dial(self, address: str) -> Upstream:
         await asyncio.sleep(0)
         if self.reached == "not there":
             raise OSError("nobody listens")
-        made = Upstream(self.listener.pool, address)
+        made = Upstream(self.listener.dispatcher.pool, address)
         self.instances.append(Wire(made))
         return made
 
@@ -188,7 +187,7 @@ class Scene:
             self.connection.expire()
 
     def drains(self) -> None:
-        self.listener.draining = True
+        self.listener.dispatcher.draining = True
         if not self.client.closing:
             self.connection.stop()
 

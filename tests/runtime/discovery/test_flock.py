@@ -19,7 +19,7 @@ from bema.core.instance import Instance, State
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_instance_id, read_instance_id
 from bema.runtime import forks
-from bema.runtime.discovery import records
+from bema.runtime.discovery import flock, records
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery, lock_path, record_path, remove_record, write_record
 from bema.runtime.discovery.inotify import Inotify
@@ -142,6 +142,78 @@ def test_closing_releases_what_is_held(folder):
             await FlockDiscovery(folder).register(instance)
         await discovery.close()
         assert not record_path(folder, instance.id).exists()
+
+    asyncio.run(story())
+
+
+@contextlib.contextmanager
+def a_process_with(reservation):
+    """One that holds a copy of the reservation's descriptor and knows nothing of it."""
+    process = subprocess.Popen(["sleep", "60"], pass_fds=[reservation.descriptor])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_was_handed_over_ends_with_the_process_that_has_it(folder):
+    async def story():
+        view = await FlockDiscovery(folder).view()
+        discovery = FlockDiscovery(folder)
+        instance = an_instance()
+        reservation = await discovery.reserve(instance.id)
+        with a_process_with(reservation) as process:
+            await reservation.hand_over()
+            shown = msgspec.structs.replace(instance, pid=process.pid, process_start=process_start(process.pid))
+            await reservation.update(shown)
+            await until(lambda: [i.id for i in view.instances()] == [instance.id])
+            await discovery.close()
+            adopted = await FlockDiscovery(folder).adopt(instance.id)
+            assert adopted.shown == reservation.shown
+            process.kill()
+            await until(lambda: view.instances() == (), within=1)
+        assert not lock_path(folder, instance.id).exists()
+        await view.close()
+
+    asyncio.run(story())
+
+
+def test_a_reserved_id_leaves_nothing_when_it_is_released_unused(folder):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        reservation = await discovery.reserve(an_instance().id)
+        assert len(list(folder.glob("*.lock"))) == 1
+        await reservation.release()
+        await discovery.close()
+        assert [path.name for path in folder.iterdir()] == [".fence"]
+
+    asyncio.run(story())
+
+
+def test_what_was_handed_over_and_could_not_be_written_is_written_later(folder, monkeypatch):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        view = await discovery.view()
+        instance = an_instance()
+        reservation = await discovery.reserve(instance.id)
+        with a_process_with(reservation):
+            await reservation.hand_over()
+            written, full = flock.write_record, [OSError(errno.ENOSPC, "No space left"), OSError(errno.ENOSPC, "still")]
+
+            def write(directory, record):
+                if full:
+                    raise Refused(str(full.pop()), code="state_unwritable")
+                written(directory, record)
+
+            monkeypatch.setattr(flock, "KEEP", 0.01)
+            monkeypatch.setattr(flock, "write_record", write)
+            with pytest.raises(Refused):
+                await reservation.update(instance)
+            assert reservation.shown is None
+            await asyncio.wait_for(wait_for(view, lambda found: [i.id for i in found] == [instance.id]), 5)
+            await reservation.release()
+        await discovery.close()
 
     asyncio.run(story())
 
