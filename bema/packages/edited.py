@@ -58,10 +58,11 @@ class Edited:
         """The model takes a key of `config` twice and keeps the last: which one is meant is the person's to say."""
         for node in walk(root):
             if isinstance(node, Mapping):
-                keys = [key.value for key, _ in node.pairs if isinstance(key, Scalar)]
-                for (key, _), value in zip(node.pairs, keys, strict=False):
-                    if keys.count(value) > 1 and isinstance(key, Scalar):
+                seen = set()
+                for key in (key for key, _ in node.pairs if isinstance(key, Scalar)):
+                    if key.value in seen:
                         raise self.refusal(key.start, f"found duplicate key {key.value!r}", "Keep one.")
+                    seen.add(key.value)
 
     # text
 
