@@ -8,14 +8,18 @@ encode or decode is `Invalid` with a path, and it is one call's failure.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, Union
 
 import msgspec
+import msgspec.inspect
 
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
-from bema.wire.values import equal, strict
+from bema.wire.values import equal, loss, strict
+from bema.wire.values.declared import READ, Declared, Read
 from bema.wire.values.equal import Unequal
 from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
 
@@ -44,13 +48,27 @@ def _encode_other(value: Any) -> msgspec.Raw:
         is_same = value.__dict__ == arrived.__dict__
         has_more = value.__pydantic_private__ or value.__pydantic_extra__
         found = None if is_same and not has_more else equal.difference(value, arrived)
+    if found is None and _has_times(kind) and (path := equal.find(fields, equal.is_folded)) is not None:
+        found = equal.folded(path)
     if found is not None:
         raise found.under("", within=value)
     return msgspec.Raw(payload)
 
 
+@functools.lru_cache(maxsize=256)
+def _has_times(kind: Any) -> bool:
+    schema = repr(kind.__pydantic_core_schema__)
+    return "'datetime'" in schema or "'time'" in schema
+
+
 def _decode_other(declared: Any, value: Any) -> Any:
     """By name, as we send them, or by alias, as others may."""
+    read = getattr(declared, READ, None)
+    if read is not None:
+        try:
+            return read(value)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error  # msgspec puts the path before that of another error only
     return declared.__pydantic_validator__.validate_python(value, by_name=True)
 
 
@@ -74,7 +92,17 @@ def refusal(error: Exception, what: str, value: Any = None) -> Invalid:
         return Invalid(f"{what}: {error.message}", fix=error.fix, **error.details)
     if isinstance(error, RecursionError):
         return Invalid(f"{what}: it is nested too deeply or holds itself")
-    return Invalid(f"{what}: {error}")
+    return Invalid(f"{what}: {_in_one(str(error))}", fix=getattr(error, "fix", None))
+
+
+_PATHS: Final = re.compile(r" - at `\$([^`]*)` - at `\$([^`]*)`$")
+
+
+def _in_one(says: str) -> str:
+    """One path, where a reader within a reader has each added its own."""
+    while found := _PATHS.search(says):
+        says = f"{says[: found.start()]} - at `${found[2]}{found[1]}`"
+    return says
 
 
 def bad_answer(error: Exception, what: str, value: Any = None) -> BadAnswer:
@@ -106,6 +134,8 @@ def encoder(declared: Any = Any) -> Encode:
     if kinds is None:
         return _walked(walk or ANYTHING)
     trip = _trip(decoder(declared))
+    if strict.stands_in(declared):
+        return trip
 
     def encode(value: Any) -> bytes:
         return pack(value) if type(value) in kinds else trip(value)
@@ -128,8 +158,8 @@ def _trip(read: Decode) -> Encode:
         try:
             arrived = read(payload)
         except msgspec.ValidationError as error:
-            raise Unequal(str(error)) from error
-        if arrived != value and (found := equal.difference(value, arrived)) is not None:
+            raise Unequal(_in_one(str(error))) from error
+        if (found := equal.difference(value, arrived)) is not None:
             raise found
         return payload
 
@@ -148,14 +178,35 @@ def _walked(walk: Walk) -> Encode:
 
 
 def decoder(declared: Any = Any) -> Decode:
-    """Decode and validate values of a declared type in one walk."""
+    """Decode and validate values of a declared type in one walk: answers, which may hold fields unknown here."""
+    return _decoder(declared, is_asked=False)
+
+
+def requests_decoder(declared: Any = Any) -> Decode:
+    """The same of what a service is asked, which is read whole or refused."""
+    return _decoder(declared, is_asked=True)
+
+
+def _decoder(declared: Any, *, is_asked: bool) -> Decode:
     if declared is Any:
         return unpack
     strict.walker(declared)  # refuses what cannot travel
     try:
-        return msgspec.msgpack.Decoder(declared, dec_hook=_decode_other, ext_hook=_no_extensions).decode
+        return _reader(Declared(_make_read).readable(declared), is_asked=is_asked)
     except (TypeError, NameError) as error:
         raise BadDeclaration(f"{declared!r} cannot travel: {error}") from error
+
+
+def _reader(readable: Any, *, is_asked: bool) -> Decode:
+    read = msgspec.msgpack.Decoder(readable, dec_hook=_decode_other, ext_hook=_no_extensions).decode
+    held = loss.holds(msgspec.inspect.type_info(readable))
+    return loss.reader(read, held, is_asked=is_asked, repack=pack, unpack=unpack)
+
+
+def _make_read(readable: Any, *, strict: bool = False) -> Read:
+    """For the stand-ins: from what was decoded without a type, in the bytes that it came in."""
+    read = _reader(readable, is_asked=strict)
+    return lambda raw: read(pack(raw))
 
 
 def encode(value: Any, declared: Any = Any) -> bytes:
@@ -177,7 +228,7 @@ def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
     """Encode a map of arguments by name; None where the callee's types are not known here."""
     if parameters is None:
         return _walked(Walk(NOTHING, _look_as_stranger))
-    walks = [(p.name, *walk) for p in parameters if (walk := _walker_of(p, converts=True))]
+    walks = [(p.name, *walk) for p in parameters if (walk := _walker_of(p, converts=True) or _traveller(p.type))]
 
     def encode(arguments: dict[str, Any]) -> bytes:
         for name, passes, look in walks:
@@ -192,6 +243,23 @@ def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
         return pack
     only, passing, _ = walks[0]
     return encode_only if len(walks) == 1 else encode
+
+
+def _traveller(declared: Any) -> Walk | None:
+    """What a stand-in reads makes the trip before it is sent."""
+    if not strict.stands_in(declared):
+        return None
+    read = requests_decoder(declared)
+
+    def look(value: Any) -> None:
+        try:
+            arrived = read(pack(value))
+        except msgspec.ValidationError as error:
+            raise Unequal(_in_one(str(error))) from error
+        if (found := equal.difference(value, arrived, converts=True)) is not None:
+            raise found
+
+    return Walk(NOTHING, look)
 
 
 def _walker_of(parameter: Parameter, *, converts: bool = False) -> Walk | None:
@@ -219,13 +287,8 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
     parameters = tuple(parameters)
     for parameter in parameters:
         _walker_of(parameter)
-    fields: list[Any] = [
-        (p.name, p.type) if p.required else (p.name, Union[p.type, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007 - a type known at run time only
-        for p in sorted(parameters, key=lambda p: not p.required)
-    ]
     try:
-        model = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)
-        read = msgspec.msgpack.Decoder(model, dec_hook=_decode_other, ext_hook=_no_extensions).decode
+        read = _reader(_arguments_model(parameters), is_asked=True)
     except (TypeError, NameError) as error:
         for parameter in parameters:
             _decoder_of(parameter)
@@ -239,3 +302,13 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
         return {name: value for name, value in given.items() if value is not msgspec.UNSET}
 
     return read_given
+
+
+def _arguments_model(parameters: Iterable[Parameter]) -> Any:
+    readable = Declared(_make_read).readable
+    fields: list[Any] = []
+    for p in sorted(parameters, key=lambda p: not p.required):
+        kind = readable(p.type)
+        optional = Union[kind, msgspec.UnsetType]  # noqa: UP007 - a type known at run time only
+        fields.append((p.name, kind) if p.required else (p.name, optional, msgspec.UNSET))
+    return msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)

@@ -1,0 +1,194 @@
+"""Whether a payload held what a reader has no place for: a field that its model lacks, an integer that a float rounds.
+
+Law: what is asked of a service is read whole or refused; what a service answers may hold fields that its caller does not
+know, for a caller misses nothing that it does not know of. A model may say otherwise for itself: forbid unknown fields,
+and they are refused in answers too; or ignore them (`extra="ignore"` of Pydantic, `__unknown_fields__ = "ignore"`).
+
+A payload whose value would be sent in the same bytes was read whole, and is looked at no further.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import inspect
+
+IGNORE = "__unknown_fields__"
+
+
+class Lost(msgspec.ValidationError):
+    """What would be lost on arrival. Its fix is the sender's, or the model's."""
+
+    def __init__(self, says: str, path: str, fix: str) -> None:
+        super().__init__(f"{says} - at `${path}`" if path else says)
+        self.fix = fix
+
+
+class Holds(NamedTuple):
+    """What values of a declared type may hold."""
+
+    floats: bool
+    models: bool  # that drop unknown fields where nobody looks
+    foreign: bool  # read by other than msgspec
+
+
+def holds(info: inspect.Type) -> Holds:
+    floats = models = foreign = False
+    for node in _nodes(info, set()):
+        match node:
+            case inspect.FloatType():
+                floats = True
+            case inspect.StructType(forbid_unknown_fields=forbids):
+                models = models or not forbids
+            case inspect.DataclassType() | inspect.TypedDictType():
+                models = True
+            case inspect.CustomType():
+                foreign = True
+    return Holds(floats or foreign, models or foreign, foreign)
+
+
+def _nodes(found: Any, seen: set[int]) -> Iterator[inspect.Type]:
+    if isinstance(found, tuple):
+        for part in found:
+            yield from _nodes(part, seen)
+    elif isinstance(found, inspect.Type | inspect.Field) and id(found) not in seen:
+        seen.add(id(found))
+        if isinstance(found, inspect.Type):
+            yield found
+        for name in found.__struct_fields__:
+            if name not in ("default", "default_factory"):
+                yield from _nodes(getattr(found, name), seen)
+
+
+Repack = Callable[[Any], bytes]
+Unpack = Callable[[bytes], Any]
+
+
+def reader(read: Unpack, found: Holds, *, is_asked: bool, repack: Repack, unpack: Unpack) -> Unpack:
+    """The same reader, which raises `Lost`; the reader itself where nothing can be."""
+
+    def read_models(payload: bytes) -> Any:
+        value = read(payload)
+        if found.foreign or repack(value) != payload:
+            look(unpack(payload), value, strict=True)
+        return value
+
+    def read_floats(payload: bytes) -> Any:
+        value = read(payload)
+        # an integer beyond 32 bits bears one of these; most payloads hold neither, and the rest is settled by its bytes
+        if (b"\xcf" in payload or b"\xd3" in payload) and (found.foreign or repack(value) != payload):
+            look(unpack(payload), value, strict=False)
+        return value
+
+    if is_asked and found.models:
+        return read_models
+    return read_floats if found.floats else read
+
+
+def look(raw: Any, value: Any, *, strict: bool, path: str = "") -> None:
+    """Hold what came against what was made of it; `strict` is for what a service is asked."""
+    kind: Any = type(value)
+    if type(raw) is int:
+        if kind is float and raw != value:
+            raise Lost(f"the integer {raw} would arrive as {value!r}", path, "Send it as a float, or declare an int.")
+    elif isinstance(raw, dict):
+        if (model := _model_of(kind)) is not None:
+            _fields(raw, value, model, strict=strict, path=path)
+        elif isinstance(value, dict):
+            _items(raw, value, strict=strict, path=path)
+        elif hasattr(kind, "__pydantic_root_model__") and kind.__pydantic_root_model__:
+            look(raw, value.root, strict=strict, path=path)
+    elif isinstance(raw, list):
+        _sequence(raw, value, strict=strict, path=path)
+
+
+class _Model(NamedTuple):
+    attributes: dict[str, str]  # by the name that travels
+    open: bool  # it ignores what it does not know, or reads it by itself
+
+
+@functools.lru_cache(maxsize=512)
+def _model_of(cls: Any) -> _Model | None:
+    ignores = getattr(cls, IGNORE, None) == "ignore"
+    if issubclass(cls, msgspec.Struct):
+        names = dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
+        config = cls.__struct_config__
+        if config.tag is not None:
+            names[config.tag_field or "type"] = ""
+        return _Model(names, ignores or config.forbid_unknown_fields)
+    if hasattr(cls, "__pydantic_fields__"):
+        return None if getattr(cls, "__pydantic_root_model__", False) else _pydantic_model(cls, ignores=ignores)
+    if hasattr(cls, "__dataclass_fields__"):
+        return _Model({name: name for name in cls.__dataclass_fields__}, ignores)
+    return None
+
+
+def _pydantic_model(cls: Any, *, ignores: bool) -> _Model:
+    names: dict[str, str] = dict.fromkeys(cls.__pydantic_computed_fields__, "") if _computes(cls) else {}
+    for name, field in cls.__pydantic_fields__.items():
+        names |= dict.fromkeys([name, *_aliases(field.alias), *_aliases(field.validation_alias)], name)
+    validators = getattr(cls.__pydantic_decorators__, "model_validators", {}).values()
+    rewrites = any(found.info.mode in ("before", "wrap") for found in validators)
+    extra = getattr(cls, "model_config", {}).get("extra") if hasattr(cls, "model_config") else None
+    return _Model(names, ignores or rewrites or extra is not None)
+
+
+def _computes(cls: Any) -> bool:
+    return isinstance(getattr(cls, "__pydantic_computed_fields__", None), dict)
+
+
+def _aliases(alias: Any) -> Iterator[str]:
+    if isinstance(alias, str):
+        yield alias
+    for choice in getattr(alias, "choices", ()):
+        yield from _aliases(choice)
+    if isinstance(getattr(alias, "path", None), list):
+        yield str(alias.path[0])
+
+
+def _fields(raw: dict[Any, Any], value: Any, model: _Model, *, strict: bool, path: str) -> None:
+    for key, item in raw.items():
+        if (name := model.attributes.get(key)) is None:
+            if strict and not model.open:
+                raise unknown(key, type(value).__qualname__, path)
+        elif name:
+            look(item, getattr(value, name, None), strict=strict, path=f"{path}.{key}")
+
+
+def unknown(key: Any, model: str, path: str) -> Lost:
+    return Lost(
+        f"unknown field `{key}`: the {model} of who reads this has none",
+        path,
+        f"Update who reads it before who sends it; or let {model} ignore what it does not know.",
+    )
+
+
+def _items(raw: dict[Any, Any], value: dict[Any, Any], *, strict: bool, path: str) -> None:
+    """A dictionary keeps the order in which it came, whatever its keys became; a TypedDict has dropped some."""
+    if len(raw) != len(value):
+        stranger = next((key for key in raw if key not in value), None)
+        if strict and stranger is not None:
+            raise unknown(stranger, "TypedDict", path)
+        for key in raw.keys() & value.keys():
+            look(raw[key], value[key], strict=strict, path=f"{path}.{key}")
+        return
+    for (key, item), (its_key, its_item) in zip(raw.items(), value.items(), strict=True):
+        look(key, its_key, strict=strict, path=path)
+        look(item, its_item, strict=strict, path=f"{path}.{key}")
+
+
+def _sequence(raw: list[Any], value: Any, *, strict: bool, path: str) -> None:
+    if isinstance(value, set | frozenset):
+        for item in raw:
+            if type(item) is int and item not in value and any(type(part) is float for part in value):
+                raise Lost(f"the integer {item} would arrive as a float", path, "Send it as a float.")
+        return
+    if isinstance(value, msgspec.Struct):
+        value = [getattr(value, name) for name in value.__struct_fields__]
+        raw = raw[1:] if len(raw) > len(value) else raw
+    if isinstance(value, list | tuple):
+        for index, (item, its_item) in enumerate(zip(raw, value, strict=False)):
+            look(item, its_item, strict=strict, path=f"{path}[{index}]")
