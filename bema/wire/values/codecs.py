@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn, Union
+from typing import Any, Final, NoReturn
 
 import msgspec
 import msgspec.inspect
@@ -19,7 +19,7 @@ import msgspec.inspect
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
 from bema.wire.values import equal, loss, strict
-from bema.wire.values.declared import READ, Declared, Read
+from bema.wire.values.declared import READ, Declared, Read, union
 from bema.wire.values.equal import Unequal
 from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
 
@@ -309,6 +309,6 @@ def _arguments_model(parameters: Iterable[Parameter]) -> Any:
     fields: list[Any] = []
     for p in sorted(parameters, key=lambda p: not p.required):
         kind = readable(p.type)
-        optional = Union[kind, msgspec.UnsetType]  # noqa: UP007 - a type known at run time only
+        optional = union(kind, msgspec.UnsetType)
         fields.append((p.name, kind) if p.required else (p.name, optional, msgspec.UNSET))
     return msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)

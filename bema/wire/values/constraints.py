@@ -48,15 +48,15 @@ def read(metadata: Iterable[Any]) -> Demands:
     found = Demands({}, [], [], discriminates=any(_discriminates(mark) for mark in metadata))
     for mark in _flat(metadata):
         kind = type(mark).__name__
-        if _is_of("annotated_types", mark):
+        if hasattr(mark, "__get_pydantic_core_schema__") or _is_of("pydantic", mark):
+            found.pydantic.append(mark)
+        elif _is_of("annotated_types", mark):
             if kind in _SILENT:
                 continue
             if (name := (_MARKS | _LENGTHS).get(kind)) and name not in found.meta:
                 found.meta[name] = getattr(mark, name)
             else:
                 found.marks.append(mark)
-        elif hasattr(mark, "__get_pydantic_core_schema__") or _is_of("pydantic", mark):
-            found.pydantic.append(mark)
     return found
 
 
@@ -74,7 +74,7 @@ def _flat(metadata: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_of(package: str, mark: Any) -> bool:
-    return any(base.__module__.partition(".")[0] == package for base in type(mark).__mro__)
+    return type(mark).__module__.partition(".")[0] == package
 
 
 def _discriminates(mark: Any) -> bool:

@@ -37,12 +37,22 @@ _COLLECTIONS = (list, dict, set, frozenset, tuple, collections.abc.Mapping, coll
 _UNIONS = (Union, types.UnionType)
 
 
+def union(*arms: Any) -> Any:
+    """Of arms that are known at run time only."""
+    return Union[tuple(arms)]  # noqa: UP007
+
+
 def origin_of(declared: Any) -> Any:
     return typing.get_origin(declared) or declared
 
 
 def is_pydantic(declared: Any) -> bool:
     return hasattr(origin_of(declared), "__pydantic_validator__")
+
+
+def is_typeddict(cls: Any) -> bool:
+    """Also those of typing_extensions."""
+    return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
 
 
 def is_record(declared: Any) -> bool:
@@ -53,9 +63,16 @@ def is_record(declared: Any) -> bool:
     return (
         issubclass(cls, msgspec.Struct)
         or dataclasses.is_dataclass(cls)
-        or typing.is_typeddict(cls)
+        or is_typeddict(cls)
         or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
     )
+
+
+class _Standing(type):
+    """What a reader made is taken for what it stands for."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return True
 
 
 class Declared:
@@ -81,7 +98,8 @@ class Declared:
             return self._alias(declared, origin.__value__[typing.get_args(declared)])
         if origin in _UNIONS:
             return self._union(declared)
-        if origin in (typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", None)) and origin is not None:
+        if getattr(origin, "_name", None) in ("Required", "NotRequired", "ReadOnly"):
+            self.adds = self.adds or origin._name == "ReadOnly"  # which msgspec does not read
             return self.readable(typing.get_args(declared)[0])
         if origin in _ABSTRACT:
             (item,) = typing.get_args(declared) or (Any,)
@@ -103,7 +121,7 @@ class Declared:
             inner = self.readable(value)
         finally:
             del self._records[value]
-        return declared if inner is value else inner
+        return inner
 
     def _collection(self, declared: Any, origin: Any) -> Any:
         arguments = typing.get_args(declared)
@@ -114,7 +132,7 @@ class Declared:
 
     def _stand_in(self, read: Read) -> Any:
         self.stands = True
-        return type("StandIn", (), {READ: staticmethod(read)})
+        return _Standing("StandIn", (), {READ: staticmethod(read)})
 
     def _annotated(self, declared: Any) -> Any:
         inner, metadata = declared.__origin__, declared.__metadata__
@@ -163,7 +181,7 @@ class Declared:
     def _union(self, declared: Any) -> Any:
         arms = typing.get_args(declared)
         found = [self.readable(arm) for arm in arms]
-        together = Union[tuple(found)]  # noqa: UP007 - arms known at run time only
+        together = union(*found)
         same = all(mine is its for mine, its in zip(found, arms, strict=True))
         if _is_native(together):
             return declared if same else together
@@ -178,11 +196,11 @@ class Declared:
 
     def _choose(self, models: list[tuple[Any, Any]], others: list[Any]) -> Read:
         """By what fits: the one arm that reads it, and of several the one whose fields are exactly those that came."""
-        if others and not _is_native(Union[tuple(others)]):  # noqa: UP007
+        if others and not _is_native(union(*others)):
             raise BadDeclaration(f"{' | '.join(map(show, others))} cannot travel together: they look alike")
         readers = [(show(arm), _names_of(arm), self._make(found, strict=True)) for arm, found in models]
         if others:
-            readers.append((" | ".join(map(show, others)), None, self._make(Union[tuple(others)], strict=True)))  # noqa: UP007
+            readers.append((" | ".join(map(show, others)), None, self._make(union(*others), strict=True)))
         lenient = [(show(arm), _names_of(arm), self._make(found)) for arm, found in models]
 
         def choose(raw: Any) -> Any:
@@ -222,12 +240,12 @@ class Declared:
         shadow = msgspec.defstruct(
             cls.__name__,
             [
-                (name, kind) if required else (name, Union[kind, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007
+                (name, kind) if required else (name, union(kind, msgspec.UnsetType), msgspec.UNSET)
                 for name, _, kind, required in sorted(shown, key=lambda field: not field[3])
             ]
             if not _is_array(cls)
             else [
-                (name, kind) if required else (name, Union[kind, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007
+                (name, kind) if required else (name, union(kind, msgspec.UnsetType), msgspec.UNSET)
                 for name, _, kind, required in shown
             ],
             rename={name: wire for name, wire, _, _ in shown},
@@ -244,7 +262,7 @@ class Declared:
             model = read(raw)
             given = {name: item for name in names if (item := getattr(model, name)) is not msgspec.UNSET}
             after = {name: given.pop(name) for name in late if name in given}
-            made = given if typing.is_typeddict(cls) else cls(**given)
+            made = given if is_typeddict(cls) else cls(**given)
             for name, item in after.items():
                 object.__setattr__(made, name, item)
             return made
@@ -307,7 +325,7 @@ def _fields(declared: Any) -> Iterator[tuple[str, str, Any, bool]]:
         for each in dataclasses.fields(cls):
             required = each.default is each.default_factory is dataclasses.MISSING
             yield each.name, each.name, hints[each.name], required
-    elif typing.is_typeddict(cls):
+    elif is_typeddict(cls):
         for name, kind in hints.items():
             yield name, name, kind, name in cls.__required_keys__
     else:
@@ -357,7 +375,7 @@ def _names_of(declared: Any) -> frozenset[str] | None:
         fields = cls.__pydantic_fields__
         return None if getattr(cls, "__pydantic_root_model__", False) else frozenset(fields)
     config = getattr(cls, "__struct_config__", None)
-    if _is_array(cls) or typing.is_typeddict(cls) or (config and config.omit_defaults):
+    if _is_array(cls) or is_typeddict(cls) or (config and config.omit_defaults):
         return None
     names = frozenset(wire for _, wire, _, _ in _fields(declared))
     return names | {config.tag_field or "type"} if config and config.tag is not None else names
