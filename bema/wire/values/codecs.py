@@ -19,7 +19,7 @@ import msgspec.inspect
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
 from bema.wire.values import equal, loss, strict
-from bema.wire.values.declared import READ, Declared, Read, union
+from bema.wire.values.declared import Declared, Read, Standing, union
 from bema.wire.values.equal import Unequal
 from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
 
@@ -63,10 +63,9 @@ def _has_times(kind: Any) -> bool:
 
 def _decode_other(declared: Any, value: Any) -> Any:
     """By name, as we send them, or by alias, as others may."""
-    read = getattr(declared, READ, None)
-    if read is not None:
+    if type(declared) is Standing:
         try:
-            return read(value)
+            return declared.__bema_read__(value)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error  # msgspec puts the path before that of another error only
     return declared.__pydantic_validator__.validate_python(value, by_name=True)

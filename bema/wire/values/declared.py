@@ -22,7 +22,6 @@ from bema.wire.values import constraints
 Read = Callable[[Any], Any]
 MakeReader = Callable[..., Read]  # of a type in msgspec's words: what was decoded without a type -> a value of it
 
-READ: Final = "__bema_read__"
 EXACT: Final = {"bema": "exact"}
 """Marks an abstract collection, whose values of another class would change theirs."""
 
@@ -68,8 +67,10 @@ def is_record(declared: Any) -> bool:
     )
 
 
-class _Standing(type):
-    """What a reader made is taken for what it stands for."""
+class Standing(type):
+    """The class of stand-ins. What a reader made is taken for what it stands for."""
+
+    __bema_read__: Read
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return True
@@ -132,7 +133,7 @@ class Declared:
 
     def _stand_in(self, read: Read) -> Any:
         self.stands = True
-        return _Standing("StandIn", (), {READ: staticmethod(read)})
+        return Standing("StandIn", (), {"__bema_read__": staticmethod(read)})
 
     def _annotated(self, declared: Any) -> Any:
         inner, metadata = declared.__origin__, declared.__metadata__

@@ -17,6 +17,8 @@ import msgspec
 from msgspec import inspect
 
 IGNORE = "__unknown_fields__"
+_UINT64, _INT64 = 0xCF, 0xD3
+_LOOKED_AT = frozenset({int, dict, list})
 
 
 class Lost(msgspec.ValidationError):
@@ -79,7 +81,7 @@ def reader(read: Unpack, found: Holds, *, is_asked: bool, repack: Repack, unpack
     def read_floats(payload: bytes) -> Any:
         value = read(payload)
         # an integer beyond 32 bits bears one of these; most payloads hold neither, and the rest is settled by its bytes
-        if (b"\xcf" in payload or b"\xd3" in payload) and (found.foreign or repack(value) != payload):
+        if (_UINT64 in payload or _INT64 in payload) and (found.foreign or repack(value) != payload):
             look(unpack(payload), value, strict=False)
         return value
 
@@ -154,7 +156,7 @@ def _fields(raw: dict[Any, Any], value: Any, model: _Model, *, strict: bool, pat
         if (name := model.attributes.get(key)) is None:
             if strict and not model.open:
                 raise unknown(key, type(value).__qualname__, path)
-        elif name:
+        elif name and type(item) in _LOOKED_AT:
             look(item, getattr(value, name, None), strict=strict, path=f"{path}.{key}")
 
 

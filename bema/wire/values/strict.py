@@ -107,7 +107,7 @@ def _exact(info: inspect.Type) -> frozenset[type] | None:
     if isinstance(info, inspect.AnyType):
         return None
     cls = _class_of(info)
-    if hasattr(cls, readings.READ):
+    if type(cls) is readings.Standing:
         return NOTHING
     constrained = any(getattr(info, name, None) is not None for name in _CONSTRAINTS)
     return NOTHING if cls is None or constrained else frozenset({cls})
@@ -151,7 +151,7 @@ class _Analysis:
                 return walks.record(names, required, self._fields(fields))
             case inspect.StructType(cls=cls, fields=fields) | inspect.DataclassType(cls=cls, fields=fields):
                 return self._model(cls, fields)
-            case inspect.CustomType(cls=cls) if hasattr(cls, readings.READ):
+            case inspect.CustomType(cls=cls) if type(cls) is readings.Standing:
                 return None
             case inspect.CustomType(cls=cls):
                 if not hasattr(cls, "__pydantic_validator__"):
