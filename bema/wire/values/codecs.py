@@ -18,7 +18,7 @@ import msgspec.inspect
 
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
-from bema.wire.values import equal, loss, strict
+from bema.wire.values import constraints, equal, loss, strict
 from bema.wire.values.declared import Declared, Read, Standing, union
 from bema.wire.values.equal import Unequal
 from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
@@ -35,10 +35,12 @@ def _encode_other(value: Any) -> msgspec.Raw:
     """
     kind: Any = type(value)
     if not hasattr(kind, "__pydantic_fields__"):
+        if hasattr(kind, "__get_pydantic_core_schema__"):
+            return msgspec.Raw(pack(_encode_field(value)))
         raise TypeError(f"a value of type {kind.__qualname__} cannot travel")
     fields = kind.__pydantic_serializer__.to_python(value, round_trip=True, by_alias=False, warnings=False)
     try:
-        payload = pack(fields)
+        payload = _pack_fields(fields)
         arrived = _decode_other(kind, unpack(payload))
     except OverflowError:
         found = equal.too_large(fields)
@@ -53,6 +55,21 @@ def _encode_other(value: Any) -> msgspec.Raw:
     if found is not None:
         raise found.under("", within=value)
     return msgspec.Raw(payload)
+
+
+def _encode_field(value: Any) -> Any:
+    """What msgspec does not know and Pydantic does: an address, a path, a URL."""
+    kind: Any = type(value)
+    if hasattr(kind, "__pydantic_fields__"):
+        return _encode_other(value)
+    try:
+        return _adapter(kind).dump_python(value, mode="json")
+    except BadDeclaration:
+        raise TypeError(f"a value of type {kind.__qualname__} cannot travel") from None
+
+
+_adapter = functools.lru_cache(maxsize=256)(constraints.adapter)
+_pack_fields: Final = msgspec.msgpack.Encoder(enc_hook=_encode_field).encode
 
 
 @functools.lru_cache(maxsize=256)

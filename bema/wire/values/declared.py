@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Union
 
 import msgspec
+import msgspec.inspect
 
 from bema.core.errors import BadDeclaration
 from bema.wire.values import constraints
@@ -111,6 +112,8 @@ class Declared:
             return self._stand_in(constraints.adapter(declared).validator.validate_python)
         if is_record(declared):
             return self._record(declared)
+        if hasattr(declared, "__get_pydantic_core_schema__") and not is_pydantic(declared) and _is_custom(declared):
+            return self._stand_in(constraints.adapter(declared).validator.validate_python)
         return declared
 
     def _alias(self, declared: Any, value: Any) -> Any:
@@ -292,6 +295,10 @@ def _is_native(declared: Any) -> bool:
     except (TypeError, NameError, RecursionError):
         return False
     return True
+
+
+def _is_custom(declared: Any) -> bool:
+    return _is_native(declared) and isinstance(msgspec.inspect.type_info(declared), msgspec.inspect.CustomType)
 
 
 def show(declared: Any) -> str:

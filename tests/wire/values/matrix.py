@@ -3,12 +3,15 @@
 `test_matrix.py` sends every value of it through a real server; `docs/generate.py` makes `docs/values.md` of it.
 """
 
+import collections
 import collections.abc as c
 import dataclasses
 import datetime as dt
 import decimal
 import enum
+import ipaddress
 import math
+import pathlib
 import sys
 import types
 import typing
@@ -211,6 +214,21 @@ class Open(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow")
 
 
+class Foreign(pydantic.BaseModel):
+    where: ipaddress.IPv4Address
+    turn: complex
+    path: pathlib.PurePosixPath
+    url: pydantic.HttpUrl
+
+
+FOREIGN = Foreign(
+    where=ipaddress.IPv4Address("127.0.0.1"),
+    turn=1j,
+    path=pathlib.PurePosixPath("/tmp"),
+    url=pydantic.HttpUrl("http://a.b/"),
+)
+
+
 class Root(pydantic.RootModel[list[int]]):
     pass
 
@@ -293,6 +311,8 @@ def newer(of: str, *values: str) -> tuple[Any, tuple[Any, ...]]:
     return eval(of, vars(NEWER)), tuple(eval(value, vars(NEWER)) for value in values)
 
 
+FIELD = "msgspec does not have it; Pydantic does, so hold it in a field of one of its models"
+
 NAIVE = dt.datetime(2026, 1, 2, 3, 4, 5, 678901)
 AWARE = NAIVE.replace(tzinfo=dt.UTC)
 SOME = uuid.UUID(int=5)
@@ -335,7 +355,15 @@ def _scalars() -> list[Row]:
         Row("scalars", "UUID", uuid.UUID, (SOME,), VALUE, ("x",), st.uuids()),
         Row("scalars", "Decimal", decimal.Decimal, (decimal.Decimal("1e-30"),), VALUE, ("x",)),
         Row("scalars", "NewType of int", UserId, (3,), DATA, ("3",)),
-        Row("scalars", "complex", complex, (1j,), NEVER, why="neither msgspec nor MessagePack has it"),
+        *(
+            Row("scalars", shown, declared, (value,), NEVER, why=FIELD)
+            for shown, declared, value in (
+                ("complex", complex, 1j),
+                ("IPv4Address", ipaddress.IPv4Address, ipaddress.IPv4Address("127.0.0.1")),
+                ("Path", pathlib.PurePosixPath, pathlib.PurePosixPath("/tmp")),
+                ("deque[int]", collections.deque[int], collections.deque([1])),
+            )
+        ),
     ]
 
 
@@ -463,9 +491,19 @@ def _pydantic() -> list[Row]:
             "SecretStr as a parameter",
             pydantic.SecretStr,
             (pydantic.SecretStr("x"),),
-            NEVER,
+            REFUSED,
             why="Pydantic itself writes asterisks in its place; declare a str",
         ),
+        Row(
+            "Pydantic",
+            "HttpUrl as a parameter",
+            pydantic.HttpUrl,
+            (pydantic.HttpUrl("http://a.b/"),),
+            VALUE,
+            ("nowhere",),
+        ),
+        Row("Pydantic", "AwareDatetime as a parameter", pydantic.AwareDatetime, (AWARE,), DATA, (NAIVE,)),
+        Row("Pydantic", "a model that holds what msgspec lacks", Foreign, (FOREIGN,), MODEL, ({"where": "x"},)),
     ]
 
 

@@ -103,6 +103,12 @@ class Echo:
         return PLAIN if equal.difference(value, read) is None else f"changed: {arrived!r}"
 
 
+CHECKED = [
+    (caller, direction) for caller, direction in COLUMNS if caller == "typed" or direction in ("argument", "item in")
+]
+"""Where a type is known to who sends or to who reads; what a service answers it checks at a glance only."""
+
+
 async def _one(value: Any) -> AsyncIterator[Any]:
     yield value
 
@@ -146,8 +152,8 @@ def test_a_value_that_is_not_of_the_type_is_refused_in_every_direction(row: Row,
     async def outcomes() -> dict[Any, str]:
         async with echoing(tmp_path, row.declared) as echo:
             return {
-                (direction, repr(value)): await echo.outcome("typed", direction, value, row.declared)
-                for direction in ("argument", "answer", "item in", "item out")
+                (caller, direction, repr(value)): await echo.outcome(caller, direction, value, row.declared)
+                for caller, direction in CHECKED
                 for value in row.wrong
             }
 
