@@ -21,7 +21,7 @@ START = {
     " resolve scan selection shared",
     "wire": "module rpc values",
     "wire.rpc": "calls failures frames reader",
-    "wire.values": "codecs equal strict walks",
+    "wire.values": "codecs constraints declared equal loss records strict unions walks",
     "wire.module": "envelopes handshake lines messages registration",
     "runtime": "bridge discovery distributed forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",

@@ -19,8 +19,10 @@ import msgspec.inspect
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
 from bema.wire.values import constraints, equal, loss, strict
-from bema.wire.values.declared import Declared, Read, Standing, union
+from bema.wire.values.declared import Reading, Standing
 from bema.wire.values.equal import Unequal
+from bema.wire.values.records import union
+from bema.wire.values.unions import Read
 from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
 
 Encode = Callable[[Any], bytes]
@@ -208,7 +210,7 @@ def _decoder(declared: Any, *, is_asked: bool) -> Decode:
         return unpack
     strict.walker(declared)  # refuses what cannot travel
     try:
-        return _reader(Declared(_make_read).readable(declared), is_asked=is_asked)
+        return _reader(Reading(_make_read).readable(declared), is_asked=is_asked)
     except (TypeError, NameError) as error:
         raise BadDeclaration(f"{declared!r} cannot travel: {error}") from error
 
@@ -321,7 +323,7 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
 
 
 def _arguments_model(parameters: Iterable[Parameter]) -> Any:
-    readable = Declared(_make_read).readable
+    readable = Reading(_make_read).readable
     fields: list[Any] = []
     for p in sorted(parameters, key=lambda p: not p.required):
         kind = readable(p.type)

@@ -11,16 +11,29 @@ import collections.abc
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Union
 
 import msgspec
 import msgspec.inspect
 
 from bema.core.errors import BadDeclaration
-from bema.wire.values import constraints
+from bema.wire.values import constraints, unions
+from bema.wire.values.records import (
+    RecordField,
+    bare,
+    fields,
+    is_array,
+    is_pydantic,
+    is_record,
+    is_typeddict,
+    names_of,
+    origin_of,
+    show,
+    union,
+)
+from bema.wire.values.unions import Read
 
-Read = Callable[[Any], Any]
 MakeReader = Callable[..., Read]  # of a type in msgspec's words: what was decoded without a type -> a value of it
 
 EXACT: Final = {"bema": "exact"}
@@ -37,37 +50,6 @@ _COLLECTIONS = (list, dict, set, frozenset, tuple, collections.abc.Mapping, coll
 _UNIONS = (Union, types.UnionType)
 
 
-def union(*arms: Any) -> Any:
-    """Of arms that are known at run time only."""
-    return Union[tuple(arms)]  # noqa: UP007
-
-
-def origin_of(declared: Any) -> Any:
-    return typing.get_origin(declared) or declared
-
-
-def is_pydantic(declared: Any) -> bool:
-    return hasattr(origin_of(declared), "__pydantic_validator__")
-
-
-def is_typeddict(cls: Any) -> bool:
-    """Also those of typing_extensions."""
-    return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
-
-
-def is_record(declared: Any) -> bool:
-    """Whether it is a class with declared fields that msgspec reads."""
-    cls = origin_of(declared)
-    if not isinstance(cls, type) or is_pydantic(cls):
-        return False
-    return (
-        issubclass(cls, msgspec.Struct)
-        or dataclasses.is_dataclass(cls)
-        or is_typeddict(cls)
-        or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
-    )
-
-
 class Standing(type):
     """The class of stand-ins. What a reader made is taken for what it stands for."""
 
@@ -77,7 +59,7 @@ class Standing(type):
         return True
 
 
-class Declared:
+class Reading:
     """One reading of declared types. `stands` tells whether any part is read by a stand-in, `adds` whether it checks more
     than the annotation says to msgspec."""
 
@@ -117,15 +99,15 @@ class Declared:
         return declared
 
     def _alias(self, declared: Any, value: Any) -> Any:
-        """Kept where msgspec reads what it stands for, so that it may name itself."""
-        if value in self._records:
+        """What it stands for; within itself it is left to msgspec."""
+        key = _key(declared)
+        if key in self._records:
             return declared
-        self._records[value] = declared
+        self._records[key] = declared
         try:
-            inner = self.readable(value)
+            return self.readable(value)
         finally:
-            del self._records[value]
-        return inner
+            del self._records[key]
 
     def _collection(self, declared: Any, origin: Any) -> Any:
         arguments = typing.get_args(declared)
@@ -141,7 +123,7 @@ class Declared:
     def _annotated(self, declared: Any) -> Any:
         inner, metadata = declared.__origin__, declared.__metadata__
         demands = constraints.read(metadata)
-        if demands.discriminates and all(is_pydantic(_bare(arm)) for arm in _arms(inner)):
+        if demands.discriminates and all(is_pydantic(bare(arm)) for arm in _arms(inner)):
             return self._chosen_by_pydantic(declared, inner)
         found = self.readable(inner)
         if not (demands.meta or demands.marks or demands.pydantic):
@@ -189,82 +171,48 @@ class Declared:
         same = all(mine is its for mine, its in zip(found, arms, strict=True))
         if _is_native(together):
             return declared if same else together
-        models = [arm for arm in arms if is_record(_bare(arm)) or is_pydantic(_bare(arm))]
+        models = [arm for arm in arms if is_record(bare(arm)) or is_pydantic(bare(arm))]
         if not models:
             return declared  # and msgspec says why not
-        _refuse_twins(models)
+        unions.refuse_twins(models)
         pairs = [(arm, mine) for arm, mine in zip(arms, found, strict=True) if arm is not type(None)]
-        others = [mine for arm, mine in pairs if arm not in models]
-        chosen = self._stand_in(self._choose([pair for pair in pairs if pair[0] in models], others))
+        readers = [self._arm(show(arm), mine, names_of(arm)) for arm, mine in pairs if arm in models]
+        if others := [mine for arm, mine in pairs if arm not in models]:
+            name = " | ".join(map(show, others))
+            if not _is_native(union(*others)):
+                raise BadDeclaration(f"{name} cannot travel together: nothing tells them apart")
+            readers.append(self._arm(name, union(*others), None))
+        chosen = self._stand_in(unions.chooser(readers))
         return chosen | None if type(None) in arms else chosen
 
-    def _choose(self, models: list[tuple[Any, Any]], others: list[Any]) -> Read:
-        """By what fits: the one arm that reads it, and of several the one whose fields are exactly those that came."""
-        if others and not _is_native(union(*others)):
-            raise BadDeclaration(f"{' | '.join(map(show, others))} cannot travel together: they look alike")
-        readers = [(show(arm), _names_of(arm), self._make(found, strict=True)) for arm, found in models]
-        if others:
-            readers.append((" | ".join(map(show, others)), None, self._make(union(*others), strict=True)))
-        lenient = [(show(arm), _names_of(arm), self._make(found)) for arm, found in models]
-
-        def choose(raw: Any) -> Any:
-            fits, errors = _fitting(readers, raw)
-            if not fits:
-                fits, _ = _fitting(lenient, raw)
-            if len(fits) > 1:
-                came = frozenset(raw) if isinstance(raw, dict) else None
-                exact = [fit for fit in fits if came is not None and fit[1] is not None and fit[1] == came]
-                surely = all(names is not None for _, names, _ in fits)
-                fits = exact if len(exact) == 1 and surely else fits
-            if len(fits) == 1:
-                return fits[0][2]
-            if fits:
-                raise ValueError(f"it fits {' and '.join(name for name, _, _ in fits)}: nothing in it tells them apart")
-            raise ValueError("; ".join(f"no {name}: {error}" for name, error in errors))
-
-        return choose
+    def _arm(self, name: str, readable: Any, names: frozenset[str] | None) -> unions.Arm:
+        return unions.Arm(name, names, self._make(readable, strict=True), self._make(readable))
 
     # models
 
     def _record(self, declared: Any) -> Any:
         """A model with a field that msgspec cannot read is read by its shadow: the same fields in msgspec's words."""
-        if declared in self._records:
-            return self._records[declared]
+        key = _key(declared)
+        if key in self._records:
+            return self._records[key]
         if not _reaches(declared, frozenset()):
             return declared
         reader: list[Read] = []
-        self._records[declared] = found = self._stand_in(lambda raw: reader[0](raw))
+        self._records[key] = found = self._stand_in(lambda raw: reader[0](raw))
         reader.append(self._rebuilt(declared))
         return found
 
     def _rebuilt(self, declared: Any) -> Read:
-        cls = origin_of(declared)
-        shown = [(name, wire, self.readable(kind), required) for name, wire, kind, required in _fields(declared)]
-        config = getattr(cls, "__struct_config__", None)
-        shadow = msgspec.defstruct(
-            cls.__name__,
-            [
-                (name, kind) if required else (name, union(kind, msgspec.UnsetType), msgspec.UNSET)
-                for name, _, kind, required in sorted(shown, key=lambda field: not field[3])
-            ]
-            if not _is_array(cls)
-            else [
-                (name, kind) if required else (name, union(kind, msgspec.UnsetType), msgspec.UNSET)
-                for name, _, kind, required in shown
-            ],
-            rename={name: wire for name, wire, _, _ in shown},
-            array_like=_is_array(cls),
-            tag=config and config.tag,
-            tag_field=config and config.tag_field,
-            forbid_unknown_fields=bool(config and config.forbid_unknown_fields),
-        )
-        read = self._make(shadow)
-        names = [name for name, _, _, _ in shown]
+        cls, own = origin_of(declared), list(fields(declared))
+        read = self._make(self._shadow(cls, own))
         late = [name for name, field in getattr(cls, "__dataclass_fields__", {}).items() if not field.init]
 
         def rebuild(raw: Any) -> Any:
-            model = read(raw)
-            given = {name: item for name in names if (item := getattr(model, name)) is not msgspec.UNSET}
+            given = {
+                field.name: item
+                for field, item in zip(own, msgspec.structs.astuple(read(raw)), strict=True)
+                if item is not msgspec.UNSET
+            }
             after = {name: given.pop(name) for name in late if name in given}
             made = given if is_typeddict(cls) else cls(**given)
             for name, item in after.items():
@@ -272,6 +220,29 @@ class Declared:
             return made
 
         return rebuild
+
+    def _shadow(self, cls: Any, own: list[RecordField]) -> Any:
+        config = getattr(cls, "__struct_config__", None)
+        shown: list[Any] = []
+        for number, field in enumerate(own):
+            kind = self.readable(field.type)
+            missing = (union(kind, msgspec.UnsetType), msgspec.UNSET)
+            shown.append((f"f{number}", kind) if field.required else (f"f{number}", *missing))
+        return msgspec.defstruct(
+            cls.__name__,
+            shown,
+            rename={f"f{number}": field.wire for number, field in enumerate(own)},
+            array_like=is_array(cls),
+            kw_only=not is_array(cls),  # the order of fields is that of the model, whichever have defaults
+            tag=config and config.tag,
+            tag_field=config and config.tag_field,
+            forbid_unknown_fields=bool(config and config.forbid_unknown_fields),
+        )
+
+
+def _key(declared: Any) -> Any:
+    """By which a type is known again, whether it can be hashed or not."""
+    return id(origin_of(declared)), repr(typing.get_args(declared))
 
 
 def _marked(found: Any, marks: list[Any]) -> Any:
@@ -283,10 +254,6 @@ def _marked(found: Any, marks: list[Any]) -> Any:
 def _arms(declared: Any) -> tuple[Any, ...]:
     arms = typing.get_args(declared) if typing.get_origin(declared) in _UNIONS else (declared,)
     return tuple(arm for arm in arms if arm is not type(None))
-
-
-def _bare(declared: Any) -> Any:
-    return declared.__origin__ if typing.get_origin(declared) is Annotated else declared
 
 
 def _is_native(declared: Any) -> bool:
@@ -301,119 +268,13 @@ def _is_custom(declared: Any) -> bool:
     return _is_native(declared) and isinstance(msgspec.inspect.type_info(declared), msgspec.inspect.CustomType)
 
 
-def show(declared: Any) -> str:
-    return getattr(declared, "__qualname__", None) or str(declared)
-
-
-def _is_array(cls: Any) -> bool:
-    return issubclass(cls, tuple) or bool(getattr(getattr(cls, "__struct_config__", None), "array_like", False))
-
-
-def _fitting(readers: list[Any], raw: Any) -> tuple[list[Any], list[tuple[str, str]]]:
-    fits, errors = [], []
-    for name, names, read in readers:
-        try:
-            fits.append((name, names, read(raw)))
-        except (ValueError, TypeError) as error:
-            errors.append((name, constraints.said(error)))
-    return fits, errors
-
-
-# fields of models, with the parameters of generics in their places
-
-
-def _fields(declared: Any) -> Iterator[tuple[str, str, Any, bool]]:
-    """Name, name on the wire, type, and whether it has to come."""
-    cls = origin_of(declared)
-    hints = hints_of(declared)
-    if issubclass(cls, msgspec.Struct):
-        for field in msgspec.structs.fields(cls):
-            yield field.name, field.encode_name, hints[field.name], field.required
-    elif dataclasses.is_dataclass(cls):
-        for each in dataclasses.fields(cls):
-            required = each.default is each.default_factory is dataclasses.MISSING
-            yield each.name, each.name, hints[each.name], required
-    elif is_typeddict(cls):
-        for name, kind in hints.items():
-            yield name, name, kind, name in cls.__required_keys__
-    else:
-        for name in cls._fields:
-            yield name, name, hints.get(name, Any), name not in cls._field_defaults
-
-
-def hints_of(declared: Any) -> dict[str, Any]:
-    """The types of a model's fields; those of a generic model with its parameters put in."""
-    cls, found = origin_of(declared), dict[str, Any]()
-    hints = typing.get_type_hints(cls, include_extras=True)
-    owners = dict(_parameters(cls, typing.get_args(declared)))
-    for base in reversed(getattr(cls, "__mro__", (cls,))):
-        for name in vars(base).get("__annotations__", ()):
-            if name in hints:
-                found[name] = _substituted(hints[name], owners.get(base, {}))
-    return {
-        name: found.get(name, hint) for name, hint in hints.items() if typing.get_origin(hint) is not typing.ClassVar
-    }
-
-
-def _parameters(cls: Any, arguments: tuple[Any, ...]) -> Iterator[tuple[Any, dict[Any, Any]]]:
-    mine = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-    yield cls, mine
-    for base in getattr(cls, "__orig_bases__", ()):
-        origin = typing.get_origin(base)
-        if origin is not None and origin is not typing.Generic:
-            yield from _parameters(origin, tuple(_substituted(arg, mine) for arg in typing.get_args(base)))
-
-
-def _substituted(kind: Any, given: dict[Any, Any]) -> Any:
-    if not given:
-        return kind
-    if isinstance(kind, typing.TypeVar):
-        return given.get(kind, kind)
-    free = getattr(kind, "__parameters__", ())
-    if isinstance(kind, type) or not free:
-        return kind
-    return kind[tuple(given.get(each, each) for each in free)]
-
-
-def _names_of(declared: Any) -> frozenset[str] | None:
-    """The names that a whole value of the model bears on the wire; None where it may leave some out."""
-    declared = _bare(declared)
-    cls = origin_of(declared)
-    if is_pydantic(cls):
-        fields = cls.__pydantic_fields__
-        return None if getattr(cls, "__pydantic_root_model__", False) else frozenset(fields)
-    config = getattr(cls, "__struct_config__", None)
-    if _is_array(cls) or is_typeddict(cls) or (config and config.omit_defaults):
-        return None
-    names = frozenset(wire for _, wire, _, _ in _fields(declared))
-    return names | {config.tag_field or "type"} if config and config.tag is not None else names
-
-
-def _refuse_twins(models: list[Any]) -> None:
-    """Models that nothing can tell apart are refused where their union is declared."""
-    known: dict[Any, Any] = {}
-    for model in models:
-        bare = _bare(model)
-        cls = origin_of(bare)
-        if is_pydantic(cls):
-            alike: Any = frozenset((name, repr(field.annotation)) for name, field in cls.__pydantic_fields__.items())
-        else:
-            tag = getattr(getattr(cls, "__struct_config__", None), "tag", None)
-            alike = (frozenset((wire, repr(kind)) for _, wire, kind, _ in _fields(bare)), tag)
-        if (other := known.setdefault(repr(alike), model)) is not model:
-            raise BadDeclaration(
-                f"{show(other)} | {show(model)} cannot travel: both have the same fields of the same types",
-                fix="Tell them apart by a field of a Literal type, or by tags of msgspec.",
-            )
-
-
 def _reaches(declared: Any, seen: frozenset[Any]) -> bool:
     """Whether a model holds, at any depth, what msgspec cannot read."""
-    if declared in seen:
+    if _key(declared) in seen:
         return False
-    seen |= {declared}
+    seen |= {_key(declared)}
     try:
-        kinds = [kind for _, _, kind, _ in _fields(declared)]
+        kinds = [field.type for field in fields(declared)]
     except (TypeError, NameError, AttributeError):
         return False  # msgspec says why it cannot travel
     return any(_is_foreign(kind, seen) for kind in kinds)
@@ -424,7 +285,7 @@ def unread(declared: Any, *, strict: bool = False) -> Read:
     return lambda raw: raw
 
 
-class _Probe(Declared):
+class _Probe(Reading):
     """Looks whether a type has parts that need stand-ins, and makes none of their readers."""
 
     def __init__(self, seen: frozenset[Any]) -> None:

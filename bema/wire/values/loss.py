@@ -21,7 +21,7 @@ _UINT64, _INT64 = 0xCF, 0xD3
 _LOOKED_AT = frozenset({int, dict, list})
 
 
-class Lost(msgspec.ValidationError):
+class Loss(msgspec.ValidationError):
     """What would be lost on arrival. Its fix is the sender's, or the model's."""
 
     def __init__(self, says: str, path: str, fix: str) -> None:
@@ -70,7 +70,7 @@ Unpack = Callable[[bytes], Any]
 
 
 def reader(read: Unpack, found: Holds, *, is_asked: bool, repack: Repack, unpack: Unpack) -> Unpack:
-    """The same reader, which raises `Lost`; the reader itself where nothing can be."""
+    """The same reader, which raises `Loss`; the reader itself where nothing can be."""
 
     def read_models(payload: bytes) -> Any:
         value = read(payload)
@@ -95,7 +95,7 @@ def look(raw: Any, value: Any, *, strict: bool, path: str = "") -> None:
     kind: Any = type(value)
     if type(raw) is int:
         if kind is float and raw != value:
-            raise Lost(f"the integer {raw} would arrive as {value!r}", path, "Send it as a float, or declare an int.")
+            raise Loss(f"the integer {raw} would arrive as {value!r}", path, "Send it as a float, or declare an int.")
     elif isinstance(raw, dict):
         if (model := _model_of(kind)) is not None:
             _fields(raw, value, model, strict=strict, path=path)
@@ -160,8 +160,8 @@ def _fields(raw: dict[Any, Any], value: Any, model: _Model, *, strict: bool, pat
             look(item, getattr(value, name, None), strict=strict, path=f"{path}.{key}")
 
 
-def unknown(key: Any, model: str, path: str) -> Lost:
-    return Lost(
+def unknown(key: Any, model: str, path: str) -> Loss:
+    return Loss(
         f"unknown field `{key}`: the {model} of who reads this has none",
         path,
         f"Update who reads it before who sends it; or let {model} ignore what it does not know.",
@@ -186,7 +186,7 @@ def _sequence(raw: list[Any], value: Any, *, strict: bool, path: str) -> None:
     if isinstance(value, set | frozenset):
         for item in raw:
             if type(item) is int and item not in value and any(type(part) is float for part in value):
-                raise Lost(f"the integer {item} would arrive as a float", path, "Send it as a float.")
+                raise Loss(f"the integer {item} would arrive as a float", path, "Send it as a float.")
         return
     if isinstance(value, msgspec.Struct):
         value = [getattr(value, name) for name in value.__struct_fields__]

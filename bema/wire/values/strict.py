@@ -19,8 +19,8 @@ import msgspec
 from msgspec import inspect
 
 from bema.core.errors import BadDeclaration
-from bema.wire.values import declared as readings
-from bema.wire.values import walks
+from bema.wire.values import declared as declared_types
+from bema.wire.values import records, walks
 from bema.wire.values.equal import is_model
 from bema.wire.values.walks import ANYTHING, NOTHING, TIME, Walk
 
@@ -44,7 +44,7 @@ def walker(declared: Any, *, converts: bool = False) -> Walk | None:
 
 def stands_in(declared: Any) -> bool:
     """Whether a stand-in reads a part of it."""
-    reading = readings.Declared(readings.unread)
+    reading = declared_types.Reading(declared_types.unread)
     reading.readable(declared)
     return reading.stands
 
@@ -62,7 +62,7 @@ def _of_class(cls: type) -> Walk | None:
 def _info_of(declared: Any) -> inspect.Type:
     """Of the type in msgspec's words; what a stand-in reads is not looked through but makes the trip."""
     try:
-        return inspect.type_info(readings.Declared(readings.unread).readable(declared))
+        return inspect.type_info(declared_types.Reading(declared_types.unread).readable(declared))
     except (TypeError, NameError, RuntimeError) as error:
         raise BadDeclaration(f"{declared!r} cannot travel: {error}") from error
 
@@ -94,7 +94,7 @@ _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length
 
 
 def _class_of(info: inspect.Type) -> type | None:
-    found: type | None = _CLASSES.get(type(info)) or readings.origin_of(getattr(info, "cls", None))
+    found: type | None = _CLASSES.get(type(info)) or records.origin_of(getattr(info, "cls", None))
     return found
 
 
@@ -107,7 +107,7 @@ def _exact(info: inspect.Type) -> frozenset[type] | None:
     if isinstance(info, inspect.AnyType):
         return None
     cls = _class_of(info)
-    if type(cls) is readings.Standing:
+    if type(cls) is declared_types.Standing:
         return NOTHING
     constrained = any(getattr(info, name, None) is not None for name in _CONSTRAINTS)
     return NOTHING if cls is None or constrained else frozenset({cls})
@@ -124,7 +124,7 @@ class _Analysis:
         match info:
             case inspect.AnyType():
                 return ANYTHING
-            case inspect.Metadata(type=inner, extra=readings.EXACT):
+            case inspect.Metadata(type=inner, extra=declared_types.EXACT):
                 found = _class_of(inner) or list
                 return walks.exactly(found, (set, frozenset) if found is set else (found,), self.walk_of(inner))
             case inspect.Metadata(type=inner):
@@ -151,7 +151,7 @@ class _Analysis:
                 return walks.record(names, required, self._fields(fields))
             case inspect.StructType(cls=cls, fields=fields) | inspect.DataclassType(cls=cls, fields=fields):
                 return self._model(cls, fields)
-            case inspect.CustomType(cls=cls) if type(cls) is readings.Standing:
+            case inspect.CustomType(cls=cls) if type(cls) is declared_types.Standing:
                 return None
             case inspect.CustomType(cls=cls):
                 if not hasattr(cls, "__pydantic_validator__"):
@@ -172,14 +172,14 @@ class _Analysis:
             return known[0] if known else Walk(NOTHING, lambda value: known[0].look(value))
         found = self._models[cls] = list[Walk]()
         steps = [*self._fields(fields), *self._abstract(cls, fields)]
-        found.append(walks.model(readings.origin_of(cls), steps, converts=self._converts))
+        found.append(walks.model(records.origin_of(cls), steps, converts=self._converts))
         return found[0]
 
     def _abstract(self, cls: Any, fields: tuple[inspect.Field, ...]) -> Iterator[tuple[str, Walk]]:
         """Fields of abstract collections: msgspec tells them from lists and sets no more."""
         if not fields:
             return
-        reading = readings.Declared(readings.unread)
-        for name, hint in readings.hints_of(cls).items():
+        reading = declared_types.Reading(declared_types.unread)
+        for name, hint in records.hints_of(cls).items():
             if (kind := reading.readable(hint)) is not hint and (walk := self.walk_of(inspect.type_info(kind))):
                 yield name, walk
