@@ -85,8 +85,8 @@ def _decode_other(declared: Any, value: Any) -> Any:
     if type(declared) is Standing:
         try:
             return declared.__bema_read__(value)
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error  # msgspec puts the path before that of another error only
+        except ValueError as error:  # another one than msgspec's own, to which it adds no path
+            raise ValueError(constraints.said(error)) from error
     return declared.__pydantic_validator__.validate_python(value, by_name=True)
 
 
@@ -114,6 +114,15 @@ def refusal(error: Exception, what: str, value: Any = None) -> Invalid:
 
 
 _PATHS: Final = re.compile(r" - at `\$([^`]*)` - at `\$([^`]*)`$")
+
+
+_AT: Final = re.compile(r"^(.*) - at `\$([^`]*)`$", re.DOTALL)
+
+
+def _unequal(error: Exception) -> Unequal:
+    """What the reader at the other end would say."""
+    found = _AT.match(_in_one(str(error)))
+    return Unequal(str(error)) if found is None else Unequal(found[1], path=f"${found[2]}")
 
 
 def _in_one(says: str) -> str:
@@ -176,7 +185,7 @@ def _trip(read: Decode) -> Encode:
         try:
             arrived = read(payload)
         except msgspec.ValidationError as error:
-            raise Unequal(_in_one(str(error))) from error
+            raise _unequal(error) from error
         if (found := equal.difference(value, arrived)) is not None:
             raise found
         return payload
@@ -273,7 +282,7 @@ def _traveller(declared: Any) -> Walk | None:
         try:
             arrived = read(pack(value))
         except msgspec.ValidationError as error:
-            raise Unequal(_in_one(str(error))) from error
+            raise _unequal(error) from error
         if (found := equal.difference(value, arrived, converts=True)) is not None:
             raise found
 

@@ -50,7 +50,7 @@ def read(metadata: Iterable[Any]) -> Demands:
         kind = type(mark).__name__
         if hasattr(mark, "__get_pydantic_core_schema__") or _is_of("pydantic", mark):
             found.pydantic.append(mark)
-        elif _is_of("annotated_types", mark):
+        elif any(base.__module__ == "annotated_types" for base in type(mark).__mro__):
             if kind in _SILENT:
                 continue
             if (name := (_MARKS | _LENGTHS).get(kind)) and name not in found.meta:
@@ -87,6 +87,10 @@ def by_name(name: str, bound: Any) -> Check:
             raise ValueError(f"{equal.show(value)} does not keep {name}={bound!r}")
 
     return check
+
+
+def unless_none(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
 
 
 def of_mark(mark: Any) -> Check:
@@ -155,15 +159,14 @@ def of_pydantic(inner: Any, marks: list[Any]) -> Check:
 
 
 def said(error: Exception) -> str:
-    """What Pydantic has against a value, in one line."""
+    """What Pydantic has against a value, in one line, with the path as msgspec writes it."""
     errors = getattr(error, "errors", None)
     if errors is None:
         return str(error)
-    lines = (
-        (".".join(map(str, found["loc"])), found["msg"])
-        for found in errors(include_url=False, include_context=False, include_input=False)
-    )
-    return "; ".join(f"{where}: {says}" if where else says for where, says in lines)
+    first, *more = errors(include_url=False, include_context=False, include_input=False)
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    says = first["msg"] + (f" (and {len(more)} more)" if more else "")
+    return f"{says} - at `${path}`" if path else says
 
 
 def _annotated(inner: Any, marks: list[Any]) -> Any:

@@ -8,7 +8,6 @@ knows its reader; the decoder's hook asks it.
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import types
 import typing
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from bema.wire.values.records import (
     bare,
     fields,
     is_array,
+    is_dataclass,
     is_pydantic,
     is_record,
     is_typeddict,
@@ -90,7 +90,7 @@ class Reading:
             return Annotated[_ABSTRACT[origin][self.readable(item)], msgspec.Meta(extra=EXACT)]
         if origin in _COLLECTIONS:
             return self._collection(declared, origin)
-        if is_pydantic(declared) and dataclasses.is_dataclass(origin_of(declared)):
+        if is_pydantic(declared) and is_dataclass(origin_of(declared)):
             return self._stand_in(constraints.adapter(declared).validator.validate_python)
         if is_record(declared):
             return self._record(declared)
@@ -143,6 +143,8 @@ class Reading:
             else:
                 known, self.adds = native, True
         checks += map(constraints.of_mark, demands.marks)
+        if type(None) in typing.get_args(inner):  # which they are not about
+            checks = [constraints.unless_none(check) for check in checks]
         if demands.pydantic:
             checks.append(constraints.of_pydantic(inner, demands.pydantic))
         if not checks:

@@ -5,7 +5,7 @@ Law: what is said here of a model is what it bears on the wire, whichever librar
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, Union
@@ -35,6 +35,10 @@ def is_pydantic(declared: Any) -> bool:
     return hasattr(origin_of(declared), "__pydantic_validator__")
 
 
+def is_dataclass(cls: Any) -> bool:
+    return hasattr(cls, "__dataclass_fields__")
+
+
 def is_typeddict(cls: Any) -> bool:
     """Also those of typing_extensions."""
     return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
@@ -47,7 +51,7 @@ def is_record(declared: Any) -> bool:
         return False
     return (
         issubclass(cls, msgspec.Struct)
-        or dataclasses.is_dataclass(cls)
+        or is_dataclass(cls)
         or is_typeddict(cls)
         or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
     )
@@ -71,7 +75,8 @@ def fields(declared: Any) -> Iterator[RecordField]:
     if issubclass(cls, msgspec.Struct):
         for field in msgspec.structs.fields(cls):
             yield RecordField(field.name, field.encode_name, hints[field.name], field.required)
-    elif dataclasses.is_dataclass(cls):
+    elif is_dataclass(cls):
+        dataclasses = sys.modules["dataclasses"]  # of who made the class; a process without one does not load it
         for each in dataclasses.fields(cls):
             required = each.default is each.default_factory is dataclasses.MISSING
             yield RecordField(each.name, each.name, hints[each.name], required)

@@ -74,7 +74,10 @@ def _fitting(readers: list[tuple[Arm, Read]], raw: Any) -> tuple[list[_Fit], lis
         try:
             fits.append(_Fit(arm, read(raw)))
         except (ValueError, TypeError) as error:
-            errors.append(f"no {arm.name}: {constraints.said(error)}")
+            says = constraints.said(error).replace(
+                " - at `", " at `"
+            )  # the path of the value itself is added to the whole
+            errors.append(f"no {arm.name}: {says}")
     return fits, errors
 
 

@@ -539,6 +539,26 @@ def _constraints() -> list[Row]:
         Row("constraints", "Field(pattern=...)", Annotated[str, pydantic.Field(pattern="^a")], ("ab",), DATA, ("b",)),
         Row("constraints", "StringConstraints", strip, ("abc",), DATA, ("abcd", " a")),
         Row("constraints", "AfterValidator", upper, ("A",), DATA, ("a",)),
+        Row("constraints", "Gt(0) of int | None", Annotated[int | None, at.Gt(0)], (1, None), DATA, (0,)),
+        Row(
+            "constraints", "Field(gt=0) of Optional", Annotated[int | None, pydantic.Field(gt=0)], (1, None), DATA, (0,)
+        ),
+        Row(
+            "constraints",
+            "Base64Bytes",
+            pydantic.Base64Bytes,
+            (b"x",),
+            REFUSED,
+            why="its validator changes what it is given; `bytes` travel as they are",
+        ),
+        Row(
+            "constraints",
+            "Json[list[int]]",
+            pydantic.Json[list[int]],
+            ([1],),
+            REFUSED,
+            why="its validator changes what it is given; declare `list[int]`",
+        ),
         Row("constraints", "list[PositiveInt]", list[pydantic.PositiveInt], ([1],), DATA, ([0],)),
         Row("constraints", "FiniteFloat", pydantic.FiniteFloat, (0.5,), DATA, (math.inf,)),
         Row(
@@ -576,9 +596,9 @@ def _records() -> list[Row]:
 
 def _syntax() -> list[Row]:
     made = [
-        ("class Box[T](Struct)", newer("Box[int]", "Box(1)"), MODEL),
+        ("struct Box[T]", newer("Box[int]", "Box(1)"), MODEL),
         ("dataclass Crate[T]", newer("Crate[int]", "Crate(1)"), MODEL),
-        ("class Page[T](BaseModel)", newer("Page[int]", "Page[int](items=[1])"), MODEL),
+        ("model Page[T]", newer("Page[int]", "Page[int](items=[1])"), MODEL),
         ("type Numbers = list[int]", newer("Numbers", "[1]"), DATA),
     ]
     return [Row("Python 3.12", shown, declared, values, cells) for shown, (declared, values), cells in made]
