@@ -6,6 +6,7 @@ the exec on, the keeper holds what was made.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import importlib.util
@@ -26,19 +27,19 @@ from bema.core.version import VERSION
 from bema.deploy.keeper import roster
 from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
-from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import DiscoveryFactory
+from bema.runtime.folders import prepare
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
-_MEETING = "flock"
+_KEEPERS = ("BEMA_CHANNEL", "BEMA_KEEPER", "BEMA_KEEPER_DESCRIPTORS")  # variables that the keeper sets
 _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 
 
 def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     """Check, make, hand over. Does not return: this process becomes the keeper."""
     check_machine()
-    check_meeting()
+    check_discovery(settings)
     state = prepare_state(Path(settings.text("state_dir")))
     try:
         lock = take_lock(state)
@@ -77,21 +78,32 @@ def check_machine() -> None:
         )
 
 
-def check_meeting() -> None:
-    """The launcher shows what it started in the folder of `flock`, so the platform has to look there."""
-    DiscoveryFactory.discover_plugins()
-    if (name := DiscoveryFactory.registry.name_in_use()) != _MEETING:
+def check_discovery(settings: Settings) -> None:
+    """The platform is several processes, and all of them must be able to look where its instances are shown."""
+    discovery = DiscoveryFactory.choose()
+    if not discovery.spans_processes:
         raise Refused(
-            f"`bema up` meets its instances by the discovery {_MEETING!r}, and {name!r} is in use here",
+            f"the discovery {DiscoveryFactory.registry.name_in_use()!r} is seen by one process alone,"
+            " and `bema up` is several",
             code="bad_setting",
             fix="Take BEMA_DISCOVERY, or plugins.use in the settings, away.",
         )
+    asyncio.run(_look(settings))
+
+
+async def _look(settings: Settings) -> None:
+    """What is not there is refused now, by its own sentence."""
+    discovery = DiscoveryFactory.open(settings)
+    try:
+        await discovery.view()
+    finally:
+        await discovery.close()
 
 
 def prepare_state(state: Path) -> Path:
-    """The state, discovery and socket folders, for their user alone."""
-    for folder in (state, paths.discovery_dir(), paths.socket_dir()):
-        records.prepare(folder)
+    """The folders of state, runtime files and sockets, for their user alone."""
+    for folder in (state, paths.run_dir(), paths.socket_dir()):
+        prepare(folder)
     probe = state / f".probe.{os.getpid()}"
     try:
         probe.touch(mode=0o600)
@@ -229,7 +241,7 @@ def hand_over(
 
 def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Limits, **how: Any) -> dict[str, Any]:
     listen = how.get("listen")
-    env = {key: value for key, value in os.environ.items() if key not in ("BEMA_CHANNEL", "BEMA_KEEPER")}
+    env = {key: value for key, value in os.environ.items() if key not in _KEEPERS}
     # what holds before Init comes, too: whatever said it, they all go by it
     env.update(limits.variables())
     # absolute, and decided once: a child works elsewhere, and must not find another platform's `.bema` from there

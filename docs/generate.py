@@ -43,12 +43,14 @@ def errors() -> str:
 
 def limits() -> str:
     rows = (
-        f"| `{row.name}` | {row.default:,} | {row.unit} | {row.enforced_by} | {row.says} |" for row in LIMITS.values()
+        f"| `{row.name}` | {row.default:,} | {row.unit} | {row.least:,} to {row.most:,} | {row.enforced_by} | {row.says} |"
+        for row in LIMITS.values()
     )
     return page(
         "Limits",
-        "Every bound, and the room that keeps it. Each is a setting too: `limits.NAME`, `BEMA_LIMITS__NAME`.",
-        "| name | default | unit | kept by | what it bounds |\n|---|---|---|---|---|",
+        "Every bound, and the room that keeps it. Each is a setting too: `limits.NAME`, `BEMA_LIMITS__NAME`; a value outside its"
+        " range is refused where it is read.",
+        "| name | default | unit | may be | kept by | what it bounds |\n|---|---|---|---|---|---|",
         *rows,
     )
 
@@ -72,7 +74,7 @@ def settings() -> str:
         "",
         "Without `status_port` a process"
         " has no [status pages](../services.md#status-of-a-process). What has no section cannot be set in a file: it holds in every"
-        " process, also in those that read none.",
+        " process, also in those that read none: it is asked of the environment before any file is read.",
     )
 
 
@@ -156,7 +158,7 @@ def part(module: str, factory: type[Factory[Any]]) -> Iterator[str]:
     for name, member in vars(promised).items():
         function = getattr(member, "__func__", member)
         if inspect.isfunction(function) and not name.startswith("_"):
-            yield from documented(name, function)
+            yield from documented(name, function, method=True)
 
 
 def described(name: str, found: Any) -> Iterator[str]:
@@ -165,14 +167,14 @@ def described(name: str, found: Any) -> Iterator[str]:
         yield from documented(f"class {found.__name__}", found)
         for attribute, member in vars(found).items():
             if not attribute.startswith("_") and callable(member) and inspect.getdoc(member):
-                yield from documented(f"{found.__name__}.{attribute}", member)
+                yield from documented(f"{found.__name__}.{attribute}", member, method=True)
     elif callable(found):
         yield from documented(found.__name__, found)
 
 
-def documented(name: str, found: Callable[..., Any]) -> Iterator[str]:
+def documented(name: str, found: Callable[..., Any], *, method: bool = False) -> Iterator[str]:
     kind = "async " if inspect.iscoroutinefunction(found) else ""
-    yield f"```text\n{kind}{name}{signature(found)}\n```\n"
+    yield f"```text\n{kind}{name}{signature(found, method=method)}\n```\n"
     # a class does not show the text of its base as its own
     yield inspect.cleandoc(found.__doc__ or "") + "\n"
 
@@ -187,14 +189,15 @@ class Plain:
         return self.text
 
 
-def signature(found: Callable[..., Any]) -> str:
+def signature(found: Callable[..., Any], *, method: bool = False) -> str:
+    """As it is called: every parameter, without what a method is bound to."""
     try:
         read = inspect.signature(found)
     except (TypeError, ValueError):
         return ""
-    parameters = [
-        p.replace(annotation=plain(p.annotation)) for p in read.parameters.values() if p.name not in ("self", "cls")
-    ]
+    parameters = [p.replace(annotation=plain(p.annotation)) for p in read.parameters.values()]
+    if method and parameters and parameters[0].name in ("self", "cls"):
+        del parameters[0]
     return str(read.replace(parameters=parameters, return_annotation=plain(read.return_annotation)))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import dev
 from tests.stories.harness import alive, until
+from tests.tools import tool
 from tools import bare, registries
 
 ROOT = Path(__file__).parents[1]
@@ -138,9 +139,7 @@ def test_debian_comes_from_where_this_host_gets_it(tmp_path):
 def test_the_copy_is_what_git_shows_with_what_was_not_committed(tmp_path):
     checkout, copy = tmp_path / "checkout", tmp_path / "copy"
     checkout.mkdir()
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
+    git = [tool("git"), "-c", "user.name=a", "-c", "user.email=a@b"]
     (checkout / ".gitignore").write_text(".venv/\n")
     for name in ("kept.py", "changed.py", "deleted.py"):
         (checkout / name).write_text("old")

@@ -15,20 +15,21 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "call clock errors files instance limits naming paths problems settings spec version versions",
+    "core": "access call clock describe errors files instance limits naming paths problems schemas settings spec type_text version"
+    " versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
-    "parts": "configured discover entries errors factory fits load lockfile opening policy provenance registry report"
-    " resolve scan selection shared",
+    "parts": "configured discover entries errors factory load opening policy provenance registry"
+    " resolve scan selection",
     "wire": "module rpc values",
     "wire.rpc": "calls failures frames reader",
     "wire.values": "codecs constraints declared equal loss records strict unions walks",
     "wire.module": "envelopes handshake lines messages registration",
-    "runtime": "bridge discovery distributed forks handles process processes rpc tasks threads",
+    "runtime": "bridge discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
-    "runtime.rpc": "adapter admission client client_connection codec connection flow_control picker pool resolver"
-    " retry_budget routes server server_call server_connection signatures sockets stream transports",
-    "runtime.process": "channel channel_writer health_check host watchdog",
-    "sdk": "boot context decorators depends health lifecycle signals spec status",
+    "runtime.rpc": "adapter admission client client_connection codec connection descriptions flow_control picker pool"
+    " resolver retry_budget routes server server_call server_connection signatures sockets stream transports",
+    "runtime.process": "channel channel_writer health_check host line_channel watchdog",
+    "sdk": "boot context decorators depends extensions health lifecycle options signals spec status",
     "sdk.status": "launcher_report",
 }
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {

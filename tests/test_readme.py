@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 
 from docs import generate
 from tests.documents import ROOT, Reading, blocks, documents, to_do
+from tests.tools import tool
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#[^)]*)?\)")
 
@@ -25,8 +25,8 @@ def marked(document):
 
 @pytest.mark.parametrize("document", [marked(document) for document in documents()])
 def test_what_a_document_shows_works(document, tmp_path, record_property):
-    if not shutil.which("curl") and any("$ curl" in block.body for block in blocks(document) if to_do(block)):
-        pytest.skip("curl is not installed")
+    if any("$ curl" in block.body for block in blocks(document) if to_do(block)):
+        tool("curl")
     record_property("snippets", Reading(document, tmp_path).read())
 
 
@@ -57,3 +57,10 @@ def test_the_first_screen_of_the_readme_shows_code_and_the_two_commands():
 def test_the_reference_is_made_from_the_source_as_it_is(name):
     there = generate.place(name).read_text()
     assert there == generate.PAGES[name](), "python3 dev.py docs makes it again"
+
+
+def test_the_reference_shows_every_parameter():
+    page = (ROOT / "docs" / "reference" / "python.md").read_text()
+    assert "serve(cls: type[Any], runtime: DistributedRuntime | None = None)" in page
+    assert "Context.construct(cls: type[T]) -> T" in page
+    assert "(self" not in page

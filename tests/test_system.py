@@ -16,6 +16,7 @@ from bema.core import settings
 from bema.core.errors import Refused
 from bema.core.limits import DEFAULTS
 from bema.deploy.ports import PublicListener
+from bema.runtime.discovery.discovery import DiscoveryFactory, MemoryDiscovery
 
 
 def given(**env: str) -> settings.Settings:
@@ -39,7 +40,7 @@ def opened():
 def test_the_state_is_for_its_user_alone(state):
     system.prepare_state(state)
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
-    assert (state / "run" / "d").is_dir()
+    assert (state / "run").is_dir()
 
 
 def test_a_state_that_cannot_be_written_is_refused(tmp_path):
@@ -101,6 +102,25 @@ def test_a_missing_extra_is_named(monkeypatch):
     assert "bema[platform]" in refused.value.fix
 
 
+def test_a_discovery_that_one_process_alone_sees_is_refused(monkeypatch):
+    monkeypatch.setenv("BEMA_DISCOVERY", "memory")
+    with pytest.raises(Refused, match="the discovery 'memory' is seen by one process alone") as refused:
+        system.check_discovery(given())
+    assert refused.value.code == "bad_setting"
+
+
+def test_any_other_discovery_is_looked_at_before_anything_is_started(state):
+    class Away(MemoryDiscovery):
+        spans_processes = True
+
+        async def view(self, *where):
+            raise Refused("the meeting place is away", code="state_unwritable")
+
+    system.check_discovery(given())
+    with DiscoveryFactory.override("flock", Away), pytest.raises(Refused, match="is away"):
+        system.check_discovery(given())
+
+
 def test_the_keeper_is_told_everything(state, monkeypatch):
     state.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as data, socket.create_server(("127.0.0.1", 0)) as control:
@@ -150,3 +170,15 @@ def test_the_processes_of_a_platform_look_for_no_other(tmp_path, monkeypatch):
 
 
 TOLD = {"api_url": "http://127.0.0.1:2", "limits.drain": 1.0}
+
+
+def test_what_the_files_say_of_limits_reaches_every_process_before_its_init(state):
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        listener = PublicListener(bound, "http://127.0.0.1:1")
+        held = settings.read(
+            {"BEMA_STATE_DIR": str(state)}, {"bema.toml": "[limits]\nhandshake = 3\nchannel_line = 20000\n"}
+        )
+        config = system.hand_over(held, (), state=state, lock=3, token=state / "t", data=listener, control=listener)
+    for child in config["children"]:
+        assert settings.read(child["env"], {}).limits == held.limits
+    assert config["line"] == 20_000

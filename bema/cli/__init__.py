@@ -47,7 +47,7 @@ COMMANDS: dict[str, Row] = {
     "new": Row("bema.cli.new:command", "Write a first service, API or set of tools to a new file."),
     "run": Row("bema.cli.run:command", "Run the service of a file."),
     "dev": Row("bema.cli.dev:command", "Run the service of a file and reload it when it is saved."),
-    "call": Row("bema.cli.call:command", "Call an endpoint of a running service."),
+    "call": Row("bema.cli.call:command", "Call an endpoint of a running service, or list its endpoints."),
     "client": Row("bema.cli.client:command", "Clients: write a typed one of a service."),
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),

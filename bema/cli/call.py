@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import click
 import msgspec
 
 from bema.cli import output
-from bema.core.errors import BemaError, Invalid, RemoteError
+from bema.core import describe
+from bema.core.describe import Description
+from bema.core.errors import BemaError, Invalid, RemoteError, Unavailable
 from bema.core.instance import EndpointInfo
-from bema.core.naming import Address
-from bema.runtime.distributed import connect
+from bema.core.naming import Address, component_of
+from bema.runtime.distributed import DistributedRuntime, connect
 from bema.runtime.handles import EndpointClient
 
 
@@ -37,12 +39,18 @@ def command(
     wait: float,
     as_json: bool,
 ) -> None:
-    """Call an endpoint of a running service.
+    """Call an endpoint of a running service, or list its endpoints.
 
-    ADDRESS is namespace.component.endpoint[@instance]. K=V are parameters by name; where the endpoint has one parameter of a struct type, they are its fields. A value is
+    ADDRESS is namespace.component.endpoint[@instance]; without an endpoint, the endpoints are listed with their types, with --json as
+    the whole description. K=V are parameters by name; where the endpoint has one parameter of a struct type, they are its fields. A value is
     read as JSON where that works and as text where it does not. An endpoint that takes a stream reads JSON lines from
     stdin.
     """
+    if (component := component_of(address)) is not None:
+        if arguments or data is not None:
+            raise Invalid(f"{address} names no endpoint: `bema call {address}` lists them", code="usage")
+        asyncio.run(_list(*component, wait, as_json))
+        return
     place = Address.parse(address)
     given = dict(map(_pair, arguments))
     if data is not None and given:
@@ -63,6 +71,40 @@ def _theirs(place: Address, error: Exception) -> RemoteError:
     return RemoteError(f"{place} raised {kind}: {error}", type=kind, log=log)
 
 
+async def _list(namespace: str, name: str, wait: float, as_json: bool) -> None:
+    async with connect() as runtime:
+        component = runtime.namespace(namespace).component(name)
+        try:
+            description = await component.description(wait=wait)
+        except Unavailable as error:
+            if (await runtime.view(namespace, name)).instances():
+                raise
+            missing = (
+                f"address '{component.address}' is not namespace.component.endpoint, and no such component is there"
+            )
+            raise Invalid(missing, code="bad_name", fix="`bema ls` shows what is there.") from error
+    if as_json:
+        output.print_json(msgspec.json.decode(describe.encode(description)))
+        return
+    output.print_text(f"{description.address} {description.version}".rstrip())
+    for endpoint in description.endpoints:
+        marks = "  (idempotent)" if endpoint.idempotent else ""
+        output.print_text(f"  {endpoint.signature}{marks}")
+        if endpoint.doc:
+            output.print_text(f"      {endpoint.doc.splitlines()[0]}")
+    for model, fields in _models(description):
+        output.print_text(f"{model}: {fields}")
+
+
+def _models(description: Description) -> Iterator[tuple[str, str]]:
+    """The fields of what endpoints speak in, those that may be left out with a question mark."""
+    for name, schema in description.definitions.items():
+        required = schema.get("required", ())
+        fields = [field if field in required else f"{field}?" for field in schema.get("properties", ())]
+        if fields:
+            yield name, ", ".join(fields)
+
+
 async def _call(
     place: Address,
     given: dict[str, Any],
@@ -76,13 +118,26 @@ async def _call(
     async with connect() as runtime:
         client = runtime.endpoint(place.route).client(timeout=timeout, wait=wait, instance=place.instance)
         info = await client.told()
-        arguments = from_json(info, whole) if has_whole else from_pairs(info, given)
-        if info.shape.streams_in:
-            arguments["requests"] = _lines()
-        if info.shape.streams_out:
-            await _print_stream(client, arguments, stream, as_json)
-        else:
-            _print(await client(**arguments), as_json, line=False)
+        try:
+            arguments = from_json(info, whole) if has_whole else from_pairs(info, given)
+            if info.shape.streams_in:
+                arguments["requests"] = _lines()
+            if info.shape.streams_out:
+                await _print_stream(client, arguments, stream, as_json)
+            else:
+                _print(await client(**arguments), as_json, line=False)
+        except Invalid as error:
+            raise await _typed(error, runtime, place) from error
+
+
+async def _typed(error: Invalid, runtime: DistributedRuntime, place: Address) -> Invalid:
+    """The same with what the endpoint takes, where nothing better is known and the instance says it."""
+    if error.fix == error.problem.fix:
+        with contextlib.suppress(BemaError):
+            component = runtime.namespace(place.namespace).component(place.component)
+            if (said := (await component.description()).endpoint(place.endpoint)) is not None:
+                error.fix = f"It is {said.signature}."
+    return error
 
 
 async def _print_stream(client: EndpointClient, arguments: dict[str, Any], stream: bool, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import connect
 from bema.sdk import spec
 from bema.sdk.codegen import client
+from bema.sdk.codegen.described import spec_from
 
 
 @click.group()
@@ -30,8 +31,8 @@ def command() -> None:
 def generated(target: str, out: Path | None, stubs: bool) -> None:
     """Write a typed client of a service.
 
-    TARGET is FILE[:CLASS], or namespace.component of a service that runs. A file tells the types; a running service tells
-    names and shapes, and its client takes and gives any value.
+    TARGET is FILE[:CLASS], or namespace.component of a service that runs: what that says of itself tells names, shapes and
+    types. One of an older bema tells no types, and its client takes and gives any value.
     """
     spec = _of_file(target) if _is_file(target) else asyncio.run(_of_instances(target))
     if out is None:
@@ -53,7 +54,7 @@ def _of_file(target: str) -> ServiceSpec:
 
 
 async def _of_instances(target: str) -> ServiceSpec:
-    """What the newest instance of the component tells, and older ones beside it."""
+    """What the newest instance of the component says of it, or, where that says nothing, what all their records tell."""
     namespace, dot, component = target.partition(".")
     if not dot or "." in component:
         raise Invalid(f"{target!r} is neither a file nor namespace.component", code="usage")
@@ -62,8 +63,10 @@ async def _of_instances(target: str) -> ServiceSpec:
     async with connect() as runtime:
         view = await runtime.view(namespace, component)
         found = sorted(view.instances(), key=lambda instance: instance.since)
-    if not found:
-        raise Unavailable(f"no instance of {target} is there", fix="Start it, or name its file.")
+        if not found:
+            raise Unavailable(f"no instance of {target} is there", fix="Start it, or name its file.")
+        if (said := await runtime.descriptions.shown(found[-1])).digest:
+            return spec_from(said)
     told: dict[str, EndpointInfo] = {info.name: info for instance in found for info in instance.endpoints}
     return client.told_spec(namespace, component, list(told.values()))
 

@@ -26,8 +26,8 @@ from bema.parts.discover import SUFFIX
 from bema.parts.doctor import PluginFinding, diagnose
 from bema.parts.edit import with_disabled
 from bema.parts.entries import PartEntry, canonical, key_of
-from bema.parts.lockfile import differences, encode, lockable, read_lock
 from bema.parts.policy import PluginPolicy
+from bema.parts.provenance import differences, encode, lockable, read_lock
 from bema.parts.resolve import Reason
 from bema.parts.scan import installed
 
@@ -38,7 +38,10 @@ FACTORIES: tuple[str, ...] = (
     "bema.runtime.rpc.codec:CodecFactory",
     "bema.runtime.rpc.picker:PickerFactory",
     "bema.sdk.apps:ServerFactory",
-    "bema.deploy.store.deployments:StoreFactory",
+    "bema.sdk.extensions:ExtensionFactory",
+    "bema.sdk.status:StatusFactory",
+    "bema.state.engine:StateFactory",
+    "bema.deploy.sources.source:SourceFactory",
     "bema.deploy.launch.launcher:LauncherFactory",
     "bema.deploy.build.environments:EnvironmentsFactory",
 )

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from bema.core.access import Principal
 from bema.core.errors import Invalid
 
-__all__ = ["CURRENT", "Call", "Handler", "Interceptor", "Stream", "Unary", "as_stream", "as_unary", "traceparent"]
+__all__ = [
+    "CURRENT",
+    "Call",
+    "Handler",
+    "Interceptor",
+    "Stream",
+    "Unary",
+    "as_stream",
+    "as_unary",
+    "chained",
+    "traceparent",
+]
 
 
 class Call:
@@ -22,12 +34,24 @@ class Call:
 
     `arguments` are the decoded arguments by parameter name; `requests` is the incoming stream where the shape has one.
     `metadata` is `str -> str` and travels to every hop, `traceparent` (W3C Trace Context) among it. `deadline` is in
-    seconds of the monotonic clock of this process, or None. Cancellation arrives as cancellation of the one task that
+    seconds of the monotonic clock of this process, or None. `principal` is who asks, by the credential of the connection that
+    the call came on; None where none was shown. Cancellation arrives as cancellation of the one task that
     drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut. `ended` says that it was
     answered: a task that a handler began and left behind keeps the call's metadata, and its deadline no longer.
     """
 
-    __slots__ = ("arguments", "deadline", "ended", "id", "metadata", "peer", "requests", "route", "stopped")
+    __slots__ = (
+        "arguments",
+        "deadline",
+        "ended",
+        "id",
+        "metadata",
+        "peer",
+        "principal",
+        "requests",
+        "route",
+        "stopped",
+    )
 
     def __init__(
         self,
@@ -39,6 +63,7 @@ class Call:
         deadline: float | None = None,
         requests: AsyncIterator[Any] | None = None,
         peer: str = "",
+        principal: Principal | None = None,
     ) -> None:
         self.route = route
         self.arguments = {} if arguments is None else arguments
@@ -47,6 +72,7 @@ class Call:
         self.deadline = deadline
         self.requests = requests
         self.peer = peer
+        self.principal = principal
         self.stopped = False
         self.ended = False
 
@@ -73,6 +99,20 @@ Unary = Callable[[Call], Awaitable[Any]]
 Stream = Callable[[Call], AsyncIterator[Any]]
 Handler = Unary | Stream
 Interceptor = Callable[[Handler], Handler]
+"""Stands around a handler, and gives one of the same form: a stream for a stream."""
+
+
+def chained(interceptors: Sequence[Interceptor]) -> Interceptor | None:
+    """All of them as one, the first outermost; None where there is none."""
+    if not interceptors:
+        return None
+
+    def around(handler: Handler) -> Handler:
+        for interceptor in reversed(interceptors):
+            handler = interceptor(handler)
+        return handler
+
+    return around
 
 
 def as_stream(unary: Unary) -> Stream:

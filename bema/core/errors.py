@@ -181,7 +181,10 @@ class _Classes:
         Overloaded: ("rate_limited",),
         TooLarge: ("head_too_large", "script_too_large"),
         Failed: ("build_failed", "crash_loop"),
-        Refused: ("already_up", "port_in_use", "state_unwritable", "no_flock", "store_newer", "missing_extra"),
+        Refused: (
+            *("already_up", "port_in_use", "state_unwritable", "state_held", "state_failed", "no_flock"),
+            *("store_newer", "missing_extra"),
+        ),
     }
 
     @classmethod

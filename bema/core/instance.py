@@ -75,6 +75,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stalled: bool = False  # its event loop does not turn; a mark beside the state, not a state
     ready: bool = True  # what it says of itself; a mark as well
     data: dict[str, Any] = {}  # runtime data that the service published about itself
+    digest: str = ""  # of its description; empty where it answers none, as those of an older bema
 
     @property
     def component_address(self) -> str:

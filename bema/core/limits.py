@@ -90,6 +90,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         float, _Row("seconds", "gateway", "time an upstream connection stays idle; servers close at 5")
     ] = 4.0
     http_connect: Annotated[float, _Row("seconds", "gateway", "time to connect to an instance")] = 5.0
+    env: Annotated[
+        int, _Row("bytes", "deploy", "environment variables of a deployment together, as JSON", most=384 * 1024)
+    ] = 256 * 1024
+    # the kernel takes no longer one
+    env_variable: Annotated[
+        int, _Row("bytes", "deploy", "one environment variable, `NAME=value`", most=128 * 1024 - 1)
+    ] = 128 * 1024 - 1
+    state_value: Annotated[int, _Row("bytes", "state", "largest value under one key", least=64 * 1024)] = (
+        4 * 1024 * 1024
+    )
+    state_blob: Annotated[int, _Row("bytes", "state", "largest content kept by its digest")] = 64 * 1024 * 1024
+    state_group: Annotated[int, _Row("mutations", "state", "mutations that are applied together", least=16)] = 10_000
     http_waiters: Annotated[int, _Row("requests", "gateway", "requests waiting for one deployment to start")] = 1000
 
     def named(self, name: str) -> int | float:

@@ -78,6 +78,12 @@ class Address(NamedTuple):
         return self.route if self.instance is None else f"{self.route}@{show_instance_id(self.instance)}"
 
 
+def component_of(text: str) -> tuple[str, str] | None:
+    """The namespace and component of `namespace.component`; None for what is not of that form."""
+    namespace, dot, component = text.removeprefix("dyn://").partition(".")
+    return (namespace, component) if dot and NAME.match(namespace) and NAME.match(component) else None
+
+
 def new_instance_id() -> int:
     """A fresh 63-bit id; ids are never reused."""
     return secrets.randbits(62) | 1 << 62

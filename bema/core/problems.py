@@ -261,6 +261,23 @@ PROBLEMS: dict[str, Problem] = {
         "The store was written by a newer bema.",
         "Install that version or newer, or use another state directory.",
     ),
+    "state_held": Problem(
+        409, 9, 1, "Another process has this state open.", "Stop the process it names, or use another state directory."
+    ),
+    "state_failed": Problem(
+        503,
+        14,
+        2,
+        "The state is not written any more: the disk failed, or it was closed.",
+        "Look after the disk, then start what uses it again.",
+    ),
+    "record_unreadable": Problem(
+        500,
+        13,
+        2,
+        "What is stored of this cannot be read; it was set aside.",
+        "Remove it and deploy it again; the log says what is wrong with it.",
+    ),
     "not_supported": Problem(
         501, 12, 1, "This machine or this version cannot do that.", "The message says what would."
     ),
@@ -277,5 +294,12 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "missing_extra": Problem(
         501, 12, 1, "An optional dependency is not installed.", "Install the extra that the message names."
+    ),
+    "extension_missing": Problem(
+        501,
+        12,
+        1,
+        "An endpoint needs an extension that is not installed where it is served.",
+        "Install a distribution that names it under `bema.extensions`; `bema plugins ls` lists what is found.",
     ),
 }

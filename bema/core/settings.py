@@ -84,8 +84,8 @@ SETTINGS: dict[str, Setting] = {row.name: row for row in _TABLE}
 class PartSettings(Mapping[str, Scalar]):
     """What a part is opened with: the settings of its own section, read only, and what is in force for all.
 
-    `limits` are the bounds, `state` is the folder of what outlives a restart. The section of the kind `bema.store` is
-    `[parts."bema.store"]`, and the variable of its key `size` is `BEMA_STORE__SIZE`, whose value is text.
+    `limits` are the bounds, `state` is the folder of what outlives a restart. The section of the kind `bema.state` is
+    `[parts."bema.state"]`, and the variable of its key `size` is `BEMA_STATE__SIZE`, whose value is text.
     """
 
     def __init__(self, section: Mapping[str, Scalar], limits: Limits, state: Path) -> None:
@@ -220,7 +220,7 @@ def read(
 
 
 def _sections_of_parts(texts: Mapping[str, str]) -> dict[str, dict[str, Scalar]]:
-    """`[parts."bema.store"]` of bema.toml and pyproject.toml, key by key."""
+    """`[parts."bema.state"]` of bema.toml and pyproject.toml, key by key."""
     found: dict[str, dict[str, Scalar]] = {}
     for file in (PYPROJECT_FILE, TOML_FILE):
         parts = files.table(texts[file], file).get("parts", {}) if texts.get(file) else {}

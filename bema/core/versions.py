@@ -1,16 +1,21 @@
-"""Comparing versions, as much of PEP 440 as a plugin's requirement on its host needs. Pure."""
+"""Versions and what is required of them, as much of PEP 440 as we need: one grammar. Pure.
+
+Two ask: a plugin for the version of its host, and a script for that of its Python (`requires-python`).
+"""
 
 from __future__ import annotations
 
 import re
 from itertools import zip_longest
 
-# compiled when first needed: every start imports this
+# patterns are compiled when first needed: every start imports this
 _VERSION = r"v?(?:\d+!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview|dev)[-_.]?(\d*))?"
 _CLAUSE = r"\s*(~=|===|==|!=|<=|>=|<|>)\s*([^\s,]+)\s*\Z"
+_STRICT = r"v?(\d+(?:\.\d+)*)(\.\*)?((?:a|b|rc)\d+|\.dev\d+|\.post\d+)?\Z"
 _STAGES = {"dev": 0, "a": 1, "alpha": 1, "b": 2, "beta": 2, "c": 3, "rc": 3, "pre": 3, "preview": 3}
 
 Key = tuple[tuple[int, ...], tuple[int, int]]
+Release = tuple[int, ...]
 
 
 def read_version(text: str) -> Key:
@@ -25,12 +30,34 @@ def read_version(text: str) -> Key:
     return tuple(release), (_STAGES[stage.lower()], int(serial or 0)) if stage else (9, 0)
 
 
-def satisfies(version: str, requirement: str) -> bool:
-    """Whether `version` fits a comma-separated requirement such as `>=2,<3`. `ValueError` when that is malformed."""
-    return all(_clause(version, clause) for clause in requirement.split(",") if clause.strip())
+def satisfies(version: str | Release, requirement: str) -> bool:
+    """Whether `version` fits a comma-separated requirement such as `>=2,<3`. `ValueError` when that is malformed.
+
+    The numbers of a release stand for its version.
+    """
+    text = version if isinstance(version, str) else ".".join(map(str, version))
+    return all(_fits(text, clause) for clause in _clauses(requirement))
 
 
-def _clause(version: str, clause: str) -> bool:
+def check_specifiers(text: str) -> str:
+    """What is wrong with a list of specifiers as their author wrote it, or nothing."""
+    for clause in _clauses(text):
+        found = re.match(_CLAUSE, clause)
+        wanted = found and re.match(_STRICT, found[2], re.ASCII)
+        if not found or not wanted:
+            return f"has {clause.strip()!r}, which is not a version specifier"
+        if wanted[2] and found[1] not in ("==", "!="):
+            return f"has {clause.strip()!r}: '.*' goes with == and != only"
+        if found[1] == "~=" and "." not in wanted[1]:
+            return f"has {clause.strip()!r}: ~= needs at least two numbers"
+    return ""
+
+
+def _clauses(text: str) -> list[str]:
+    return [clause for clause in text.split(",") if clause.strip()]
+
+
+def _fits(version: str, clause: str) -> bool:
     match = re.match(_CLAUSE, clause)
     if match is None:
         raise ValueError(f"{clause!r} is not a version requirement")
@@ -38,7 +65,9 @@ def _clause(version: str, clause: str) -> bool:
     if operator in ("==", "!=") and wanted.endswith(".*"):
         return _starts(version, wanted[:-2]) is (operator == "==")
     if operator == "~=":
-        return read_version(version) >= read_version(wanted) and _starts(version, wanted.rpartition(".")[0])
+        numbers = re.match(_VERSION, wanted, re.I)
+        prefix = numbers[1].rpartition(".")[0] if numbers else wanted
+        return read_version(version) >= read_version(wanted) and _starts(version, prefix)
     have, want = read_version(version), read_version(wanted)
     answers = {
         "==": have == want,

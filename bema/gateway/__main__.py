@@ -9,46 +9,51 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Coroutine
+import time
 from typing import Any
 
 from bema.core.errors import Refused
-from bema.core.settings import current
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.server import Gateway
 from bema.runtime.distributed import DistributedRuntime
-from bema.runtime.process.channel import VARIABLE, Channel
-from bema.wire.module.handshake import Announce, EndpointAnnounce, Init, Stop
+from bema.sdk.boot import Boot, Served, run
+from bema.sdk.event_loop import loop_factory
+from bema.wire.module.handshake import Announce, EndpointAnnounce, Init
 
 
 async def main() -> None:
-    number = os.environ.pop(VARIABLE, "")
-    if not number.isdecimal():
-        raise Refused("the gateway is started by `bema up`", fix="Run `bema up`.")
-    limits = current().limits
-    inherited = await Channel.open(int(number), limits=limits)
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(ending, _stop, inherited.stop)
-    init = await inherited.init()
-    settings = init.settings or {}
-    limits = limits.told(settings)
-    logging.basicConfig(
-        level=str(settings.get("log.level", "info")).upper(), format="%(levelname)s %(name)s %(message)s"
-    )
-    data, control = (_listener(init, name) for name in ("data", "control"))
-    async with DistributedRuntime(limits=limits) as runtime:
-        gateway = Gateway(runtime, Orchestrator, settings)
-        await gateway.listen(data, control)
+    async with Boot("gateway") as boot:
+        init = await boot.handshake()
+        if boot.channel is None:
+            raise Refused("the gateway is started by `bema up`", fix="Run `bema up`.")
+        settings = init.settings or {}
+        logging.basicConfig(
+            level=str(settings.get("log.level", "info")).upper(), format="%(levelname)s %(name)s %(message)s"
+        )
+        runtime = await boot.opened.enter_async_context(DistributedRuntime(limits=boot.limits))
+        await boot.live(ServedGateway(boot, Gateway(runtime, Orchestrator, settings)))
+
+
+class ServedGateway(Served):
+    """Both listeners of the Init, from the moment they accept."""
+
+    def __init__(self, boot: Boot, gateway: Gateway) -> None:
+        self._boot = boot
+        self._gateway = gateway
+
+    async def serve(self) -> None:
+        began = time.monotonic()
+        data, control = (_listener(self._boot.init, name) for name in ("data", "control"))
+        await self._gateway.listen(data, control)
         gc.collect()
         gc.freeze()
-        _announce(inherited, settings)
-        stop = await inherited.stop
-        grace = init.drain_ms if stop.deadline_ms is None else stop.deadline_ms
-        await gateway.drain(limits.drain if grace is None else grace / 1000)
+        self._boot.took("startup", began)
+        self._boot.announce(_announcement(self._boot.init.settings or {}))
+        await asyncio.Event().wait()
+
+    async def drain(self, grace: float) -> bool:
+        return await self._gateway.drain(grace)
 
 
 def _listener(init: Init, name: str) -> socket.socket:
@@ -61,27 +66,11 @@ def _listener(init: Init, name: str) -> socket.socket:
     return listener
 
 
-def _announce(inherited: Channel, settings: dict[str, Any]) -> None:
+def _announcement(settings: dict[str, Any]) -> Announce:
     data, api = str(settings["gateway_url"]), str(settings["api_url"])
     endpoints = [EndpointAnnounce("/gateway", ["*"]), EndpointAnnounce("/faas/python", ["GET", "POST"], "token")]
-    inherited.announce(Announce(listen=data, endpoints=endpoints, addresses={"http": [data, api]}))
-
-
-def _stop(stop: asyncio.Future[Stop]) -> None:
-    if not stop.done():
-        stop.set_result(Stop(reason="a signal"))
-
-
-def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    try:
-        import uvloop  # noqa: PLC0415 - extra
-    except ImportError:
-        return asyncio.run
-    return uvloop.run
+    return Announce(listen=data, endpoints=endpoints, addresses={"http": [data, api]})
 
 
 if __name__ == "__main__":
-    try:
-        _runner()(main())
-    except Refused as error:
-        sys.exit(f"error: {error.message} {error.fix}")
+    run(main(), loop_factory(), platform=True)

@@ -12,8 +12,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from bema.core.access import GATEWAY
+from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
-from bema.gateway.control.orchestrator_client import OrchestratorClient
 from bema.gateway.doors.endpoint import Doors
 from bema.gateway.http.listener import DataListener, without_delay
 from bema.gateway.routing.table import RoutingTable
@@ -28,7 +29,7 @@ class Gateway:
     """The data listener and the control listener, over one runtime."""
 
     def __init__(
-        self, runtime: DistributedRuntime, orchestrator: Callable[..., OrchestratorClient], settings: Mapping[str, Any]
+        self, runtime: DistributedRuntime, orchestrator: Callable[..., Orchestrator], settings: Mapping[str, Any]
     ) -> None:
         self._runtime = runtime
         self._settings = settings
@@ -43,11 +44,12 @@ class Gateway:
         """Accept on both sockets; returns when both do."""
         everything = await self._runtime.discovery.view()
         platform = await self._runtime.view("bema", "orchestrator")
-        doors = Doors(self._runtime.pool, everything)
+        table = RoutingTable(everything)
+        doors = Doors(self._runtime.pool, table.instances_of)
         host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
-            RoutingTable(everything),
-            self._orchestrator.activate,
+            table,
+            lambda deployment, wait: self._orchestrator.activate(deployment, wait, GATEWAY),
             doors.serve,
             loopback=_is_loopback(host),
             limits=self._limits,
@@ -72,15 +74,21 @@ class Gateway:
         if self._serving.done():
             self._serving.result()
 
-    async def drain(self, grace: float) -> None:
-        """Stop accepting, finish what runs within `grace` seconds."""
-        if self._control is not None:
-            self._control.should_exit = True
-        if self.data is not None:
-            await self.data.drain(grace)
-        if self._serving is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._serving, grace)
+    async def drain(self, grace: float) -> bool:
+        """Stop accepting on both, finish what runs within `grace` seconds. False when something had to be cut."""
+        return all(await asyncio.gather(self._drain_data(grace), self._drain_control(grace)))
+
+    async def _drain_data(self, grace: float) -> bool:
+        return self.data is None or await self.data.drain(grace)
+
+    async def _drain_control(self, grace: float) -> bool:
+        if self._control is None or self._serving is None:
+            return True
+        self._control.should_exit = True
+        await asyncio.wait({self._serving}, timeout=grace)
+        whole = self._serving.done() or not self._control.server_state.tasks
+        self._serving.cancel()
+        return whole
 
 
 class Embedded(uvicorn.Server):

@@ -15,8 +15,8 @@ import msgspec
 
 from bema.core import files
 from bema.core.errors import Invalid
-from bema.parts.lockfile import read_lock
 from bema.parts.policy import PluginPolicy, read_policy
+from bema.parts.provenance import read_lock
 
 TABLE = "plugins"
 _placed: PluginPolicy | None = None

@@ -1,9 +1,10 @@
-"""Discovery: from what is installed to the entries of one factory, and the picture of them."""
+"""Discovery: from what is installed to the entries of one factory, the report of it, and the picture of them."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,9 +16,8 @@ from bema.parts.errors import FactoryError
 from bema.parts.load import log
 from bema.parts.provenance import requirement_on, source_of
 from bema.parts.registry import Registry
-from bema.parts.report import DiscoveryReport
 from bema.parts.resolve import Candidate
-from bema.parts.scan import EntryPointRow, Snapshot, installed
+from bema.parts.scan import Broken, EntryPointRow, Snapshot, installed
 
 SUFFIX = ".plugins"
 
@@ -165,3 +165,66 @@ def unknown(registry: Registry, name: Any) -> str:
     """One sentence on a name that nothing has."""
     names = sorted({found[0].name for found in registry.table().values()})
     return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{nearest(key_of(name), names)}"
+
+
+_FAILED = frozenset({PartState.FAILED, PartState.INVALID, PartState.WRONG_TYPE})
+_REJECTED = frozenset({PartState.NOT_ALLOWED, PartState.INCOMPATIBLE})
+
+
+class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One `discover_plugins`. Nothing in it raised: whoever wants that asks for `strict=True`."""
+
+    group: str
+    candidates: tuple[Candidate, ...] = ()
+    new: tuple[PartEntry, ...] = ()
+    gone: tuple[PartEntry, ...] = ()
+    conflicts: Mapping[str, tuple[PartEntry, ...]] = {}
+    pending: Mapping[str, str] = {}  # name -> what was selected for it and is not there
+    broken: tuple[Broken, ...] = ()  # entry_points.txt files, of anybody, that cannot be read whole
+    leftovers: tuple[str, ...] = ()
+    milliseconds: float = 0.0
+
+    def of(self, *states: PartState) -> tuple[Candidate, ...]:
+        return tuple(c for c in self.candidates if c.state in states)
+
+    @property
+    def found(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def rejected(self) -> tuple[Candidate, ...]:
+        return self.of(*_REJECTED)
+
+    @property
+    def failed(self) -> tuple[Candidate, ...]:
+        return self.of(*_FAILED)
+
+    @property
+    def shadowed(self) -> tuple[Candidate, ...]:
+        return self.of(PartState.SHADOWED)
+
+    def problems(self) -> list[str]:
+        """A sentence for everything that an operator who wants no surprises would stop at."""
+        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed)]
+        sentences += [f"{b.dist or b.path}: {b.problem}" for b in self.broken]
+        for name, rivals in self.conflicts.items():
+            sentences.append(f"{name!r} is claimed by {', '.join(e.label for e in rivals)}")
+        return sentences + [
+            f"{name!r}: {selector!r} is selected and not there" for name, selector in self.pending.items()
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "group": self.group,
+            "found": self.found,
+            "new": [e.id for e in self.new],
+            "gone": [e.id for e in self.gone],
+            "rejected": [c.entry.id for c in self.rejected],
+            "failed": [c.entry.id for c in self.failed],
+            "shadowed": [c.entry.path for c in self.shadowed],
+            "conflicts": {name: [e.id for e in rivals] for name, rivals in self.conflicts.items()},
+            "pending": dict(self.pending),
+            "broken": [b._asdict() for b in self.broken],
+            "leftovers": list(self.leftovers),
+            "milliseconds": round(self.milliseconds, 3),
+        }

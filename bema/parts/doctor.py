@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from bema.core.paths import VARIABLE as STATE_VARIABLE
 from bema.parts import configured
 from bema.parts.discover import SUFFIX, rivals_of, unknown
 from bema.parts.entries import Origin, PartEntry, PartState, key_of
@@ -110,7 +111,7 @@ def _variables(registry: Registry, env: Mapping[str, str]) -> Iterator[PluginFin
     prefix = variable(registry.group) + "_"
     known = {variable(registry.group, key) for key in registry.table()}
     for name in sorted(env):
-        if registry.group and name.startswith(prefix) and name not in known:
+        if registry.group and name.startswith(prefix) and name not in known and name != STATE_VARIABLE:
             fix = f"The names are {', '.join(sorted(known)) or 'none yet'}."
             yield PluginFinding(
                 "variable", "warning", f"{name} selects for a name that {registry.title} does not have", fix

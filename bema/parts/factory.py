@@ -16,15 +16,13 @@ from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast, get_args, 
 from bema.core.errors import BadDeclaration
 from bema.core.settings import Settings
 from bema.parts import discover, selection
+from bema.parts.discover import DiscoveryReport
 from bema.parts.entries import Origin, PartEntry, key_of, read_reference, reference_of
 from bema.parts.errors import ConstructionFailed, UnknownImplementation
-from bema.parts.fits import misfit
-from bema.parts.load import loading
-from bema.parts.opening import Opens, fix_of, opened, unopenable
+from bema.parts.load import loading, misfit
+from bema.parts.opening import Opens, Shared, fix_of, opened, unopenable
 from bema.parts.registry import Registry
-from bema.parts.report import DiscoveryReport
 from bema.parts.selection import Change
-from bema.parts.shared import Shared
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)

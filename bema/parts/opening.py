@@ -1,16 +1,21 @@
-"""Opening: how a part is made of its class, in one way for every kind.
+"""Opening: how a part is made of its class, in one way for every kind; and the parts that are had once.
 
 Law: an implementation that has `open(settings)` is opened by it, and one without is called with nothing; whoever can be
 made in neither way is refused when it is registered or loaded, and not when it is needed. Where a kind is opened inside
-a loop, `open` may be `async def`.
+a loop, `open` may be `async def`. A shared instance is one per implementation and process: a changed choice never hands
+out an instance of the old one, a forked child makes its own, and asking with other arguments is an error.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
+import threading
+from collections.abc import Callable
 from typing import Any, Literal
 
 from bema.core.settings import PartSettings
+from bema.parts.errors import FactoryError
 
 Opens = Literal["", "plain", "waiting"]
 """How the parts of a factory are opened: by their callers, by a plain `open`, by one that may be awaited."""
@@ -53,3 +58,38 @@ def _takes(function: Any, count: int) -> bool:
     except ValueError:  # written in C, without a signature: it will say so itself
         return True
     return True
+
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Shared:
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._made: dict[type, tuple[Any, Arguments]] = {}
+
+    def get(self, implementation: type, arguments: Arguments, make: Callable[[], Any]) -> Any:
+        """The instance of `implementation`, from `make` the first time."""
+        # a forked child has its parent's table and, it may be, its parent's locked lock
+        if os.getpid() != self._pid:
+            self._renew()
+        with self._lock:
+            if implementation not in self._made:
+                self._made[implementation] = (make(), arguments)
+            instance, before = self._made[implementation]
+        if before != arguments:
+            raise FactoryError(
+                f"the shared {implementation.__qualname__} was made with other arguments: {_shown(before)}",
+                fix="Ask with the same arguments, or make an instance of your own with create_instance.",
+                code="construction_failed",
+            )
+        return instance
+
+
+def _shown(arguments: Arguments) -> str:
+    positional, named = arguments
+    return ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())]) or "none"

@@ -20,6 +20,7 @@ from bema.parts import configured
 from bema.parts.entries import PartEntry, key_of
 from bema.parts.errors import FactoryError, LoadFailed, UnknownImplementation
 from bema.parts.load import Loader, Outcome, log
+from bema.parts.opening import fix_of
 from bema.parts.provenance import record_digest
 from bema.parts.resolve import Candidate, Choice, Known, Reason, Selection, judge, resolve
 
@@ -162,7 +163,9 @@ class Registry:
             has = f"it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
             return UnknownImplementation(f"{self.title}: {choice.problem}; {has}", name=key)
         outcome = self.loader.outcomes.get(choice.culprit)
-        error = LoadFailed(f"{self.title}: {choice.problem}", name=key, dist=choice.culprit.dist)
+        error = LoadFailed(
+            f"{self.title}: {choice.problem}", fix=fix_of(choice.problem), name=key, dist=choice.culprit.dist
+        )
         error.__cause__ = outcome.error if outcome is not None else None
         return error
 

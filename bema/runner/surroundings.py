@@ -11,9 +11,9 @@ from typing import Any
 
 def prepare(init: dict[str, Any]) -> None:
     os.environ.update(init.get("env") or {})
-    for name in ("listen_fd", "lease_fd"):
+    for name in ("listen_fd", "lease_fd", "operations_fd"):
         if init.get(name) is not None:
-            # what the script starts must hold neither the listener nor the lease when the script is gone
+            # what the script starts must hold none of them when the script is gone
             os.set_inheritable(init[name], False)
     if (init.get("entry") or {}).get("kind", "main") == "main":
         port = str(init.get("listen", "")).rpartition(":")[2]

@@ -7,6 +7,7 @@ place. Nothing is opened before it is used, and `close()` releases all of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
@@ -15,18 +16,20 @@ from typing import Any, Self, TypeVar, Unpack, cast
 import msgspec
 
 from bema.core import settings
-from bema.core.call import CURRENT
-from bema.core.errors import BadDeclaration, Refused
+from bema.core.call import CURRENT, Handler, Interceptor
+from bema.core.describe import Description
+from bema.core.errors import BadDeclaration, Refused, Unavailable
 from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
 from bema.runtime.bridge import Bridge
-from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View, wait_for
 from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, ServiceHandle
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
-from bema.runtime.rpc.adapter import handler_of
+from bema.runtime.rpc.adapter import handler_of, off_the_loop
+from bema.runtime.rpc.descriptions import PATIENCE, Descriptions
 from bema.runtime.rpc.pool import ConnectionPool
 
 T = TypeVar("T")
@@ -59,6 +62,7 @@ class DistributedRuntime:
         self.hosting.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
+        self._descriptions: Descriptions | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
         self._bridge: Bridge[CallingRuntime] | None = None
@@ -102,6 +106,13 @@ class DistributedRuntime:
         if self._pool is None:
             self._pool = ConnectionPool(settings=self.settings)
         return self._pool
+
+    @property
+    def descriptions(self) -> Descriptions:
+        """What the services of instances say of themselves."""
+        if self._descriptions is None:
+            self._descriptions = Descriptions(self.pool)
+        return self._descriptions
 
     def own_instance(self, namespace: str, component: str) -> int | None:
         """The id of the instance that asks, if it is one of this component: its clients skip it."""
@@ -192,9 +203,27 @@ class Component:
     def endpoint(self, name: str) -> Endpoint:
         return Endpoint(self, check_endpoint(name))
 
-    async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
-        """Answer calls to one more endpoint; `show` tells of it."""
-        await self.runtime.hosting.add(self.hosted, spec, handler_of(function, spec))
+    async def description(self, timeout: float = PATIENCE, *, wait: float = 0.0) -> Description:
+        """What its newest instance says of the service: endpoints, types, schemas.
+
+        `wait` is how many seconds to wait for an instance; `Unavailable` where none is there.
+        """
+        view = await self.runtime.view(self.namespace.name, self.name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await wait_for(view, bool)
+        if not (found := view.instances()):
+            raise Unavailable(f"no instance of {self.address} is there")
+        return await self.runtime.descriptions.of(max(found, key=lambda instance: instance.since), timeout)
+
+    async def add(self, spec: EndpointSpec, function: Callable[..., Any], around: Interceptor | None = None) -> None:
+        """Answer calls to one more endpoint; `show` tells of it. `around` stands between its callers and the function."""
+        await self._answer(spec, handler_of(function, spec), around)
+
+    async def _answer(self, spec: EndpointSpec, handler: Handler, around: Interceptor | None) -> None:
+        if around is not None:
+            handler, spec = around(off_the_loop(handler, spec)), msgspec.structs.replace(spec, threaded=False)
+        await self.runtime.hosting.add(self.hosted, spec, handler)
 
     async def publish(self, **data: Any) -> None:
         """Say something about this instance in its record, for who chooses among instances; None takes it back."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from bema.core.errors import BadDeclaration
+from bema.core.call import Interceptor, chained
+from bema.core.errors import BadDeclaration, NotFound
 from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import Component, DistributedRuntime, Endpoint
+from bema.runtime.process.line_channel import LineChannel
 from bema.sdk.depends import Depends, bind, constructing
 from bema.wire.module.handshake import Init
 
@@ -21,10 +24,19 @@ _NAMES = ("context", "dynamo_context")
 class Context:
     """The process as its service sees it: the runtime, the place it is served at, what the launcher said."""
 
-    def __init__(self, runtime: DistributedRuntime, spec: ServiceSpec, init: Init) -> None:
+    def __init__(
+        self,
+        runtime: DistributedRuntime,
+        spec: ServiceSpec,
+        init: Init,
+        operations: Callable[[], Awaitable[LineChannel]] | None = None,
+    ) -> None:
         self.runtime = runtime
         self.spec = spec
         self.init = init
+        self.bound: dict[type[Any], Any] = {}  # by type, what extensions give to who asks for it
+        self.interceptors: dict[str, list[Interceptor]] = {}  # by endpoint, those of extensions
+        self._operations = operations
         self.namespace = spec.namespace
         self.name = spec.name
         self.component: Component = runtime.namespace(spec.namespace).component(spec.name)
@@ -33,6 +45,16 @@ class Context:
     @property
     def instance_id(self) -> int:
         return self.component.hosted.instance_id
+
+    def around(self, endpoint: str) -> Interceptor | None:
+        """What its extensions have put around an endpoint's handler, the first of them outermost."""
+        return chained(self.interceptors.get(endpoint, ()))
+
+    async def operations(self) -> LineChannel:
+        """The socket for what this process asks of its orchestrator; `NotFound` where it was given none."""
+        if self._operations is None:
+            raise NotFound("nobody launched this process: there is nobody to ask")
+        return await self._operations()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,7 +95,7 @@ class Context:
         return found
 
     def _offered(self, parameter: inspect.Parameter, annotation: Any) -> Any:
-        by_type = {Context: self, Component: self.component, Init: self.init}
+        by_type = {Context: self, Component: self.component, Init: self.init, **self.bound}
         for arm in (annotation, *typing.get_args(annotation)):
             if isinstance(arm, type) and issubclass(arm, DistributedRuntime):
                 return self.runtime

@@ -67,7 +67,7 @@ def service(
         abstract=options.flag("@service", "abstract", abstract),
         slots=options.count("@service", "slots", slots, least=1),
         queue=options.count("@service", "queue", queue, least=0) or 0,
-        facts=options.rooms("@service", extra, closed=options.names(service)),
+        facts=options.rooms("@service", extra, taken=options.names(service)),
     )
 
     def decorate(cls: C) -> C:
@@ -122,7 +122,7 @@ def endpoint(
     """
     if name != "":
         check_endpoint(name)
-    facts = options.rooms("@endpoint", extra, closed={*options.names(endpoint), *RESERVED})
+    facts = options.rooms("@endpoint", extra, taken={*options.names(endpoint), *RESERVED})
     if declared := _exceptions(raises):
         facts["raises"] = declared
     mark = Mark("endpoint", name, options.flag("@endpoint", "idempotent", idempotent), facts)

@@ -1,43 +1,133 @@
-"""start(): the only boot. Whatever runs a service, by hand or by a launcher, ends here.
+"""start(): the five steps of a service. Whatever runs one, by hand or by a launcher, ends here.
 
-Law: five steps, each under its name. Nothing is listed before the fifth, a step that fails is named in the error, and
-what was opened is released in reverse order however it ends.
+Law: five steps of the one boot, each under its name. Nothing is listed before the fifth, a step that fails is named in
+the error, and the shutdown hooks run once, after the last call has ended.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from bema.runtime.distributed import DistributedRuntime
+from bema.core.errors import BadDeclaration, Refused
+from bema.core.instance import info_of
+from bema.core.naming import read_instance_id, show_instance_id
+from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.runtime.distributed import INSIDE, DistributedRuntime
+from bema.runtime.process.host import LaunchOptions, ServedComponent
+from bema.runtime.rpc.admission import Admission
 from bema.sdk import spec
-from bema.sdk.boot import Boot, run_hooks
+from bema.sdk.boot import Boot, Served, sentence
 from bema.sdk.context import Context
+from bema.sdk.extensions import extended
 from bema.sdk.health import Health
+from bema.sdk.status.launcher_report import FEATURE, Reporter
+from bema.wire.module.handshake import Announce, EndpointAnnounce, Init
 
 _log = logging.getLogger("bema.service")
 
 
 async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> None:
     """Run `cls` as a service of this process until it is told to stop. A given runtime is used and left open."""
-    async with Boot(cls, runtime) as life:
+    async with ServiceBoot(spec.spec_of(cls), runtime) as life:
         with life.step("handshake"):  # 1: from the launcher, or a default
-            init = await life.handshake()
+            await life.handshake()
         with life.step("context"):  # 2: discovery, transports, the place it is served at
-            context = life.context(init)
+            context = await life.context()
         with life.step("construct"):  # 3: arguments by name or type
             service = context.construct(cls)
         with life.step("async_init"):  # 4: in order of definition
             await run_hooks(service, context.spec.hooks.init)
         with life.step("entrypoint"):  # 5: its own, or: serve every endpoint, announce, drain on Stop
-            await life.live(service, entrypoint_of(service, context))
+            await life.live(ServedService(service, context))
 
 
 def serve(cls: type[Any], runtime: DistributedRuntime | None = None) -> Coroutine[Any, Any, None]:
     """`cls.start()`, as type checkers know it."""
     spec.mark_of(cls)
     return start(cls, runtime)
+
+
+class ServiceBoot(Boot):
+    """The boot of one service: beside others of a given runtime, or with a runtime of its own."""
+
+    def __init__(self, said: ServiceSpec, runtime: DistributedRuntime | None) -> None:
+        embedded = runtime is not None and runtime.hosting.standing.embedded
+        super().__init__(said.address, embedded=embedded, shared=runtime is not None)
+        self._spec = said
+        self._runtime = runtime
+
+    async def __aenter__(self) -> Self:
+        if self._spec.abstract:
+            raise BadDeclaration(f"{self._spec.address} is abstract: start a service that implements it")
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        ended = await super().__aexit__(kind, error, trace)
+        if isinstance(error, Refused) and self.channel is None and not self.shared:
+            raise SystemExit(sentence(error)) from error  # who started it by hand has no use for our frames
+        return ended
+
+    async def context(self) -> Context:
+        """The runtime, the service's place in it, which is told of when it is shown first, and its extensions."""
+        runtime = self._runtime
+        if runtime is None:
+            runtime = DistributedRuntime(standing=_options(self.init), limits=self.limits)
+            self.opened.push_async_callback(runtime.close)
+        self.limits, self.stopping = runtime.limits, runtime.stopping
+        self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
+        context = Context(runtime, self._spec, self.init, self.operations)
+        if self.status is not None:
+            self.status.watch(self._spec, runtime.hosting)
+        hosted = context.component.hosted
+        hosted.admission = _admission(self._spec, context.settings)
+        hosted.about = self._spec
+        if self.channel is not None and FEATURE in (self.init.features or ()):
+            runtime.hosting.reports = Reporter(self.channel, hosted)
+        self._tell_once(context, hosted)
+        await self.opened.enter_async_context(extended(context))
+        return context
+
+    def _tell_once(self, context: Context, mine: ServedComponent) -> None:
+        hosting = context.runtime.hosting
+
+        def tell(hosted: ServedComponent) -> None:
+            if hosted is mine and hosted.endpoints:
+                hosting.shown.remove(tell)
+                self.announce(_announcement(context), ready_text(context) if hosting.standing.registers else "")
+
+        hosting.shown.append(tell)
+
+
+class ServedService(Served):
+    """An object of the class, and how it is served."""
+
+    def __init__(self, service: Any, context: Context) -> None:
+        self._service = service
+        self._context = context
+
+    async def serve(self) -> None:
+        await entrypoint_of(self._service, self._context)()
+
+    async def watch(self) -> None:
+        """Ask after its health for as long as it lives; fails when it says that it does not."""
+        await Health(self._service, self._context.spec, self._context.runtime.hosting).watch()
+        await super().watch()
+
+    async def drain(self, grace: float) -> bool:
+        return await self._context.runtime.drain(grace)
+
+    async def close(self) -> None:
+        for name in self._context.spec.hooks.shutdown:
+            try:
+                await run_hooks(self._service, (name,))
+            except Exception:  # noqa: BLE001 - the end goes on; the others have things to put away too
+                _log.exception("%s: the shutdown hook %s failed", self._context.spec.address, name)
 
 
 def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None]]:
@@ -56,7 +146,62 @@ async def serve_endpoints(service: Any, context: Context) -> None:
             "%s has no endpoints, so nobody can call it: mark its methods with @endpoint()", context.spec.address
         )
     for declared in context.spec.endpoints:
-        await context.component.add(declared, getattr(service, declared.attribute))
+        await context.component.add(declared, getattr(service, declared.attribute), context.around(declared.name))
     await Health(service, context.spec, context.runtime.hosting).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()
+
+
+async def run_hooks(service: Any, names: tuple[str, ...]) -> None:
+    """Call the hooks one after the other, plain or `async def`."""
+    for name in names:
+        answer = getattr(service, name)()
+        if inspect.isawaitable(answer):
+            await answer
+
+
+def _options(init: Init) -> LaunchOptions:
+    return LaunchOptions(
+        instance=None if init.instance is None else read_instance_id(init.instance),
+        deployment=init.deployment or "",
+        version=init.version or "",
+        token=init.auth_token or "",
+        listen_fd=init.listen_fd,
+        registers=init.lease_fd is None and init.registers is not False,
+    )
+
+
+def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:
+    """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
+    slots = told.get("slots", said.slots)
+    return None if slots is None else Admission(slots, told.get("queue", said.queue))
+
+
+def _announcement(context: Context) -> Announce:
+    record = context.runtime.hosting.record(context.component.hosted)
+    return Announce(
+        listen=context.init.listen,
+        endpoints=[EndpointAnnounce(f"/{info.name}", ["POST"]) for info in record.endpoints],
+        instance=record.label,
+        kind="service",
+        namespace=record.namespace,
+        name=record.component,
+        addresses={protocol: list(addresses) for protocol, addresses in record.addresses.items()},
+        operations=list(record.endpoints),
+        digest=record.digest or None,
+    )
+
+
+def ready_text(context: Context) -> str:
+    """What the first terminal shows: where it is, how to call it, how to end it."""
+    hosted, address = context.component.hosted, context.component.address
+    lines = [f"{address} is ready: instance {show_instance_id(hosted.instance_id)}"]
+    lines += [f"  at       {place}" for place in context.runtime.hosting.addresses]
+    lines += [f"  call it  {_example(address, spec)}" for spec in context.spec.endpoints[:3]]
+    return "\n".join([*lines, "  stop it  Ctrl-C", ""])
+
+
+def _example(address: str, spec: EndpointSpec) -> str:
+    names = info_of(spec).fields or tuple(parameter.name for parameter in spec.parameters if parameter.required)
+    streams = " --stream" if spec.shape.streams_out else ""
+    return " ".join(["bema call", f"{address}.{spec.name}", *(f"{name}=..." for name in names)]) + streams

@@ -89,7 +89,7 @@ def seconds(shown: str, name: str, value: Any, *, zero: bool = False) -> float |
     return float(value)
 
 
-def rooms(shown: str, extra: Any, *, closed: Iterable[str]) -> dict[str, Any]:
+def rooms(shown: str, extra: Any, *, taken: Iterable[str]) -> dict[str, Any]:
     """What other rooms say, as facts by the room's name."""
     if extra is None:
         return {}
@@ -98,7 +98,7 @@ def rooms(shown: str, extra: Any, *, closed: Iterable[str]) -> dict[str, Any]:
     for name in extra:
         if not isinstance(name, str) or not name:
             raise BadDeclaration(f"{shown}: extra has the key {name!r}, which is no name of a room")
-        if name in closed:
+        if name in taken:
             raise BadDeclaration(
                 f"{shown}: {name!r} is an option or read from the signature, and no room",
                 fix=f"Give {name} as a keyword.",

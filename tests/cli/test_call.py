@@ -106,6 +106,30 @@ def test_failures_leave_with_their_exit_code(shapes):
         assert says in done.stderr
 
 
+def test_a_component_lists_its_endpoints_with_their_types(shapes):
+    listed = shapes("call", "demo.shapes").stdout.splitlines()
+    assert listed[0] == "demo.shapes"
+    assert "  add(a: int, b: int = 1) -> int" in listed
+    assert "  words(text: str) -> stream of str" in listed
+    assert "  total(numbers: stream of int) -> int" in listed
+    assert "Point: x, y?" in listed
+    said = json.loads(shapes("call", "demo.shapes", "--json").stdout)
+    (move,) = [endpoint for endpoint in said["endpoints"] if endpoint["name"] == "move"]
+    assert move["request"]["properties"] == {"point": {"$ref": "#/$defs/Point"}}
+    assert said["$defs"]["Point"]["required"] == ["x"]
+    (shown,) = json.loads(shapes("ls", "--json").stdout)["instances"]
+    assert shown["digest"] == said["digest"]
+    assert "$describe" not in str(shown)
+
+
+def test_a_refusal_says_what_the_endpoint_takes(shapes):
+    for arguments in (("c=1",), ("a=text",)):
+        done = shapes("call", "demo.shapes.add", *arguments)
+        assert "fix: It is add(a: int, b: int = 1) -> int." in done.stderr
+    done = shapes("call", "demo.shapes", "a=1")
+    assert (done.returncode, "names no endpoint" in done.stderr) == (1, True)
+
+
 def test_waiting_for_an_instance_has_an_end(bema):
     began = time.monotonic()
     assert bema("call", "demo.nobody.add", "--wait", "0.3").returncode == 3

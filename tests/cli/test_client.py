@@ -70,7 +70,7 @@ def test_a_running_service_tells_its_names_and_shapes(bema, shapes, tmp_path):
     done = bema("client", "gen", "clients.all-shapes", "--out", "told.py")
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "told.py").read_text()
-    assert "def words(self, text: Any = ..., every: Any = ...) -> AsyncIterator[Any]: ..." in made
+    assert "def words(self, text: str, every: int = 1) -> AsyncIterator[str]: ..." in made
     (tmp_path / "calls.py").write_text(
         "import asyncio, bema\nfrom told import AllShapes\n"
         "async def main() -> None:\n"

@@ -162,7 +162,10 @@ def test_a_function_that_cannot_begin_is_refused_and_never_runs():
             code, found = asking.submit(post, port, "/engine/function", {"n": 1}).result(20)
         assert (code, found["error"]["code"]) == (503, "unavailable")
         assert "stood still" in found["error"]["message"]
-        assert (await asked(port, "function", {"n": 2}))[0] == 200
+        async with asyncio.timeout(20):
+            while (code := (await asked(port, "function", {"n": 2}))[0]) == 503:
+                pass  # other processes may keep this loop waiting as well
+        assert code == 200
         assert calls == [2]
 
     calls: list[int] = []

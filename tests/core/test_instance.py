@@ -68,5 +68,16 @@ def test_an_instance_survives_json_and_msgpack():
     assert instance.component_address == "demo.worker"
 
 
+def test_a_record_of_an_older_bema_has_no_digest_and_an_older_bema_reads_ours():
+    class Older(msgspec.Struct):
+        id: int
+        namespace: str
+
+    assert msgspec.json.decode(b'{"id": 1, "namespace": "a", "component": "b"}', type=Instance).digest == ""
+    ours = msgspec.json.encode(Instance(id=1, namespace="a", component="b", digest="d"))
+    assert msgspec.json.decode(ours, type=Older) == Older(1, "a")
+    assert b"digest" not in msgspec.json.encode(Instance(id=1, namespace="a", component="b"))
+
+
 def test_a_record_of_a_newer_bema_is_still_read():
     assert msgspec.json.decode(b'{"id": 1, "namespace": "a", "component": "b", "new": 1}', type=Instance).id == 1

@@ -149,7 +149,7 @@ def test_a_failed_dial_waits_for_the_record_to_leave_and_asks_for_another_instan
                 await made.serve(says_ok, ID)
                 return Activation("ready")
 
-            g.listener._waking._activate = activate
+            g.listener.dispatcher.activator._activate = activate
             waiting = asyncio.create_task(g.get(PATH))
             await until(lambda: g.listener.activities.of(ID).upstream_failures)
             g.discovery.drop(dead)
@@ -236,8 +236,8 @@ def test_an_instance_that_drains_finishes_what_it_took():
             await asyncio.wait_for(taken.wait(), 5)
             [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
             g.discovery.put(msgspec.structs.replace(shown, state=State.DRAINING))
-            g.listener._stranded.look([c.exchange for c in g.listener.connections if c.exchange is not None])
-            assert not g.listener._stranded._asking
+            g.listener._pending.look([c.exchange for c in g.listener.connections if c.exchange is not None])
+            assert not g.listener._pending._asking
             go.set()
             assert (await asking).body == b"ok"
 
@@ -303,7 +303,7 @@ def marked(g, path, **marks):
 
 
 def waiters(g):
-    return [question.waiters for question in g.listener._waking._questions.values()]
+    return [question.waiters for question in g.listener.dispatcher.activator._questions.values()]
 
 
 @pytest.mark.parametrize("marks", [{"ready": False}, {"stalled": True}])
@@ -412,7 +412,7 @@ def test_a_client_that_leaves_a_cold_start_is_forgotten():
         async with gate(activate) as g:
             async with await g.client() as client:
                 client.send(request(PATH))
-                await until(lambda: g.listener._waking._questions)
+                await until(lambda: g.listener.dispatcher.activator._questions)
             await asyncio.wait_for(cancelled.wait(), 2)
 
     run(story())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,10 +19,9 @@ from starlette.routing import Mount, Route
 from bema.gateway.server import Embedded
 from tests.gateway.gate import Gate, gate
 from tests.gateway.http.test_listener import run
+from tests.tools import tool
 
 pytestmark = pytest.mark.usefixtures("every_loop")
-
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -102,7 +100,7 @@ def client() -> httpx2.AsyncClient:
 
 async def curl(*arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        "curl", "-sS", "--max-time", "20", *arguments, stdout=asyncio.subprocess.PIPE
+        tool("curl"), "-sS", "--max-time", "20", *arguments, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
     assert process.returncode == 0
@@ -166,7 +164,6 @@ def test_a_large_answer_comes_whole_and_many_at_once(tmp_path):
     run(story())
 
 
-@needs_curl
 def test_curl(tmp_path):
     async def story():
         upload = tmp_path / "upload"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -65,7 +66,7 @@ def mutated(data: Any, seed: int) -> Any:
         elif what == 2 and isinstance(container, list):
             container.append(container[key])
         else:
-            container[key] = chance.choice(VALUES)
+            container[key] = copy.deepcopy(chance.choice(VALUES))  # an edit of one place is none of another
     return data
 
 

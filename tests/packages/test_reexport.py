@@ -172,17 +172,30 @@ def test_line_ends_stay_as_they_were():
     assert text.count("\n") == text.count("\r\n") > 10
 
 
+def test_lists_of_a_document_that_has_none_are_written_as_an_export_writes_them():
+    text = reexport("name: shop\n", exported()).text
+    assert "\nfunctions:\n  - key: order.add\n" in text
+
+
+def test_a_long_line_of_a_person_stays_one_line():
+    said = "a sentence that goes on and on, " * 40
+    text = EDITED.replace("version:", f"remark: {said}end\nversion:", 1)
+    assert f"remark: {said}end\n" in reexport(text, grown()).text
+
+
 def test_a_document_of_another_package_is_refused():
     with pytest.raises(Invalid, match="is of package other, not of shop"):
         reexport("name: other\n", exported())
 
 
 @pytest.mark.parametrize(
-    "twice", ["    config: {A: 1, A: 2}\n", "    owner: ann\n    owner: bob\n"], ids=["in a map", "of an unknown field"]
+    ("twice", "place"),
+    [("    config: {A: 1, A: 2}\n", "4:20"), ("    owner: ann\n    owner: bob\n", "5:5")],
+    ids=["in a map", "of an unknown field"],
 )
-def test_a_key_that_stands_twice_is_not_settled_for_the_person(twice):
+def test_a_key_that_stands_twice_is_not_settled_for_the_person(twice, place):
     text = f"name: shop\nfunctions:\n  - key: order.add\n{twice}"
-    with pytest.raises(Invalid, match=r"shop.yaml:\d+:\d+: cannot be edited: found duplicate key") as refused:
+    with pytest.raises(Invalid, match=rf"shop.yaml:{place}: cannot be edited: found duplicate key") as refused:
         reexport(text, exported(), "shop.yaml")
     assert refused.value.fix == "Keep one."
 

@@ -8,8 +8,8 @@ import pytest
 
 from bema.core.errors import Invalid, Refused
 from bema.parts import configured
-from bema.parts.lockfile import LockFile, differences, encode, read_lock
 from bema.parts.policy import Locked, Permit, PluginPolicy, read_policy
+from bema.parts.provenance import LockFile, differences, encode, read_lock
 
 
 def test_nothing_said_is_the_open_mode() -> None:

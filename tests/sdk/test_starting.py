@@ -28,7 +28,9 @@ from bema import (
     readiness,
     serve,
     service,
+    spec_of,
 )
+from bema.core.describe import digest_of
 from bema.core.instance import Instance, State
 from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
@@ -469,6 +471,7 @@ def test_a_launcher_is_answered_and_obeyed(tmp_path):
         assert announce.addresses == {"rpc": [init.listen]}
         assert [(e.path, e.methods) for e in announce.endpoints] == [("/generate", ["POST"]), ("/slow", ["POST"])]
         assert [e.name for e in announce.operations or ()] == ["generate", "slow"]
+        assert announce.digest == digest_of(spec_of(Worker))
         assert os.environ.pop("BEMA_TEST_ENV") == "told"
         writer.write(encode(Stop(deadline_ms=100)))
         await asyncio.wait_for(running, 5)

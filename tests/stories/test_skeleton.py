@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 from typing import Any
 
@@ -13,6 +12,7 @@ import mcp
 import pytest
 
 from tests.stories.harness import EXAMPLES, Platform
+from tests.tools import tool
 
 pytestmark = pytest.mark.slow
 
@@ -65,9 +65,7 @@ def test_the_page_that_fastapi_makes_works_below_the_prefix(deployed: dict[str, 
 
 
 def test_curl_streams_the_tokens_of_a_class(deployed: dict[str, Any]) -> None:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("curl is not installed")
+    curl = tool("curl")
     url = deployed["worker"]["url"] + "/generate"
     done = subprocess.run(
         [curl, "-sN", "--max-time", "10", "-H", "content-type: application/json", "-d", '{"text": "a b c"}', url],

@@ -18,16 +18,19 @@ from bema.core.instance import Instance
 from bema.deploy.build.environments import MemoryEnvironments, UvEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
 from bema.deploy.build.uv import Uv
-from bema.deploy.launch.launcher import LaunchRequest, MemoryLauncher, crashes
-from bema.deploy.store.deployments import MemoryStore, SqliteStore
+from bema.deploy.launch.launcher import Launcher, MemoryLauncher, crashes
+from bema.deploy.launch.launchers import Launchers
 from bema.runtime.discovery.discovery import Lease, MemoryDiscovery
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.rpc.codec import MsgpackCodec
 from bema.runtime.rpc.picker import PickerFactory
 from bema.runtime.rpc.transports import TransportFactory
 from bema.sdk.apps import ServerFactory
+from bema.state.memory import MemoryEngine
+from bema.state.sqlite import SqliteEngine
 from bema.testing.conformance import Law, Violation, check, environments, frame, kinds, laws, server, transport
 from bema.testing.conformance.launcher import LauncherTrial
+from tests.deploy.platform import workload
 
 
 @pytest.mark.parametrize("law", laws("discovery"), ids=str)
@@ -40,32 +43,38 @@ def test_flock_discovery(law: Law, tmp_path: Path) -> None:
     law(lambda: FlockDiscovery(tmp_path / "d"))
 
 
-@pytest.mark.parametrize("law", laws("store"), ids=str)
-def test_memory_store(law: Law) -> None:
-    law(MemoryStore)
+@pytest.mark.parametrize("law", laws("state"), ids=str)
+def test_memory_state(law: Law) -> None:
+    law(MemoryEngine)
 
 
-@pytest.mark.parametrize("law", laws("store", "durable"), ids=str)
-def test_sqlite_store(law: Law, tmp_path: Path) -> None:
-    law(lambda: SqliteStore.at(tmp_path / "store.sqlite"))
+@pytest.mark.parametrize("law", laws("state", "durable", "exclusive"), ids=str)
+def test_sqlite_state(law: Law, tmp_path: Path) -> None:
+    law(lambda: SqliteEngine.at(tmp_path / "state.sqlite"))
 
 
-def memory_trial() -> LauncherTrial:
+def memory_launcher() -> MemoryLauncher:
     launcher = MemoryLauncher()
     launcher.outcomes["crashing"] = crashes(3, "no")
+    return launcher
 
-    def start(instance: int, name: str) -> LaunchRequest:
-        deployment = str(uuid.uuid4())
-        return LaunchRequest(
-            instance=instance, deployment=deployment, name=name, version="v1", argv=["python"], cwd="/"
-        )
 
-    return LauncherTrial(launcher, lambda i: start(i, "serving"), lambda i: start(i, "crashing"))
+def trial_of(part: Launcher, **more: Any) -> LauncherTrial:
+    return LauncherTrial(part, lambda: workload("serving", **more), lambda: workload("crashing", **more))
 
 
 @pytest.mark.parametrize("law", laws("launcher"), ids=str)
 def test_memory_launcher(law: Law) -> None:
-    law(memory_trial)
+    law(lambda: trial_of(memory_launcher()))
+
+
+@pytest.mark.parametrize("law", laws("launcher"), ids=str)
+@pytest.mark.parametrize("name", ["", "other"])
+def test_several_launchers_as_one(law: Law, name: str) -> None:
+    async def opened(name: str) -> Launcher:
+        return memory_launcher()
+
+    law(lambda: trial_of(Launchers(opened, "own"), launcher=name))
 
 
 @pytest.mark.parametrize("law", laws("codec"), ids=str)
@@ -177,4 +186,4 @@ def test_every_law_has_a_sentence_and_every_kind_a_suite() -> None:
     with pytest.raises(NotFound, match="there is one for codec, discovery"):
         laws("codecs-of-nobody")
     with pytest.raises(NotFound, match="about eternal"):
-        laws("store", "eternal")
+        laws("state", "eternal")

@@ -31,12 +31,14 @@ def test_the_template_is_built_installed_and_found(machine: Machine) -> None:
         """
         from bema.runtime.discovery.discovery import DiscoveryFactory
         assert not DiscoveryFactory.discover_plugins(strict=True).problems()
-        print(DiscoveryFactory.names(), DiscoveryFactory.choose().__name__)
+        from bema.core.settings import current
+        print(DiscoveryFactory.names(), DiscoveryFactory.choose().__name__, DiscoveryFactory.open(current()).asked)
         """,
         prelude="",
         BEMA_DISCOVERY="counting",
+        BEMA_DISCOVERY__FROM="5",
     )
-    assert done.stdout.strip() == "['counting', 'flock', 'memory'] CountingDiscovery", done.stderr
+    assert done.stdout.strip() == "['counting', 'flock', 'memory'] CountingDiscovery 5", done.stderr
 
 
 def test_the_template_passes_its_own_tests(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from bema.compat.dynamo.clients import Client, RouterMode, pick_of
 from bema.compat.dynamo.context import Context
 from bema.compat.dynamo.refused import refuse
 from bema.compat.dynamo.statuses import mapping
-from bema.core.call import Call
+from bema.core.call import Call, Interceptor
 from bema.core.naming import check_endpoint, check_name
 from bema.core.spec import EndpointSpec
 from bema.runtime import distributed
@@ -28,9 +28,9 @@ class Component(distributed.Component):
     def endpoint(self, name: str) -> Endpoint:
         return Endpoint(self, check_endpoint(name))
 
-    async def add(self, spec: EndpointSpec, function: Callable[..., Any]) -> None:
+    async def add(self, spec: EndpointSpec, function: Callable[..., Any], around: Interceptor | None = None) -> None:
         handler, spec = mapping(handler_of(function, spec), spec)
-        await self.runtime.hosting.add(self.hosted, spec, handler)
+        await self._answer(spec, handler, around)
 
 
 class Endpoint(distributed.Endpoint):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import inspect
 import logging
 import os
@@ -38,10 +37,8 @@ from bema.runtime import distributed
 from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.sdk.signals import Signals
+from bema.sdk.status import StatusFactory, StatusView
 from bema.sdk.status.engine_routes import Function, routes_of
-
-if TYPE_CHECKING:
-    from bema.sdk.status.server import StatusServer
 
 __all__ = [
     "Annotated",
@@ -113,10 +110,9 @@ class DistributedRuntime(distributed.DistributedRuntime):
             raise Invalid(f"there is no DistributedRuntime({discovery_backend=}, {request_plane=})")
         self.event_loop = event_loop or asyncio.get_running_loop()
         super().__init__(_meeting(self.event_loop, discovery_backend))
-        self._status: StatusServer | None = None
+        self._status: StatusView | None = None
         if os.environ.get("BEMA_STATUS_PORT"):
-            # named here and imported only now: a runtime without it does not pay for it
-            self._status = importlib.import_module("bema.sdk.status.server").joined(self.hosting, self.event_loop)
+            self._status = StatusFactory.choose().joined(self.hosting, self.event_loop)
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))

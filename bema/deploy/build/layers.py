@@ -15,12 +15,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePath
 
 import bema
 from bema.core.errors import Failed, Refused
+from bema.core.version import VERSION
 from bema.deploy.build.environments import exclusive
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
@@ -95,6 +97,8 @@ def _key(parts: list[Distribution], python: Python) -> str:
         digest.update(f"{part.name} {part.version}\n{part.read_text('RECORD')}\n".encode())
     for path in _files_of_bema():
         digest.update(f"{path}\0".encode() + hashlib.sha256((_BEMA / path).read_bytes()).digest())
+    for name, text in sorted(_metadata_of_bema().items()):
+        digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()
 
 
@@ -108,9 +112,34 @@ def _files_of_bema() -> Iterator[PurePath]:
             yield path.relative_to(_BEMA)
 
 
+def _metadata_of_bema() -> dict[str, str]:
+    """What says of bema in a script which parts it names by entry point; of a checkout, as its project file has it."""
+    try:
+        known = distribution("bema")
+        entries = known.read_text("entry_points.txt") or ""
+    except PackageNotFoundError:
+        entries = _entries(_BEMA.parent / "pyproject.toml")
+    return {"METADATA": f"Metadata-Version: 2.1\nName: bema\nVersion: {VERSION}\n", "entry_points.txt": entries}
+
+
+def _entries(project: Path) -> str:
+    try:
+        groups = tomllib.loads(project.read_text(encoding="utf-8"))["project"].get("entry-points", {})
+    except (OSError, KeyError):
+        return ""
+    rows = (
+        (f"[{group}]", *(f"{name} = {value}" for name, value in points.items())) for group, points in groups.items()
+    )
+    return "".join(f"{row}\n" for group in rows for row in group)
+
+
 def _copy_bema(target: Path) -> None:
     for path in _files_of_bema():
         _copy_file(_BEMA / path, target / "bema" / path)
+    folder = target / f"bema-{VERSION}.dist-info"
+    folder.mkdir()
+    for name, text in _metadata_of_bema().items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _copy(part: Distribution, target: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from bema.core.errors import Failed, Invalid
-from bema.core.specifiers import Release, satisfies
+from bema.core.versions import Release, satisfies
 from bema.deploy.build.uv import Uv
 
 OLDEST = (3, 11)

@@ -36,7 +36,7 @@ class Order(NamedTuple):
     descriptors: tuple[int, ...] = ()
     marker: str = ""
     by_signal: bool = False  # it does not read its channel: SIGTERM is its Stop
-    held: int | None = None  # a lease that is held in its stead
+    stdio: tuple[int, int] | None = None  # its stdin and stdout are these, and it has no channel here
 
 
 Said = Callable[[str], None]
@@ -66,18 +66,24 @@ class Child:
 
     def launch(self, descriptor_limit: tuple[int, int]) -> None:
         """Spawn it and say Init. `OSError` when it cannot be; nothing is held then."""
+        order = self.order
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as on_failure:
             ours, channel = socket.socketpair()
             theirs.callback(channel.close)
             on_failure.callback(ours.close)
-            ends = {stream: self._pipe(theirs, on_failure) for stream in ("stdout", "stderr")}
+            piped = ("stdout", "stderr") if order.stdio is None else ("stderr",)
+            ends = {stream: self._pipe(theirs, on_failure) for stream in piped}
+            stdin, stdout = order.stdio or (subprocess.DEVNULL, ends["stdout"][1])
+            # who speaks over its own pipes is given no channel of ours: the end that it would have is closed
+            named = {} if order.stdio else {"BEMA_CHANNEL": str(channel.fileno())}
             self._process: subprocess.Popen[bytes] = spawn(
-                self.order.argv,
-                {**self.order.env, "BEMA_CHANNEL": str(channel.fileno())},
-                self.order.cwd,
-                stdout=ends["stdout"][1],
+                order.argv,
+                order.env | named,
+                order.cwd,
+                stdin=stdin,
+                stdout=stdout,
                 stderr=ends["stderr"][1],
-                descriptors={channel.fileno(), *self.order.descriptors},
+                descriptors={*map(int, named.values()), *order.descriptors},
                 descriptor_limit=descriptor_limit,
             )
             on_failure.pop_all()
@@ -87,7 +93,7 @@ class Child:
         for stream, (reading, _) in ends.items():
             self._pipes[reading] = (stream, Lines(self._log_line))
             self._loop.watch(reading, READ, functools.partial(self._read_log, reading))
-        self.send(self.order.init)
+        self.send(order.init)
         self.log.note(f"started as process {self.pid}")
 
     @staticmethod
@@ -163,7 +169,7 @@ class Child:
         self.stopping = True
         if self._killer is not None:
             self._killer.cancel()
-        if self.order.by_signal or self.announce is None or self.channel.closed:
+        if self.order.by_signal or self.order.stdio or self.announce is None or self.channel.closed:
             kill_group(self.pid, signal.SIGTERM)
         else:
             self.send({"op": "shutdown", "deadline_ms": int(grace * 1000), "reason": reason})

@@ -1,19 +1,24 @@
-"""The instances: what the orchestrator asked for, kept whatever becomes of the orchestrator."""
+"""The instances: what the orchestrator asked for, kept whatever becomes of the orchestrator.
+
+Law: nothing here knows what a descriptor means. What a request names `inherit` the child alone holds from its start on
+(`stdin` and `stdout` as its own streams), what it names `keep` is held here, neither read nor written, until the instance
+has ended, and lent to whichever orchestrator asks; `locator` is the launcher's own and comes back with `list` as it came.
+What an instance says on its channel besides Announce and Status is noted and goes no further: what a module asks for it
+asks over a socket that its launcher passed to it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from .child import Child, Order
 from .config import Config
+from .descriptors import Attachments
 from .listeners import Listeners
 from .logs import Log, prune
 from .loop import Loop
@@ -34,6 +39,32 @@ class Refusal(Exception):
         self.code = code
 
 
+class KeptInstance:
+    """One instance: its process, how it says it serves, and what is held for it until it has ended."""
+
+    def __init__(self, child: Child, status: StatusRelay, known: dict[str, Any], held: dict[str, int]) -> None:
+        self.child = child
+        self.status = status
+        self.known = known
+        self.held = held
+
+    def listed(self) -> dict[str, Any]:
+        return self.known | {
+            "pid": self.child.pid,
+            "process_start": self.child.process_start,
+            "announce": self.child.announce,
+            "status": self.status.last,
+            "stopping": self.child.stopping,
+            "keep": list(self.held),
+            "since": self.child.since,
+        }
+
+    def close(self) -> None:
+        self.status.close()
+        for descriptor in self.held.values():
+            os.close(descriptor)
+
+
 class Instances:
     def __init__(self, loop: Loop, config: Config, roster: Roster, descriptors: tuple[int, int], tell: Tell) -> None:
         self._loop = loop
@@ -42,70 +73,50 @@ class Instances:
         self._descriptor_limit = descriptors
         self._tell = tell
         self._listeners = Listeners()
-        self._children: dict[int, Child] = {}
-        self._requests: dict[int, dict[str, Any]] = {}
-        self._statuses: dict[int, StatusRelay] = {}
+        self._kept: dict[int, KeptInstance] = {}
         self.draining = False
         self.on_empty: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
-        return len(self._children)
+        return len(self._kept)
 
     def __iter__(self) -> Iterator[Child]:
-        return iter(self._children.values())
+        return (kept.child for kept in self._kept.values())
 
     # what the orchestrator may ask
 
-    def spawn(self, request: dict[str, Any]) -> dict[str, Any]:
+    def spawn(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
         if self.draining:
             raise Refusal("unavailable", "the platform is stopping")
         number, deployment, label = request["instance"], request["deployment"], request["init"]["instance"]
-        if number in self._children:
+        if number in self._kept:
             raise Refusal("already_served", f"instance {label} runs already")
         for name in (deployment, label):
             if not _PLAIN.match(name):
                 raise Refusal("bad_name", f"{name!r} cannot name a log file")
-        with contextlib.ExitStack() as ours:
-            order, listen = self._prepare(request, label, ours)
-            folder = self._config.state / "logs" / deployment
-            prune(folder, _KEPT_LOGS - 1)
-            log = Log(
-                folder / f"{label}.ndjson",
-                self._config.log,
-                service=request["name"],
-                instance=label,
-                version=request["version"],
-            )
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            inherited = {name: _taken(attached, name, theirs) for name in request.get("inherit", ())}
+            held = {name: _taken(attached, name, ours) for name in request.get("keep", ())}
+            order, listen = self._order(request, label, inherited)
             heard, ended = functools.partial(self._heard, number), functools.partial(self._ended, number)
-            child = Child(self._loop, order, log, self._config.line, heard, ended)
+            child = Child(self._loop, order, self._log(request, label), self._config.line, heard, ended)
             child.launch(self._descriptor_limit)
-            if order.held is not None:
-                ours.pop_all()
-        self._children[number] = child
-        self._statuses[number] = StatusRelay(self._loop, functools.partial(self._pass_on, number))
-        self._requests[number] = {**request, "listen": listen, "init": order.init}
+            ours.pop_all()
+        status = StatusRelay(self._loop, functools.partial(self._pass_on, number))
+        known = {key: request.get(key) for key in ("instance", "deployment", "locator")} | {"listen": listen}
+        self._kept[number] = KeptInstance(child, status, known, held)
         self._roster.add(label, child.pid, child.process_start, order.marker)
-        return {"pid": child.pid, "process_start": child.process_start, "listen": listen}
+        return {"pid": child.pid, "process_start": child.process_start, "listen": listen, "since": child.since}
 
-    def _prepare(self, request: dict[str, Any], label: str, ours: contextlib.ExitStack) -> tuple[Order, str | None]:
-        """Listener and lease, and the Init that tells of them. Our copy of the lease is closed with `ours`.
-
-        A program does not know of its lease and may close all that it did not open: then ours is the only one.
-        """
-        init, descriptors, listen = dict(request["init"]), [], request.get("listen")
-        by_signal, held = init.get("entry", {}).get("kind") == "main", None
+    def _order(self, request: dict[str, Any], label: str, inherited: dict[str, int]) -> tuple[Order, str | None]:
+        """What to run, and where it listens. Init says under which number each descriptor is inherited."""
+        streams = {name: inherited[name] for name in ("stdin", "stdout") if name in inherited}
+        others = {name: number for name, number in inherited.items() if name not in streams}
+        init, descriptors, listen = request["init"] | others, list(others.values()), request.get("listen")
         if listen is not None:
             listen, listener = self._listeners.open(request["deployment"], listen)
             init |= {"listen": listen.partition(":")[2], "listen_fd": listener.fileno()}
             descriptors.append(listener.fileno())
-        if request.get("lease") is not None:
-            lease = _lock(Path(request["lease"]))
-            ours.callback(os.close, lease)
-            if by_signal:
-                held = lease
-            else:
-                init["lease_fd"] = lease
-                descriptors.append(lease)
         order = Order(
             name=label,
             argv=request["argv"],
@@ -114,44 +125,44 @@ class Instances:
             init=init,
             descriptors=tuple(descriptors),
             marker=f"BEMA_INSTANCE={label}",
-            by_signal=by_signal,
-            held=held,
+            by_signal=init.get("entry", {}).get("kind") == "main",
+            stdio=(streams["stdin"], streams["stdout"]) if streams else None,
         )
         return order, listen
 
-    def stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        child = self._children.get(request["instance"])
-        if child is not None:
-            child.stop(request["grace_ms"] / 1000, request.get("reason", ""))
+    def _log(self, request: dict[str, Any], label: str) -> Log:
+        folder = self._config.state / "logs" / request["deployment"]
+        prune(folder, _KEPT_LOGS - 1)
+        origin = {"service": request["name"], "instance": label, "version": request["version"]}
+        return Log(folder / f"{label}.ndjson", self._config.log, **origin)
+
+    def stop(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
+        kept = self._kept.get(request["instance"])
+        if kept is not None:
+            kept.child.stop(request["grace_ms"] / 1000, request.get("reason", ""))
         return {}
 
-    def announced(self, request: dict[str, Any]) -> dict[str, Any]:
+    def announced(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
         """What was found out about an instance that does not announce itself."""
-        child = self._children.get(request["instance"])
-        if child is not None:
-            child.announce = request["announce"]
+        kept = self._kept.get(request["instance"])
+        if kept is not None:
+            kept.child.announce = request["announce"]
         return {}
 
-    def forget(self, request: dict[str, Any]) -> dict[str, Any]:
+    def lend(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
+        """A copy of a descriptor that is kept for an instance."""
+        kept = self._kept.get(request["instance"])
+        if kept is None or request["name"] not in kept.held:
+            raise Refusal("not_found", f"no {request['name']!r} is kept for instance {request['instance']}")
+        attached.give(request["name"], kept.held[request["name"]])
+        return {}
+
+    def forget(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
         self._listeners.close(request["deployment"])
         return {}
 
-    def list(self, request: dict[str, Any]) -> dict[str, Any]:
-        kept = ("instance", "deployment", "name", "version", "listen", "init")
-        return {
-            "instances": [
-                {key: self._requests[number][key] for key in kept}
-                | {
-                    "pid": child.pid,
-                    "process_start": child.process_start,
-                    "announce": child.announce,
-                    "status": self._statuses[number].last,
-                    "stopping": child.stopping,
-                    "since": child.since,
-                }
-                for number, child in self._children.items()
-            ]
-        }
+    def list(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
+        return {"instances": [kept.listed() for kept in self._kept.values()]}
 
     # what happens to them
 
@@ -159,23 +170,21 @@ class Instances:
         match message.get("op"):
             case "announce":
                 announced = {"event": "announced", "instance": number, "announce": child.announce}
-                self._tell({**announced, "status": self._statuses[number].last})
+                self._tell({**announced, "status": self._kept[number].status.last})
             case "status":
-                if why := self._statuses[number].take(message):
+                if why := self._kept[number].status.take(message):
                     child.log.note(f"ignored on the channel: {why}", "warning")
-            case _:
-                self._tell({"event": "line", "instance": number, "line": message})
+            case unknown:
+                child.log.note(f"ignored on the channel: {str(unknown)[:100]!r} is no word of it", "warning")
 
     def _pass_on(self, number: int) -> None:
         """Tell its status; one that comes before the announcement is told with it."""
-        if self._children[number].announce is not None:
-            self._tell({"event": "status", "instance": number, "status": self._statuses[number].last})
+        kept = self._kept[number]
+        if kept.child.announce is not None:
+            self._tell({"event": "status", "instance": number, "status": kept.status.last})
 
     def _ended(self, instance: int, child: Child, code: int | None, number: int | None) -> None:
-        self._statuses.pop(instance).close()
-        del self._children[instance], self._requests[instance]
-        if child.order.held is not None:
-            os.close(child.order.held)
+        self._kept.pop(instance).close()
         self._roster.drop(child.pid)
         self._tell(
             {
@@ -187,7 +196,7 @@ class Instances:
                 "tail": list(child.log.tail),
             }
         )
-        if not self._children:
+        if not self._kept:
             self.on_empty()
 
     def child_of(self, pid: int) -> Child | None:
@@ -198,22 +207,15 @@ class Instances:
         self.draining = True
         for child in self:
             child.stop(grace, "the platform is stopping")
-        if not self._children:
+        if not self._kept:
             self.on_empty()
 
     def close(self) -> None:
         self._listeners.close_all()
 
 
-def _lock(path: Path) -> int:
-    """Open and lock a lease; the lock lives as long as any copy of the descriptor."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise Refusal("already_served", f"{path} is held by another process") from error
-        raise
+def _taken(attached: Attachments, name: str, until: contextlib.ExitStack) -> int:
+    """A descriptor that came with the request, closed with `until`."""
+    descriptor = attached.take(name)
+    until.callback(os.close, descriptor)
     return descriptor

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 from .child import Child
@@ -21,6 +22,7 @@ from .roster import Roster, clear, write_atomically
 from .supervisor import Supervisor
 from .warden import Warden
 
+_EARLY = 100  # lines of children that are kept until the banner was shown
 _FAILED = 2
 _LAST_WORDS = 0.3  # seconds
 
@@ -38,7 +40,7 @@ class Keeper:
         self._link = Link(loop, config.line, self._link_broken)
         self.instances = Instances(loop, config, self._roster, descriptors, self._link.tell)
         self._link.serve(self.instances)
-        self._standers = [
+        self._supervisors = [
             Supervisor(
                 plan,
                 config,
@@ -49,41 +51,53 @@ class Keeper:
                 ready=self._ready,
                 died=lambda why: _say(f"bema: {why}; it is started again", error=True),
                 hopeless=self._hopeless,
-                said=_say,
+                said=self._told,
             )
             for plan in config.children
         ]
         self._code = 0
         self._draining = False
+        self._is_up = False
+        self._early: deque[str] = deque(maxlen=_EARLY)
 
     def start(self) -> None:
         self._warden.start()
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.on_signal(number, lambda number=number: self._asked_to_stop(number))  # type: ignore[misc]
-        for stander in self._standers:
-            stander.start()
+        for supervisor in self._supervisors:
+            supervisor.start()
 
     def _reap(self) -> None:
         for pid, status in reap():
             child = self.instances.child_of(pid)
-            for stander in self._standers:
-                if stander.child is not None and stander.child.pid == pid:
-                    child = stander.child
+            for supervisor in self._supervisors:
+                if supervisor.child is not None and supervisor.child.pid == pid:
+                    child = supervisor.child
             if child is not None:
                 child.reaped(status)
             elif pid == self._warden.pid:
                 self._warden.start()
 
     def _ready(self) -> None:
-        if not all(stander.was_ready for stander in self._standers):
+        if not all(supervisor.was_ready for supervisor in self._supervisors):
             return
         up = {**self._config.up, "pid": os.getpid(), "started": time.time_ns() // 1000}
         try:
             write_atomically(self._up_file, json.dumps(up))
         except OSError as error:
             _say(f"bema: {self._up_file} cannot be written: {error.strerror}", error=True)
-        _say(self._config.banner)
+        self._is_up = True
+        for text in (self._config.banner, *self._early):
+            _say(text)
+        self._early.clear()
+
+    def _told(self, line: str) -> None:
+        """What a child writes: shown after the banner, however early it came."""
+        if self._is_up:
+            _say(line)
+        else:
+            self._early.append(line)
 
     def _hopeless(self, why: str) -> None:
         if not self._draining:
@@ -93,13 +107,13 @@ class Keeper:
 
     def _link_broken(self, why: str) -> None:
         """An orchestrator that cannot be talked to is as good as dead; the next one asks what runs."""
-        for stander in self._standers:
-            if stander.plan.link and (child := stander.child) is not None:
+        for supervisor in self._supervisors:
+            if supervisor.plan.link and (child := supervisor.child) is not None:
                 # one that is ending closes its link first, and its own end says more than ours would
-                self._loop.after(_LAST_WORDS, functools.partial(self._kill_deaf, stander, child, why))
+                self._loop.after(_LAST_WORDS, functools.partial(self._kill_deaf, supervisor, child, why))
 
-    def _kill_deaf(self, stander: Supervisor, child: Child, why: str) -> None:
-        if stander.child is child and not self._draining:
+    def _kill_deaf(self, supervisor: Supervisor, child: Child, why: str) -> None:
+        if supervisor.child is child and not self._draining:
             child.log.note(f"killed: its link is broken: {why}", "error")
             child.kill()
 
@@ -116,35 +130,35 @@ class Keeper:
     def _drain(self) -> None:
         """Outside in: who takes requests finishes first, who starts processes goes last."""
         self._draining = True
-        last = [stander for stander in self._standers if stander.plan.link]
-        first = [stander for stander in self._standers if not stander.plan.link]
+        last = [supervisor for supervisor in self._supervisors if supervisor.plan.link]
+        first = [supervisor for supervisor in self._supervisors if not supervisor.plan.link]
         self.instances.draining = True
         self.instances.on_empty = lambda: self._stop(last, self._config.stop, lambda: self._finish(self._code))
         self._stop(first, self._config.drain, lambda: self.instances.drain(self._config.stop))
 
-    def _stop(self, standers: list[Supervisor], grace: float, then: Callable[[], None]) -> None:
-        waiting = set(map(id, standers))
+    def _stop(self, supervisors: list[Supervisor], grace: float, then: Callable[[], None]) -> None:
+        waiting = set(map(id, supervisors))
 
-        def gone(stander: Supervisor) -> None:
-            waiting.discard(id(stander))
+        def gone(supervisor: Supervisor) -> None:
+            waiting.discard(id(supervisor))
             if not waiting:
                 then()
 
-        if not standers:
+        if not supervisors:
             then()
-        for stander in standers:
-            stander.drain(grace, lambda stander=stander: gone(stander))  # type: ignore[misc]
+        for supervisor in supervisors:
+            supervisor.drain(grace, lambda supervisor=supervisor: gone(supervisor))  # type: ignore[misc]
 
     def _kill_all(self) -> None:
         """Our children, then whatever else stands on the roster: what they started."""
-        for child in (*self.instances, *(s.child for s in self._standers if s.child is not None)):
+        for child in (*self.instances, *(s.child for s in self._supervisors if s.child is not None)):
             child.kill()
         clear(self._roster_file, keeper=os.getpid(), patience=0.0)
 
     def _finish(self, code: int) -> None:
         self.instances.close()
-        for stander in self._standers:
-            stander.close()
+        for supervisor in self._supervisors:
+            supervisor.close()
         with contextlib.suppress(OSError):
             self._up_file.unlink()
         self._roster.close()

@@ -1,8 +1,8 @@
-"""The orchestrator's link: requests come in, answers and events go out.
+"""The orchestrator's link: requests come in, answers and events go out, and descriptors go beside both.
 
 Level-triggered: a new orchestrator asks `list`. What it cannot ask for any more, the ends of instances, is kept until it
-says `seen`, and told again to the next one. While it is slow to read, instances are not read; when it does not read at all, or speaks nonsense, the link is broken and it is
-started anew.
+says `seen`, and told again to the next one. While it is slow to read, instances are not read; when it does not read at
+all, or speaks nonsense, the link is broken and it is started anew, with a fresh link and a fresh socket for descriptors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from . import descriptors
+from .descriptors import Attachments, Deliveries, DescriptorSocket
 from .instances import Instances, Refusal
 from .json_channel import JsonChannel
 from .loop import READ, WRITE, Loop
@@ -18,8 +20,10 @@ from .loop import READ, WRITE, Loop
 _SLOW = 1024 * 1024
 _DEAF = 16 * 1024 * 1024
 _KEPT_ENDS = 1000
+_CLOSED = "it closed its link, or reads nothing from it"
 
-Operation = Callable[[dict[str, Any]], dict[str, Any]]
+
+Operation = Callable[[dict[str, Any], Attachments], dict[str, Any]]
 
 
 class Link:
@@ -28,7 +32,9 @@ class Link:
         self._loop = loop
         self._line_limit = line_limit
         self._broken = broken
-        self._conduit: JsonChannel | None = None
+        self._channel: JsonChannel | None = None
+        self._beside: DescriptorSocket | None = None
+        self._arrived = Deliveries()
         self._unseen: dict[int, dict[str, Any]] = {}
         self._again: list[dict[str, Any]] = []
         self._instances: Instances | None = None
@@ -40,25 +46,33 @@ class Link:
             "spawn": instances.spawn,
             "stop": instances.stop,
             "list": instances.list,
+            "lend": instances.lend,
             "forget": instances.forget,
             "announced": instances.announced,
             "seen": self._seen,
         }
 
-    def open(self) -> socket.socket:
-        """A fresh link, in place of any old one; returns the end that the orchestrator gets."""
+    def open(self) -> tuple[socket.socket, socket.socket]:
+        """A fresh link, in place of any old one; returns the ends that the orchestrator gets: lines, descriptors."""
         self.close()
         ours, theirs = socket.socketpair()
-        self._conduit = JsonChannel(ours, self._line_limit, _DEAF)
+        self._beside, beside = descriptors.pair()
+        self._channel = JsonChannel(ours, self._line_limit, _DEAF)
         self._again = list(self._unseen.values())
+        self._loop.watch(self._beside.socket, READ, self._collect)
         self._watch()
-        return theirs
+        return theirs, beside
 
     def close(self) -> None:
-        if self._conduit is not None:
-            self._loop.forget(self._conduit.socket)
-            self._conduit.close()
-            self._conduit = None
+        if self._beside is not None:
+            self._loop.forget(self._beside.socket)
+            self._beside.close()
+            self._beside = None
+        self._arrived.close()
+        if self._channel is not None:
+            self._loop.forget(self._channel.socket)
+            self._channel.close()
+            self._channel = None
         self._pause(False)
 
     def tell(self, event: dict[str, Any]) -> None:
@@ -68,53 +82,69 @@ class Link:
                 del self._unseen[next(iter(self._unseen))]
         self._send(event)
 
-    def _seen(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _seen(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
         self._unseen.pop(request["instance"], None)
         return {}
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._conduit is not None:
-            self._conduit.send(message)
+        if self._channel is not None:
+            self._channel.send(message)
             self._watch()
 
     def _watch(self) -> None:
-        conduit = self._conduit
-        if conduit is None:
+        channel = self._channel
+        if channel is None:
             return
-        if conduit.closed:
-            self._loop.forget(conduit.socket)
-            self._loop.after(0.0, lambda: self._give_up(conduit, "it closed its link, or reads nothing from it"))
+        if channel.closed:
+            self._loop.forget(channel.socket)
+            self._loop.after(0.0, lambda: self._give_up(channel, _CLOSED))
             return
-        self._loop.watch(conduit.socket, READ | (WRITE if conduit.unsent else 0), self._turn)
-        self._pause(conduit.unsent > _SLOW)
+        self._loop.watch(channel.socket, READ | (WRITE if channel.unsent else 0), self._turn)
+        self._pause(channel.unsent > _SLOW)
 
     def _pause(self, paused: bool) -> None:
         for child in self._instances or ():
             child.pause(paused)
 
     def _turn(self) -> None:
-        conduit = self._conduit
-        if conduit is None:
+        channel = self._channel
+        if channel is None:
             return
-        conduit.flush()
-        heard = conduit.receive()
+        channel.flush()
+        heard = channel.receive()
+        # after the lines: whatever belongs to one of them was sent before it
+        self._collect()
         for message in heard.messages:
             self._answer(message)
         self._watch()
         if heard.refused:
-            self._give_up(conduit, heard.refused[0])
+            self._give_up(channel, heard.refused[0])
 
-    def _give_up(self, conduit: JsonChannel, why: str) -> None:
-        if conduit is self._conduit:
+    def _collect(self) -> None:
+        """Take in what came beside the lines."""
+        beside, channel = self._beside, self._channel
+        if beside is None or channel is None:
+            return
+        for delivery in beside.receive():
+            self._arrived.put(delivery)
+        if beside.closed:
+            self._loop.forget(beside.socket)
+            self._loop.after(0.0, lambda: self._give_up(channel, _CLOSED))
+
+    def _give_up(self, channel: JsonChannel, why: str) -> None:
+        if channel is self._channel:
             self.close()
             self._broken(why)
 
     def _answer(self, message: dict[str, Any]) -> None:
+        if self._beside is None:
+            return
+        attached = Attachments(message.get("id", 0), self._beside, self._arrived)
         try:
             operation = self._operations.get(message["op"])
             if operation is None:
                 raise Refusal("protocol", f"no operation {message['op']!r}")
-            answer = {"id": message["id"], "ok": operation(message)}
+            answer = {"id": message["id"], "ok": operation(message, attached)}
         except Refusal as refusal:
             answer = _refused(message, refusal.code, str(refusal))
         except OSError as error:
@@ -123,6 +153,8 @@ class Link:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             answer = _refused(message, "protocol", f"a malformed request: {type(error).__name__}: {error}")
+        finally:
+            attached.close()
         self._send(answer)
         if message.get("op") == "list":
             again, self._again = self._again, []

@@ -40,6 +40,7 @@ def spawn(
     env: dict[str, str],
     cwd: str,
     *,
+    stdin: int = subprocess.DEVNULL,
     stdout: int,
     stderr: int,
     descriptors: Collection[int],
@@ -52,7 +53,7 @@ def spawn(
     try:
         return subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=env,

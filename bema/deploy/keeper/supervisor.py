@@ -93,18 +93,18 @@ class Supervisor:
             _, listener = self._listeners.open(self.plan.name, self.plan.listen)
             init["listen_fd"] = listener.fileno()
             descriptors.append(listener.fileno())
-        theirs = self._link.open() if self.plan.link else None
+        theirs = self._link.open() if self.plan.link else ()
         try:
-            if theirs is not None:
-                env["BEMA_KEEPER"] = str(theirs.fileno())
-                descriptors.append(theirs.fileno())
+            for variable, end in zip(("BEMA_KEEPER", "BEMA_KEEPER_DESCRIPTORS"), theirs, strict=False):
+                env[variable] = str(end.fileno())
+                descriptors.append(end.fileno())
             order = Order(self.plan.name, self.plan.argv, env, self.plan.cwd, init, tuple(descriptors))
             child = Child(self._loop, order, self._log(), self._config.line, self._heard, self._ended, self._tell)
             child.launch(self._descriptor_limit)
             return child
         finally:
-            if theirs is not None:
-                theirs.close()
+            for end in theirs:
+                end.close()
 
     def _log(self) -> Log:
         path = self._config.state / "logs" / "bema" / f"{self.plan.name}.ndjson"

@@ -1,6 +1,6 @@
 """Launchers: start, poll and stop one instance; what happens to it arrives as events.
 
-Here are the Protocol and its twin in memory; the launcher of processes is in `launching.py`.
+Here are the Protocol and its twin in memory; the launcher of processes is in `process.py`.
 
 Law: a launcher never decides. It starts what it is told, says truthfully what became of it, and shows in Discovery the
 instances that serve; the orchestrator makes instances equal deployments. Every start ends in exactly one `Exited`.
@@ -20,55 +20,10 @@ from bema.core.instance import Instance, State, move
 from bema.core.naming import show_instance_id
 from bema.core.settings import PartSettings
 from bema.core.version import VERSION
-from bema.deploy.model.deployment import Seen
+from bema.deploy.launch.workload import Workload
+from bema.deploy.model.replica import Replica
 from bema.parts import Factory
-from bema.runtime.discovery.discovery import MemoryDiscovery
-
-
-class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to start. `init` is the Init of the handshake; the launcher adds instance, listener, lease and token."""
-
-    instance: int
-    deployment: str
-    name: str
-    version: str
-    argv: list[str]
-    cwd: str
-    kind: str = "main"  # service, app, mcp or main: what the script was found to hold
-    env: dict[str, str] = {}
-    init: dict[str, Any] = {}
-    listen: str | None = None  # None: a Unix socket of the launcher's choice
-
-
-class RunningInstance(msgspec.Struct, frozen=True, kw_only=True):
-    """One process as the launcher knows it. `announce` is what it said of itself, or what was found from outside."""
-
-    instance: int
-    deployment: str
-    name: str
-    version: str
-    pid: int
-    process_start: int
-    listen: str
-    state: State
-    since: int  # microseconds UTC
-    kind: str = "main"
-    announce: dict[str, Any] | None = None
-    ready: bool = True  # what it says of itself
-    stalled: bool = False
-
-    def after(self, event: Announced | Reported) -> RunningInstance:
-        """The same once it has said so."""
-        if isinstance(event, Reported):
-            return msgspec.structs.replace(self, ready=event.ready, stalled=event.stalled)
-        return msgspec.structs.replace(self, state=State.SERVING, announce=event.announce, ready=event.ready)
-
-    def seen(self) -> Seen:
-        """It, as it is described with its deployment."""
-        label, phases = show_instance_id(self.instance), (self.announce or {}).get("phases") or {}
-        return Seen(
-            self.instance, label, self.pid, self.state, self.since, phases, ready=self.ready, stalled=self.stalled
-        )
+from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
 
 
 class Announced(msgspec.Struct, frozen=True):
@@ -87,13 +42,6 @@ class Reported(msgspec.Struct, frozen=True):
     stalled: bool
 
 
-class Line(msgspec.Struct, frozen=True):
-    """The instance said something else on its module channel."""
-
-    instance: int
-    line: dict[str, Any]
-
-
 class Exited(msgspec.Struct, frozen=True):
     """The instance is gone; the last event of it.
 
@@ -109,64 +57,67 @@ class Exited(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-Event = Announced | Reported | Line | Exited
+Event = Announced | Reported | Exited
 
 
 class Launcher(Protocol):
-    """Starts, polls and stops instances; what becomes of them arrives as events."""
+    """Starts, polls and stops instances; what becomes of them arrives as events.
 
-    @classmethod
-    async def open(cls, settings: PartSettings) -> Launcher:
-        """The orchestrator's launcher; an instance that does not serve within the limit `start` is ended."""
+    What it needs to find an instance again, pids or the name of a pod, is its own: it keeps that where it outlives the
+    orchestrator, and tells nobody.
+    """
+
+    def meet(self, discovery: Discovery) -> None:
+        """Show what serves here, on the instances' behalf. Called once, before anything else."""
         ...
 
-    async def start(self, start: LaunchRequest) -> RunningInstance:
-        """Start a process and return at once, in state STARTING.
+    async def start(self, workload: Workload, instance: int) -> Replica:
+        """Start an instance and return at once, in state STARTING; one that does not serve in time is ended.
 
-        `Failed` when there can be no process; `Unavailable` while the platform stops, which is nobody's failure.
+        `Failed` when it cannot be started; `Unavailable` while the platform stops, which is nobody's failure.
         """
         ...
 
     async def stop(self, instance: int, grace: float, reason: str) -> None:
-        """Ask it to stop, kill its whole group after `grace` seconds; returns at once, `Exited` follows."""
+        """Ask it to stop, kill it and all it started after `grace` seconds; returns at once, `Exited` follows."""
         ...
 
-    async def running(self) -> list[RunningInstance]:
+    async def poll(self) -> list[Replica]:
         """What runs now, those that an earlier orchestrator started among them."""
         ...
 
     async def forget(self, deployment: str) -> None:
-        """Close the listener that the deployment's instances shared."""
+        """Close what the deployment's instances shared, its listener among it."""
         ...
 
     async def next_event(self) -> Event:
-        """What happened next, to whichever instance."""
+        """What happened next, to whichever instance. The event before it has been dealt with."""
         ...
 
 
 class LauncherFactory(Factory[Launcher], group="bema.launcher", api=VERSION, default="process", opens="waiting"):
-    """The launcher of an orchestrator is opened with `open`."""
+    """Opened by `open(settings)`, a coroutine, once per orchestrator; what an earlier one started it polls."""
 
 
 LauncherFactory.register_lazy("process", "bema.deploy.launch.process:ProcessLauncher")
 
-Outcome = Callable[["MemoryLauncher", LaunchRequest], None]
+Outcome = Callable[["MemoryLauncher", int], None]
 
 
-def serves(launcher: MemoryLauncher, start: LaunchRequest) -> None:
+def serves(launcher: MemoryLauncher, instance: int) -> None:
     """An outcome: the instance announces at once."""
-    launcher.announce(start.instance)
+    launcher.announce(instance)
 
 
-def hangs(launcher: MemoryLauncher, start: LaunchRequest) -> None:
+def hangs(launcher: MemoryLauncher, instance: int) -> None:
     """An outcome: the instance neither announces nor ends."""
 
 
 def crashes(code: int = 1, *lines: str) -> Outcome:
     """An outcome: the instance ends at once with `code` after writing `lines`."""
 
-    def outcome(launcher: MemoryLauncher, start: LaunchRequest) -> None:
-        launcher.end(start.instance, code=code, tail=[{"event": line, "stream": "stderr"} for line in lines])
+    def outcome(launcher: MemoryLauncher, instance: int) -> None:
+        launcher.end(instance, code=code, tail=[{"event": line, "stream": "stderr"} for line in lines])
 
     return outcome
 
@@ -177,10 +128,11 @@ class MemoryLauncher:
 
     def __init__(self, discovery: MemoryDiscovery | None = None, clock: Clock | None = None) -> None:
         self.outcomes: dict[str, Outcome] = {}
-        self.started: list[LaunchRequest] = []
+        self.started: list[Workload] = []
+        self.instances: list[int] = []  # of `started`, in its order
         self.stopped: list[tuple[int, float, str]] = []
         self.forgotten: list[str] = []
-        self._running: dict[int, RunningInstance] = {}
+        self._replicas: dict[int, Replica] = {}
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._discovery = discovery
         self._clock = clock or SystemClock()
@@ -189,33 +141,43 @@ class MemoryLauncher:
     async def open(cls, settings: PartSettings) -> Launcher:
         return cls()
 
-    async def start(self, start: LaunchRequest) -> RunningInstance:
-        if start.instance in self._running:
-            raise Conflict(f"instance {start.instance} runs already", code="already_served")
-        self.started.append(start)
-        running = RunningInstance(
-            instance=start.instance,
-            deployment=start.deployment,
-            name=start.name,
-            version=start.version,
+    def meet(self, discovery: Discovery) -> None:
+        """There is nobody to be found where nothing runs, but in a discovery of this process."""
+        if isinstance(discovery, MemoryDiscovery):
+            self._discovery = discovery
+
+    async def start(self, workload: Workload, instance: int) -> Replica:
+        if instance in self._replicas:
+            raise Conflict(f"instance {show_instance_id(instance)} runs already", code="already_served")
+        self.started.append(workload)
+        self.instances.append(instance)
+        if self._discovery is not None:
+            await self._discovery.reserve(instance)
+        replica = self._replicas[instance] = Replica(
+            instance=instance,
+            deployment=workload.deployment,
+            name=workload.name,
+            version=workload.version,
             pid=len(self.started),
-            process_start=len(self.started),
-            listen=start.listen or f"memory:{start.deployment}",
+            listen=f"memory:{workload.deployment}",
             state=State.STARTING,
             since=self._clock.now(),
-            kind=start.kind,
+            kind=workload.entry.kind,
         )
-        self._running[start.instance] = running
-        self.outcomes.get(start.name, serves)(self, start)
-        return running
+        try:
+            self.outcomes.get(workload.name, serves)(self, instance)
+        except BaseException:
+            del self._replicas[instance]
+            raise
+        return replica
 
     async def stop(self, instance: int, grace: float, reason: str) -> None:
         self.stopped.append((instance, grace, reason))
-        if instance in self._running:
+        if instance in self._replicas:
             self.end(instance, code=0, cause="stopped")
 
-    async def running(self) -> list[RunningInstance]:
-        return list(self._running.values())
+    async def poll(self) -> list[Replica]:
+        return list(self._replicas.values())
 
     async def forget(self, deployment: str) -> None:
         self.forgotten.append(deployment)
@@ -225,41 +187,40 @@ class MemoryLauncher:
 
     def announce(self, instance: int, announce: dict[str, Any] | None = None) -> None:
         """Let an instance announce itself."""
-        running = self._running[instance]
-        said = announce or {"listen": running.listen, "endpoints": []}
-        self._running[instance] = msgspec.structs.replace(
-            running, state=move(running.state, State.SERVING), announce=said
-        )
+        replica = self._replicas[instance]
+        move(replica.state, State.SERVING)
+        said = announce or {"listen": replica.listen, "endpoints": []}
+        self._replicas[instance] = replica.serving(said)
         self._show(instance)
         self._events.put_nowait(Announced(instance, said))
 
     def report(self, instance: int, *, ready: bool = True, stalled: bool = False) -> None:
         """Let an instance say how it serves."""
-        self._running[instance] = msgspec.structs.replace(self._running[instance], ready=ready, stalled=stalled)
+        self._replicas[instance] = self._replicas[instance].marked(ready=ready, stalled=stalled)
         self._show(instance)
         self._events.put_nowait(Reported(instance, ready, stalled))
 
     def _show(self, instance: int) -> None:
-        running = self._running[instance]
+        replica = self._replicas[instance]
         if self._discovery is not None:
             self._discovery.put(
                 Instance(
                     id=instance,
                     namespace="functions",
-                    component=running.name,
-                    addresses={"http": (running.listen,)},
-                    deployment=running.deployment,
-                    version=running.version,
-                    pid=running.pid,
-                    since=running.since,
-                    ready=running.ready,
-                    stalled=running.stalled,
+                    component=replica.name,
+                    addresses={"http": (replica.listen,)},
+                    deployment=replica.deployment,
+                    version=replica.version,
+                    pid=replica.pid,
+                    since=replica.since,
+                    ready=replica.ready,
+                    stalled=replica.stalled,
                 )
             )
 
     def end(self, instance: int, **how: Any) -> None:
         """Let an instance end; keywords are those of `Exited`."""
-        del self._running[instance]
+        del self._replicas[instance]
         if self._discovery is not None:
             self._discovery.drop(instance)
         self._events.put_nowait(Exited(instance, **how))

@@ -34,11 +34,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def port_of(listen: str) -> int | None:
-    port = listen.rpartition(":")[2]
-    return int(port) if port.isdecimal() else None
-
-
 async def listener_of(session: int, port: int | None) -> str:
     """The address at which the session's processes accept, once there is one. Put a timeout around it.
 

@@ -1,8 +1,8 @@
 """The launcher of processes: it asks the keeper, and stands between an instance and Discovery.
 
-A deployed instance never touches Discovery itself: its record is written when it serves, says DRAINING before it is asked
-to stop, and goes when it has gone; the lock beside the record is the instance's own for life. What it says of itself while
-it serves is shown until it says otherwise.
+A deployed instance never touches Discovery itself. It is reserved before it is started and the lease is handed to it, so
+that its life is the lease; what is shown of it is written when it serves, says DRAINING before it is asked to stop, and
+goes when it has gone. What the next orchestrator needs to take charge of it again, the locator, lies with the keeper.
 """
 
 from __future__ import annotations
@@ -11,248 +11,320 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Disconnected, ProtocolError, Refused
 from bema.core.instance import State
-from bema.core.limits import DEFAULTS
 from bema.core.naming import show_instance_id
-from bema.core.paths import discovery_dir, state_dir
+from bema.core.paths import state_dir
 from bema.core.settings import PartSettings
+from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
-from bema.deploy.launch.launcher import Announced, Event, Exited, LaunchRequest, Line, Reported, RunningInstance
-from bema.deploy.launch.open_ports import free_port, listener_of, port_of, socket_of
+from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
+from bema.deploy.launch.open_ports import free_port, listener_of, socket_of
+from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
-from bema.deploy.launch.supervision import Supervised, found_at
-from bema.runtime.discovery import records
+from bema.deploy.launch.supervision import Supervision, found_at
+from bema.deploy.launch.workload import Workload
+from bema.deploy.model.replica import Replica
+from bema.runtime.discovery.discovery import Discovery, Reservation
 from bema.wire.module.handshake import FEATURES
+
+HOST = "bema.sdk.host:run"
+RUNNER = Path("bema", "runner", "__main__.py")
 
 logger = logging.getLogger(__name__)
 
-_AGAIN = 1.0
-"""Seconds until a record that could not be written is written again."""
+
+class Locator(msgspec.Struct, frozen=True, kw_only=True):
+    """What the keeper keeps of an instance for whoever takes charge of it next."""
+
+    name: str
+    version: str
+    kind: str
+    token: str  # of its RPC socket
+    start_limit: float
+    port: int | None = None  # the one that a program was asked to use
+
+
+class SupervisedProcess:
+    """One instance in this launcher's charge: how it is, and what is shown of it."""
+
+    def __init__(self, supervision: Supervision, locator: Locator, reservation: Reservation) -> None:
+        self.supervision = supervision
+        self.locator = locator
+        self.reservation = reservation
+        self.waiting: asyncio.Task[None] | None = None  # for it to serve
+
+    @property
+    def replica(self) -> Replica:
+        return self.supervision.replica
+
+    def stop_waiting(self) -> None:
+        if self.waiting is not None:
+            self.waiting.cancel()
 
 
 class ProcessLauncher:
-    """Launches through the keeper, and shows what serves in the discovery folder in the instances' stead."""
+    """Launches through the keeper; `meet` says in which discovery what serves is shown."""
+
+    _discovery: Discovery
 
     def __init__(
-        self, keeping: KeeperClient, *, clock: Clock | None = None, start_limit: float = DEFAULTS.start
+        self, keeper: KeeperClient, *, clock: Clock | None = None, sockets: OperationSockets | None = None
     ) -> None:
-        self._keeping = keeping
+        self._keeper = keeper
+        self._operations = sockets or OperationSockets(keeper, {})
         self._clock = clock or SystemClock()
-        self._start_limit = start_limit
-        self._discovery = discovery_dir()
-        self._known: dict[int, Supervised] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._unwritten: dict[int, asyncio.TimerHandle] = {}
+        self._known: dict[int, SupervisedProcess] = {}
         self._unseen: int | None = None
+        # what the keeper lists and the ends that it tells must be taken in the order in which it said them
+        self._taking = asyncio.Lock()
 
     @classmethod
     async def open(cls, settings: PartSettings) -> ProcessLauncher:
-        return cls(await KeeperClient.open(), start_limit=settings.limits.start)
+        return cls(await KeeperClient.open())
 
-    async def start(self, start: LaunchRequest) -> RunningInstance:
-        await asyncio.to_thread(records.prepare, self._discovery)
-        home = Home(state_dir() / "homes" / start.deployment)
+    def meet(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    async def start(self, workload: Workload, instance: int) -> Replica:
+        home = Home(state_dir() / "homes" / workload.deployment)
         home.prepare()
-        label = show_instance_id(start.instance)
-        program = start.kind == "main"
-        init = {
-            "orchestrator_api": "",
-            "module_id": label,
-            "env": start.env,
-            "features": list(FEATURES),
-            "listen": start.listen or (f"127.0.0.1:{free_port()}" if program else ""),
-            "entry": {"kind": start.kind, "name": ""},
-            **start.init,
-            "instance": label,
-            "deployment": start.deployment,
-            "name": start.name,
-            "version": start.version,
-            "auth_token": secrets.token_urlsafe(32),
-        }
-        listen = None if program else start.listen or f"unix:{socket_of(start.deployment)}"
-        answer = await self._keeping.request(
+        program = workload.entry.kind == "main"
+        port = free_port() if program else None
+        locator = Locator(
+            name=workload.name,
+            version=workload.version,
+            kind=workload.entry.kind,
+            token=secrets.token_urlsafe(32),
+            start_limit=workload.limits.start,
+            port=port,
+        )
+        reservation = await self._discovery.reserve(instance)
+        try:
+            with contextlib.ExitStack() as passing:
+                passed = _lease(reservation, program=program)
+                if workload.operations:
+                    passed |= await self._operations.begin(instance, passing)
+                answer = await self._spawn(workload, instance, locator, home, passed)
+        except BaseException:
+            await self._operations.end(instance)
+            await reservation.release()
+            raise
+        known = {"instance": instance, "deployment": workload.deployment, "announce": None, "status": None}
+        process = self._take_charge({**known, **answer}, locator, reservation)
+        await reservation.hand_over()
+        return process.replica
+
+    async def _spawn(
+        self, workload: Workload, instance: int, locator: Locator, home: Home, passed: dict[str, int]
+    ) -> dict[str, Any]:
+        """Ask for the process. It inherits what is named as a field of Init, `..._fd`; the keeper keeps the rest."""
+        return await self._keeper.request(
             "spawn",
-            instance=start.instance,
-            deployment=start.deployment,
-            name=start.name,
-            version=start.version,
-            argv=start.argv,
-            env=environment(home, start.env),
-            cwd=start.cwd,
-            init=init,
-            listen=listen,
-            lease=str(records.lock_path(self._discovery, start.instance)),
+            descriptors=passed,
+            inherit=[name for name in passed if name.endswith("_fd")],
+            keep=[name for name in passed if not name.endswith("_fd")],
+            instance=instance,
+            deployment=workload.deployment,
+            name=workload.name,
+            version=workload.version,
+            # -I ignores PYTHONUNBUFFERED: without -u a line waits in the process until it has thousands of others
+            argv=[workload.environment.python, "-I", "-u", str(Path(workload.environment.layer) / RUNNER)],
+            env=environment(home, workload.env),
+            cwd=str(home.home),
+            init=_init(workload, instance, locator),
+            listen=None if locator.port is not None else f"unix:{socket_of(workload.deployment)}",
+            locator=msgspec.to_builtins(locator),
         )
-        self._adopt({**answer, "instance": start.instance, "init": init, "since": self._clock.now()})
-        return self._running(start.instance)
 
-    def _adopt(self, kept: dict[str, Any]) -> None:
-        """Take charge of a process that the keeper holds, whoever started it."""
-        instance, announce = kept["instance"], kept.get("announce")
-        seen = self._known[instance] = Supervised(
-            instance,
-            kept["init"],
-            pid=kept["pid"],
-            process_start=kept["process_start"],
-            listen=kept["listen"] or "",
+    async def poll(self) -> list[Replica]:
+        async with self._taking:
+            for kept in (await self._keeper.request("list"))["instances"]:
+                if kept["instance"] not in self._known:
+                    await self._adopt(kept)
+        return [process.replica for process in self._known.values()]
+
+    async def _adopt(self, kept: dict[str, Any]) -> None:
+        """Take charge of a process that an earlier orchestrator started."""
+        locator = msgspec.convert(kept["locator"], Locator)
+        process = self._take_charge(kept, locator, await self._discovery.adopt(kept["instance"]))
+        if kept["status"] is not None:
+            await self._told(process, kept["status"])
+        if kept["announce"] is not None:
+            await self._show(process, kept["announce"])
+        if kept["stopping"]:
+            await self._hide(process)
+        if operations.NAME in kept["keep"]:
+            await self._operations.resume(kept["instance"])
+
+    def _take_charge(self, kept: dict[str, Any], locator: Locator, reservation: Reservation) -> SupervisedProcess:
+        replica = Replica(
+            instance=kept["instance"],
+            deployment=kept["deployment"],
+            version=locator.version,
+            state=State.STARTING,
             since=kept["since"],
+            name=locator.name,
+            kind=locator.kind,
+            pid=kept["pid"],
+            listen=kept["listen"] or "",
         )
-        self._told(seen, kept.get("status"))
-        if announce is not None:
-            self._show(seen, announce)
-        else:
-            self._tasks[instance] = asyncio.create_task(self._await_start(seen), name=f"start of {instance}")
-        if kept.get("stopping"):
-            self._hide(seen)
+        supervision = Supervision(replica, process_start=kept["process_start"], token=locator.token)
+        process = self._known[replica.instance] = SupervisedProcess(supervision, locator, reservation)
+        if kept["announce"] is None:
+            waiting = self._await_start(process)
+            process.waiting = asyncio.create_task(waiting, name=f"start of {replica.instance}")
+        return process
 
-    async def _await_start(self, seen: Supervised) -> None:
+    async def _await_start(self, process: SupervisedProcess) -> None:
         """Until it listens, or the start limit: from then on its end is a failed start."""
-        passed = (self._clock.now() - seen.since) / 1_000_000
+        replica, limit = process.replica, process.locator.start_limit
+        passed = (self._clock.now() - replica.since) / 1_000_000
         try:
-            async with asyncio.timeout(max(0.0, self._start_limit - passed)):
-                if seen.kind != "main":
+            async with asyncio.timeout(max(0.0, limit - passed)):
+                if replica.kind != "main":
                     await asyncio.get_running_loop().create_future()
-                address = await listener_of(seen.pid, port_of(seen.init["listen"]))
+                address = await listener_of(replica.pid, process.locator.port)
         except TimeoutError:
-            await self._end(seen, "start_timeout", f"it did not listen within {self._start_limit:g} s")
+            await self._end(process, "start_timeout", f"it did not listen within {limit:g} s")
             return
-        announce = found_at(address, {"listen": (self._clock.now() - seen.since) // 1000})
-        await self._keeping.request("announced", instance=seen.instance, announce=announce)
-        self._keeping.events.put_nowait({"event": "announced", "instance": seen.instance, "announce": announce})
+        announce = found_at(address, {"listen": (self._clock.now() - replica.since) // 1000})
+        await self._keeper.request("announced", instance=replica.instance, announce=announce)
+        self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
 
-    async def _end(self, seen: Supervised, cause: str, how: str) -> None:
-        seen.fault = (cause, how)
+    async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
+        process.supervision.fault = (cause, how)
         with contextlib.suppress(Disconnected):
-            await self._keeping.request("stop", instance=seen.instance, grace_ms=0, reason=how)
+            await self._keeper.request("stop", instance=process.replica.instance, grace_ms=0, reason=how)
 
-    def _show(self, seen: Supervised, announce: dict[str, Any]) -> None:
-        since = self._clock.now()
-        with contextlib.suppress(ValueError):  # it was shown before, by an orchestrator that is gone
-            if (shown := records.read_record(self._discovery, show_instance_id(seen.instance))) is not None:
-                since = shown.since
-        records.write_record(self._discovery, seen.announced(announce, since))
+    async def _show(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+        shown = process.reservation.shown  # by an orchestrator that is gone
+        record = process.supervision.announced(announce, self._clock.now() if shown is None else shown.since)
+        await process.reservation.update(record)
 
-    def _told(self, seen: Supervised, status: dict[str, Any] | None) -> bool:
-        """Take in how it serves now, and show it; whether anything of it is new."""
+    async def _told(self, process: SupervisedProcess, status: dict[str, Any]) -> bool:
+        """Take in how it serves now, and show it; whether anything that is shown is new."""
         try:
-            record = None if status is None else seen.told(status)
+            record = process.supervision.told(status)
         except ProtocolError as error:
-            logger.warning("instance %s: %s; it is skipped", show_instance_id(seen.instance), error.message)
+            logger.warning("instance %s: %s; it is skipped", process.replica.label, error.message)
             return False
-        if record is not None:
-            self._write(seen)
-        return record is not None
-
-    def _write(self, seen: Supervised) -> None:
-        """Show the record as it is now; a mark that stayed on a full disk would keep callers away for good."""
-        if (late := self._unwritten.pop(seen.instance, None)) is not None:
-            late.cancel()
-        if (record := seen.record) is None:
-            return
+        if record is None:
+            return False
         try:
-            records.write_record(self._discovery, record)
-        except Refused as error:
+            await process.reservation.update(record)
+        except Refused as error:  # a mark that stayed on a full disk would keep callers away for good
             logger.error("%s; trying again", error.message)
-            again = asyncio.get_running_loop().call_later(_AGAIN, self._write, seen)
-            self._unwritten[seen.instance] = again
+        return True
 
-    def _hide(self, seen: Supervised) -> None:
-        record = seen.draining()
+    async def _hide(self, process: SupervisedProcess) -> None:
+        record = process.supervision.draining()
         if record is not None:
             with contextlib.suppress(Refused):  # a full disk keeps no instance alive
-                records.write_record(self._discovery, record)
+                await process.reservation.update(record)
 
     async def stop(self, instance: int, grace: float, reason: str) -> None:
-        seen = self._known.get(instance)
-        if seen is not None:
-            self._hide(seen)
-            await self._keeping.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
-
-    async def running(self) -> list[RunningInstance]:
-        for kept in (await self._keeping.request("list"))["instances"]:
-            if kept["instance"] not in self._known:
-                self._adopt(kept)
-        return [self._running(instance) for instance in self._known]
-
-    def _running(self, instance: int) -> RunningInstance:
-        seen = self._known[instance]
-        return RunningInstance(
-            instance=instance,
-            deployment=seen.init["deployment"],
-            name=seen.init["name"],
-            version=seen.init["version"],
-            pid=seen.pid,
-            process_start=seen.process_start,
-            listen=seen.listen,
-            state=seen.state,
-            since=seen.since,
-            kind=seen.kind,
-            announce=seen.announce,
-            ready=seen.ready,
-            stalled=seen.stalled,
-        )
+        process = self._known.get(instance)
+        if process is not None:
+            await self._hide(process)
+            await self._keeper.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
 
     async def forget(self, deployment: str) -> None:
-        await self._keeping.request("forget", deployment=deployment)
+        await self._keeper.request("forget", deployment=deployment)
 
     async def next_event(self) -> Event:
         """The next event; an end is the keeper's to tell again until the one after it is asked for."""
         if self._unseen is not None:
-            await self._keeping.request("seen", instance=self._unseen)
+            await self._keeper.request("seen", instance=self._unseen)
             self._unseen = None
         while True:
-            message = await self._keeping.events.get()
+            message = await self._keeper.events.get()
             if message is None:
                 raise Disconnected("the keeper is gone")
-            if (event := await self._event(message)) is not None:
+            async with self._taking:
+                event = await self._event(message)
+            if event is not None:
                 return event
 
     async def _event(self, message: dict[str, Any]) -> Event | None:
-        instance, seen = message["instance"], self._known.get(message["instance"])
+        instance, process = message["instance"], self._known.get(message["instance"])
         match message["event"]:
             case "exited":
                 self._unseen = instance
-                return self._exited(seen, message)
-            case "line":
-                return Line(instance, message["line"])
-            case "announced" if seen is not None and seen.state is State.STARTING:
-                self._cancel_start(instance)
-                self._told(seen, message.get("status"))
-                try:
-                    self._show(seen, message["announce"])
-                except (ProtocolError, Refused) as error:
-                    await self._end(seen, "exited", error.message)
-                    return None
-                return Announced(instance, message["announce"], seen.ready)
-            case "status" if seen is not None and self._told(seen, message["status"]):
-                return Reported(instance, seen.ready, seen.stalled)
+                return await self._exited(process, message)
+            case "announced" if process is not None and process.replica.state is State.STARTING:
+                return await self._announced(process, message)
+            case "status" if process is not None and await self._told(process, message["status"]):
+                return Reported(instance, process.replica.ready, process.replica.stalled)
         return None
 
-    def _exited(self, seen: Supervised | None, message: dict[str, Any]) -> Exited:
-        instance = message["instance"]
-        self._cancel_start(instance)
-        self._known.pop(instance, None)
-        if (late := self._unwritten.pop(instance, None)) is not None:
-            late.cancel()
-        records.remove_record(self._discovery, instance)
-        cause, how = "stopped" if message["stopped"] else "exited", ""
-        if seen is not None:
-            cause, how = seen.ended(message["code"], message["signal"], stopped=message["stopped"])
-        return Exited(instance, message["code"], message["signal"], message["tail"], cause, how)
+    async def _announced(self, process: SupervisedProcess, message: dict[str, Any]) -> Event | None:
+        process.stop_waiting()
+        if (status := message.get("status")) is not None:
+            await self._told(process, status)
+        try:
+            await self._show(process, message["announce"])
+        except (ProtocolError, Refused) as error:
+            await self._end(process, "exited", error.message)
+            return None
+        return Announced(message["instance"], message["announce"], process.replica.ready)
 
-    def _cancel_start(self, instance: int) -> None:
-        if task := self._tasks.pop(instance, None):
-            task.cancel()
+    async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
+        instance, stopped = message["instance"], message["stopped"]
+        await self._operations.end(instance)
+        cause, how = "stopped" if stopped else "exited", ""
+        self._known.pop(instance, None)
+        if process is None:  # it ended while there was no orchestrator
+            reservation = await self._discovery.adopt(instance)
+        else:
+            process.stop_waiting()
+            reservation = process.reservation
+            cause, how = process.supervision.ended(message["code"], message["signal"], stopped=stopped)
+        await reservation.release()
+        return Exited(instance, message["code"], message["signal"], message["tail"], cause, how)
 
     async def close(self) -> None:
         """Let go of the link; what runs goes on running."""
-        for late in self._unwritten.values():
-            late.cancel()
-        for task in self._tasks.values():
+        waiting = [process.waiting for process in self._known.values() if process.waiting is not None]
+        for task in waiting:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._keeping.close()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._operations.close()
+        await self._keeper.close()
+
+
+def _lease(reservation: Reservation, *, program: bool) -> dict[str, int]:
+    """What holds the lease, where there is such, by the name under which it is passed.
+
+    A program does not know of its lease and may close all that it did not open: then the keeper holds it.
+    """
+    return {} if reservation.descriptor is None else {"lease" if program else "lease_fd": reservation.descriptor}
+
+
+def _init(workload: Workload, instance: int, locator: Locator) -> dict[str, Any]:
+    label = show_instance_id(instance)
+    return {
+        "orchestrator_api": "",
+        "module_id": label,
+        "env": workload.env,
+        "features": list(FEATURES),
+        "listen": "" if locator.port is None else f"127.0.0.1:{locator.port}",
+        "instance": label,
+        "deployment": workload.deployment,
+        "name": workload.name,
+        "version": workload.version,
+        "auth_token": locator.token,
+        "registers": False,
+        "script": workload.script,
+        "entry": {"kind": workload.entry.kind, "name": workload.entry.name},
+        "platform": workload.environment.layer,
+        "host": HOST,
+        "drain_ms": round(workload.limits.drain * 1000),
+        "settings": workload.settings,
+    }

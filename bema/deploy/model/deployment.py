@@ -1,7 +1,8 @@
 """The nouns of deploying, and the one function from what is stored to what is told.
 
-Law: stored are a deployment with its versions, the build of each and the restart history; instances are in Discovery and
-with the launcher. Every outward state is `outward()` of these; nobody stores a state or keeps one of their own.
+Law: stored are the Deployment, which is desired, and apart from it the status of each version: its build and its restart
+history; instances are in Discovery and with the launcher. Every outward state is `outward()` of these; nobody stores a
+state or keeps one of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 
 from bema.core.errors import BemaError
 from bema.core.instance import State
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
 _REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
@@ -67,7 +69,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One immutable content of a deployment; `digest` is the SHA-256 of its code, which the store holds."""
+    """One immutable content of a deployment; `digest` is that of its Bundle, which the store holds."""
 
     number: int
     digest: str
@@ -76,15 +78,28 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     dependencies: tuple[str, ...] = ()
     requires_python: str = ""
     created: int = 0
-    build: Build = Build()
+    launcher: str = ""  # what starts it; empty for the platform's
 
     @property
     def label(self) -> str:
         return f"v{self.number}"
 
 
+class Scale(msgspec.Struct, frozen=True):
+    """Bounds on the replicas of one version."""
+
+    min: int = 1
+    max: int = 1
+    concurrency: int = 1  # requests that one replica is meant to have at a time
+    linger: int = 60 * SECOND  # microseconds that a replica too many is kept
+
+
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """Desired state, with an owner. `attempts` is the restart history of the current version."""
+    """Desired state, with an owner. What became of it is in the status of each version, and nowhere here.
+
+    `versions` are ordered, the newest last. `traffic` is the share of requests, in percent, by version label; empty means
+    that the newest has all of it. `aliases` name versions: alias -> label. `ValueError` for a label that is no version.
+    """
 
     id: str
     name: str
@@ -92,43 +107,114 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[Version, ...]
     created: int
     updated: int
-    attempts: tuple[Attempt, ...] = ()
-    restarts: int = 0
+    scale: Scale = Scale()
+    traffic: dict[str, int] = {}
+    aliases: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        labels = {version.label for version in self.versions}
+        if not labels:
+            raise ValueError("a deployment has a version")
+        if unknown := {*self.traffic, *self.aliases.values()} - labels:
+            raise ValueError(f"there is no version {', '.join(sorted(unknown))}")
+        if self.traffic and sum(self.traffic.values()) != 100:
+            raise ValueError("the shares of traffic are percents, 100 together")
 
     @property
     def version(self) -> Version:
         return self.versions[-1]
 
-    def built(self, build: Build, at: int) -> Deployment:
-        """The deployment with the current version's build replaced."""
-        version = msgspec.structs.replace(self.version, build=self.version.build.followed_by(build, at))
-        return msgspec.structs.replace(self, versions=(*self.versions[:-1], version), updated=at)
 
-    def afresh(self) -> Deployment:
-        """The deployment with nothing against another try of a failed build."""
-        version = msgspec.structs.replace(self.version, build=msgspec.structs.replace(self.version.build, again=0))
-        return msgspec.structs.replace(self, versions=(*self.versions[:-1], version))
+class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one version: its build, and its restart history. Changed at each start; stored by itself."""
 
-    def tried(self, attempts: tuple[Attempt, ...], at: int) -> Deployment:
-        """The deployment with another restart history."""
+    build: Build = Build()
+    attempts: tuple[Attempt, ...] = ()
+    restarts: int = 0
+    updated: int = 0
+
+    def built(self, build: Build, at: int) -> VersionStatus:
+        """The status with another build, made after this one."""
+        return msgspec.structs.replace(self, build=self.build.followed_by(build, at), updated=at)
+
+    def afresh(self) -> VersionStatus:
+        """The status with nothing against another try of a failed build."""
+        return msgspec.structs.replace(self, build=msgspec.structs.replace(self.build, again=0))
+
+    def tried(self, attempts: tuple[Attempt, ...], at: int) -> VersionStatus:
+        """The status with another restart history."""
         more = bool(self.attempts) and attempts[-1].instance != self.attempts[-1].instance
         return msgspec.structs.replace(self, attempts=attempts, updated=at, restarts=self.restarts + more)
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """A deployment with the status of each of its versions, by label: all that is stored of it, put together."""
+
+    deployment: Deployment
+    statuses: dict[str, VersionStatus] = {}
+
+    @property
+    def id(self) -> str:
+        return self.deployment.id
+
+    @property
+    def name(self) -> str:
+        return self.deployment.name
+
+    @property
+    def owner(self) -> str:
+        return self.deployment.owner
+
+    @property
+    def created(self) -> int:
+        return self.deployment.created
+
+    @property
+    def version(self) -> Version:
+        return self.deployment.version
+
+    def of(self, version: Version) -> VersionStatus:
+        return self.statuses.get(version.label, VersionStatus())
+
+    @property
+    def status(self) -> VersionStatus:
+        """Of the newest version."""
+        return self.of(self.version)
+
+    @property
+    def restarts(self) -> int:
+        return sum(status.restarts for status in self.statuses.values())
+
+    @property
+    def updated(self) -> int:
+        return max(self.deployment.updated, *(status.updated for status in self.statuses.values()), 0)
+
+    def after(self, status: VersionStatus, label: str = "") -> Rollout:
+        """With another status of a version; of the newest, unless one is named."""
+        return Rollout(self.deployment, {**self.statuses, label or self.version.label: status})
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
     name: str
     code: str
     env: dict[str, str] = {}
-    owner: str = ""
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):
+    """What the API tells of a replica."""
+
     id: str
     pid: int
     state: str
     since: int
     ready: bool = True
     stalled: bool = False
+
+    @classmethod
+    def of(cls, replica: Replica) -> InstanceInfo:
+        return cls(
+            replica.label, replica.pid, str(replica.state), replica.since, ready=replica.ready, stalled=replica.stalled
+        )
 
 
 class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,48 +245,34 @@ class Activation(msgspec.Struct, frozen=True):
     error: Fault | None = None
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """The instance of a deployment as launcher and Discovery show it."""
-
-    id: int
-    label: str
-    pid: int
-    state: State
-    since: int
-    phases: dict[str, int] = {}
-    ready: bool = True
-    stalled: bool = False
-
-
-def outward(deployment: Deployment, instance: Seen | None, policy: RestartPolicy) -> Outward:
+def outward(status: VersionStatus, replica: Replica | None, policy: RestartPolicy) -> Outward:
     """The one state that everybody is told."""
-    build = deployment.version.build
-    if build.state != "done":
-        return Outward.BUILD_FAILED if build.state == "failed" else Outward.BUILDING
-    if instance is not None and instance.state is State.SERVING:
+    if status.build.state != "done":
+        return Outward.BUILD_FAILED if status.build.state == "failed" else Outward.BUILDING
+    if replica is not None and replica.state is State.SERVING:
         # no history is asked: whatever came before it, this one serves
-        return Outward.READY if instance.ready else Outward.STARTING
-    said, _ = verdict(deployment.attempts, policy)
+        return Outward.READY if replica.ready else Outward.STARTING
+    said, _ = verdict(status.attempts, policy)
     if said is Verdict.FAILED:
         return Outward.START_FAILED
     if said is Verdict.LOOPING:
         return Outward.CRASH_LOOP
-    return Outward.IDLE if said is Verdict.ASLEEP and instance is None and _over(deployment) else Outward.STARTING
+    return Outward.IDLE if said is Verdict.ASLEEP and replica is None and _over(status) else Outward.STARTING
 
 
-def _over(deployment: Deployment) -> bool:
-    return bool(deployment.attempts) and bool(deployment.attempts[-1].ended)
+def _over(status: VersionStatus) -> bool:
+    return bool(status.attempts) and bool(status.attempts[-1].ended)
 
 
-def fault(deployment: Deployment, state: Outward) -> Fault | None:
+def fault(name: str, status: VersionStatus, state: Outward) -> Fault | None:
     """What is wrong, in the states where something is."""
     if state is Outward.BUILD_FAILED:
-        return deployment.version.build.fault
+        return status.build.fault
     if state not in (Outward.START_FAILED, Outward.CRASH_LOOP):
         return None
-    last = next(a for a in reversed(deployment.attempts) if a.ended)
+    last = next(a for a in reversed(status.attempts) if a.ended)
     problem = BemaError(code=str(state))
-    return Fault(problem.code, _end_of(last, deployment.name), problem.fix, log=last.log)
+    return Fault(problem.code, _end_of(last, name), problem.fix, log=last.log)
 
 
 def _end_of(attempt: Attempt, name: str) -> str:
@@ -216,34 +288,23 @@ def _end_of(attempt: Attempt, name: str) -> str:
     return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
-def describe(deployment: Deployment, instance: Seen | None, policy: RestartPolicy) -> DeploymentInfo:
+def describe(rollout: Rollout, replica: Replica | None, policy: RestartPolicy) -> DeploymentInfo:
     """A deployment as the API shows it."""
-    state = outward(deployment, instance, policy)
-    version = deployment.version
+    deployment, status = rollout.deployment, rollout.status
+    state = outward(status, replica, policy)
     return DeploymentInfo(
         id=deployment.id,
         name=deployment.name,
         owner=deployment.owner,
-        version=version.label,
+        version=deployment.version.label,
         state=str(state),
-        kind=version.entry.kind,
+        kind=deployment.version.entry.kind,
         created=deployment.created,
-        updated=deployment.updated,
-        error=fault(deployment, state),
-        instance=None if instance is None else _seen(instance),
-        restarts=deployment.restarts,
-        phases=version.build.phases | (instance.phases if instance else {}),
-    )
-
-
-def _seen(instance: Seen) -> InstanceInfo:
-    return InstanceInfo(
-        instance.label,
-        instance.pid,
-        str(instance.state),
-        instance.since,
-        ready=instance.ready,
-        stalled=instance.stalled,
+        updated=rollout.updated,
+        error=fault(deployment.name, status, state),
+        instance=None if replica is None else InstanceInfo.of(replica),
+        restarts=rollout.restarts,
+        phases=status.build.phases | (replica.phases if replica else {}),
     )
 
 

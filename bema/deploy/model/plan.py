@@ -1,36 +1,38 @@
 """plan(desired, actual, now) -> actions: what would make instances equal deployments.
 
-Laws: pure; level-triggered, so the same picture gives the same actions and a lost event costs nothing; a deployment has at
-most one instance, and none is started while one of it runs, is being started or is ending.
+Laws: pure; level-triggered, so the same picture gives the same actions and a lost event costs nothing; how many replicas
+there are is decided here and nowhere else, per version within its bounds; what is being started or is ending counts, so
+nothing is started twice; no start while a build is pending, or while a replica of a version that is not wanted is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Deployment
+from bema.deploy.model.deployment import Deployment, Rollout, Scale, Version
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
 
 
-class ActualReplica(msgspec.Struct, frozen=True):
-    """One instance that exists, or is being started (NEW)."""
+class Load(msgspec.Struct, frozen=True):
+    """What is asked of a deployment. `since` is the instant from which it was no more than this."""
 
-    instance: int
-    deployment: str
-    version: str
-    state: State
-    since: int
+    in_flight: int = 0
+    waiting: int = 0
+    since: int = 0
 
 
 class StartBuild(msgspec.Struct, frozen=True):
     deployment: str
+    version: str
 
 
 class StartReplica(msgspec.Struct, frozen=True):
     deployment: str
+    version: str
 
 
 class StopReplica(msgspec.Struct, frozen=True):
@@ -60,72 +62,140 @@ class Wait(msgspec.Struct, frozen=True):
 
 Action = StartBuild | StartReplica | StopReplica | Lost | Forget | Wait
 
+_RANK = {State.SERVING: 0, State.DRAINING: 2}  # which replicas are kept first
+_IDLE = Load()
+
 
 def plan(
-    desired: Iterable[Deployment],
-    actual: Iterable[ActualReplica],
+    desired: Iterable[Rollout],
+    actual: Iterable[Replica],
     now: int,
     policy: RestartPolicy = RestartPolicy(),  # noqa: B008 - frozen
     *,
     woken: frozenset[str] = frozenset(),
     leaving: frozenset[str] = frozenset(),
+    scales: Mapping[str, Scale] | None = None,
+    loads: Mapping[str, Load] | None = None,
 ) -> list[Action]:
-    """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten."""
-    running: dict[str, list[ActualReplica]] = {}
-    for instance in actual:
-        running.setdefault(instance.deployment, []).append(instance)
-    wanted = {deployment.id: deployment for deployment in desired}
+    """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten.
+
+    `scales` and `loads` are by deployment; where there is none, the deployment's own scale holds and nothing is asked.
+    """
+    running: dict[str, list[Replica]] = {}
+    for replica in actual:
+        running.setdefault(replica.deployment, []).append(replica)
+    wanted = {rollout.id: rollout for rollout in desired}
     actions: list[Action] = []
-    for deployment in wanted.values():
-        actions += _one(deployment, running.get(deployment.id, ()), now, policy, deployment.id in woken)
-    actions += _others(wanted, running, leaving)
-    return actions
-
-
-def _one(
-    deployment: Deployment, instances: Iterable[ActualReplica], now: int, policy: RestartPolicy, woken: bool
-) -> list[Action]:
-    if instances:
-        return _keep_one(deployment, sorted(instances, key=lambda i: (i.since, i.instance)), now, policy)
-    if deployment.version.build.state == "pending":
-        return [StartBuild(deployment.id)]
-    if deployment.version.build.state == "failed":
-        # the network may have been away: what failed is tried again, but only for somebody and not too often
-        return [StartBuild(deployment.id)] if woken and now >= deployment.version.build.again else []
-    if deployment.attempts and not deployment.attempts[-1].ended:
-        return [Lost(deployment.id, deployment.attempts[-1].instance)]
-    said, _ = verdict(deployment.attempts, policy)
-    if said is Verdict.ASLEEP and not woken:
-        return []
-    wait = due(deployment.attempts, policy, now)
-    return [Wait(deployment.id, wait)] if wait else [StartReplica(deployment.id)]
-
-
-def _keep_one(deployment: Deployment, instances: list[ActualReplica], now: int, policy: RestartPolicy) -> list[Action]:
-    """Keep the oldest of the current version; a newer one beside it is a double and is stopped."""
-    current = [i for i in instances if i.version == deployment.version.label]
-    keep = next((i for i in current if i.state is State.SERVING), current[0] if current else None)
-    actions: list[Action] = [StopReplica(i.instance, "replaced") for i in instances if i is not keep and _stoppable(i)]
-    if keep is not None and keep.state in (State.NEW, State.STARTING):
-        left = keep.since + policy.start_limit - now
-        if left > 0:
-            actions.append(Wait(deployment.id, left))
-        # a NEW one waits for its launcher, whose answer, good or bad, comes by itself
-        elif keep.state is State.STARTING:
-            actions.append(StopReplica(keep.instance, "start_timeout"))
-    return actions
-
-
-def _others(
-    wanted: Mapping[str, Deployment], running: Mapping[str, list[ActualReplica]], leaving: frozenset[str]
-) -> list[Action]:
-    actions: list[Action] = []
-    for id, instances in running.items():
+    for id, rollout in wanted.items():
+        actions += _Deployment(
+            rollout,
+            running.get(id, []),
+            (scales or {}).get(id, rollout.deployment.scale),
+            (loads or {}).get(id, _IDLE),
+            asked=id in woken,
+            now=now,
+            policy=policy,
+        ).actions()
+    for id, replicas in running.items():
         if id not in wanted:
-            actions += [StopReplica(i.instance, "deleted") for i in instances if _stoppable(i)]
+            actions += [StopReplica(each.instance, "deleted") for each in replicas if _stoppable(each)]
     return actions + [Forget(id) for id in sorted(leaving) if id not in wanted and not running.get(id)]
 
 
-def _stoppable(instance: ActualReplica) -> bool:
+class _Deployment:
+    """One deployment, looked at once."""
+
+    def __init__(
+        self,
+        rollout: Rollout,
+        replicas: Sequence[Replica],
+        scale: Scale,
+        load: Load,
+        *,
+        asked: bool,
+        now: int,
+        policy: RestartPolicy,
+    ) -> None:
+        self.rollout = rollout
+        self.deployment = rollout.deployment
+        self.replicas = replicas
+        self.scale = scale
+        self.load = load
+        self.asked = asked or load.waiting > 0
+        self.now = now
+        self.policy = policy
+
+    def actions(self) -> list[Action]:
+        versions = _wanted(self.deployment)
+        labels = {version.label for version in versions}
+        others = [each for each in self.replicas if each.version not in labels]
+        actions: list[Action] = [StopReplica(each.instance, "replaced") for each in others if _stoppable(each)]
+        for version in versions:
+            actions += self._version(version, [r for r in self.replicas if r.version == version.label], bool(others))
+        return actions
+
+    def _version(self, version: Version, replicas: list[Replica], hindered: bool) -> list[Action]:
+        kept = self._kept(replicas)
+        reason = "replaced" if len(replicas) > self.scale.max else "idle"
+        surplus = [r for r in replicas if r not in kept and _stoppable(r)]
+        actions: list[Action] = [StopReplica(r.instance, reason) for r in surplus]
+        for replica in kept:
+            actions += self._patience(replica)
+        # one that is ending does no work, and still takes a place
+        live = sum(r.state is not State.DRAINING for r in replicas)
+        missing = min(self._wish() - live, self.scale.max - len(replicas))
+        return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
+
+    def _wish(self) -> int:
+        """How many replicas the load asks for, within the bounds."""
+        asked = self.load.in_flight + self.load.waiting
+        needed = -(-asked // max(1, self.scale.concurrency))
+        return min(self.scale.max, max(self.scale.min, needed, int(self.asked)))
+
+    def _kept(self, replicas: list[Replica]) -> list[Replica]:
+        """Those that stay: the serving before the starting, the older before the younger."""
+        lingers = self.now - self.load.since < self.scale.linger
+        most = self.scale.max if lingers else min(self.scale.max, self._wish())
+        return sorted(replicas, key=lambda r: (_RANK.get(r.state, 1), r.since, r.instance))[:most]
+
+    def _patience(self, replica: Replica) -> list[Action]:
+        """One that is starting is waited for up to the limit."""
+        if replica.state not in (State.NEW, State.STARTING):
+            return []
+        left = replica.since + self.policy.start_limit - self.now
+        if left > 0:
+            return [Wait(self.deployment.id, left)]
+        # a NEW one waits for its launcher, whose answer, good or bad, comes by itself
+        return [StopReplica(replica.instance, "start_timeout")] if replica.state is State.STARTING else []
+
+    def _more(self, version: Version, replicas: list[Replica], missing: int, hindered: bool) -> list[Action]:
+        """What brings more replicas of a version about."""
+        id, status = self.deployment.id, self.rollout.of(version)
+        build, attempts = status.build, status.attempts
+        if build.state == "pending":
+            return [StartBuild(id, version.label)]
+        if build.state == "failed":
+            # the network may have been away: what failed is tried again, but only for somebody and not too often
+            again = self.asked and self.now >= build.again
+            return [StartBuild(id, version.label)] if again else []
+        there = {replica.instance for replica in self.replicas}
+        lost: list[Action] = [Lost(id, a.instance) for a in attempts if not a.ended and a.instance not in there]
+        said, _ = verdict(attempts, self.policy)
+        if lost or hindered or (said is Verdict.ASLEEP and not self.asked and not there):
+            return lost
+        if wait := due(attempts, self.policy, self.now):
+            return [Wait(id, wait)]
+        if said in (Verdict.FAILED, Verdict.LOOPING):
+            # one shows whether it is over before the rest follow
+            missing = 0 if any(r.state in (State.NEW, State.STARTING) for r in replicas) else 1
+        return [StartReplica(id, version.label)] * missing
+
+
+def _wanted(deployment: Deployment) -> tuple[Version, ...]:
+    """The versions that are to run."""
+    return (deployment.version,)
+
+
+def _stoppable(replica: Replica) -> bool:
     # NEW cannot be taken back, it is stopped once it is there; DRAINING is being stopped
-    return instance.state in (State.STARTING, State.SERVING)
+    return replica.state in (State.STARTING, State.SERVING)

@@ -11,22 +11,27 @@ import sys
 from pathlib import Path
 
 from bema.core.access import LOCAL_ADMIN
-from bema.core.errors import NotFound, Refused
+from bema.core.errors import NotFound
 from bema.core.settings import Settings
 from bema.deploy.build.environments import EnvironmentsFactory
 from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import FoundPythons
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LauncherFactory
+from bema.deploy.launch.launchers import Launchers
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import Store, StoreFactory
+from bema.deploy.store.deployments import Store
+from bema.deploy.store.released import RELEASED
+from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
+from bema.sdk.boot import run
 from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, on_shutdown, service
 from bema.sdk.lifecycle import serve
+from bema.state.engine import StateFactory
 
 
 @service(name="orchestrator", namespace="bema")
@@ -37,11 +42,12 @@ class PlatformOrchestrator(Orchestrator):
         super().__init__()
         self._settings = context.settings
         self._in_force = context.runtime.settings
+        self._discovery = context.runtime.discovery
         self._tasks = Tasks("orchestrator")
 
     @async_init
     async def open(self) -> None:
-        parts = await parts_of(self._in_force)
+        parts = await parts_of(self._in_force, self._discovery)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
         self._tasks.start(self._sow(parts.store), "seeds")
@@ -49,9 +55,9 @@ class PlatformOrchestrator(Orchestrator):
     async def _sow(self, store: Store) -> None:
         """Deploy the seeds; what became of each goes to stdout, which the keeper shows on the terminal."""
         seeds = [Path(seed) for seed in self._settings.get("seeds", ())]
-        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN.name)).items():
+        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN)).items():
             with contextlib.suppress(NotFound):  # it was removed, and stays so
-                info = await self.settled(id)
+                info = await self.settled(id, LOCAL_ADMIN)
                 url = f"{self._settings['gateway_url']}/gateway/{id}"
                 told = await asyncio.to_thread(report, seed, info, url, self._settings["program"])
                 sys.stdout.write(told + "\n")
@@ -63,14 +69,25 @@ class PlatformOrchestrator(Orchestrator):
         await self.end()
 
 
-async def parts_of(settings: Settings) -> Parts:
-    """The parts in use, of their factories where there is a choice, as `settings` say."""
+async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Parts:
+    """The parts in use, of their factories where there is a choice, as `settings` say.
+
+    Instances are shown in `discovery`; without one, in a discovery that is opened for them.
+    """
     state, limits = Path(settings.text("state_dir")), settings.limits
+    engine = await StateFactory.choose().open(settings.of(StateFactory.group), "store.sqlite", RELEASED)
+    store = await Store.open(engine)
+    launchers = Launchers(
+        lambda name: LauncherFactory.open_waiting(settings, name),
+        LauncherFactory.registry.name_in_use(),
+        {version.launcher for deployment in store.deployments().values() for version in deployment.versions},
+    )
+    launchers.meet(DiscoveryFactory.open(settings) if discovery is None else discovery)
     uv = Uv()
     return Parts(
         state=state,
-        store=await StoreFactory.open_waiting(settings),
-        launcher=await LauncherFactory.open_waiting(settings),
+        store=store,
+        launcher=launchers,
         environments=await EnvironmentsFactory.open_waiting(settings),
         layers=Layers(state / "layers", uv),
         pythons=FoundPythons(uv),
@@ -81,7 +98,4 @@ async def parts_of(settings: Settings) -> Parts:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        asyncio.run(serve(PlatformOrchestrator))
-    except Refused as error:
-        sys.exit(f"error: {error.message} {error.fix}")
+    run(serve(PlatformOrchestrator), platform=True)

@@ -13,28 +13,27 @@ from pathlib import Path
 from bema.core.errors import BemaError, Failed
 from bema.deploy.build.environments import Wanted
 from bema.deploy.build.pythons import Python
-from bema.deploy.launch.launcher import LaunchRequest
-from bema.deploy.model.deployment import Build, Deployment, fault_of
+from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
+from bema.deploy.model.bundle import SCRIPT
+from bema.deploy.model.deployment import Build, Rollout, fault_of
+from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
 
-HOST = "bema.sdk.host:run"
-RUNNER = Path("bema", "runner", "__main__.py")
 
-
-async def build(deployment: Deployment, parts: Parts) -> Build:
+async def build(rollout: Rollout, parts: Parts) -> Build:
     """The build of the current version, done or failed."""
-    version = deployment.version
+    version, lock = rollout.version, rollout.status.build.lock
     try:
-        code = await parts.store.code(version.digest)
+        code = (await parts.store.bundle(version.digest)).script
         python = await parts.pythons.choose(version.requires_python)
-        made = await parts.environments.make(Wanted(code, version.dependencies, python, version.build.lock))
+        made = await parts.environments.make(Wanted(code, version.dependencies, python, lock))
         begun = time.monotonic()
         await parts.layers.layer(python)
     except BemaError as error:
-        return Build(state="failed", lock=version.build.lock, fault=fault_of(error))
+        return Build(state="failed", lock=lock, fault=fault_of(error))
     except OSError as error:
         failed = Failed(f"the environment cannot be made: {error}", code="build_failed")
-        return Build(state="failed", lock=version.build.lock, fault=fault_of(failed))
+        return Build(state="failed", lock=lock, fault=fault_of(failed))
     return Build(
         state="done",
         key=made.key,
@@ -45,35 +44,29 @@ async def build(deployment: Deployment, parts: Parts) -> Build:
     )
 
 
-async def is_there(deployment: Deployment) -> bool:
+async def is_there(rollout: Rollout) -> bool:
     """Whether what was built is still where it was; it can be made again from its lock."""
-    return await asyncio.to_thread(os.access, deployment.version.build.python, os.X_OK)
+    return await asyncio.to_thread(os.access, rollout.status.build.python, os.X_OK)
 
 
-async def start_of(deployment: Deployment, instance: int, parts: Parts) -> LaunchRequest:
-    """How to start the current version."""
-    version = deployment.version
-    layer = await parts.layers.layer(Python(version.build.python, version.build.release))
-    script = parts.state / "versions" / version.digest / "script.py"
+async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
+    """The current version as a launcher is given it, its code in a file."""
+    deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
+    check_env(version.env, parts.limits)
+    layer = await parts.layers.layer(Python(build.python, build.release))
+    script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):
-        await asyncio.to_thread(_place, script, await parts.store.code(version.digest))
-    return LaunchRequest(
-        instance=instance,
+        await asyncio.to_thread(_place, script, (await parts.store.bundle(version.digest)).script)
+    return Workload(
         deployment=deployment.id,
         name=deployment.name,
         version=version.label,
-        # -I ignores PYTHONUNBUFFERED: without -u a line waits in the process until it has thousands of others
-        argv=[version.build.python, "-I", "-u", str(layer / RUNNER)],
-        cwd=str(parts.home(deployment.id) / "home"),
-        kind=version.entry.kind,
+        environment=WorkloadEnvironment(build.python, str(layer)),
+        script=str(script),
+        entry=version.entry,
         env={**parts.limits.variables(), **version.env},
-        init={
-            "script": str(script),
-            "entry": {"kind": version.entry.kind, "name": version.entry.name},
-            "platform": str(layer),
-            "host": HOST,
-            "drain_ms": round(parts.limits.drain * 1000),
-        },
+        limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
+        launcher=version.launcher,
     )
 
 

@@ -20,13 +20,15 @@ _WEEK = 7 * 24 * 3600
 def left_over(parts: Parts) -> set[str]:
     """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
     folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
-    return {folder.name for folder in folders if UUID.match(folder.name)} - set(parts.store.deployments())
+    known = {*parts.store.rollouts(), *parts.store.unreadable()}
+    return {folder.name for folder in folders if UUID.match(folder.name)} - known
 
 
 def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:
     """Remove what is not wanted and older than `age` seconds; gives what went."""
-    versions = [version for d in parts.store.deployments().values() for version in d.versions]
-    wanted = {version.digest for version in versions} | {version.build.key for version in versions}
+    rollouts = parts.store.rollouts().values()
+    wanted = {version.digest for rollout in rollouts for version in rollout.deployment.versions}
+    wanted |= {status.build.key for rollout in rollouts for status in rollout.statuses.values()}
     folders = [path for name in ("versions", "environments", "layers") for path in (parts.state / name).glob("*")]
     before = time.time() - age
     gone = [path for path in folders if path.stem not in wanted and _changed(path) < before]

@@ -2,7 +2,8 @@
 
 Laws: `plan` decides, here it is only applied; every start is in the restart history, durably, before the launcher is asked,
 and every end before the launcher is asked for its next event; all changes of a deployment go through `change`, one at a
-time; what takes long (building, starting) is an owned task and never holds up the look at others.
+time; what takes long (building, starting) is an owned task and never holds up the look at others. An event costs a look at
+the deployment that it is about; now and then all are looked at, so that one that was lost costs a while and nothing else.
 """
 
 from __future__ import annotations
@@ -11,57 +12,74 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+import msgspec
 
 from bema.core.errors import BemaError, Disconnected, NotFound, Refused
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
-from bema.deploy.launch.launcher import Announced, Event, Exited, Reported, RunningInstance
+from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Deployment, Seen
+from bema.deploy.model.deployment import Build, Rollout, VersionStatus
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
-from bema.deploy.orchestrator.build import build, is_there, start_of
+from bema.deploy.orchestrator.build import build, is_there, workload_of
 from bema.deploy.orchestrator.garbage import left_over, sweep
 from bema.deploy.orchestrator.parts import Parts
+from bema.deploy.orchestrator.replicas import Replicas
 from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-Change = Callable[[Deployment], Deployment]
+Change = Callable[[VersionStatus], VersionStatus]
 _QUIET = SECOND // 2
 """How long an instance must be missing, with no news of any, before its end counts as unseen."""
 _AGAIN = 1.0
 """Seconds until something is tried again that the machine did not allow."""
+_ALL = 30.0
+"""Seconds between looks at all deployments."""
+_TURN = 100
+"""Deployments looked at in one turn of the loop."""
 
 
 class Reconciler:
-    """`changed` is set, and replaced, whenever a state may have changed."""
+    """Looks after the deployments of a store; `changed` tells who waits for one of them."""
 
     def __init__(self, parts: Parts) -> None:
-        self.changed = asyncio.Event()
+        stored = parts.store.rollouts()
         self._parts = parts
         self._tasks = Tasks("reconciler")
         self._turn = asyncio.Event()
         self._changing = asyncio.Lock()
-        self._running: dict[int, RunningInstance] = {}
-        self._starting: dict[str, plans.ActualReplica] = {}
+        self._replicas = Replicas()
+        self._ended_meanwhile: set[int] = set()
+        # of starts that may not be over: an end is told with its instance alone
+        self._owners = {
+            a.instance: r.id for r in stored.values() for s in r.statuses.values() for a in s.attempts if not a.ended
+        }
+        self._touched: dict[str, None] = {}
+        self._due: dict[str, asyncio.TimerHandle] = {}
+        self._changed: dict[str, asyncio.Event] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
         self._leaving: set[str] = set()
-        self._woken: set[str] = set(parts.store.deployments())
+        self._woken: set[str] = set(stored)
         self._missing: dict[int, int] = {}
         self._builds = asyncio.Semaphore(parts.limits.builds)
         self._starts = asyncio.Semaphore(parts.limits.starts)
 
     async def adopt(self) -> None:
         """See what runs. Before the first time nothing is known, and what serves would be told of as starting."""
-        self._running = {running.instance: running for running in await self._parts.launcher.running()}
+        known, self._ended_meanwhile = self._replicas.instances(), set()
+        found = await self._parts.launcher.poll()
+        self._replicas.polled((r for r in found if r.instance not in self._ended_meanwhile), known)
 
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
         self._leaving |= await asyncio.to_thread(left_over, self._parts)
-        idle = not self._running
+        idle = not len(self._replicas)
         async with self._tasks:
             self._tasks.start(self._prepare(idle), "platform layer")
             self._tasks.start(self._afresh(), "failed builds")
@@ -76,6 +94,8 @@ class Reconciler:
                 happenings.cancel()
                 turns.cancel()
                 await asyncio.gather(happenings, turns, return_exceptions=True)
+                for timer in self._due.values():
+                    timer.cancel()
 
     async def _prepare(self, idle: bool) -> None:
         """What no start should wait for; what starts meanwhile uses nothing that could be swept."""
@@ -85,48 +105,60 @@ class Reconciler:
 
     async def _afresh(self) -> None:
         """What failed to build before we came is tried once more, however short ago that was."""
-        for id in [d.id for d in self._parts.store.deployments().values() if d.version.build.again]:
-            await self.change(id, Deployment.afresh)
-        self.wake()
+        for id in [rollout.id for rollout in self._parts.store.rollouts().values() if rollout.status.build.again]:
+            await self.change(id, VersionStatus.afresh)
+            self._touch(id)
 
     # what others ask
 
-    def wake(self, deployment: str = "") -> None:
-        """Look again; with a deployment, somebody asks for it."""
-        if deployment:
-            self._woken.add(deployment)
-        self._turn.set()
+    def wake(self, deployment: str) -> None:
+        """Somebody asks for it: look again."""
+        self._woken.add(deployment)
+        self._touch(deployment)
 
     def leave(self, deployment: str) -> None:
         """A deployment was deleted: stop what is built and what runs of it, then forget it."""
         self._leaving.add(deployment)
         if (building := self._building.pop(deployment, None)) is not None:
             building.cancel()
-        self._turn.set()
+        self._touch(deployment)
+        self._notify(deployment)
 
-    def instance_of(self, deployment: str) -> Seen | None:
-        found = [r for r in self._running.values() if r.deployment == deployment]
-        best = next((r for r in found if r.state is State.SERVING), found[0] if found else None)
-        return None if best is None else best.seen()
+    def changed(self, deployment: str) -> asyncio.Event:
+        """Set when its state may have become another than it is now."""
+        return self._changed.setdefault(deployment, asyncio.Event())
+
+    def instance_of(self, deployment: str) -> Replica | None:
+        return self._replicas.best(deployment)
 
     def instances(self) -> int:
-        return len(self._running)
+        return len(self._replicas)
 
     async def change(self, deployment: str, how: Change) -> None:
-        """Replace a deployment by what `how` makes of it, durably; nothing if it is gone."""
+        """Replace the status of a deployment's version by what `how` makes of it, durably; nothing if it is gone."""
         while True:
             try:
                 async with self._changing:
-                    now = self._parts.store.deployments().get(deployment)
-                    if now is not None and (then := how(now)) is not now:
-                        await self._parts.store.save(then)
+                    now = self._parts.store.rollouts().get(deployment)
+                    if now is not None and (then := how(now.status)) is not now.status:
+                        await self._parts.store.record(deployment, now.version.label, then)
                 break
             except NotFound:
                 return
             except Refused as error:
+                if error.code == "state_failed":
+                    raise
                 logger.error("%s; trying again", error.message)
                 await asyncio.sleep(_AGAIN)
-        self._notify()
+        self._notify(deployment)
+
+    def _touch(self, deployment: str) -> None:
+        self._touched[deployment] = None
+        self._turn.set()
+
+    def _notify(self, deployment: str) -> None:
+        if (waited_for := self._changed.pop(deployment, None)) is not None:
+            waited_for.set()
 
     # what happens
 
@@ -138,17 +170,17 @@ class Reconciler:
             else:
                 await self._happened(event)
 
-    async def _happened(self, event: Event) -> None:
+    async def _happened(self, event: Announced | Exited) -> None:
         now, policy = self._parts.clock.now(), self._parts.policy
         instance, owner = event.instance, self._owner(event.instance)
         # ends are told one after the other: while they come, one that is missing may be next
         self._missing.clear()
         if isinstance(event, Announced):
-            if (running := self._running.get(instance)) is not None:
-                self._running[instance] = running.after(event)
-            await self.change(owner, lambda d: d.tried(served(d.attempts, instance, now), now))
-        elif isinstance(event, Exited):
-            self._running.pop(instance, None)
+            self._replicas.change(instance, lambda r: r.serving(event.announce, ready=event.ready))
+            await self.change(owner, lambda s: s.tried(served(s.attempts, instance, now), now))
+        else:
+            self._replicas.drop(instance)
+            self._ended_meanwhile.add(instance)
             how = {
                 "cause": event.cause,
                 "code": event.code,
@@ -156,57 +188,70 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
-            await self.change(owner, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
-        self.wake()
+            await self.change(owner, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
+            self._owners.pop(instance, None)
+        self._touch(owner)
 
     def _reported(self, event: Reported) -> None:
         """Nothing is to be done about it, but somebody may wait for it."""
-        if (running := self._running.get(event.instance)) is not None:
-            self._running[event.instance] = running.after(event)
-            self._notify()
+        how = {"ready": event.ready, "stalled": event.stalled}
+        if (replica := self._replicas.change(event.instance, lambda r: r.marked(**how))) is not None:
+            self._notify(replica.deployment)
 
     def _owner(self, instance: int) -> str:
-        if (running := self._running.get(instance)) is not None:
-            return running.deployment
-        of = (d.id for d in self._parts.store.deployments().values() for a in d.attempts if a.instance == instance)
-        return next(of, "")
-
-    def _notify(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        replica = self._replicas.get(instance)
+        return self._owners.get(instance, "") if replica is None else replica.deployment
 
     # look, plan, apply
 
     async def _turns(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            self._turn.clear()
-            wait = await self._look()
-            # not wait_for: before Python 3.12 it loses a cancellation that comes together with what it waits for
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._turn.wait()
+            await self.look_at_all()
+            deadline = loop.time() + _ALL
+            while (left := deadline - loop.time()) > 0:
+                # not wait_for: before Python 3.12 it loses a cancellation that comes together with what it waits for
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._turn.wait()
+                self._turn.clear()
+                touched, self._touched = self._touched, {}
+                await self._look_at(list(touched))
 
-    async def _look(self) -> float | None:
-        """One turn; gives the seconds until the next is due by itself."""
+    async def look_at_all(self) -> None:
         await self.adopt()
-        # nothing is awaited between this picture and the plan: what the launcher knows and what is being started agree
-        self._woken -= {running.deployment for running in self._running.values()}
+        known = {*self._parts.store.rollouts(), *self._replicas.deployments(), *self._leaving}
+        await self._look_at(sorted(known))
+
+    async def _look_at(self, deployments: list[str]) -> None:
+        for number, id in enumerate(deployments, 1):
+            await self.look(id)
+            if number % _TURN == 0:  # others have their turn too
+                await asyncio.sleep(0)
+
+    async def look(self, id: str) -> None:
+        """Plan and apply one deployment. Nothing is awaited between the picture and the plan: they agree."""
+        rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
+        if replicas:
+            self._woken.discard(id)
         actions = plans.plan(
-            self._parts.store.deployments().values(),
-            self._actual(),
+            () if rollout is None else (rollout,),
+            replicas,
             self._parts.clock.now(),
             self._parts.policy,
-            woken=frozenset(self._woken),
-            leaving=frozenset(self._leaving - self._forgetting),
+            # not by intersection: a set that was large is slow to go through when it is empty
+            woken=frozenset((id,) if id in self._woken else ()),
+            leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
         )
         waits = [await self._apply(action) for action in actions]
-        self._notify()
-        return min((wait for wait in waits if wait is not None), default=None)
+        self._look_after(id, min((wait for wait in waits if wait is not None), default=None))
+        self._notify(id)
 
-    def _actual(self) -> Iterator[plans.ActualReplica]:
-        for r in self._running.values():
-            yield plans.ActualReplica(r.instance, r.deployment, r.version, r.state, r.since)
-        yield from (new for new in self._starting.values() if new.instance not in self._running)
+    def _look_after(self, id: str, seconds: float | None) -> None:
+        if (timer := self._due.pop(id, None)) is not None:
+            timer.cancel()
+        if seconds is not None:
+            self._due[id] = asyncio.get_running_loop().call_later(seconds, self._touch, id)
 
     async def _apply(self, action: plans.Action) -> float | None:
         """Carry an action out or set it going; gives when to look again, where that is known."""
@@ -216,13 +261,14 @@ class Reconciler:
             case plans.StartBuild(id) if id not in self._building:
                 self._woken.discard(id)
                 self._building[id] = self._tasks.start(self._build(id), f"build {id}")
-            case plans.StartReplica(id):
+            case plans.StartReplica(id, version):
                 self._woken.discard(id)
-                version = self._parts.store.deployments()[id].version.label
-                new = plans.ActualReplica(new_instance_id(), id, version, State.NEW, self._parts.clock.now())
-                self._starting[id] = new
+                now = self._parts.clock.now()
+                new = Replica(instance=new_instance_id(), deployment=id, version=version, state=State.NEW, since=now)
+                self._replicas.put(new)
                 self._tasks.start(self._start(id, new.instance), f"start {id}")
             case plans.StopReplica(instance, reason):
+                self._replicas.change(instance, lambda r: msgspec.structs.replace(r, state=State.DRAINING))
                 await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)
@@ -234,36 +280,39 @@ class Reconciler:
     async def _build(self, id: str) -> None:
         try:
             async with self._builds:
-                deployment = self._parts.store.deployments().get(id)
-                if deployment is not None:
-                    made = await build(deployment, self._parts)
-                    await self.change(id, lambda d: d.built(made, self._parts.clock.now()))
+                rollout = self._parts.store.rollouts().get(id)
+                if rollout is not None:
+                    made = await build(rollout, self._parts)
+                    await self.change(id, lambda s: s.built(made, self._parts.clock.now()))
         finally:
             self._building.pop(id, None)
-            self.wake()
+            self._touch(id)
 
     async def _start(self, id: str, instance: int) -> None:
         try:
             async with self._starts:
-                deployment = self._parts.store.deployments().get(id)
-                if deployment is None:
+                rollout = self._parts.store.rollouts().get(id)
+                if rollout is None:
                     return
                 # somebody cleared the environments, or the interpreter was upgraded away
-                if not await is_there(deployment):
-                    again = Build(lock=deployment.version.build.lock)
-                    await self.change(id, lambda d: d.built(again, self._parts.clock.now()))
+                if not await is_there(rollout):
+                    again = Build(lock=rollout.status.build.lock)
+                    await self.change(id, lambda s: s.built(again, self._parts.clock.now()))
                     return
                 now = self._parts.clock.now()
+                self._owners[instance] = id
                 # written first: a start that nobody remembers could be made twice
-                await self.change(id, lambda d: d.tried(begun(d.attempts, instance, now), now))
-                await self._launch(deployment, instance)
+                await self.change(id, lambda s: s.tried(begun(s.attempts, instance, now), now))
+                await self._launch(rollout, instance)
         finally:
-            del self._starting[id]
-            self.wake()
+            known = self._replicas.get(instance)
+            if known is not None and known.state is State.NEW:
+                self._replicas.drop(instance)
+            self._touch(id)
 
-    async def _launch(self, deployment: Deployment, instance: int) -> None:
+    async def _launch(self, rollout: Rollout, instance: int) -> None:
         try:
-            running = await self._parts.launcher.start(await start_of(deployment, instance, self._parts))
+            replica = await self._parts.launcher.start(await workload_of(rollout, self._parts), instance)
         except Disconnected:
             return  # with its keeper went whatever was started
         except (BemaError, OSError) as error:
@@ -271,9 +320,9 @@ class Reconciler:
             cause = "stopped" if isinstance(error, BemaError) and error.code == "unavailable" else "spawn"
             now, policy = self._parts.clock.now(), self._parts.policy
             how = {"cause": cause, "message": str(error)}
-            await self.change(deployment.id, lambda d: d.tried(ended(d.attempts, instance, now, policy, **how), now))
+            await self.change(rollout.id, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
         else:
-            self._running.setdefault(instance, running)
+            self._replicas.started(replica)
 
     async def _lost(self, id: str, instance: int) -> float | None:
         now, policy = self._parts.clock.now(), self._parts.policy
@@ -281,8 +330,9 @@ class Reconciler:
         if 0 <= now - since < _QUIET:
             return (since + _QUIET - now) / SECOND
         del self._missing[instance]
-        await self.change(id, lambda d: d.tried(ended(d.attempts, instance, now, policy, cause="lost"), now))
-        self.wake()
+        await self.change(id, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now))
+        self._owners.pop(instance, None)
+        self._touch(id)
         return None
 
     async def _forget(self, id: str) -> None:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from bema.core.access import Principal
 from bema.core.errors import BemaError, Conflict
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.orchestrator.service import Orchestrator
@@ -22,7 +23,7 @@ from bema.deploy.store.deployments import Store
 logger = logging.getLogger(__name__)
 
 
-async def sow(seeds: Iterable[Path], orchestrator: Orchestrator, store: Store, owner: str) -> dict[Path, str]:
+async def sow(seeds: Iterable[Path], orchestrator: Orchestrator, store: Store, owner: Principal) -> dict[Path, str]:
     """Deploy what was not deployed before; gives the id of each. One that is refused is said, and tried again at the
     next start."""
     known: dict[Path, str] = {}
@@ -34,7 +35,7 @@ async def sow(seeds: Iterable[Path], orchestrator: Orchestrator, store: Store, o
             continue
         try:
             code = await asyncio.to_thread(seed.read_text, "utf-8")
-            info = await orchestrator.create(CreateRequest(name, code, owner=owner), key=fact)
+            info = await orchestrator.create(CreateRequest(name, code), owner, key=fact)
             known[seed] = info.id
         except Conflict as error:
             known[seed] = str(error.details.get("id", ""))

@@ -1,7 +1,8 @@
 """The orchestrator: the service that holds what is deployed and sees to it that it runs.
 
-Laws: a mutation is committed before its reply; who asks sees what is theirs, and "not yours" and "not there" look the same;
-whatever takes long goes on after the reply, and `read` tells how far it came. Warm traffic never comes here.
+Laws: every operation is a principal's, and nobody's is refused; who asks sees what is theirs, and "not yours" and "not there"
+look the same; a mutation is committed before its reply; whatever takes long goes on after the reply, and `read` tells how
+far it came. Warm traffic never comes here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 
 import msgspec
 
-from bema.core.errors import Conflict, Invalid, NotFound
+from bema.core.access import Principal, Scope, permitted
+from bema.core.call import CURRENT
+from bema.core.errors import Conflict, Denied, NotFound
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import (
@@ -30,15 +33,20 @@ from bema.deploy.model.deployment import (
     DeploymentInfo,
     DeploymentPage,
     Outward,
+    Rollout,
     Version,
     describe,
+    outward,
 )
+from bema.deploy.model.env import check_env
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.orchestrator import logs
+from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
-from bema.deploy.sources.inline import check
-from bema.deploy.store.deployments import StoredReply
+from bema.deploy.sources.inspection import inspect
+from bema.deploy.sources.source import SourceFactory
+from bema.deploy.store.records import StoredReply, UnreadableDeployment
 from bema.sdk.decorators import endpoint, service
 
 logger = logging.getLogger(__name__)
@@ -52,6 +60,7 @@ class Orchestrator:
     """`begin` before the first call, `end` after the last one."""
 
     _parts: Parts
+    _index: DeploymentIndex
     _reconciler: Reconciler
     _running: asyncio.Task[None]
 
@@ -61,6 +70,9 @@ class Orchestrator:
     async def begin(self, parts: Parts, failed: Callable[[], None] = lambda: None) -> None:
         """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
         self._parts = parts
+        parts.store.failed = failed
+        store = parts.store
+        self._index = DeploymentIndex([*store.deployments().values(), *store.unreadable().values()])
         self._reconciler = Reconciler(parts)
         await self._reconciler.adopt()
         self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")
@@ -79,75 +91,80 @@ class Orchestrator:
         await self._parts.store.close()
 
     @endpoint
-    async def create(self, request: CreateRequest, key: str = "") -> DeploymentInfo:
-        """Check and store a script; building and starting follow. The same `key` gives the same answer."""
+    async def create(self, request: CreateRequest, principal: Principal, key: str = "") -> DeploymentInfo:
+        """Check and store a script, owned by who asks; building and starting follow. The same `key` gives the same
+        answer."""
+        owner = _acting(principal, Scope.WRITE).subject
         if not key:
-            return await self._create(request, None)
-        owned = f"{request.owner}/{key}"
-        digest = hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()
+            return await self._create(request, owner, None)
+        owned = f"{owner}/{key}"
+        asked = _Asked(request.name, request.code, request.env, owner)
+        digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
         # a repetition that overtakes the first request must find its answer, not its name taken
         async with self._creating.setdefault(owned, asyncio.Lock()):
             given = self._parts.store.answer(owned, digest)
             if given is not None:
                 return msgspec.json.decode(given, type=DeploymentInfo)
-            return await self._create(request, StoredReply(owned, digest, b""))
+            return await self._create(request, owner, StoredReply(owned, digest, b""))
 
-    async def _create(self, request: CreateRequest, answer: StoredReply | None) -> DeploymentInfo:
+    async def _create(self, request: CreateRequest, owner: str, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
-        _check_env(request.env)
-        for other in self._parts.store.deployments().values():
-            if (other.owner, other.name) == (request.owner, request.name):
-                raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
-        checked = await check(request.code, self._parts.pythons, self._parts.limits.script)
+        check_env(request.env, self._parts.limits)
+        if (other := self._index.named(owner, request.name)) is not None:
+            raise Conflict(f"a deployment named {request.name!r} exists", id=other)
+        bundle = await SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits).fetch()
+        found = await inspect(bundle, self._parts.pythons)
         now = self._parts.clock.now()
         version = Version(
             number=1,
-            digest=checked.digest,
-            entry=checked.entry,
+            digest=bundle.digest,
+            entry=found.entry,
             env=request.env,
-            dependencies=checked.metadata.dependencies,
-            requires_python=checked.metadata.requires_python,
+            dependencies=found.metadata.dependencies,
+            requires_python=found.metadata.requires_python,
             created=now,
         )
         deployment = Deployment(
-            id=str(uuid.uuid4()), name=request.name, owner=request.owner, versions=(version,), created=now, updated=now
+            id=str(uuid.uuid4()), name=request.name, owner=owner, versions=(version,), created=now, updated=now
         )
-        info = self._info(deployment)
+        info = self._info(Rollout(deployment))
         if answer is not None:
             answer = msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
-        await self._parts.store.create(deployment, checked.code, answer)
+        await self._parts.store.create(deployment, bundle, answer)
+        self._index.add(deployment)
         self._reconciler.wake(deployment.id)
         return info
 
     @endpoint(idempotent=True)
-    async def read(self, id: str, owner: str) -> DeploymentInfo:
-        return self._info(self._owned(id, owner))
+    async def read(self, id: str, principal: Principal) -> DeploymentInfo:
+        return self._info(self._owned(id, _acting(principal, Scope.READ)))
 
     @endpoint(idempotent=True)
-    async def list(self, owner: str, after: str = "", count: int = 100) -> DeploymentPage:
+    async def list(self, principal: Principal, after: str = "", count: int = 100) -> DeploymentPage:
         """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
-        count = max(1, min(count, _LARGEST_PAGE))
-        place = {f"{d.created:020}/{d.id}": d for d in self._parts.store.deployments().values() if _owns(owner, d)}
-        rest = sorted(cursor for cursor in place if cursor > after)
-        items = [_brief(self._info(place[cursor])) for cursor in rest[:count]]
-        return DeploymentPage(items, rest[count - 1] if len(rest) > count else None)
+        asks, count = _acting(principal, Scope.READ), max(1, min(count, _LARGEST_PAGE))
+        ids, following = self._index.page(asks, after, count)
+        stored = (self._stored(id) for id in ids)
+        return DeploymentPage([_brief(self._info(one)) for one in stored if one is not None], following)
 
     @endpoint
-    async def delete(self, id: str, owner: str) -> None:
+    async def delete(self, id: str, principal: Principal) -> None:
         """Forget a deployment; its instance is stopped after the reply."""
-        self._owned(id, owner)
+        stored = self._owned(id, _acting(principal, Scope.WRITE))
         await self._parts.store.delete(id)
+        self._index.remove(stored)
         self._reconciler.leave(id)
 
     @endpoint(idempotent=True)
-    async def activate(self, id: str, wait: float) -> Activation:
+    async def activate(self, id: str, wait: float, principal: Principal) -> Activation:
         """Wait until the deployment is ready or will not be, at most `wait` seconds; start it if it sleeps."""
+        asks = _acting(principal, Scope.ACTIVATE)
         deadline = time.monotonic() + wait
         while True:
+            found = self._owned(id, asks)
             # taken before the look: a change between look and wait must wake us
-            changed = self._reconciler.changed
-            deployment = self._owned(id, "")
-            told = self._activation(deployment)
+            changed = self._reconciler.changed(id)
+            told = self._activation(found)
             if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
                 self._reconciler.wake(id)
             left = deadline - time.monotonic()
@@ -157,35 +174,39 @@ class Orchestrator:
                 async with asyncio.timeout(left):
                     await changed.wait()
 
-    async def settled(self, id: str) -> DeploymentInfo:
+    async def settled(self, id: str, principal: Principal) -> DeploymentInfo:
         """Wait until what was begun with a deployment has come out, well or badly."""
+        asks = _acting(principal, Scope.READ)
         while True:
-            changed = self._reconciler.changed
-            info = self._info(self._owned(id, ""))
+            changed = self._reconciler.changed(id)
+            info = self._info(self._owned(id, asks))
             if info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
                 return info
             await changed.wait()
 
     @endpoint
     async def logs(
-        self, id: str, owner: str, tail: int = 100, follow: bool = False, since: int = 0
+        self, id: str, principal: Principal, tail: int = 100, follow: bool = False, since: int = 0
     ) -> AsyncIterator[dict[str, Any]]:
         """The last `tail` lines not older than `since`, then, with `follow`, each new one."""
-        self._owned(id, owner)
+        self._owned(id, _acting(principal, Scope.READ))
         lines = logs.read(
             self._parts.logs(id),
             tail=tail,
             follow=follow,
             since=since,
-            alive=lambda: id in self._parts.store.deployments(),
+            alive=lambda: id in self._parts.store.rollouts(),
         )
         async with contextlib.aclosing(lines):
             async for line in lines:
                 yield line
 
     @endpoint(idempotent=True)
-    async def status(self) -> dict[str, Any]:
-        states = Counter(self._info(d).state for d in self._parts.store.deployments().values())
+    async def status(self, principal: Principal) -> dict[str, Any]:
+        _acting(principal, Scope.STATUS)
+        store = self._parts.store
+        states = Counter(map(self._state, store.rollouts().values()))
+        states.update(aside.state for aside in store.unreadable().values())
         return {
             "pid": os.getpid(),
             "version": VERSION,
@@ -193,35 +214,62 @@ class Orchestrator:
             "instances": self._reconciler.instances(),
         }
 
-    def _owned(self, id: str, owner: str) -> Deployment:
-        found = self._parts.store.deployments().get(id)
-        if found is None or not _owns(owner, found):
+    def _stored(self, id: str) -> Rollout | UnreadableDeployment | None:
+        store = self._parts.store
+        return store.rollouts().get(id) or store.unreadable().get(id)
+
+    def _owned(self, id: str, principal: Principal) -> Rollout | UnreadableDeployment:
+        found = self._stored(id)
+        if found is None or not principal.sees(found.owner):
             raise NotFound(f"there is no deployment {id}")
         return found
 
-    def _info(self, deployment: Deployment) -> DeploymentInfo:
-        return describe(deployment, self._instance(deployment), self._parts.policy)
+    def _info(self, stored: Rollout | UnreadableDeployment) -> DeploymentInfo:
+        if isinstance(stored, UnreadableDeployment):
+            return stored.info()
+        return describe(stored, self._reconciler.instance_of(stored.id), self._parts.policy)
 
-    def _instance(self, deployment: Deployment) -> Any:
-        return self._reconciler.instance_of(deployment.id)
+    def _state(self, rollout: Rollout) -> str:
+        return str(outward(rollout.status, self._reconciler.instance_of(rollout.id), self._parts.policy))
 
-    def _activation(self, deployment: Deployment) -> Activation:
-        info = self._info(deployment)
+    def _activation(self, stored: Rollout | UnreadableDeployment) -> Activation:
+        info = self._info(stored)
         match info.state:
             case Outward.BUILDING:
                 return Activation(info.state, _BUILDING_RETRY, None)
-            case Outward.BUILD_FAILED:
-                wait = (deployment.version.build.again - self._parts.clock.now()) / SECOND
-                return Activation(info.state, max(1.0, wait), info.error)
-            case Outward.START_FAILED | Outward.CRASH_LOOP:
-                wait = due(deployment.attempts, self._parts.policy, self._parts.clock.now()) / SECOND
-                return Activation(info.state, max(1.0, wait), info.error)
+            case Outward.BUILD_FAILED | Outward.START_FAILED | Outward.CRASH_LOOP:
+                return Activation(info.state, max(1.0, self._wait(stored, info.state) / SECOND), info.error)
         return Activation(info.state, None, info.error)
 
+    def _wait(self, stored: Rollout | UnreadableDeployment, state: str) -> int:
+        """Microseconds until what failed is tried again."""
+        if isinstance(stored, UnreadableDeployment):
+            return 0
+        now = self._parts.clock.now()
+        if state == Outward.BUILD_FAILED:
+            return stored.status.build.again - now
+        return due(stored.status.attempts, self._parts.policy, now)
 
-def _owns(owner: str, deployment: Deployment) -> bool:
-    """Callers without an owner are parts of the platform."""
-    return owner in ("", deployment.owner)
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What a key stands for."""
+
+    name: str
+    code: str
+    env: dict[str, str]
+    owner: str
+
+
+def _acting(principal: Principal | None, scope: Scope) -> Principal:
+    """Who asks, where they may.
+
+    A call that came on a connection is believed as far as the credential of that connection reaches: what the body says can
+    only be who the credential may speak for.
+    """
+    asks, call = permitted(principal, scope), CURRENT.get()
+    if call is not None and (call.principal is None or not call.principal.speaks_for(asks)):
+        raise Denied(f"the credential of this connection does not speak for {asks.subject!r}")
+    return asks
 
 
 def _brief(info: DeploymentInfo) -> DeploymentInfo:
@@ -229,9 +277,3 @@ def _brief(info: DeploymentInfo) -> DeploymentInfo:
     if info.error is None:
         return info
     return msgspec.structs.replace(info, error=msgspec.structs.replace(info.error, detail="", log=()))
-
-
-def _check_env(env: dict[str, str]) -> None:
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise Invalid(f"env {name!r} cannot be an environment variable", name=name)

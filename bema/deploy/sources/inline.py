@@ -1,51 +1,32 @@
-"""From what was sent to a version that may be stored: size, encoding, grammar, metadata, entry.
-
-Law: everything a script can be refused for without running it is refused here, before anything is stored or started.
-Nothing of the script runs: it is compiled by a child of the interpreter it will run on, and thrown away.
-"""
+"""The source whose code stands in the request itself: one script, as text."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from bema.core.errors import BemaError, Invalid, TooLarge
-from bema.core.limits import DEFAULTS
-from bema.deploy.build.pythons import Python, Pythons
-from bema.deploy.model.deployment import ScriptEntry
-from bema.deploy.sources import entry as entry_module
-from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
-
-_INSPECTOR = str(Path(entry_module.__file__).resolve())
-_INSPECTION = 10.0
+from bema.core.errors import Invalid, TooLarge
+from bema.core.limits import DEFAULTS, Limits
+from bema.deploy.model.bundle import Bundle
 
 
-class Checked(msgspec.Struct, frozen=True):
-    """A script that passed, with what was found in it."""
+class InlineSource:
+    """`code` is the text of the script."""
 
-    code: bytes
-    digest: str
-    metadata: ScriptMetadata
-    entry: ScriptEntry
-    python: Python
+    def __init__(self, code: str, most: int = DEFAULTS.script) -> None:
+        self._code = code
+        self._most = most
 
+    @classmethod
+    def of(cls, said: Mapping[str, Any], limits: Limits) -> InlineSource:
+        code = said.get("code")
+        if not isinstance(code, str):
+            raise Invalid("an inline source has `code`, a text")
+        return cls(code, limits.script)
 
-async def check(code: str, pythons: Pythons, most: int = DEFAULTS.script) -> Checked:
-    """The script's content and findings, or the error its author should see."""
-    content = _encoded(code, most)
-    metadata = read_metadata(code.removeprefix("\ufeff"))
-    python = await pythons.choose(metadata.requires_python)
-    found = await _inspected(content, metadata.entry, python)
-    if "error" in found:
-        raise _of_finding(found, metadata)
-    return Checked(
-        content, hashlib.sha256(content).hexdigest(), metadata, ScriptEntry(found["kind"], found["name"]), python
-    )
+    async def fetch(self) -> Bundle:
+        """`Invalid` (syntax_error) for what is not UTF-8; `TooLarge` (script_too_large)."""
+        return Bundle.of_script(_encoded(self._code, self._most))
 
 
 def _encoded(code: str, most: int) -> bytes:
@@ -60,37 +41,3 @@ def _encoded(code: str, most: int) -> bytes:
     if len(content) > most:
         raise TooLarge(f"the script has {len(content)} bytes; the limit is {most}", code="script_too_large", limit=most)
     return content
-
-
-async def _inspected(content: bytes, wanted: str, python: Python) -> dict[str, Any]:
-    child = await asyncio.create_subprocess_exec(
-        python.path,
-        "-I",
-        "-S",
-        _INSPECTOR,
-        wanted,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(_INSPECTION):
-            said, _ = await child.communicate(content)
-    except TimeoutError:
-        said = b""
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode != 0:
-        # the compiler itself gave up: recursion past the C stack, or no end of work
-        return {"error": "syntax_error", "message": "line 1, column 1: too complex to compile", "line": 1, "column": 1}
-    found: dict[str, Any] = json.loads(said)
-    return found
-
-
-def _of_finding(found: dict[str, Any], metadata: ScriptMetadata) -> BemaError:
-    details = {key: value for key, value in found.items() if key not in ("error", "message")}
-    if found["error"] == "entry_not_found":
-        details["line"] = metadata.entry_line
-    return Invalid(found["message"], code=found["error"], **details)

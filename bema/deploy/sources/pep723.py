@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import Invalid
-from bema.core.specifiers import check_specifiers
+from bema.core.versions import check_specifiers
 
 OPENING = "# /// script"
 CLOSING = "# ///"

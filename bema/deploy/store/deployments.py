@@ -1,303 +1,227 @@
-"""The deployment store: what must outlive everything.
+"""The deployment store: what must outlive everything, as mutations of a state engine.
 
-Laws: a change is on disk before its caller hears of it, and only then in the picture that readers see; one mutation, one
-transaction; an idempotency key gives the same answer again; a store written by a newer bema is left alone.
+Laws: a change is durable before its caller hears of it, and only then in the picture that readers see; the picture is made
+of what the engine says it changed, and of nothing else; an idempotency key gives the same answer again. What is stored and
+cannot be read is set aside: it is shown, it can be deleted, and it ends nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 from bema.core.errors import Conflict, NotFound, Refused
-from bema.core.settings import PartSettings
-from bema.core.version import VERSION
-from bema.deploy.model.deployment import Deployment
-from bema.parts import Factory
+from bema.deploy.model.bundle import Bundle
+from bema.deploy.model.deployment import Deployment, Rollout, VersionStatus
+from bema.deploy.store.picture import Picture
+from bema.deploy.store.records import (
+    StoredReply,
+    UnreadableDeployment,
+    deployment_key,
+    fact_key,
+    name_key,
+    put,
+    reply_key,
+    status_key,
+)
+from bema.state.engine import Missed, Mutation, RevisionConflict, StateChange, StateEngine
 
 T = TypeVar("T")
-Write = Callable[[sqlite3.Connection], object]
 ANSWERS_KEPT = 1000
+_PAGE = 500
 
 
-class StoredReply(msgspec.Struct, frozen=True):
-    """What a request with an idempotency key was answered, and the digest of what it had asked."""
+class Store:
+    """Reads come from a picture in memory and cost nothing; writes return when they are durable.
 
-    key: str
-    request: str
-    reply: bytes
+    An engine that holds something already is read by `open`. Writes raise the engine's `Refused`.
+    """
 
-
-class Store(Protocol):
-    """Reads come from a picture in memory and cost nothing; writes return when they are durable."""
+    def __init__(self, engine: StateEngine) -> None:
+        self.failed: Callable[[], None] = lambda: None
+        """Called when the engine writes nothing more, which only opening it again can mend."""
+        self._engine = engine
+        self._closed = False
+        self._picture = Picture()
+        self._watch = engine.watch(engine.revision)
+        self._creating: Counter[str] = Counter()  # digests of bundles that are stored and not yet used
 
     @classmethod
-    async def open(cls, settings: PartSettings) -> Store:
-        """Open or make the store; one on this disk is in `settings.state`. `Refused` (store_newer, state_unwritable) in
-        one line."""
+    async def open(cls, engine: StateEngine) -> Store:
+        """The store on `engine`, which it closes. Bundles that nobody uses are dropped: a creation was cut short."""
+        store = cls(engine)
+        try:
+            await store._read()
+            await engine.drop_blobs(set(await engine.blobs()) - store._used())
+        except BaseException:
+            await engine.close()
+            raise
+        return store
+
+    # reading
 
     def deployments(self) -> Mapping[str, Deployment]:
-        """All deployments by id, current as of the last write that returned."""
+        """Desired state by id, current as of the last write that returned."""
+        return MappingProxyType({id: rollout.deployment for id, rollout in self.rollouts().items()})
+
+    def rollouts(self) -> Mapping[str, Rollout]:
+        """Each deployment with the status of its versions, by id."""
+        self._catch_up()
+        return MappingProxyType(self._picture.rollouts)
+
+    def unreadable(self) -> Mapping[str, UnreadableDeployment]:
+        """What was set aside, by id."""
+        self._catch_up()
+        return MappingProxyType(self._picture.unreadable)
 
     def answer(self, key: str, request: str) -> bytes | None:
         """The reply given before; `Conflict` (key_reused) if that was to another request."""
-
-    async def create(self, deployment: Deployment, code: bytes, answer: StoredReply | None = None) -> None:
-        """Add a deployment; `Conflict` (name_taken) with the `id` of the owner's other one of that name."""
-
-    async def save(self, deployment: Deployment) -> None:
-        """Replace a deployment; `NotFound` if it was deleted meanwhile."""
-
-    async def delete(self, id: str) -> None:
-        """Take a deployment away, with the codes that no other uses; `NotFound` if it is not there."""
-
-    async def code(self, digest: str) -> bytes:
-        """The content of a version; `NotFound` for one that nobody uses."""
-
-    def fact(self, name: str) -> str | None:
-        """A small thing worth remembering: that an example was deployed once, a port that was chosen."""
-
-    async def remember(self, name: str, value: str) -> None:
-        """Replace a fact."""
-
-    async def close(self) -> None:
-        """Let go of what is open; nothing that returned is lost."""
-
-
-class StoreFactory(Factory[Store], group="bema.store", api=VERSION, default="sqlite", opens="waiting"):
-    """The store of an orchestrator is opened with `open`."""
-
-
-@StoreFactory.register("memory")
-class MemoryStore:
-    """The twin that forgets, and the picture of the one that does not."""
-
-    @classmethod
-    async def open(cls, settings: PartSettings) -> Store:
-        return cls()
-
-    def __init__(self) -> None:
-        self._deployments: dict[str, Deployment] = {}
-        self._codes: dict[str, bytes] = {}
-        self._answers: dict[str, StoredReply] = {}
-        self._facts: dict[str, str] = {}
-        self._writing = asyncio.Lock()
-
-    def deployments(self) -> Mapping[str, Deployment]:
-        return MappingProxyType(self._deployments)
-
-    def answer(self, key: str, request: str) -> bytes | None:
-        given = self._answers.get(key)
+        self._catch_up()
+        given = self._picture.replies.get(reply_key(key))
         if given is not None and given.request != request:
             raise Conflict("the idempotency key was used for another request", code="key_reused")
         return given.reply if given is not None else None
 
     def fact(self, name: str) -> str | None:
-        return self._facts.get(name)
+        """A small thing worth remembering: that an example was deployed once, a port that was chosen."""
+        self._catch_up()
+        return self._picture.facts.get(fact_key(name))
 
-    async def create(self, deployment: Deployment, code: bytes, answer: StoredReply | None = None) -> None:
-        def show() -> None:
-            self._deployments[deployment.id] = deployment
-            self._hold(deployment.version.digest, code)
-            if answer is not None:
-                self._answers[answer.key] = answer
+    async def bundle(self, digest: str) -> Bundle:
+        """The files of a version; `NotFound` for one that nobody uses."""
+        return Bundle.decode(await self._engine.blob(digest))
 
-        async with self._writing:
-            for other in self._deployments.values():
-                if (other.owner, other.name) == (deployment.owner, deployment.name):
-                    raise Conflict(f"a deployment named {other.name!r} exists", id=other.id)
-            await self._write(lambda db: _insert(db, deployment, code, answer), show)
+    # writing
+
+    async def create(self, deployment: Deployment, bundle: Bundle, answer: StoredReply | None = None) -> None:
+        """Add a deployment; `Conflict` (name_taken) with the `id` of the owner's other one of that name."""
+        await self._whole(self._create(deployment, bundle, answer))
+
+    async def _create(self, deployment: Deployment, bundle: Bundle, answer: StoredReply | None) -> None:
+        name = name_key(deployment.owner, deployment.name)
+        self._creating[bundle.digest] += 1
+        try:
+            await self._engine.put_blob(bundle.encoded)
+            await self._apply(
+                [
+                    Mutation(name, deployment.id.encode(), 0),
+                    put(deployment_key(deployment.id), deployment, 0),
+                    *(put(status_key(deployment.id, v.label), VersionStatus(), 0) for v in deployment.versions),
+                    *self._answered(answer),
+                ]
+            )
+        except RevisionConflict as error:
+            other = await self._engine.get(name)
+            id = other.value.decode() if other is not None else ""  # it may have gone meanwhile
+            raise Conflict(f"a deployment named {deployment.name!r} exists", id=id) from error
+        finally:
+            self._creating -= Counter((bundle.digest,))
+
+    def _answered(self, answer: StoredReply | None) -> list[Mutation]:
+        if answer is None:
+            return []
+        kept = self._picture.replies
+        old = list(kept)[: max(0, len(kept) + 1 - ANSWERS_KEPT)]
+        return [put(reply_key(answer.key), answer), *(Mutation(key, None) for key in old)]
 
     async def save(self, deployment: Deployment) -> None:
-        async with self._writing:
-            self._must_exist(deployment.id)
-            await self._write(
-                lambda db: db.execute(
-                    "UPDATE deployments SET body = ? WHERE id = ?", (msgspec.json.encode(deployment), deployment.id)
-                ),
-                lambda: self._deployments.update({deployment.id: deployment}),
-            )
+        """Replace what is desired; `NotFound` if it was deleted meanwhile. A new version begins with a new status."""
+        await self._whole(self._replace(deployment_key(deployment.id), deployment, deployment.id))
+
+    async def record(self, id: str, label: str, status: VersionStatus) -> None:
+        """Replace the status of a version; `NotFound` if its deployment was deleted meanwhile."""
+        await self._whole(self._replace(status_key(id, label), status, id))
+
+    async def _replace(self, key: str, record: Deployment | VersionStatus, id: str) -> None:
+        while True:
+            known = self._picture.revisions.get(key, 0)
+            if id not in self.rollouts() or not known:
+                raise NotFound(f"there is no deployment {id}")
+            fresh = self._fresh(record) if isinstance(record, Deployment) else []
+            try:
+                await self._apply([put(key, record, known), *fresh])
+            except RevisionConflict:
+                # somebody was faster: the last one to ask wins, as long as there is something to replace
+                await self._refresh()
+            else:
+                return
+
+    def _fresh(self, deployment: Deployment) -> list[Mutation]:
+        keys = (status_key(deployment.id, version.label) for version in deployment.versions)
+        return [put(key, VersionStatus(), 0) for key in keys if key not in self._picture.revisions]
 
     async def delete(self, id: str) -> None:
-        def show() -> None:
-            del self._deployments[id]
-            for digest in unused:
-                self._codes.pop(digest, None)
+        """Take a deployment away, with the bundles that no other uses; `NotFound` if it is not there."""
+        await self._whole(self._delete(id))
 
-        async with self._writing:
-            self._must_exist(id)
-            used = {v.digest for d in self._deployments.values() if d.id != id for v in d.versions}
-            unused = {v.digest for v in self._deployments[id].versions} - used
-            await self._write(lambda db: _delete(db, id, unused), show)
-
-    async def code(self, digest: str) -> bytes:
-        if digest not in self._codes:
-            raise NotFound(f"there is no code {digest}")
-        return self._codes[digest]
+    async def _delete(self, id: str) -> None:
+        keys = self._picture.keys_of(id)
+        if deployment_key(id) not in keys:
+            raise NotFound(f"there is no deployment {id}")
+        before = self._used()
+        await self._apply([Mutation(key, None) for key in keys])
+        await self._engine.drop_blobs(before - self._used())
 
     async def remember(self, name: str, value: str) -> None:
-        async with self._writing:
-            await self._write(
-                lambda db: db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value)),
-                lambda: self._facts.update({name: value}),
-            )
+        """Replace a fact."""
+        await self._whole(self._apply([Mutation(fact_key(name), value.encode())]))
 
     async def close(self) -> None:
-        return None
+        """Let go of the engine; nothing that returned is lost."""
+        self._closed = True
+        await self._engine.close()
 
-    def _hold(self, digest: str, code: bytes) -> None:
-        self._codes[digest] = code
+    # the picture
 
-    def _must_exist(self, id: str) -> None:
-        if id not in self._deployments:
-            raise NotFound(f"there is no deployment {id}")
+    async def _apply(self, mutations: Sequence[Mutation]) -> None:
+        await self._engine.apply(mutations)
+        await self._refresh()
 
-    async def _write(self, write: Write, show: Callable[[], None]) -> None:
-        """Make a change durable, then visible."""
-        show()
-
-
-def _insert(db: sqlite3.Connection, deployment: Deployment, code: bytes, answer: StoredReply | None) -> None:
-    db.execute("INSERT OR IGNORE INTO codes VALUES (?, ?)", (deployment.version.digest, code))
-    db.execute(
-        "INSERT INTO deployments VALUES (?, ?, ?, ?)",
-        (deployment.id, deployment.owner, deployment.name, msgspec.json.encode(deployment)),
-    )
-    if answer is not None:
-        db.execute(
-            "INSERT INTO answers (key, request, reply) VALUES (?, ?, ?)", (answer.key, answer.request, answer.reply)
-        )
-        db.execute("DELETE FROM answers WHERE number <= (SELECT max(number) FROM answers) - ?", (ANSWERS_KEPT,))
-
-
-def _delete(db: sqlite3.Connection, id: str, codes: set[str]) -> None:
-    db.execute("DELETE FROM deployments WHERE id = ?", (id,))
-    db.executemany("DELETE FROM codes WHERE digest = ?", [(digest,) for digest in codes])
-
-
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE deployments (id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL,
-                              UNIQUE (owner, name)) WITHOUT ROWID;
-    CREATE TABLE codes (digest TEXT PRIMARY KEY, code BLOB NOT NULL);
-    CREATE TABLE answers (number INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, request TEXT NOT NULL,
-                          reply BLOB NOT NULL);
-    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    """,
-)
-"""Step n takes a store from version n to n + 1. A step is never changed once it was released."""
-
-
-@StoreFactory.register("sqlite")
-class SqliteStore(MemoryStore):
-    """One file, one connection, one thread."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._sqlite: sqlite3.Connection | None = None
-
-    @classmethod
-    async def open(cls, settings: PartSettings) -> SqliteStore:
-        return await cls.at(settings.state / "store.sqlite")
-
-    @classmethod
-    async def at(cls, path: Path) -> SqliteStore:
-        store = cls(path)
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """A caller that is cancelled must not leave the picture behind the disk, nor half of what it began."""
+        task = asyncio.ensure_future(work)
         try:
-            await store._do(store._open)
-        except BaseException:
-            await store.close()
-            raise
-        return store
-
-    async def close(self) -> None:
-        if self._sqlite is not None:
-            await self._do(self._sqlite.close)
-            self._sqlite = None
-        self._thread.shutdown(wait=False)
-
-    async def code(self, digest: str) -> bytes:
-        def read() -> bytes:
-            row = self._connection.execute("SELECT code FROM codes WHERE digest = ?", (digest,)).fetchone()
-            if row is None:
-                raise NotFound(f"there is no code {digest}")
-            return bytes(row[0])
-
-        return await self._do(read)
-
-    def _hold(self, digest: str, code: bytes) -> None:
-        """Codes stay on disk: they may be a megabyte each."""
-
-    async def _write(self, write: Write, show: Callable[[], None]) -> None:
-        def transaction() -> None:
-            try:
-                with self._connection as db:
-                    write(db)
-            except sqlite3.DatabaseError as error:
-                raise self._refused("written", error) from error
-
-        # a caller that is cancelled must not leave the picture behind the disk
-        work = asyncio.ensure_future(self._do(transaction))
-        try:
-            await asyncio.shield(work)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            await work
-            show()
+            await asyncio.wait({task})
             raise
-        show()
+        except Refused as error:
+            if error.code == "state_failed" and not self._closed:
+                self.failed()
+            raise
 
-    async def _do(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _refresh(self) -> None:
+        if not self._catch_up():
+            await self._read()
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        assert self._sqlite is not None, "the store is not open"
-        return self._sqlite
-
-    def _open(self) -> None:
+    def _catch_up(self) -> bool:
+        """Whether all that happened is shown. Where some was missed, the next write reads everything again."""
         try:
-            self._sqlite = db = sqlite3.connect(self._path)
-            # WAL alone loses the last commits with the machine's power; FULL syncs the log at each of them
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            self._migrate(db)
-        except sqlite3.DatabaseError as error:
-            raise self._refused("opened", error) from error
-        for (body,) in db.execute("SELECT body FROM deployments ORDER BY name, owner"):
-            deployment = msgspec.json.decode(body, type=Deployment)
-            self._deployments[deployment.id] = deployment
-        for row in db.execute("SELECT key, request, reply FROM answers ORDER BY number"):
-            self._answers[row[0]] = StoredReply(*row)
-        self._facts.update(db.execute("SELECT name, value FROM facts"))
+            changes = self._watch.take()
+        except Missed:
+            return False
+        for change in changes:
+            self._picture.show(change)
+        return True
 
-    def _refused(self, verb: str, error: Exception) -> Refused:
-        return Refused(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
+    async def _read(self) -> None:
+        """Read everything: at the start, and after changes were missed."""
+        self._watch.close()
+        self._watch = self._engine.watch(self._engine.revision)
+        picture, after = Picture(), ""
+        while page := await self._engine.scan("", after, _PAGE):
+            # what is older is shown first: answers are forgotten in the order they were given
+            for entry in page:
+                picture.show(StateChange(entry.revision, entry.key, entry.value))
+            after = page[-1].key
+        picture.settle()
+        self._picture = picture
+        self._catch_up()
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise Refused(
-                f"the store {self._path} has version {version}; this bema knows up to {len(MIGRATIONS)}",
-                code="store_newer",
-            )
-        # a new file has version 0 and nothing worth a copy
-        if 0 < version < len(MIGRATIONS):
-            self._back_up(db, version)
-        for number in range(version, len(MIGRATIONS)):
-            db.executescript(f"BEGIN; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
-
-    def _back_up(self, db: sqlite3.Connection, version: int) -> None:
-        """A copy beside the store, kept: migrations go forward only."""
-        copy = sqlite3.connect(self._path.with_suffix(f".v{version}.backup"))
-        with copy:
-            db.backup(copy)
-        copy.close()
+    def _used(self) -> set[str]:
+        """The digests of bundles that are in use, or about to be."""
+        used = {version.digest for rollout in self.rollouts().values() for version in rollout.deployment.versions}
+        return used | set(self._creating)

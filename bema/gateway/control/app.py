@@ -1,15 +1,14 @@
 """The control listener's app: the platform's own API over HTTP.
 
-Law: everything but the two probes needs the token, compared in constant time; who asks is told by the credential. Every
-failure leaves as the table's status with the same JSON as everywhere else.
+Law: a row that is not open is answered to a principal only: its handler cannot be called without one, and the door makes it
+of the credential alone. Every failure leaves as the table's status with the same JSON as everywhere else.
 """
 
 from __future__ import annotations
 
-import hmac
 import os
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,16 +18,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bema.core.access import LOCAL_ADMIN
+from bema.core.access import LOCAL_ADMIN, Credentials, Principal, permitted
 from bema.core.call import CURRENT, Call, traceparent
 from bema.core.errors import BemaError, Denied, Invalid, NotFound, TooLarge, Unavailable, as_json
 from bema.core.limits import DEFAULTS
 from bema.core.naming import UUID
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control import metrics
-from bema.gateway.control.operations import OPERATIONS, CreateBody, Function, Functions, openapi, page
-from bema.gateway.control.orchestrator_client import OrchestratorClient
+from bema.gateway.control.operations import OPERATIONS, CreateBody, Function, Functions, Operation, openapi, page
 from bema.gateway.routing.activity import Activities
 
 __all__ = ["Control"]
@@ -42,9 +41,9 @@ class Control:
 
     def __init__(
         self,
-        orchestrator: OrchestratorClient,
+        orchestrator: Orchestrator,
         *,
-        following: OrchestratorClient,
+        following: Orchestrator,
         token: str,
         gateway: str,
         api: str,
@@ -59,11 +58,25 @@ class Control:
         self._most = most  # bytes of a request body
         self._activities = activities
         self._reachable = reachable
-        routes = [Route(row.path, getattr(self, row.name), methods=[row.method], name=row.name) for row in OPERATIONS]
+        routes = [Route(row.path, self._handler(row), methods=[row.method], name=row.name) for row in OPERATIONS]
         handlers: Any = {BemaError: _failed, HTTPException: _failed, Exception: _failed}
-        self.app: ASGIApp = _Door(Starlette(routes=routes, exception_handlers=handlers), token)
+        self.app: ASGIApp = _Door(
+            Starlette(routes=routes, exception_handlers=handlers), Credentials({token: LOCAL_ADMIN})
+        )
 
-    async def create(self, request: Request) -> Response:
+    def _handler(self, row: Operation) -> Callable[[Request], Awaitable[Response]]:
+        handler: Any = getattr(self, row.name)
+        if row.open:
+            return cast("Callable[[Request], Awaitable[Response]]", handler)
+
+        async def guarded(request: Request) -> Response:
+            principal: Principal | None = getattr(request.state, "principal", None)
+            answer: Response = await handler(request, permitted(principal, row.scope))
+            return answer
+
+        return guarded
+
+    async def create(self, request: Request, principal: Principal) -> Response:
         body = await _body(request, self._most)
         try:
             asked = _DECODE.decode(body)
@@ -76,38 +89,36 @@ class Control:
                 "the body has neither `source` nor `code`" if asked.code is None else "it has both `source` and `code`"
             )
         code = asked.source.code if asked.source is not None else asked.code or ""
-        wanted = CreateRequest(name=asked.name, code=code, env=asked.env, owner=LOCAL_ADMIN.name)
-        made = await self._orchestrator.create(wanted, key=request.headers.get("idempotency-key", ""))
+        wanted = CreateRequest(name=asked.name, code=code, env=asked.env)
+        made = await self._orchestrator.create(wanted, principal, key=request.headers.get("idempotency-key", ""))
         return _json(self._shown(made), 202, location=f"/faas/python/{made.id}")
 
-    async def list(self, request: Request) -> Response:
+    async def list(self, request: Request, principal: Principal) -> Response:
         count = _number(request, "count", 100)
         if not 1 <= count <= _MOST_LISTED:
             raise Invalid(f"count is {count}, not between 1 and {_MOST_LISTED}")
-        found = await self._orchestrator.list(
-            LOCAL_ADMIN.name, after=request.query_params.get("after", ""), count=count
-        )
+        found = await self._orchestrator.list(principal, after=request.query_params.get("after", ""), count=count)
         return _json(Functions([self._shown(info) for info in found.items], found.next))
 
-    async def read(self, request: Request) -> Response:
-        return _json(self._shown(await self._orchestrator.read(_id(request), LOCAL_ADMIN.name)))
+    async def read(self, request: Request, principal: Principal) -> Response:
+        return _json(self._shown(await self._orchestrator.read(_id(request), principal)))
 
-    async def delete(self, request: Request) -> Response:
-        await self._orchestrator.delete(_id(request), LOCAL_ADMIN.name)
+    async def delete(self, request: Request, principal: Principal) -> Response:
+        await self._orchestrator.delete(_id(request), principal)
         return Response(status_code=204)
 
-    async def logs(self, request: Request) -> Response:
-        found = await self._orchestrator.read(_id(request), LOCAL_ADMIN.name)
+    async def logs(self, request: Request, principal: Principal) -> Response:
+        found = await self._orchestrator.read(_id(request), principal)
         lines = self._following.logs(
             found.id,
-            LOCAL_ADMIN.name,
+            principal,
             tail=_number(request, "tail", 100),
             follow=_flag(request, "follow"),
             since=_number(request, "since", 0),
         )
         return StreamingResponse(_ndjson(aiter(lines), request), media_type="application/x-ndjson")
 
-    async def status(self, request: Request) -> Response:
+    async def status(self, request: Request, principal: Principal) -> Response:
         every = self._activities.all()
         gateway = {
             "pid": os.getpid(),
@@ -116,11 +127,11 @@ class Control:
         }
         told: dict[str, Any] | None = None
         if self._reachable():
-            told = await self._orchestrator.status()
+            told = await self._orchestrator.status(principal)
         body = {"version": VERSION, "gateway": self._gateway, "api": self._api, "data": gateway, "orchestrator": told}
         return _json(body)
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self, request: Request, principal: Principal) -> Response:
         return Response(metrics.exposition(self._activities), media_type=metrics.CONTENT_TYPE)
 
     async def document(self, request: Request) -> Response:
@@ -143,11 +154,11 @@ class Control:
 
 
 class _Door:
-    """Lets in who holds the token, and gives the request its trace."""
+    """Says who asks, by the credential alone; lets nobody in but to open rows, and gives the request its trace."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
         self._app = app
-        self._token = token.encode()
+        self._credentials = credentials
         self._open = {row.path for row in OPERATIONS if row.open}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,22 +166,23 @@ class _Door:
             return
         headers = dict(scope["headers"])
         trace = traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
-        scope.setdefault("state", {})["trace_id"] = trace[3:35]
+        principal = self._principal(headers.get(b"authorization", b""))
+        scope.setdefault("state", {}).update(trace_id=trace[3:35], principal=principal)
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", trace[3:35].encode())]
             await send(message)
 
-        CURRENT.set(Call(scope["path"], metadata={"traceparent": trace}))
-        if scope["path"] in self._open or self._admits(headers.get(b"authorization", b"")):
+        CURRENT.set(Call(scope["path"], metadata={"traceparent": trace}, principal=principal))
+        if scope["path"] in self._open or principal is not None:
             await self._app(scope, receive, told)
         else:
             await _answer(Denied(), trace[3:35])(scope, receive, told)
 
-    def _admits(self, credential: bytes) -> bool:
-        kind, _, token = credential.partition(b" ")
-        return hmac.compare_digest(token.strip(), self._token) and kind.lower() == b"bearer"
+    def _principal(self, credential: bytes) -> Principal | None:
+        kind, _, token = credential.decode("latin-1").partition(" ")
+        return self._credentials.principal(token.strip()) if kind.lower() == "bearer" else None
 
 
 async def _failed(request: Request, error: Exception) -> Response:

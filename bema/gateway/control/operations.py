@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bema.core.access import Scope
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import DeploymentInfo, InstanceInfo
 
@@ -53,6 +54,7 @@ class Operation(NamedTuple):
     takes: Any = None
     query: tuple[tuple[str, type, str], ...] = ()
     header: tuple[tuple[str, str], ...] = ()
+    scope: Scope = Scope.STATUS  # what who asks must be permitted
     open: bool = False  # needs no token
 
 
@@ -65,6 +67,7 @@ OPERATIONS = (
         {202: Function},
         takes=CreateBody,
         header=(("Idempotency-Key", "the same key with the same body deploys once"),),
+        scope=Scope.WRITE,
     ),
     Operation(
         "GET",
@@ -73,9 +76,12 @@ OPERATIONS = (
         "List deployments, oldest first.",
         {200: Functions},
         query=(("after", str, "`next` of the page before"), ("count", int, "most items of one page")),
+        scope=Scope.READ,
     ),
-    Operation("GET", "/faas/python/{id}", "read", "Read one deployment.", {200: Function}),
-    Operation("DELETE", "/faas/python/{id}", "delete", "Stop a deployment and forget it.", {204: None}),
+    Operation("GET", "/faas/python/{id}", "read", "Read one deployment.", {200: Function}, scope=Scope.READ),
+    Operation(
+        "DELETE", "/faas/python/{id}", "delete", "Stop a deployment and forget it.", {204: None}, scope=Scope.WRITE
+    ),
     Operation(
         "GET",
         "/faas/python/{id}/logs",
@@ -87,6 +93,7 @@ OPERATIONS = (
             ("follow", bool, "stay and send new lines as they come"),
             ("since", int, "only lines after this instant, microseconds UTC"),
         ),
+        scope=Scope.READ,
     ),
     Operation("GET", "/status", "status", "What runs here.", {200: dict[str, Any]}),
     Operation("GET", "/metrics", "metrics", "Counters as Prometheus text.", {200: "text/plain"}),

@@ -1,51 +1,73 @@
 """An endpoint of a deployed service as HTTP: `POST /gateway/ID/ENDPOINT` with a JSON body, JSON or events back.
 
-Law: values pass from one encoding to the other without being understood here; what fits a parameter the instance decides.
-Tracebacks stop at this door: a client learns the code, the message and the trace id.
+`GET` of its URL lists the endpoints as their description has them, `GET .../openapi.json` the same as OpenAPI.
+
+Laws: values pass from one encoding to the other without being understood here; what fits a parameter the instance decides.
+Tracebacks stop at this door: a client learns the code, the message and the trace id. All requests for one endpoint of a
+deployment share one client, hence one retry budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
+from bema.core.describe import Description, EndpointDescription
 from bema.core.errors import BemaError, Invalid, NotFound, RemoteError
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
+from bema.gateway.doors import openapi
 from bema.gateway.http.answers import answer, content
 from bema.gateway.http.bodies import chunk
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.routing.table import InstanceRoute
 from bema.runtime.discovery.discovery import View
 from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.descriptions import Descriptions
 from bema.runtime.rpc.pool import ConnectionPool
 
 __all__ = ["Doors", "arguments_of"]
 
+InstancesOf = Callable[[str], View]
+"""The instances of a deployment, by its id."""
+
+_MOST = 1024  # deployments whose clients are kept; of another the oldest is let go
 _JSON = (b"content-type", b"application/json")
+_OPENAPI = "openapi.json"  # no Python identifier, so no endpoint
+_PATIENCE = 2.0  # seconds that a listing waits for a description; then it is what the record says
 _EVENTS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
     b"x-request-id: %b\r\n%b\r\n"
 )
 
 
+class _Clients(NamedTuple):
+    """The clients of one deployment; `stop` ends the watch over its instances."""
+
+    by_route: dict[str, Client]
+    stop: Callable[[], None]
+
+
 class Doors:
     """Calls instances over RPC on behalf of HTTP clients; one connection per instance for all of them."""
 
-    def __init__(self, pool: ConnectionPool, view: View) -> None:
+    def __init__(self, pool: ConnectionPool, instances_of: InstancesOf) -> None:
         self._pool = pool
-        self._view = view
+        self._descriptions = Descriptions(pool)
+        self._instances_of = instances_of
+        self._kept: dict[str, _Clients] = {}
 
     async def serve(self, exchange: Exchange, route: InstanceRoute) -> None:
         """Answer one request to an instance that speaks RPC."""
         name = unquote(exchange.to.target.partition(b"?")[0].decode().strip("/"))
-        if not name:
+        if name in ("", _OPENAPI):
             _only(exchange, b"GET", b"HEAD")
             await exchange.whole_body()
-            _answer(exchange, {"endpoints": [_described(info) for info in route.instance.endpoints]})
+            said = await self._descriptions.shown(route.instance, _PATIENCE)
+            _answer(exchange, openapi.document(said, f"/gateway/{route.deployment}") if name else _listed(said, route))
             return
         info = next((info for info in route.instance.endpoints if info.name == name), None)
         if info is None:
@@ -57,7 +79,7 @@ class Doors:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         arguments = arguments_of(await exchange.whole_body(), info)
         instance = route.instance
-        client = Client(self._pool, self._view, f"{instance.component_address}.{name}")
+        client = self._client(route.deployment, f"{instance.component_address}.{name}")
         options: dict[str, Any] = {
             "timeout": _timeout(exchange),
             "metadata": {"traceparent": exchange.trace},
@@ -72,6 +94,24 @@ class Doors:
         except Exception as error:  # noqa: BLE001 - the HTTP door: a service raises what it likes
             raise _told(error) from None
         _answer(exchange, value)
+
+    def _client(self, deployment: str, route: str) -> Client:
+        """The client of an endpoint, kept until the last instance of its deployment has gone."""
+        view = self._instances_of(deployment)
+        if not view.instances():
+            return Client(self._pool, view, route)  # it went just now: nothing of it is kept
+        kept = self._kept.get(deployment)
+        if kept is None:
+            while len(self._kept) >= _MOST:
+                self._let_go(next(iter(self._kept)))
+            stop = view.subscribe(lambda: None if view.instances() else self._let_go(deployment))
+            kept = self._kept[deployment] = _Clients({}, stop)
+        if (client := kept.by_route.get(route)) is None:
+            client = kept.by_route[route] = Client(self._pool, view, route)
+        return client
+
+    def _let_go(self, deployment: str) -> None:
+        self._kept.pop(deployment).stop()
 
 
 def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:
@@ -112,13 +152,28 @@ def _timeout(exchange: Exchange) -> float | None:
     return int(given) / 1000
 
 
-def _described(info: EndpointInfo) -> dict[str, Any]:
+def _listed(said: Description, route: InstanceRoute) -> dict[str, Any]:
+    """The endpoints that its record shows, with what its description says of each."""
+    endpoints = [_described(info, said.endpoint(info.name)) for info in route.instance.endpoints]
+    return {
+        "name": said.address,
+        "version": said.version,
+        "doc": said.doc,
+        "digest": said.digest,
+        "endpoints": endpoints,
+        "$defs": said.definitions,
+    }
+
+
+def _described(info: EndpointInfo, said: EndpointDescription | None) -> dict[str, Any]:
+    more = {} if said is None else {name: getattr(said, name) for name in ("doc", "request", "items", "response")}
     return {
         "name": info.name,
         "shape": str(info.shape),
         "idempotent": info.idempotent,
         "parameters": list(info.parameters) if info.parameters is not None else None,
         "fields": list(info.fields) if info.fields is not None else None,
+        **more,
     }
 
 

@@ -8,76 +8,65 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import Protocol, cast
+from typing import cast
 
 from bema.core.errors import BemaError, Overloaded, TooLarge
-from bema.core.limits import Limits
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, of_request
-from bema.gateway.http.exchange import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, Exchange, ExchangeContext
+from bema.gateway.http.dispatcher import Dispatcher
+from bema.gateway.http.exchange import Door, Exchange
 from bema.gateway.http.forwarding import trace
 from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
-from bema.gateway.routing.activity import Activities
+from bema.gateway.http.transport import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, ClientTransport
 from bema.gateway.routing.decision import decide
 
-__all__ = ["Front", "HttpConnection"]
+__all__ = ["HttpConnection"]
 
 _MOST_HELD = 64 * 1024
 _LINGER = 2.0  # seconds in which a client may still read our last answer while it sends
-
-
-class Front(ExchangeContext, Protocol):
-    """The listener, as one of its connections sees it."""
-
-    limits: Limits
-    loopback: bool
-    activities: Activities
-    connections: set[HttpConnection]
-    now: float  # seconds of the loop's clock, as of the last sweep
-
-    def entered(self, connection: HttpConnection) -> bool: ...
-    def left(self, connection: HttpConnection) -> None: ...
 
 
 class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_checked",
-        "_front",
-        "_full",
+        "_client",
+        "_connections",
+        "_dispatcher",
+        "_door",
         "_held",
         "_lingers",
-        "_paused_for",
         "_taken",
         "deadline",
         "exchange",
-        "peer",
         "transport",
     )
 
     transport: asyncio.Transport
 
-    def __init__(self, front: Front) -> None:
-        self._front = front
+    def __init__(self, dispatcher: Dispatcher, door: Door, connections: set[HttpConnection]) -> None:
+        """`connections` are all of the listener's: this one is in them from its first moment to its last."""
+        self._dispatcher = dispatcher
+        self._door = door
+        self._connections = connections
+        self._client = ClientTransport(self._done, self._cut)
         self.exchange: Exchange | None = None
         self.deadline = inf
-        self.peer = b""
         self._body: Body | None = None
         self._taken = 0  # bytes of the current body
         self._held = b""
         self._checked = 0  # bytes of a partial head known to be harmless
-        self._full = False
         self._lingers = False
-        self._paused_for = 0
 
     # What the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"127.0.0.1"
-        self.deadline = self._front.now + self._front.limits.http_head_time
-        if not self._front.entered(self):
+        self._client.opened(self.transport)
+        self.deadline = self._dispatcher.now + self._dispatcher.limits.http_head_time
+        self._connections.add(self)
+        self._dispatcher.activities.connections = len(self._connections)
+        if len(self._connections) > self._dispatcher.limits.http_connections:
             self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
 
     def data_received(self, data: bytes) -> None:
@@ -95,51 +84,39 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(error)
 
     def pause_writing(self) -> None:
-        self._full = True
+        self._client.full = True
         if self.exchange is not None:
             self.exchange.client_full(True)
 
     def resume_writing(self) -> None:
-        self._full = False
+        self._client.full = False
         if self.exchange is not None:
             self.exchange.client_full(False)
         elif self._held:
             self._again()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._front.left(self)
+        self._connections.discard(self)
+        self._dispatcher.left(len(self._connections))
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abandon()
 
-    # What its exchange calls
+    # How its exchange ends
 
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
-    def full(self) -> bool:
-        return self._full
-
-    def hold(self, reason: int, held: bool) -> None:
-        """Stop or go on reading from the client; it goes on when no reason is left."""
-        before = self._paused_for
-        self._paused_for = before | reason if held else before & ~reason
-        if bool(before) != bool(self._paused_for) and not self.transport.is_closing():
-            (self.transport.pause_reading if self._paused_for else self.transport.resume_reading)()
-
-    def done(self, keep: bool) -> None:
+    def _done(self, keep: bool) -> None:
         """The answer to the current request was written to its end."""
         self.exchange = None
-        if not keep or self._body is not None or self._front.draining:
+        if not keep or self._body is not None or self._dispatcher.draining:
             self._close()
             return
-        if self._paused_for:
-            self.hold(FULL_UPSTREAM | FULL_PENDING, False)
-        self.deadline = self._front.now + self._front.limits.http_idle
-        if self._held and not self._full:
+        if self._client.held_for:
+            self._client.hold(FULL_UPSTREAM | FULL_PENDING, False)
+        self.deadline = self._dispatcher.now + self._dispatcher.limits.http_idle
+        if self._held and not self._client.full:
             asyncio.get_running_loop().call_soon(self._again)
 
-    def cut(self) -> None:
+    def _cut(self) -> None:
         """The answer cannot be completed: end so that the client sees it is not whole."""
         self.exchange = None
         self.transport.close()
@@ -148,8 +125,10 @@ class HttpConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        if self._paused_for:
-            self.deadline = self._front.now + self._front.limits.http_body_idle  # it is not read, so it is not late
+        if self._client.held_for:
+            self.deadline = (
+                self._dispatcher.now + self._dispatcher.limits.http_body_idle
+            )  # it is not read, so it is not late
         elif self._lingers or (self.exchange is None and not self._held):
             self.transport.abort()
         else:
@@ -164,15 +143,15 @@ class HttpConnection(asyncio.Protocol):
 
     def _again(self) -> None:
         if self.exchange is None and self._held and not self.transport.is_closing():
-            self.hold(FULL_HELD, False)
+            self._client.hold(FULL_HELD, False)
             self.data_received(b"")
 
     def _take(self, data: bytes) -> None:
         while data and not self._lingers:
             exchange = self.exchange
-            if exchange is None and not self._full:
+            if exchange is None and not self._client.full:
                 end = data.find(END, max(0, self._checked - 3))
-                if end < 0 or end > self._front.limits.http_head:
+                if end < 0 or end > self._dispatcher.limits.http_head:
                     self._partial(data)
                     return
                 self._checked = 0
@@ -182,42 +161,44 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self._held = data
                 if len(data) > _MOST_HELD:
-                    self.hold(FULL_HELD, True)
+                    self._client.hold(FULL_HELD, True)
                 return
 
     def _partial(self, data: bytes) -> None:
         """Keep the beginning of a head, unless nothing good can come of it."""
-        front = self._front
-        if len(data) > front.limits.http_head:
-            raise TooLarge(f"the request head is longer than {front.limits.http_head} bytes", code="head_too_large")
+        dispatcher = self._dispatcher
+        if len(data) > dispatcher.limits.http_head:
+            raise TooLarge(
+                f"the request head is longer than {dispatcher.limits.http_head} bytes", code="head_too_large"
+            )
         if data == b"\r\n" and not self._checked:
             return  # an empty line before a request (RFC 9112 2.2)
         if hopeless(data[max(0, self._checked - 1) :]):
-            read_request(data + END, front.limits.http_headers)
+            read_request(data + END, dispatcher.limits.http_headers)
         if not self._checked:
-            self.deadline = front.now + front.limits.http_head_time
+            self.deadline = dispatcher.now + dispatcher.limits.http_head_time
         self._checked = len(data)
         self._held = data
 
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
         """Start the exchange that `raw` asks for; returns what is left of `rest`."""
-        front = self._front
-        head = read_request(raw.removeprefix(b"\r\n"), front.limits.http_headers)
+        dispatcher = self._dispatcher
+        head = read_request(raw.removeprefix(b"\r\n"), dispatcher.limits.http_headers)
         body = of_request(head)
-        decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=front.loopback)
+        decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=dispatcher.loopback)
         if isinstance(decision, BemaError):
             self._answer(decision, head, keep=body is None)
             return rest
-        if head.length is not None and head.length > front.limits.http_body:
-            raise _body_too_large(front.limits.http_body)
-        exchange = self.exchange = Exchange(self, front, head, decision)
+        if head.length is not None and head.length > dispatcher.limits.http_body:
+            raise _body_too_large(dispatcher.limits.http_body)
+        exchange = self.exchange = Exchange(self._client, dispatcher, self._door, head, decision)
         self.deadline = inf
         if body is None:
             exchange.complete = True
         else:
             self._body, self._taken = body, 0
-            patience = front.limits.start if head.expects_continue else 0.0
-            self.deadline = front.now + front.limits.http_body_idle + patience
+            patience = dispatcher.limits.start if head.expects_continue else 0.0
+            self.deadline = dispatcher.now + dispatcher.limits.http_body_idle + patience
             if rest:
                 rest = self._feed(exchange, body, rest)
         exchange.start()
@@ -226,14 +207,14 @@ class HttpConnection(asyncio.Protocol):
     def _feed(self, exchange: Exchange, body: Body, data: bytes) -> bytes:
         payload = body.feed(data)
         self._taken += len(payload)
-        front = self._front
-        if self._taken > front.limits.http_body:
-            raise _body_too_large(front.limits.http_body)
+        dispatcher = self._dispatcher
+        if self._taken > dispatcher.limits.http_body:
+            raise _body_too_large(dispatcher.limits.http_body)
         if body.done:
             self._body = None
             self.deadline = inf
         else:
-            self.deadline = front.now + front.limits.http_body_idle
+            self.deadline = dispatcher.now + dispatcher.limits.http_body_idle
         if payload or body.done:
             exchange.feed(payload, body.done)
         return body.rest
@@ -241,11 +222,11 @@ class HttpConnection(asyncio.Protocol):
     # Ending
 
     def _answer(self, error: BemaError, head: RequestHead, keep: bool) -> None:
-        keep = keep and not head.closes and not self._front.draining
-        self._front.activities.refused += 1
-        self.write(error_answer(error, trace(head)[3:35], close=not keep, head=head.method == b"HEAD"))
+        keep = keep and not head.closes and not self._dispatcher.draining
+        self._dispatcher.activities.refused += 1
+        self._client.write(error_answer(error, trace(head)[3:35], close=not keep, head=head.method == b"HEAD"))
         if keep:
-            self.deadline = self._front.now + self._front.limits.http_idle
+            self.deadline = self._dispatcher.now + self._dispatcher.limits.http_idle
         else:
             self._close()
 
@@ -259,9 +240,9 @@ class HttpConnection(asyncio.Protocol):
                 self.transport.close()
                 return
         else:
-            self._front.activities.refused += 1
+            self._dispatcher.activities.refused += 1
         trace_id = exchange.trace_id if exchange is not None else trace(None)[3:35]
-        self.write(error_answer(error, trace_id, close=True))
+        self._client.write(error_answer(error, trace_id, close=True))
         self._close()
 
     def _close(self) -> None:
@@ -270,9 +251,9 @@ class HttpConnection(asyncio.Protocol):
             return
         self._lingers = True
         self._held = b""
-        self.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)
+        self._client.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)
         if self.transport.can_write_eof():
-            self.deadline = self._front.now + _LINGER
+            self.deadline = self._dispatcher.now + _LINGER
             self.transport.write_eof()
         else:
             self.transport.close()

@@ -9,60 +9,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from bema.core.errors import BemaError
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, Chunked, SizedBody, chunk
+from bema.gateway.http.dispatcher import Dispatcher
 from bema.gateway.http.forwarding import request_head, response_head, status_line, trace
 from bema.gateway.http.heads import RequestHead, ResponseHead, tokens
+from bema.gateway.http.transport import FULL_PENDING, FULL_UPSTREAM, ClientTransport
 from bema.gateway.http.upstream import Upstream
 from bema.gateway.routing.activity import Activity
 from bema.gateway.routing.decision import Forward
 from bema.gateway.routing.table import InstanceRoute
 
-__all__ = ["Exchange", "ExchangeContext"]
+__all__ = ["Door", "Exchange"]
 
 _log = logging.getLogger("bema.gateway")
 
 _PENDING = 64 * 1024
 
 
-class Downstream(Protocol):
-    """The client's connection, as an exchange sees it."""
-
-    peer: bytes
-
-    def write(self, data: bytes) -> None: ...
-    def hold(self, reason: int, held: bool) -> None: ...
-    def done(self, keep: bool) -> None: ...
-    def cut(self) -> None: ...
-    def full(self) -> bool: ...
-
-
-class ExchangeContext(Protocol):
-    """How an exchange gets to an instance."""
-
-    authority: bytes
-    draining: bool
-
-    def warm(self, deployment: str) -> tuple[Upstream, Activity] | None: ...
-    async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]: ...
-    async def serve_door(self, exchange: Exchange, route: InstanceRoute) -> None: ...
-
-
-FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
-
-
 class Exchange:
     __slots__ = (
         "_activity",
+        "_dispatcher",
+        "_door",
         "_encode",
         "_pending",
         "_pending_size",
         "_started",
         "_task",
-        "_way",
         "_woken",
         "answered",
         "client",
@@ -76,7 +53,9 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(self, client: Downstream, way: ExchangeContext, head: RequestHead, to: Forward) -> None:
+    def __init__(
+        self, client: ClientTransport, dispatcher: Dispatcher, door: Door, head: RequestHead, to: Forward
+    ) -> None:
         self.client = client
         self.head = head
         self.method = head.method
@@ -87,7 +66,8 @@ class Exchange:
         self.keep = False
         self.trace = trace(head)
         self.upstream: Upstream | None = None
-        self._way = way
+        self._dispatcher = dispatcher
+        self._door = door
         self._activity: Activity | None = None
         self._encode = False
         self._pending: list[bytes] = []
@@ -103,7 +83,7 @@ class Exchange:
     # From the client's side
 
     def start(self) -> None:
-        warm = self._way.warm(self.to.deployment)
+        warm = self._dispatcher.warm(self.to.deployment)
         if warm is not None:
             self._attach(*warm)
         else:
@@ -140,13 +120,13 @@ class Exchange:
 
     async def _reach(self) -> None:
         try:
-            reached, activity = await self._way.reach(self.to.deployment)
+            reached, activity = await self._dispatcher.reach(self.to.deployment)
             if isinstance(reached, Upstream):
                 self._attach(reached, activity)
                 return
             self._activity = activity
             activity.begin()
-            await self._way.serve_door(self, reached)
+            await self._door(self, reached)
         except BemaError as error:
             self.fail(error)
         except Exception:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
@@ -158,12 +138,12 @@ class Exchange:
         activity.begin()
         self._task = None
         self.upstream = upstream
-        raw = request_head(self.head, self.to, self.client.peer, self._way.authority, self.trace)
+        raw = request_head(self.head, self.to, self.client.peer, self._dispatcher.authority, self.trace)
         if self._pending:
             payload, self._pending = b"".join(self._pending), []
             raw += self._framed(payload, self.complete)
             self.client.hold(FULL_PENDING, False)
-        if self.client.full():
+        if self.client.full:
             upstream.pause(True)
         upstream.begin(self, raw)
 
@@ -203,6 +183,9 @@ class Exchange:
         if passed := self._passed(payload, body):
             self.client.write(passed)
 
+    def tunnelled(self, data: bytes) -> None:
+        self.client.write(data)
+
     def ended(self) -> None:
         """The answer is complete; until the connection closed, where nothing else delimited it."""
         self.upstream = None
@@ -237,7 +220,7 @@ class Exchange:
 
     def keeps(self) -> bool:
         """Whether the client's connection goes on after the answer that is about to be written."""
-        self.keep = self.complete and not self.head.closes and not self._way.draining
+        self.keep = self.complete and not self.head.closes and not self._dispatcher.draining
         return self.keep
 
     def begin_answer(self, raw: bytes, status: int) -> None:
@@ -253,7 +236,7 @@ class Exchange:
 
     async def room(self) -> None:
         """Wait while the client does not read."""
-        while self.client.full():
+        while self.client.full:
             await self._wake()
 
     async def whole_body(self) -> bytes:
@@ -288,7 +271,7 @@ class Exchange:
         return b"%b0\r\n%b\r\n" % (chunk(payload), body.trailers if wanted else b"")
 
     def _shown(self, head: ResponseHead, framing: bytes) -> bytes:
-        return response_head(head, self.head, self.to, self._way.authority, framing, self.trace_id.encode())
+        return response_head(head, self.head, self.to, self._dispatcher.authority, framing, self.trace_id.encode())
 
     def _count(self, status: int) -> None:
         if self._activity is not None:
@@ -298,3 +281,7 @@ class Exchange:
         if self._activity is not None:
             self._activity.end()
             self._activity = None
+
+
+Door = Callable[[Exchange, InstanceRoute], Awaitable[None]]
+"""Answers a request to an instance that is not spliced."""

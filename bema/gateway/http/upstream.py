@@ -14,18 +14,11 @@ from bema.core.limits import Limits
 from bema.gateway.http.bodies import Body, UntilClose, of_response
 from bema.gateway.http.heads import END, ResponseHead, hopeless, read_response
 
-__all__ = ["Answering", "Upstream", "UpstreamPool"]
+__all__ = ["ResponseHandler", "Upstream", "UpstreamPool"]
 
 
-class Sink(Protocol):
-    def write(self, data: bytes) -> None: ...
-
-
-class Answering(Protocol):
-    """Who waits for the answer on a connection."""
-
-    @property
-    def client(self) -> Sink: ...
+class ResponseHandler(Protocol):
+    """Who waits for the response on a connection: the exchange, which a pool of connections does not know."""
 
     method: bytes
     complete: bool  # the request was sent to its end
@@ -35,6 +28,7 @@ class Answering(Protocol):
     def switched(self, head: ResponseHead, rest: bytes) -> None: ...
     def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None: ...
     def more(self, payload: bytes, body: Body) -> None: ...
+    def tunnelled(self, data: bytes) -> None: ...
     def ended(self) -> None: ...
     def broken(self, error: BemaError) -> None: ...
     def upstream_full(self, full: bool) -> None: ...
@@ -48,14 +42,14 @@ class Upstream(asyncio.Protocol):
     def __init__(self, pool: UpstreamPool, address: str) -> None:
         self._pool = pool
         self.address = address
-        self.exchange: Answering | None = None
+        self.exchange: ResponseHandler | None = None
         self.idle_since = 0.0
         self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._held = b""
         self.paused = False
 
-    def begin(self, exchange: Answering, data: bytes) -> None:
+    def begin(self, exchange: ResponseHandler, data: bytes) -> None:
         """Send the start of a request; its answer goes to `exchange`."""
         self.exchange = exchange
         self._head = self._body = None
@@ -80,7 +74,7 @@ class Upstream(asyncio.Protocol):
         if exchange is None:
             self.transport.abort()  # an answer nobody asked for: the next one could not be told apart
         elif exchange.tunnel:
-            exchange.client.write(data)
+            exchange.tunnelled(data)
         else:
             try:
                 self._read(exchange, data)
@@ -88,7 +82,7 @@ class Upstream(asyncio.Protocol):
                 self.let_go()
                 exchange.broken(BemaError(error.message, code="bad_upstream"))
 
-    def _read(self, exchange: Answering, data: bytes) -> None:
+    def _read(self, exchange: ResponseHandler, data: bytes) -> None:
         body = self._body
         if body is not None:
             payload = body.feed(data)
@@ -107,7 +101,7 @@ class Upstream(asyncio.Protocol):
         if body.done:
             self._finish(exchange, body.rest)
 
-    def _read_head(self, exchange: Answering, data: bytes) -> tuple[ResponseHead | None, bytes]:
+    def _read_head(self, exchange: ResponseHandler, data: bytes) -> tuple[ResponseHead | None, bytes]:
         """The head of the final answer, interim ones passed on, or None while there is none."""
         if self._held:
             data = self._held + data
@@ -129,7 +123,7 @@ class Upstream(asyncio.Protocol):
                 return head, b""
             exchange.interim(head)
 
-    def _finish(self, exchange: Answering, rest: bytes) -> None:
+    def _finish(self, exchange: ResponseHandler, rest: bytes) -> None:
         head = self._head
         self.exchange = self._body = self._head = None
         if rest or head is None or head.closes or not exchange.complete:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bema.core.instance import Instance, State
-from bema.runtime.discovery.discovery import Change, LiveView, View
+from bema.runtime.discovery.discovery import InstanceChange, LiveView, View
 
 __all__ = ["InstanceRoute", "RoutingTable"]
 
@@ -35,7 +35,7 @@ class _Replicas(LiveView):
         self._turn = 0
         self._in_turn: tuple[InstanceRoute, ...] | None = None
 
-    def take(self, change: Change) -> None:
+    def take(self, change: InstanceChange) -> None:
         super().take(change)
         before, after = change
         self._serving += _serves(after) - _serves(before)
@@ -46,12 +46,13 @@ class _Replicas(LiveView):
         self._in_turn = None
 
     def next(self) -> InstanceRoute | None:
-        if self._in_turn is None:
-            self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
-        if len(self._in_turn) < 2:
-            return self._in_turn[0] if self._in_turn else None
+        in_turn = self._in_turn
+        if in_turn is None:
+            in_turn = self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
+        if len(in_turn) < 2:
+            return in_turn[0] if in_turn else None
         self._turn += 1
-        return self._in_turn[self._turn % len(self._in_turn)]
+        return in_turn[self._turn % len(in_turn)]
 
     def kept_back(self) -> bool:
         return self._serving > 0 and not self.routes
@@ -65,11 +66,12 @@ class RoutingTable:
         self._deployments: dict[str, _Replicas] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._stop = view.follow(self._turned)
-        self._turned([Change(None, instance) for instance in view.instances()])
+        self._turned([InstanceChange(None, instance) for instance in view.instances()])
 
     def route(self, deployment: str) -> InstanceRoute | None:
         """An instance that takes requests now, each in turn."""
-        return self._replicas(deployment).next()
+        replicas = self._deployments.get(deployment)
+        return None if replicas is None else replicas.next()
 
     def present(self, deployment: str) -> bool:
         """Whether it has any instance, taking requests or not: one that drains still answers what it took."""
@@ -116,13 +118,15 @@ class RoutingTable:
             if not waiting and self._waiting.get(deployment) is waiting:
                 del self._waiting[deployment]
 
-    def _turned(self, changes: Sequence[Change]) -> None:
-        told: dict[str, list[Change]] = {}
+    def _turned(self, changes: Sequence[InstanceChange]) -> None:
+        told: dict[str, list[InstanceChange]] = {}
         for before, after in changes:
             left = before.deployment if before is not None else ""
             reached = after.deployment if after is not None else ""
             for deployment in {left, reached} - {""}:
-                change = Change(before if left == deployment else None, after if reached == deployment else None)
+                change = InstanceChange(
+                    before if left == deployment else None, after if reached == deployment else None
+                )
                 self._deployments.setdefault(deployment, _Replicas()).take(change)
                 told.setdefault(deployment, []).append(change)
         for deployment, heard in told.items():

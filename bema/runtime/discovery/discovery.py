@@ -1,7 +1,9 @@
 """Discovery: where instances register and are looked up. A lease is the life of a record.
 
-The in-memory implementation below is for tests and single processes; the default is `runtime/discovery/flock.py`. Which one a
-runtime uses where it is given none is the factory's answer.
+Who launches others registers on their behalf: a reservation is a lease whose life becomes another process's, while what
+it shows stays with who reserved it, or with who adopts it after that one is gone. The in-memory implementation below is
+for tests and single processes; the default is `runtime/discovery/flock.py`. Which one a runtime uses where it is given
+none is the factory's answer.
 """
 
 from __future__ import annotations
@@ -16,20 +18,24 @@ import msgspec
 
 from bema.core.errors import Conflict
 from bema.core.instance import Instance
+from bema.core.naming import show_instance_id
 from bema.core.version import VERSION
 from bema.parts import Factory
 
 Changed = Callable[[], None]
 
+LARGEST = 256 * 1024
+"""Bytes of a record as JSON that every discovery can show."""
 
-class Change(NamedTuple):
+
+class InstanceChange(NamedTuple):
     """What became of one instance: it came (`before` is None), its record differs, or it went (`after` is None)."""
 
     before: Instance | None
     after: Instance | None
 
 
-Told = Callable[[Sequence[Change]], None]
+Told = Callable[[Sequence[InstanceChange]], None]
 
 
 class Lease(Protocol):
@@ -41,7 +47,7 @@ class Lease(Protocol):
     fence: int
 
     async def update(self, instance: Instance) -> None:
-        """Replace the record (same id) at once."""
+        """Replace the record (same id) at once. `Refused` when it cannot be shown now; it is tried again by itself."""
         ...
 
     def mark(self, instance: Instance) -> None:
@@ -50,6 +56,27 @@ class Lease(Protocol):
 
     async def release(self) -> None:
         """Take the record away. Safe to call twice."""
+        ...
+
+
+class Reservation(Lease, Protocol):
+    """A lease taken for another process: the id is held, and nothing is shown before the first `update`.
+
+    `descriptor` is what a process holds the lease by, where the engine has such: copies of it are passed on, and the
+    last to close ends the lease, whatever ended its holder. Where it is None this discovery holds the lease, and who
+    reserved it releases it when the process has gone.
+    """
+
+    @property
+    def descriptor(self) -> int | None: ...
+
+    @property
+    def shown(self) -> Instance | None:
+        """The record as it was shown last; None before."""
+        ...
+
+    async def hand_over(self) -> None:
+        """The process has its copy: close ours. What is shown stays ours to say, and outlives this discovery."""
         ...
 
 
@@ -75,10 +102,26 @@ class View(Protocol):
 
 
 class Discovery(Protocol):
-    """Where instances register and are looked up; each is of one event loop."""
+    """Where instances register and are looked up; each is of one event loop.
+
+    `spans_processes` says whether other processes meet here too: a platform of several needs that.
+    """
+
+    spans_processes: bool
 
     async def register(self, instance: Instance) -> Lease:
         """Show `instance` under a new lease; `Conflict` if its id is held already."""
+        ...
+
+    async def reserve(self, instance_id: int) -> Reservation:
+        """Hold an id for a process that is about to be started; `Conflict` if it is held already."""
+        ...
+
+    async def adopt(self, instance_id: int) -> Reservation:
+        """Take charge of what was reserved and handed over by somebody who is gone; its process holds it still.
+
+        Where nobody holds it any more, nothing that is shown of it is seen.
+        """
         ...
 
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
@@ -132,7 +175,7 @@ class InstanceSet:
             del self._ordered[at]
             self._picture = None
 
-    def take(self, change: Change) -> None:
+    def take(self, change: InstanceChange) -> None:
         """Follow a change."""
         if change.after is not None:
             self.put(change.after)
@@ -159,7 +202,7 @@ class LiveView(InstanceSet):
         self._subscribers: list[Changed] = []
         self._followers: list[Told] = []
 
-    def tell(self, changes: Sequence[Change]) -> None:
+    def tell(self, changes: Sequence[InstanceChange]) -> None:
         """After every view of this discovery has taken them: who hears of a change may look at another view."""
         for told in tuple(self._followers):
             told(changes)
@@ -189,6 +232,9 @@ class Views:
         self._members: dict[tuple[str, str], dict[int, Instance]] = {}
         self._by_place: dict[_Place, list[LiveView]] = {}
 
+    def shown(self, instance_id: int) -> Instance | None:
+        return self._records.get(instance_id)
+
     def opened(self) -> list[LiveView]:
         return [view for views in self._by_place.values() for view in views]
 
@@ -212,7 +258,7 @@ class Views:
 
     def show(self, changes: Iterable[tuple[int, Instance | None]]) -> None:
         """Take the records as they are now, by id; None for one that went. Who follows hears of all of them at once."""
-        heard: dict[LiveView, list[Change]] = {}
+        heard: dict[LiveView, list[InstanceChange]] = {}
         for instance_id, after in changes:
             before = self._records.get(instance_id)
             if before == after:
@@ -236,11 +282,11 @@ class Views:
             self._records[instance_id] = after
             self._members.setdefault((after.namespace, after.component), {})[instance_id] = after
 
-    def _concerned(self, before: Instance | None, after: Instance | None) -> list[tuple[LiveView, Change]]:
+    def _concerned(self, before: Instance | None, after: Instance | None) -> list[tuple[LiveView, InstanceChange]]:
         left, reached = _places(before), _places(after)
         found = []
         for place in left | reached:
-            change = Change(before if place in left else None, after if place in reached else None)
+            change = InstanceChange(before if place in left else None, after if place in reached else None)
             found += [(view, change) for view in self._by_place.get(place, ())]
         return found
 
@@ -269,6 +315,8 @@ async def wait_for(view: View, ready: Callable[[tuple[Instance, ...]], bool]) ->
 class MemoryDiscovery:
     """Discovery inside one process and one event loop."""
 
+    spans_processes: bool = False
+
     def __init__(self) -> None:
         self._views = Views()
         self._held: set[int] = set()
@@ -276,13 +324,22 @@ class MemoryDiscovery:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def register(self, instance: Instance) -> Lease:
-        if instance.id in self._held:
-            raise Conflict(f"instance {instance.label} is registered already", code="already_served")
-        self._fence += 1
-        self._loop = asyncio.get_running_loop()
-        lease = _MemoryLease(self, instance.id, self._fence)
+        lease = await self.reserve(instance.id)
         await lease.update(instance)
         return lease
+
+    async def reserve(self, instance_id: int) -> Reservation:
+        if instance_id in self._held:
+            raise Conflict(f"instance {show_instance_id(instance_id)} is registered already", code="already_served")
+        self._held.add(instance_id)
+        self._fence += 1
+        self._loop = asyncio.get_running_loop()
+        return _MemoryReservation(self, instance_id, self._fence)
+
+    async def adopt(self, instance_id: int) -> Reservation:
+        shown = self._views.shown(instance_id)
+        self._fence += shown is None
+        return _MemoryReservation(self, instance_id, self._fence if shown is None else shown.fence)
 
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
         return self._views.open(namespace, component, self._views.close)
@@ -291,35 +348,51 @@ class MemoryDiscovery:
         gone, self._held = self._held, set()
         self._views.show((instance_id, None) for instance_id in gone)
 
+    def shown(self, instance_id: int) -> Instance | None:
+        return self._views.shown(instance_id)
+
     def put(self, instance: Instance) -> None:
+        """Show `instance`, whoever holds it."""
         self._held.add(instance.id)
         self._views.show([(instance.id, instance)])
 
-    def soon(self, instance: Instance) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._replace, instance)
-
-    def _replace(self, instance: Instance) -> None:
+    def replace(self, instance: Instance) -> None:
+        """Show `instance` if its id is held."""
         if instance.id in self._held:
             self.put(instance)
+
+    def soon(self, instance: Instance) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.replace, instance)
 
     def drop(self, instance_id: int) -> None:
         self._held.discard(instance_id)
         self._views.show([(instance_id, None)])
 
 
-class _MemoryLease:
+class _MemoryReservation:
+    """A lease that its discovery holds, as it holds all of them."""
+
+    descriptor: int | None = None
+
     def __init__(self, home: MemoryDiscovery, instance_id: int, fence: int) -> None:
         self._home = home
         self._id = instance_id
         self.fence = fence
 
+    @property
+    def shown(self) -> Instance | None:
+        return self._home.shown(self._id)
+
     async def update(self, instance: Instance) -> None:
-        self._home.put(msgspec.structs.replace(instance, fence=self.fence))
+        self._home.replace(msgspec.structs.replace(instance, fence=self.fence))
 
     def mark(self, instance: Instance) -> None:
         """In one loop nobody could look while it stalls: it is shown when the loop turns again."""
         self._home.soon(msgspec.structs.replace(instance, fence=self.fence))
+
+    async def hand_over(self) -> None:
+        """There is no other process to have it."""
 
     async def release(self) -> None:
         self._home.drop(self._id)

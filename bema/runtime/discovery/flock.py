@@ -24,7 +24,7 @@ from bema.core.paths import discovery_dir
 from bema.core.settings import PartSettings
 from bema.runtime import forks
 from bema.runtime.discovery import records
-from bema.runtime.discovery.discovery import Lease, LiveView, View, Views
+from bema.runtime.discovery.discovery import Lease, LiveView, Reservation, View, Views
 from bema.runtime.discovery.records import lock_path, record_path, remove_record, write_record
 from bema.runtime.discovery.watcher import Watcher
 
@@ -38,38 +38,62 @@ _log = logging.getLogger("bema.discovery")
 class FlockDiscovery:
     """Instances of this user on this machine. One per event loop; any number per folder."""
 
+    spans_processes: bool = True
+
     def __init__(self, directory: Path | None = None, *, watch: bool = True, limits: Limits = DEFAULTS) -> None:
         self._limits = limits
         self.directory = discovery_dir() if directory is None else directory
         self._watch = watch
-        self.leases: list[_FlockLease] = []
+        self.leases: list[_FlockReservation] = []
         self._views = Views()
-        self._picture: Watcher | None = None
+        self._watcher: Watcher | None = None
 
     @classmethod
     def open(cls, settings: PartSettings) -> FlockDiscovery:
         return cls(limits=settings.limits)
 
     async def register(self, instance: Instance) -> Lease:
-        records.prepare(self.directory)
-        lease = _FlockLease(self, records.hold(self.directory, instance.id), instance.id)
+        lease = await self.reserve(instance.id)
         try:
-            lease.fence = await _fence(self.directory, self._limits.lease)
             await lease.update(instance)
         except BaseException:
             await lease.release()
             raise
         return lease
 
-    async def view(self, namespace: str | None = None, component: str | None = None) -> View:
-        if self._picture is None:
+    async def reserve(self, instance_id: int) -> Reservation:
+        records.prepare(self.directory)
+        lease = _FlockReservation(self, instance_id, records.hold(self.directory, instance_id))
+        try:
+            lease.fence = await _fence(self.directory, self._limits.lease)
+        except BaseException:
+            await lease.release()
+            raise
+        return lease
+
+    async def adopt(self, instance_id: int) -> Reservation:
+        shown = None
+        with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # whatever it was, it is written anew
+            shown = records.read_record(self.directory, show_instance_id(instance_id))
+        if shown is None:
             records.prepare(self.directory)
-            self._picture = Watcher(self.directory, self._views, watch=self._watch)
+            return _FlockReservation(self, instance_id, None, fence=await _fence(self.directory, self._limits.lease))
+        return _FlockReservation(self, instance_id, None, fence=shown.fence, shown=shown)
+
+    async def view(self, namespace: str | None = None, component: str | None = None) -> View:
+        if self._watcher is None:
+            records.prepare(self.directory)
+            self._watcher = Watcher(self.directory, self._views, watch=self._watch)
+        else:
+            self._watcher.catch_up()
         return self._views.open(namespace, component, self._forget)
 
     async def close(self) -> None:
         for lease in tuple(self.leases):
-            await lease.release()
+            if lease.descriptor is None:
+                lease.leave()
+            else:
+                await lease.release()
         for view in self._views.opened():
             await view.close()
 
@@ -79,36 +103,59 @@ class FlockDiscovery:
 
     def _forget(self, view: LiveView) -> None:
         self._views.close(view)
-        if not self._views.opened() and self._picture is not None:
-            self._picture.close()
-            self._picture, self._views = None, Views()
+        if not self._views.opened() and self._watcher is not None:
+            self._watcher.close()
+            self._watcher, self._views = None, Views()
 
     def look_at(self, label: str) -> None:
-        if self._picture is not None:
-            self._picture.look_at(label)
+        if self._watcher is not None:
+            self._watcher.look_at(label)
 
 
-class _FlockLease:
-    """A held lock, and the record it keeps alive."""
+class _FlockReservation:
+    """A held lock and the record it keeps alive; after `hand_over`, or of an adopted one, the record alone.
 
-    def __init__(self, home: FlockDiscovery, descriptor: int, instance_id: int) -> None:
+    The lock is of the open file, not of a process: whoever has a copy of the descriptor holds it.
+    """
+
+    def __init__(
+        self,
+        home: FlockDiscovery,
+        instance_id: int,
+        descriptor: int | None,
+        *,
+        fence: int = 0,
+        shown: Instance | None = None,
+    ) -> None:
+        self.fence = fence
+        self.shown = shown
         self._home = home
         self._id = instance_id
         self._descriptor = descriptor
+        self._process = os.getpid()
         self._former: list[int] = []
-        self.fence = 0
         self._writing = threading.Lock()  # the watching thread writes too
         self._released = False
-        self._last: Instance | None = None
+        self._last = shown
         self._unwritten = False  # `_last` is not what the file says
         self._warned = False
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(KEEP, self._keep)
-        forks.close_in_children(descriptor)
+        self._timer: asyncio.TimerHandle | None = None
+        if descriptor is not None:
+            forks.close_in_children(descriptor)
+            self._timer = self._loop.call_later(KEEP, self._keep)
         home.leases.append(self)
 
+    @property
+    def descriptor(self) -> int | None:
+        return self._descriptor
+
     async def update(self, instance: Instance) -> None:
-        self.mark(instance)
+        try:
+            self.mark(instance)
+        finally:
+            if self._unwritten and self._timer is None:
+                self._timer = self._loop.call_later(KEEP, self._keep)
         self._home.look_at(instance.label)
 
     def mark(self, instance: Instance) -> None:
@@ -117,20 +164,25 @@ class _FlockLease:
                 self._last = msgspec.structs.replace(instance, fence=self.fence)
                 self._unwritten = True
                 write_record(self._home.directory, self._last)
+                self.shown = self._last
                 self._unwritten = self._warned = False
 
     def _keep(self) -> None:
         """Come back after somebody cleared the folder, as temporary ones are, and write what could not be written."""
-        self._timer = self._loop.call_later(KEEP, self._keep)
+        # a lock that was handed over cannot be taken again here: then there is nothing to do but write
+        holds = self._descriptor is not None
+        self._timer = self._loop.call_later(KEEP, self._keep) if holds or self._unwritten else None
         if self._last is None:
             return
-        if self._is_there() and not self._unwritten:
+        if not self._unwritten and (not holds or self._is_there()):
             self._let_go_of_former()
             return
         try:
             records.prepare(self._home.directory)
-            self._hold_again()
+            if holds:
+                self._hold_again()
             self.mark(self._last)
+            self._home.look_at(self._last.label)
         except (BemaError, OSError) as error:
             if not self._warned:
                 self._warned = True
@@ -138,6 +190,7 @@ class _FlockLease:
 
     def _is_there(self) -> bool:
         """Whether our record is there, and the lock beside it is the one that we hold."""
+        assert self._descriptor is not None
         try:
             beside = lock_path(self._home.directory, self._id).stat()
         except OSError:
@@ -149,7 +202,8 @@ class _FlockLease:
         with contextlib.suppress(Conflict):  # the record alone was removed: the lock is ours as ever
             descriptor = records.hold(self._home.directory, self._id)
             # who saw us knows us by the former lock until the new record has come to them
-            self._former.append(self._descriptor)
+            if self._descriptor is not None:
+                self._former.append(self._descriptor)
             self._descriptor = descriptor
             forks.close_in_children(descriptor)
 
@@ -158,17 +212,32 @@ class _FlockLease:
             if forks.forget(descriptor := self._former.pop()):
                 os.close(descriptor)
 
-    async def release(self) -> None:
-        self._timer.cancel()
-        with self._writing:
-            self._released = True
+    async def hand_over(self) -> None:
+        self._let_go_of_former()
+        self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None and forks.forget(descriptor):
+            os.close(descriptor)
+
+    def leave(self) -> None:
+        """Do nothing more: the lease is another process's, and who adopts it says what is shown."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self in self._home.leases:
             self._home.leases.remove(self)
+
+    async def release(self) -> None:
+        self.leave()
+        with self._writing:
+            was_released, self._released = self._released, True
         self._let_go_of_former()
-        if forks.forget(self._descriptor):
-            remove_record(self._home.directory, self._id)
-            os.close(self._descriptor)
-            self._home.look_at(show_instance_id(self._id))
+        if was_released or os.getpid() != self._process:
+            return
+        remove_record(self._home.directory, self._id)
+        self._close()
+        self._home.look_at(show_instance_id(self._id))
 
 
 async def _fence(directory: Path, within: float) -> int:

@@ -83,11 +83,17 @@ class Inotify:
                 self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
 
-    def _readable(self) -> None:
+    def catch_up(self) -> None:
+        """Hear of what has happened until now, without waiting for a turn of the loop."""
+        while self._readable():
+            pass
+
+    def _readable(self) -> bool:
+        """Whether there was something to hear."""
         try:
             data = os.read(self._descriptor, 65536)
         except BlockingIOError:
-            return
+            return False
         at = 0
         while at < len(data):
             watch, mask, _, length = _HEAD.unpack_from(data, at)
@@ -97,6 +103,7 @@ class Inotify:
             everybody = [heard for listeners in self._heard.values() for heard in listeners]
             for heard in everybody if mask & Q_OVERFLOW else tuple(self._heard.get(watch, ())):
                 heard(mask, "" if lost else name)
+        return True
 
 
 def _libc() -> Any:

@@ -19,10 +19,11 @@ from bema.core.errors import Conflict, Invalid, Refused
 from bema.core.instance import Instance
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.runtime import processes
+from bema.runtime.discovery.discovery import LARGEST as LARGEST
+from bema.runtime.folders import prepare as prepare
 
 RECORD = ".json"
 LOCK = ".lock"
-LARGEST = 256 * 1024
 ORPHAN_AGE = 60.0  # a lock file without a record may be about to get one
 
 _decoder = msgspec.json.Decoder(Instance)
@@ -34,28 +35,6 @@ def record_path(directory: Path, instance_id: int) -> Path:
 
 def lock_path(directory: Path, instance_id: int) -> Path:
     return directory / (show_instance_id(instance_id) + LOCK)
-
-
-def prepare(directory: Path) -> None:
-    """Make the folder, for its user alone; `Refused` where that cannot be."""
-    try:
-        _make(directory)
-        for folder, owners in ((directory, {os.getuid()}), (directory.parent, {os.getuid(), 0})):
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
-                raise Refused(f"{folder} is not a folder of yours", code="state_unwritable")
-        if stat.S_IMODE(directory.lstat().st_mode) & 0o077:
-            directory.chmod(0o700)
-        if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-            raise Refused(f"{directory} cannot be written", code="state_unwritable")
-    except OSError as error:
-        raise Refused(f"{directory} cannot be made: {error.strerror}", code="state_unwritable") from error
-
-
-def _make(directory: Path) -> None:
-    if not directory.parent.exists():
-        _make(directory.parent)
-    directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_record(directory: Path, instance: Instance) -> None:
@@ -125,14 +104,6 @@ def _is_held_at(path: Path, descriptor: int) -> bool:
         return True
     finally:
         os.close(other)
-
-
-def is_alive(directory: Path, instance: Instance) -> bool:
-    """Whether its lock is held, and its process is there: the lock may have leaked into a child that outlived it."""
-    descriptor = lock_of(directory, instance)
-    if descriptor is not None:
-        os.close(descriptor)
-    return descriptor is not None
 
 
 def lock_of(directory: Path, instance: Instance) -> int | None:

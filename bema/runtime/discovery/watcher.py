@@ -57,6 +57,14 @@ class Watcher:
         while self._locks:
             os.close(self._locks.popitem()[1])
 
+    def catch_up(self) -> None:
+        """Show what has been written until now: whoever opens a view sees what was there before."""
+        if self._unwatch is None:
+            self._scan()
+        elif (inotify := Inotify.shared()) is not None:
+            inotify.catch_up()
+            self._tell()
+
     def look_at(self, label: str) -> None:
         """Take this label's files as they are now."""
         self._take(label)

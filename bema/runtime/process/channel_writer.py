@@ -31,6 +31,11 @@ class ChannelWriter:
         self._descriptor = self._socket.fileno()
         forks.close_in_children(self._descriptor)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the reader."""
+        return len(self._unsent)
+
     def write(self, line: bytes) -> None:
         """Write a line after all that was written before it; nothing once the channel is over."""
         with self._lock:

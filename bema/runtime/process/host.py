@@ -15,20 +15,23 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
 
-from bema.core.call import Handler
+from bema.core import describe
+from bema.core.call import Call, Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State, info_of
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.settings import Settings
-from bema.core.spec import EndpointSpec
-from bema.runtime.discovery import records
+from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.runtime import threads
 from bema.runtime.discovery.discovery import Discovery, Lease
+from bema.runtime.folders import prepare
 from bema.runtime.process.watchdog import Watchdog
 from bema.runtime.processes import own_start
 from bema.runtime.rpc.admission import Admission
@@ -60,6 +63,10 @@ class ServedComponent:
         self.component = component
         self.instance_id = instance_id
         self.endpoints: dict[str, EndpointInfo] = {}
+        self.about: ServiceSpec | None = None  # what its class says; without one, it is known by its endpoints
+        self.specs: dict[str, EndpointSpec] = {}
+        self._digested: tuple[ServiceSpec | None, tuple[str, ...], str] = (None, (), "")
+        self._described: tuple[str, Future[bytes]] | None = None  # the digest, and the description that has it
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
         self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
         self.alive = True  # what the service says of itself
@@ -71,6 +78,30 @@ class ServedComponent:
 
     def route(self, endpoint: str) -> str:
         return f"{self.namespace}.{self.component}.{endpoint}"
+
+    def spec(self) -> ServiceSpec:
+        """What it is told of now: what its class says, with the endpoints that are shown."""
+        shown = tuple(spec for name, spec in tuple(self.specs.items()) if self._is_told_of(name))
+        about = self.about or ServiceSpec(self.component, self.namespace)
+        return msgspec.structs.replace(about, name=self.component, namespace=self.namespace, endpoints=shown)
+
+    def _is_told_of(self, endpoint: str) -> bool:
+        return endpoint in self.endpoints and endpoint not in self.hidden
+
+    def digest(self) -> str:
+        """Of its description; made anew when what is shown has changed."""
+        key = (self.about, tuple(filter(self._is_told_of, tuple(self.specs))))
+        if self._digested[:2] != key:
+            self._digested = (*key, describe.digest_of(self.spec()))
+        return self._digested[2]
+
+    async def described(self, call: Call) -> bytes:
+        """The handler of the built-in endpoint: the description, made when it is first asked for, beside the event loop."""
+        digest = self.digest()
+        if self._described is None or self._described[0] != digest:
+            spec = self.spec()
+            self._described = digest, threads.THREADS.submit(lambda: describe.encode(describe.describe(spec)))
+        return await asyncio.wrap_future(self._described[1])
 
 
 class Host:
@@ -121,6 +152,8 @@ class Host:
             raise Conflict(f"{hosted.route(spec.name)} is served already", code="already_served")
         server = await self._listening(hosted)
         server.add(hosted.route(spec.name), handler, spec, hosted.admission)
+        server.add_built_in(hosted.route(describe.ENDPOINT), hosted.described, describe.SPEC)
+        hosted.specs[spec.name] = spec
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
@@ -205,6 +238,7 @@ class Host:
             stalled=self.stalled,
             ready=self.ready and not hosted.failing,
             data=hosted.data,
+            digest=hosted.digest(),
         )
 
     def _keep_watch(self) -> None:
@@ -287,5 +321,5 @@ class Host:
         if not hasattr(socket, "AF_UNIX"):
             return ["tcp:127.0.0.1:0"]
         folder = socket_dir()
-        records.prepare(folder)
+        prepare(folder)
         return [f"unix:{folder / show_instance_id(hosted.instance_id)}.sock", "tcp:127.0.0.1:0"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from bema.core.call import Call, Handler
 from bema.core.spec import EndpointSpec
+from bema.runtime import threads
 
 
 def handler_of(function: Callable[..., Any], spec: EndpointSpec) -> Handler:
@@ -24,3 +25,10 @@ def handler_of(function: Callable[..., Any], spec: EndpointSpec) -> Handler:
         return function(**arguments)
 
     return handle
+
+
+def off_the_loop(handler: Handler, spec: EndpointSpec) -> Handler:
+    """A handler that may run on an event loop: one of a plain function runs in a thread."""
+    if not spec.threaded:
+        return handler
+    return threads.stream_in_thread(handler) if spec.shape.streams_out else threads.unary_in_thread(handler)  # type: ignore[arg-type]

@@ -177,7 +177,7 @@ class ClientConnection(Connection):
 
     def _request_full(self, kind: int, route: str, payload: bytes, remaining: float | None, headers: bytes) -> int:
         size = len(payload)
-        if size >= self.large:
+        if size >= self.sizes.large:
             if size > self.largest:
                 raise _too_large(size, self.largest)
             self.flush()

@@ -51,7 +51,7 @@ class Outflow:
         self._conn = conn
         self._ident = ident
         self._kind = kind
-        self._window = self._left = conn.stream_window
+        self._window = self._left = conn.sizes.stream
         self._portion = min(BUDGET, conn.largest)  # so that what is too large spends it, and is looked at
         self._budget = 0  # the first item finds it spent
         self._items: list[bytes] = []
@@ -88,7 +88,7 @@ class Outflow:
         conn, first = self._conn, self._out is None
         count = self._counted + len(self._items) + 1
         spent = self._portion - self._budget - PER_ITEM * count if not first else size
-        if size >= conn.large:
+        if size >= conn.sizes.large:
             conn.put_large(self._ident, self._kind, [b""], payload)
             self._out = []
         else:
@@ -123,7 +123,7 @@ class Outflow:
         left = self._left
         unread = self._window - left
         # credits count bytes; of small items the reader holds many in few, as many as those of their mean size would be
-        if unread * self._pushed > self._conn.items * (self._given_back + unread):
+        if unread * self._pushed > self._conn.sizes.limits.rpc_stream_items * (self._given_back + unread):
             return False
         return left > 0 and (self._conn.window > 0 or unread < FLOOR)
 
@@ -178,8 +178,8 @@ class Inflow:
         self.ended = False
         self.deadline = deadline
         # before that the sender has seen that there is no room; one that reads no windows fills the protocol's
-        window = max(frames.STREAM_WINDOW, conn.limits.rpc_stream_window)
-        self._most = window + BUDGET + conn.limits.rpc_message
+        window = max(frames.STREAM_WINDOW, conn.sizes.limits.rpc_stream_window)
+        self._most = window + BUDGET + conn.sizes.limits.rpc_message
 
     def take(self, payloads: Any) -> None:
         """Items have come."""
@@ -217,7 +217,7 @@ class Inflow:
         if self._given:
             self._eaten += self._given
             self._given = 0
-            if self._eaten >= self._conn.grant and not self.ended:
+            if self._eaten >= self._conn.sizes.grant and not self.ended:
                 self._give_back()
         if self._batches:
             payloads, self._given = self._batches.popleft()

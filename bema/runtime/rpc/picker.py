@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from bema.core.errors import Invalid
 from bema.core.instance import Instance
 from bema.core.settings import Settings
@@ -22,28 +24,25 @@ from bema.parts import Factory
 Load = Callable[[Instance], int]
 
 _dice = random.Random()
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _ORIGIN: Final = f"{_dice.getrandbits(48):x}"
 next_number: Final = itertools.count(1).__next__
 """Of the calls that this process makes."""
 
 
-class OutgoingCall:
+class OutgoingCall(Struct, frozen=True, gc=False):
     """A call before it is sent: `route` is its endpoint's address, `metadata` what travels with it.
 
-    `id` is its own, and the same when it is sent again. A picker reads and keeps nothing of it that it would change.
+    `id` is its own, and the same when it is sent again. A picker changes nothing of it.
     """
 
-    __slots__ = ("_number", "metadata", "route")
-
-    def __init__(self, route: str, metadata: Mapping[str, str] | None = None, number: int = 0) -> None:
-        self.route = route
-        self.metadata = _NOTHING if metadata is None else metadata
-        self._number = number
+    route: str
+    metadata: Mapping[str, str] = NOTHING
+    number: int = 0
 
     @property
     def id(self) -> str:
-        return f"{_ORIGIN}-{os.getpid():x}-{self._number:x}"
+        return f"{_ORIGIN}-{os.getpid():x}-{self.number:x}"
 
 
 Pick = Callable[[Sequence[Instance], Load, OutgoingCall], Instance]

@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 
 from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
-from bema.runtime.discovery.discovery import Change, InstanceSet, View, wait_for
+from bema.runtime.discovery.discovery import InstanceChange, InstanceSet, View, wait_for
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER
-from bema.runtime.rpc.picker import OutgoingCall, picker
+from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
@@ -35,11 +35,11 @@ class EndpointIndex:
             self._by_route[route] = found
         return found
 
-    def turned(self, changes: Sequence[Change]) -> None:
+    def turned(self, changes: Sequence[InstanceChange]) -> None:
         for change in changes:
             for route, answering in self._by_route.items():
                 before, after = (i if i is not None and _answers(i, route) else None for i in change)
-                answering.take(Change(before, after))
+                answering.take(InstanceChange(before, after))
 
 
 def _answers(instance: Instance, route: str) -> bool:
@@ -135,7 +135,11 @@ class Resolver:
             self._chosen = chosen = (
                 candidates[0]
                 if len(candidates) == 1
-                else self._pick(candidates, self._pool.load, OutgoingCall(self._route, metadata, number))
+                else self._pick(
+                    candidates,
+                    self._pool.load,
+                    OutgoingCall(self._route, NOTHING if metadata is None else metadata, number),
+                )
             )
             conn = self._pool.connections.get(chosen.id)
         if conn is None or not conn.usable:
@@ -152,7 +156,9 @@ class Resolver:
         try:
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
-                return await self._search(wanted, chosen, OutgoingCall(self._route, metadata, number))
+                return await self._search(
+                    wanted, chosen, OutgoingCall(self._route, NOTHING if metadata is None else metadata, number)
+                )
         except TimeoutError as error:
             if isinstance(error, BemaError):
                 raise

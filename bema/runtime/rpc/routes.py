@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Generic, TypeVar, cast
 
+from bema.core.access import LOCAL_ADMIN, Credentials
 from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
 from bema.core.limits import Limits
 from bema.core.spec import EndpointSpec
-from bema.runtime import threads
+from bema.runtime.rpc.adapter import off_the_loop
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import Codec, EndpointCodec
 from bema.runtime.rpc.server_call import CallConnection
@@ -42,10 +43,10 @@ class Route:
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:
-            self.stream = cast("Stream", threads.stream_in_thread(handler) if spec.threaded else handler)  # type: ignore[arg-type]
+            self.stream = cast("Stream", off_the_loop(handler, spec))
             self.unary = as_unary(self.stream)
         else:
-            self.unary = cast("Unary", threads.unary_in_thread(handler) if spec.threaded else handler)
+            self.unary = cast("Unary", off_the_loop(handler, spec))
             self.stream = as_stream(self.unary)
 
 
@@ -57,8 +58,11 @@ class RouteTable(Generic[C]):
 
     def __init__(self, token: str, name: str, limits: Limits) -> None:
         self.token = token
+        # the token is in the record, which only the local user reads
+        self.credentials = Credentials({token: LOCAL_ADMIN})
         self.name = name
         self.limits = limits
+        self.most_headers = limits.rpc_headers
         self.most = limits.rpc_calls  # calls in flight on one connection
         self.routes: dict[str, Route] = {}
         self.connections: set[C] = set()
@@ -75,8 +79,8 @@ class RouteTable(Generic[C]):
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:
             return NotFound(f"no endpoint {route!r} is served here")
-        if headers > self.limits.rpc_headers:
-            return frames.headers_too_large(headers, self.limits.rpc_headers)
+        if headers > self.most_headers:
+            return frames.headers_too_large(headers, self.most_headers)
         return Overloaded(f"{len(connection.calls)} calls run on this connection already", retry_after=0.1)
 
     def call_ended(self, connection: C) -> None:

@@ -54,6 +54,11 @@ class Server(RouteTable[ServerConnection]):
             raise Conflict(f"{route} is served already", code="already_served")
         self.routes[route] = Route(route, handler, spec, admission or self._admission, self.codec)
 
+    def add_built_in(self, route: str, handler: Handler, spec: EndpointSpec) -> None:
+        """Serve what every component answers: no bound of its user's holds for it. Safe to call twice."""
+        if route not in self.routes:
+            self.routes[route] = Route(route, handler, spec, None, self.codec)
+
     def remove(self, route: str) -> None:
         """Stop serving a route; running calls finish."""
         self.routes.pop(route, None)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Final, Protocol
 
+from bema.core.access import Principal
 from bema.core.call import Call
 from bema.core.errors import BemaError, StreamCut, Unavailable
 from bema.runtime.rpc.admission import Admission
@@ -20,6 +21,7 @@ class CallConnection(Protocol):
     """What a call, and the server that ends it, need of the connection it came on."""
 
     peer: str
+    principal: Principal | None
     mark: str
     closed: bool
     loop: asyncio.AbstractEventLoop
@@ -63,6 +65,10 @@ class ServerCall(Call):
     @property
     def peer(self) -> str:  # type: ignore[override]
         return self.conn.peer
+
+    @property
+    def principal(self) -> Principal | None:  # type: ignore[override]
+        return self.conn.principal
 
     @property
     def stopped(self) -> bool:

@@ -16,6 +16,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
+from bema.core.access import Principal
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Disconnected, Invalid, ProtocolError
 from bema.runtime.rpc.connection import Connection
@@ -38,10 +39,10 @@ class ServerConnection(Connection):
     def __init__(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> None:
         super().__init__(loop, server.limits)
         self.server = server
-        self.most_headers = server.limits.rpc_headers
         self.routes = server.routes
         self.calls: dict[int, ServerCall] = {}
         self.peer = ""
+        self.principal: Principal | None = None
         self.mark = secrets.token_hex(8)  # ids of calls are unique by it
         self.deaf = False
 
@@ -54,6 +55,7 @@ class ServerConnection(Connection):
             self.close()
             return
         self.peer = hello.name
+        self.principal = self.server.credentials.principal(hello.token)
         self.server.connections.add(self)
         if self.transport is not None:
             self.transport.write(self.hello(name=self.server.name))
@@ -110,7 +112,7 @@ class ServerConnection(Connection):
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
         server = self.server
-        fits = type(headers) is bytes and len(headers) <= self.most_headers and type(payload) in frames.BINARY
+        fits = type(headers) is bytes and len(headers) <= server.most_headers and type(payload) in frames.BINARY
         if route is None or not fits or len(self.calls) >= server.most:
             frames.read_request(body)
             self._refuse(ident, server.refusal(self, name, len(headers)))

@@ -61,10 +61,34 @@ def behind_prefix(app: ASGIApp) -> ASGIApp:
     return prefixed
 
 
+class _Running:
+    """Counts the calls of an app that run; `cut` once one of them was cancelled after `stop`."""
+
+    def __init__(self, app: ASGIApp, stop: asyncio.Future[float]) -> None:
+        self.now = 0
+        self.cut = False
+        self._app = app
+        self._stop = stop
+
+    async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        called = scope["type"] != "lifespan"
+        self.now += called
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            self.cut |= called and self._stop.done()
+            raise
+        finally:
+            self.now -= called
+
+
 async def serve(
     adapted: HttpApp, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Future[float]
-) -> None:
-    """Serve until `stop` gives the seconds that running requests have; what runs on after them is cut."""
+) -> bool:
+    """Serve until `stop` gives the seconds that running requests have; what runs on after them is cut.
+
+    True when nothing had to be. `Failed` when the app's start-up fails.
+    """
     try:
         import uvicorn  # noqa: PLC0415 - extra
     except ImportError as error:
@@ -78,11 +102,12 @@ async def serve(
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            yield  # the host has them
+            yield  # the boot has them
 
+    running = _Running(behind_prefix(adapted.app), stop)
     server = Server(
         uvicorn.Config(
-            behind_prefix(adapted.app),
+            running,
             lifespan=adapted.lifespan,
             log_config=None,
             access_log=False,
@@ -100,3 +125,4 @@ async def serve(
     await server.serve(sockets=[listener])
     if not server.started:
         raise Failed("the app's start-up failed: its log says why")
+    return not running.now and not running.cut

@@ -11,8 +11,10 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from bema.core.instance import EndpointInfo
-from bema.core.spec import EndpointSpec, Parameter, ServiceSpec
+from bema.core import describe
+from bema.core.instance import EndpointInfo, Instance
+from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.sdk.codegen import described
 from bema.sdk.codegen.models import MISSING, Names, literal
 
 WIDTH = 80  # of a method's head; a longer one has a line for each parameter
@@ -36,20 +38,10 @@ def class_name(name: str) -> str:
 
 
 def told_spec(namespace: str, component: str, endpoints: Sequence[EndpointInfo]) -> ServiceSpec:
-    """What the instances of a component tell of it, as a spec: names and shapes. Types and defaults are not told, so that
-    any parameter may be left out and the service says which may not."""
-    return ServiceSpec(component, namespace, endpoints=tuple(map(_told_endpoint, endpoints)))
-
-
-def _told_endpoint(info: EndpointInfo) -> EndpointSpec:
-    return EndpointSpec(
-        info.name,
-        info.shape,
-        tuple(Parameter(name, required=False, default=...) for name in info.parameters or ()),
-        incoming="requests" if info.shape.streams_in else None,
-        idempotent=info.idempotent,
-        doc=f"Takes {info.parameters[0]} with {', '.join(info.fields)}." if info.parameters and info.fields else "",
-    )
+    """What records alone tell of a component, as a spec: names and shapes. Types and defaults are not told, so that any
+    parameter may be left out and the service says which may not."""
+    record = Instance(id=0, namespace=namespace, component=component, endpoints=tuple(endpoints))
+    return described.spec_from(describe.told(record))
 
 
 def docstring(text: str) -> str:

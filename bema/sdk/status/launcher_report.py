@@ -22,6 +22,7 @@ def status_of(record: Instance) -> Status:
         stalled=record.stalled,
         operations=list(record.endpoints),
         data=record.data,
+        digest=record.digest or None,
     )
 
 
@@ -43,4 +44,4 @@ class Reporter:
 
 
 def _as_announced(record: Instance) -> Status:
-    return Status(operations=list(record.endpoints), data={})
+    return Status(operations=list(record.endpoints), data={}, digest=record.digest or None)

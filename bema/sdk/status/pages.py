@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,8 @@ from bema.sdk.apps.http_app import Scope
 from bema.sdk.status.engine_routes import EngineRequest, EngineRoute, EngineRoutes
 
 TEXT, JSON = b"text/plain; version=0.0.4; charset=utf-8", b"application/json"
+
+_LINGER = 1.0  # seconds
 
 Receive = Callable[..., Any]
 
@@ -105,8 +108,21 @@ async def _body(scope: Scope, receive: Receive, most: int, idle: float) -> bytes
         body += message.get("body", b"")
         more = message.get("more_body", False)
     if max(expected, len(body)) > most:
+        if more:
+            await _discard(receive, most)
         raise TooLarge(f"the body is larger than {most} bytes", fix="Send less, or raise the limit http_body.")
     return bytes(body)
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    """Read on for a while: who is still writing when the connection closes loses the refusal (RFC 9112, section 9.6)."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 def _object(body: bytes) -> dict[str, Any]:

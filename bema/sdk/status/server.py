@@ -36,20 +36,6 @@ INHERITED = "BEMA_STATUS_FD"  # the number of a socket that listens there alread
 _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, StatusServer] = weakref.WeakKeyDictionary()
 
 
-def opened() -> StatusServer:
-    """The status of this loop's services, one more of which begins."""
-    status = _of(asyncio.get_running_loop())
-    status.services += 1
-    return status
-
-
-def joined(hosting: Host, loop: asyncio.AbstractEventLoop) -> StatusServer:
-    """The status of this loop, which tells from now on of whatever this runtime serves; see `Status.parted`."""
-    status = _of(loop)
-    status.join(hosting)
-    return status
-
-
 def _of(loop: asyncio.AbstractEventLoop) -> StatusServer:
     if loop not in _by_loop:
         _by_loop[loop] = StatusServer(_listening(), loop)
@@ -98,6 +84,20 @@ class StatusServer:
         self._asking = EngineRequest(loop, self._beat)
         pages = StatusPages(self.told, self.metrics, routes_of(loop), self._asking, self.limits)
         self._aside = ServerThread(pages, listener, loop, lambda: _by_loop.pop(loop, None))
+
+    @classmethod
+    def opened(cls) -> StatusServer:
+        """The status of this loop's services, one more of which begins."""
+        status = _of(asyncio.get_running_loop())
+        status.services += 1
+        return status
+
+    @classmethod
+    def joined(cls, hosting: Host, loop: asyncio.AbstractEventLoop) -> StatusServer:
+        """The status of this loop, which tells from now on of whatever this runtime serves; see `parted`."""
+        status = _of(loop)
+        status.join(hosting)
+        return status
 
     @property
     def url(self) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.spec import Parameter
+from bema.parts.opening import unopenable
 from bema.testing.conformance.frame import Make, Suite
 from bema.wire.values.codecs import UNFIT
 
@@ -126,3 +127,10 @@ async def wrong_arguments_are_refused(make: Make) -> None:
     for wrong in ({}, {"point": 1}, {"point": {"x": 1}, "other": 1}, {"point": {"x": 1}, "times": "2"}):
         payload = encode(wrong)
         assert refuses(decode, payload)
+
+
+@SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "plain") == ""

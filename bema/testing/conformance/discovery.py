@@ -1,11 +1,13 @@
 """The laws of Discovery: a lease is the life of a record, and a view is never wrong for long.
 
-`shared`: two parts from `make` meet, as two processes do.
+`shared`: two parts from `make` meet, as two processes do. A copy of a reservation's descriptor stands for the process
+that was given it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +16,8 @@ import msgspec
 from bema.core.errors import Conflict
 from bema.core.instance import Instance, State
 from bema.core.naming import new_instance_id
-from bema.runtime.discovery.discovery import Change, View, wait_for
+from bema.parts.opening import unopenable
+from bema.runtime.discovery.discovery import InstanceChange, Reservation, View, wait_for
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("discovery")
@@ -38,6 +41,17 @@ async def first_picture_is_complete(make: Make) -> None:
     await discovery.register(one)
     view = await discovery.view()
     assert [found.id for found in view.instances()] == [one.id]
+
+
+@SUITE.law("shared")
+async def every_first_picture_is_complete(make: Make) -> None:
+    """A view shows at once what another registered before it, also where a view was open already."""
+    there, here = await make(), await make()
+    await here.view()
+    for _ in range(3):
+        one = instance()
+        await there.register(one)
+        assert one.id in [found.id for found in (await here.view()).instances()]
 
 
 @SUITE.law()
@@ -163,7 +177,7 @@ async def followers_hear_what_changed(make: Make) -> None:
     index = {one.id: one for one in view.instances()}
     heard: list[int] = []
 
-    def told(changes: Sequence[Change]) -> None:
+    def told(changes: Sequence[InstanceChange]) -> None:
         for before, after in changes:
             one = after or before
             assert one is not None
@@ -203,6 +217,138 @@ async def closed_views_are_left_alone(make: Make) -> None:
     await until(kept, one.id)
 
 
+@SUITE.law()
+async def reserved_is_shown_when_said(make: Make) -> None:
+    """A reservation shows nothing before its first update, then what it was told, until it is released."""
+    discovery = await make()
+    view = await discovery.view()
+    one, other = instance(), instance()
+    reservation = await discovery.reserve(one.id)
+    await discovery.register(other)
+    await until(view, other.id)
+    before = reservation.shown
+    assert before is None
+    await reservation.update(one)
+    await until(view, one.id, other.id)
+    assert reservation.shown == msgspec.structs.replace(one, fence=reservation.fence)
+    await reservation.release()
+    await reservation.release()
+    await until(view, other.id)
+
+
+@SUITE.law()
+async def reserved_ids_conflict(make: Make) -> None:
+    """An id that is reserved is refused to others, and one that is held cannot be reserved."""
+    discovery = await make()
+    reserved, held = instance(), instance()
+    await discovery.reserve(reserved.id)
+    await discovery.register(held)
+    for again in (discovery.register(reserved), discovery.reserve(reserved.id), discovery.reserve(held.id)):
+        try:
+            await again
+        except Conflict:
+            continue
+        raise AssertionError("two hold one id")
+
+
+@SUITE.law()
+async def reservations_are_fenced(make: Make) -> None:
+    """Each reservation has a greater fence than the one before it."""
+    discovery = await make()
+    fences = [(await discovery.reserve(new_instance_id())).fence for _ in range(4)]
+    assert fences == sorted(set(fences))
+    assert fences[0] > 0
+
+
+@SUITE.law()
+async def handed_over_lives_on(make: Make) -> None:
+    """What was handed over is held by its process: who reserved it shows and updates it until that has gone."""
+    discovery = await make()
+    view = await discovery.view()
+    one = instance()
+    reservation = await discovery.reserve(one.id)
+    process = process_with(reservation)
+    await reservation.hand_over()
+    ours = reservation.descriptor
+    assert ours is None
+    await reservation.update(one)
+    await until(view, one.id)
+    await reservation.update(msgspec.structs.replace(one, ready=False))
+    await wait_for(view, lambda seen: [found.ready for found in seen] == [False])
+    if process is None:
+        await reservation.release()
+    else:
+        os.close(process)
+    await until(view)
+    await reservation.release()
+
+
+def process_with(reservation: Reservation) -> int | None:
+    """What a process that was given the reservation holds; None where the discovery holds it."""
+    return None if reservation.descriptor is None else os.dup(reservation.descriptor)
+
+
+@SUITE.law()
+async def adopted_is_ours_to_say(make: Make) -> None:
+    """Who adopts what was reserved knows what is shown, replaces it, and takes it away."""
+    discovery = await make()
+    view = await discovery.view()
+    one = instance()
+    reservation = await discovery.reserve(one.id)
+    process = process_with(reservation)
+    await reservation.hand_over()
+    await reservation.update(one)
+    adopted = await discovery.adopt(one.id)
+    assert adopted.shown == reservation.shown
+    assert adopted.fence == reservation.fence
+    await adopted.update(msgspec.structs.replace(one, state=State.DRAINING))
+    await wait_for(view, lambda seen: [found.state for found in seen] == [State.DRAINING])
+    await adopted.release()
+    if process is not None:
+        os.close(process)
+    await until(view)
+
+
+@SUITE.law()
+async def adopting_nobody_shows_nothing(make: Make) -> None:
+    """What nobody holds is not shown, whoever adopts it."""
+    discovery = await make()
+    view = await discovery.view()
+    one, other = instance(), instance()
+    adopted = await discovery.adopt(one.id)
+    await adopted.update(one)
+    await discovery.register(other)
+    await until(view, other.id)
+    await adopted.release()
+
+
+@SUITE.law("shared")
+async def handed_over_outlives_its_discovery(make: Make) -> None:
+    """What was handed over stays when the discovery that reserved it closes, and another takes charge of it."""
+    one, other = await make(), await make()
+    view = await other.view()
+    first = instance()
+    reservation = await one.reserve(first.id)
+    process = process_with(reservation)
+    await reservation.hand_over()
+    await reservation.update(first)
+    await until(view, first.id)
+    await one.close()
+    adopted = await other.adopt(first.id)
+    await adopted.update(msgspec.structs.replace(first, stalled=True))
+    await wait_for(view, lambda seen: [found.stalled for found in seen] == [True])
+    await adopted.release()
+    if process is not None:
+        os.close(process)
+    await until(view)
+
+
+@SUITE.law("shared")
+async def sharing_is_said(make: Make) -> None:
+    """A discovery in which others meet says so."""
+    assert (await make()).spans_processes
+
+
 @SUITE.law("shared")
 async def two_meet(make: Make) -> None:
     """What one registers the other shows; when one closes, what it held is gone."""
@@ -228,3 +374,10 @@ async def ids_conflict_across(make: Make) -> None:
         assert (await other.register(instance())).fence > lease.fence
     else:
         raise AssertionError("two hold one id")
+
+
+@SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "plain") == ""

@@ -10,43 +10,44 @@ from typing import NamedTuple
 
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy.launch.launcher import Announced, Event, Exited, Launcher, LaunchRequest, Line, Reported
+from bema.deploy.launch.launcher import Announced, Event, Exited, Launcher, Reported
+from bema.deploy.launch.workload import Workload
 from bema.testing.conformance.frame import Make, Suite
 
 SUITE = Suite("launcher")
 
 
 class LauncherTrial(NamedTuple):
-    """`serving` and `crashing` describe a start for an instance id; a crashing one ends by itself with code 3."""
+    """`serving` and `crashing` give a workload of a deployment of its own; a crashing one ends by itself with code 3."""
 
     launcher: Launcher
-    serving: Callable[[int], LaunchRequest]
-    crashing: Callable[[int], LaunchRequest]
+    serving: Callable[[], Workload]
+    crashing: Callable[[], Workload]
 
 
 async def event_of(launcher: Launcher, instance: int) -> Event:
     """The next event of one instance that is neither a line it said nor how it serves."""
     while True:
         event = await launcher.next_event()
-        if event.instance == instance and not isinstance(event, Line | Reported):
+        if event.instance == instance and not isinstance(event, Reported):
             return event
 
 
 async def running(launcher: Launcher) -> dict[int, State]:
-    return {one.instance: one.state for one in await launcher.running()}
+    return {one.instance: one.state for one in await launcher.poll()}
 
 
 @SUITE.law()
 async def start_returns_before_it_serves(make: Make) -> None:
     """A start returns in state STARTING, with what was asked for; Announced follows."""
     trial = await make()
-    start = trial.serving(new_instance_id())
-    one = await trial.launcher.start(start)
+    workload, instance = trial.serving(), new_instance_id()
+    one = await trial.launcher.start(workload, instance)
     assert one.state is State.STARTING
     assert (one.instance, one.deployment, one.name, one.version) == (
-        *(start.instance, start.deployment, start.name, start.version),
+        *(instance, workload.deployment, workload.name, workload.version),
     )
-    assert one.pid > 0 and one.listen
+    assert one.listen
     assert isinstance(await event_of(trial.launcher, one.instance), Announced)
     assert await running(trial.launcher) == {one.instance: State.SERVING}
     await end(trial.launcher, one.instance)
@@ -64,7 +65,7 @@ async def stopped_is_stopped(make: Make) -> None:
     """A stop ends in one Exited with the cause "stopped", and the instance runs no more."""
     trial = await make()
     instance = new_instance_id()
-    await trial.launcher.start(trial.serving(instance))
+    await trial.launcher.start(trial.serving(), instance)
     assert isinstance(await event_of(trial.launcher, instance), Announced)
     assert (await end(trial.launcher, instance)).cause == "stopped"
     assert await running(trial.launcher) == {}
@@ -75,7 +76,7 @@ async def crash_is_told_with_its_code(make: Make) -> None:
     """A process that ends by itself is Exited with its code and the cause "exited"."""
     trial = await make()
     instance = new_instance_id()
-    await trial.launcher.start(trial.crashing(instance))
+    await trial.launcher.start(trial.crashing(), instance)
     event = await event_of(trial.launcher, instance)
     assert isinstance(event, Exited)
     assert (event.cause, event.code) == ("exited", 3)
@@ -96,9 +97,9 @@ async def instances_are_apart(make: Make) -> None:
     """Two instances of two deployments live and end apart."""
     trial = await make()
     one, other = new_instance_id(), new_instance_id()
-    await trial.launcher.start(trial.serving(one))
+    await trial.launcher.start(trial.serving(), one)
     assert isinstance(await event_of(trial.launcher, one), Announced)
-    await trial.launcher.start(trial.serving(other))
+    await trial.launcher.start(trial.serving(), other)
     assert isinstance(await event_of(trial.launcher, other), Announced)
     await end(trial.launcher, one)
     assert await running(trial.launcher) == {other: State.SERVING}

@@ -11,6 +11,7 @@ import itertools
 from bema.core.errors import Invalid
 from bema.core.instance import Instance
 from bema.core.naming import new_instance_id
+from bema.parts.opening import unopenable
 from bema.runtime.rpc.picker import OutgoingCall
 from bema.testing.conformance.frame import Make, Suite
 
@@ -82,13 +83,20 @@ async def equals_are_treated_alike(make: Make) -> None:
 
 
 @SUITE.law()
+async def it_is_opened_with_settings(make: Make) -> None:
+    """Its class has `open(settings)`, or is made without arguments: else no program could take it by its name."""
+    made = await make()
+    assert unopenable(type(made), "plain") == ""
+
+
+@SUITE.law()
 async def any_call_is_picked_for(make: Make) -> None:
     """A picker may go by the call; one without what it looks for is picked for, or refused by `Invalid`, and none is changed."""
     picker, candidates = await make(), instances(3)
     for number, metadata in enumerate(
-        (None, {}, {"tenant": "a"}, {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
+        ({}, {"tenant": "a"}, {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
     ):
-        before = None if metadata is None else dict(metadata)
+        before = dict(metadata)
         call = OutgoingCall("demo.worker.generate", metadata, number)
         try:
             assert picker.pick(candidates, idle, call) in candidates

@@ -16,7 +16,7 @@ from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import EndpointInfo, State, move
 
 PROTOCOL = 1
-FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain", "status")
+FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain", "status", "operations")
 
 SecurityLevel = Literal["None", "Token", "Mtls"]
 Kind = Literal["service", "app", "mcp", "main", "asgi", "wsgi"]
@@ -74,6 +74,8 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     namespace: str | None = None
     listen_fd: int | None = None  # the listening socket, already bound
     lease_fd: int | None = None  # an open file, locked: keep it open for life
+    operations_fd: int | None = None  # a socket for whatever is asked of the orchestrator besides this conversation
+    registers: bool | None = None  # False: the launcher shows it in discovery, with or without a lease_fd
     drain_ms: int | None = None
     script: str | None = None
     entry: InitEntry | None = None
@@ -105,6 +107,7 @@ class Announce(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="op",
     addresses: dict[str, list[str]] | None = None
     operations: list[EndpointInfo] | None = None
     phases: dict[str, int] | None = None
+    digest: str | None = None  # of the description
 
 
 class Stop(msgspec.Struct, omit_defaults=True, tag_field="op", tag="shutdown"):

@@ -127,9 +127,23 @@ class Status(Op, tag="status"):
     stalled: bool = always(False)  # its event loop does not turn
     operations: list[EndpointInfo] | None = None
     data: dict[str, Any] | None = None  # what it publishes about itself
+    digest: str | None = None  # of the description
 
 
 # orchestrator -> module
+
+
+class OperationError(Op, tag="error"):
+    """Ours, and said only to who lists the feature: an operation that the reference has no refusal for.
+
+    `of` is the operation's `op`, absent where the line could not be read; `key` is what it is matched by: the
+    `request_id` of one that bears any, the `name` of a secret.
+    """
+
+    code: str
+    message: str
+    of: str | None = None
+    key: str | None = None
 
 
 class InitAgain(Init, kw_only=True, omit_defaults=True, tag_field="op", tag="init"):
@@ -241,6 +255,7 @@ ToModule = (
     | Heartbeat
     | HttpRequest
     | InitAgain
+    | OperationError
     | PortResponse
     | RegisterServiceProviderResponse
     | Rotated

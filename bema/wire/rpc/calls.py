@@ -81,8 +81,6 @@ SENDERS: Final[dict[int, frozenset[CallSide]]] = {
     f.CREDIT: frozenset(CallSide),
 }
 
-CONNECTION_KINDS: Final = frozenset({f.HELLO, f.PING, f.PONG, f.GOAWAY, f.CREDIT})
-
 
 def step(state: CallState, kind: Any, sender: CallSide) -> CallState:
     """The state after a message, or `ProtocolError`: the one place where an illegal one fails."""
@@ -93,41 +91,3 @@ def step(state: CallState, kind: Any, sender: CallSide) -> CallState:
     if after is None:
         raise ProtocolError(f"the {sender.value} may not send {known.name!r} to a call that is {state.value}")
     return after
-
-
-class Conversation:
-    """The calls of one connection by the letter of the table.
-
-    The transports keep their own dictionaries for speed and ask `step` when a message does not fit; this is the same
-    law for whoever wants it whole: tests, recorded conversations, a peer written elsewhere.
-    """
-
-    def __init__(self, side: CallSide) -> None:
-        self.side = side
-        self.open: dict[int, CallState] = {}
-        self.newest = 0
-
-    def state(self, ident: int) -> CallState:
-        return self.open.get(ident, CallState.CLOSED if ident <= self.newest else CallState.IDLE)
-
-    def send(self, ident: int, kind: int) -> CallState:
-        return self._move(ident, kind, self.side)
-
-    def receive(self, ident: Any, kind: Any) -> CallState | None:
-        """The call's state after it; None for what concerns the connection."""
-        if type(ident) is not int or ident < 0:
-            raise ProtocolError(f"a message bears the id {ident!r}")
-        if ident == 0:
-            if kind not in CONNECTION_KINDS:
-                raise ProtocolError(f"a message of kind {kind!r} bears no call's id")
-            return None
-        return self._move(ident, kind, self.side.other)
-
-    def _move(self, ident: int, kind: int, sender: CallSide) -> CallState:
-        after = step(self.state(ident), kind, sender)
-        self.newest = max(self.newest, ident)
-        if after is CallState.CLOSED:
-            self.open.pop(ident, None)
-        else:
-            self.open[ident] = after
-        return after

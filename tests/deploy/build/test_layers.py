@@ -4,15 +4,22 @@ import asyncio
 import shutil
 import subprocess
 import sys
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bema.core.errors import Refused
+from bema.core.instance import EndpointInfo, Instance
 from bema.deploy.build import layers
 from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import Python, own_python
 from bema.deploy.build.uv import Uv
+from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.pool import ConnectionPool
+from tests.runner.conftest import Launch
 
 
 def made(folder: Path, python: Python | None = None) -> Path:
@@ -94,3 +101,86 @@ def test_a_missing_part_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(layers, "NEEDED", ("msgspec", "bema-has-no-such-part"))
     with pytest.raises(Refused, match=r"bema-has-no-such-part: install bema\[platform\]"):
         made(tmp_path)
+
+
+EXTENSION = "[bema.extensions]\ntally = bema.tally:TallyExtension\n"
+TALLY = """
+from bema.sdk.extensions import Bound
+
+class TallyExtension:
+    async def open(self, context, spec):
+        return Bound(interceptors={"counted": lambda handler: self.counted})
+
+    async def counted(self, call):
+        return "counted"
+
+    async def close(self): ...
+"""
+SCRIPT = """
+from bema import endpoint, service
+
+@service(name="counter", namespace="demo")
+class Counter:
+    @endpoint(extra={"tally": {}})
+    async def counted(self) -> str:
+        return "by itself"
+"""
+
+
+def test_an_extension_that_bema_names_by_entry_point_is_found_in_a_deployed_script(
+    layer: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    checkout = tmp_path / "checkout" / "bema"
+    shutil.copytree(layer / "bema", checkout, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "tally.py").write_text(TALLY)
+    (checkout.parent / "pyproject.toml").write_text(
+        '[project.entry-points."bema.extensions"]\ntally = "bema.tally:TallyExtension"\n'
+    )
+    monkeypatch.setattr(layers, "_BEMA", checkout)
+    monkeypatch.setattr(layers, "distribution", not_as_bema)
+    place = made(tmp_path / "layers")
+    assert (next(place.glob("bema-*.dist-info")) / "entry_points.txt").read_text() == EXTENSION
+
+    monkeypatch.setattr(sys, "executable", own_python().path)  # an interpreter that has no bema of its own
+    launch = Launch(tmp_path)
+    running = launch(SCRIPT, "service", "Counter", auth_token="secret", platform=str(place))
+    running.start()
+    said = running.hear()
+    try:
+        assert asyncio.run(answer_of(said)) == "counted"
+        assert running.stop() == 0
+    finally:
+        launch.close()
+
+
+def not_as_bema(name: str) -> Distribution:
+    """What is installed, except that bema runs from a checkout."""
+    if name == "bema":
+        raise PackageNotFoundError(name)
+    return distribution(name)
+
+
+async def answer_of(said: dict[str, Any]) -> Any:
+    discovery, pool = MemoryDiscovery(), ConnectionPool("test")
+    await discovery.register(
+        Instance(
+            id=1,
+            namespace="demo",
+            component="counter",
+            endpoints=(EndpointInfo("counted"),),
+            addresses=said["addresses"],
+            token="secret",
+        )
+    )
+    counted = Client(pool, await discovery.view("demo", "counter"), "demo.counter.counted")
+    try:
+        return await counted.unary({}, timeout=10)
+    finally:
+        await pool.close()
+
+
+def test_a_layer_says_of_bema_what_its_distribution_says(layer: Path):
+    [folder] = layer.glob("bema-*.dist-info")
+    assert (folder / "entry_points.txt").read_text() == (distribution("bema").read_text("entry_points.txt") or "")
+    shown = output(own_python().path, "import importlib.metadata as m; print(m.version('bema'))", layer)
+    assert shown == distribution("bema").version

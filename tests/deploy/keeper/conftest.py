@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 
 import bema.deploy.keeper
 from bema.core.naming import new_instance_id, show_instance_id
+from bema.deploy.keeper.descriptors import DescriptorSocket
 from bema.deploy.keeper.processes import look
 
 DUMMIES = Path(__file__).parent / "dummies"
@@ -135,11 +136,15 @@ class Platform:
             return True
 
         until(connected)
+        _, [descriptors], _, _ = socket.recv_fds(self._link, 1, 1)
+        self.descriptors = DescriptorSocket(socket.socket(fileno=descriptors))
         self._lines = self._link.makefile()
         self._events.clear()
 
-    def request(self, op: str, **arguments: Any) -> Any:
-        number = next(self._ids)
+    def request(self, op: str, *, carried: Mapping[str, int] | None = None, **arguments: Any) -> Any:
+        number = self.number = next(self._ids)
+        for name, descriptor in (carried or {}).items():
+            self.descriptors.send(number, name, descriptor)
         self._link.sendall(json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n")
         while True:
             message = self._hear()
@@ -165,19 +170,33 @@ class Platform:
         number = new_instance_id()
         self.last = number
         label = show_instance_id(number)
+        lease = self.lease(label)
+        try:
+            return self._spawn(number, label, lease, {"deployment": deployment, "env": {"MODE": mode}, **changes})
+        finally:
+            os.close(lease)
+
+    def lease(self, label: str) -> int:
+        """A lock file of that name, held by the descriptor."""
+        path = self.folder / "d" / f"{label}.lock"
+        path.parent.mkdir(exist_ok=True)
+        lease = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        return lease
+
+    def _spawn(self, number: int, label: str, lease: int, changes: dict[str, Any]) -> Any:
         return self.request(
             "spawn",
+            carried={"lease_fd": lease, **changes.pop("carried_too", {})},
             **{
                 "instance": number,
-                "deployment": deployment,
                 "name": "dummy",
                 "version": "v1",
                 "argv": [sys.executable, str(DUMMIES / "instance.py")],
-                "env": {"MODE": mode},
                 "cwd": str(self.folder),
                 "init": {"instance": label},
-                "listen": f"unix:{self.folder}/{deployment}.sock",
-                "lease": str(self.folder / "d" / f"{label}.lock"),
+                "listen": f"unix:{self.folder}/{changes['deployment']}.sock",
+                "inherit": ["lease_fd"],
             }
             | changes,
         )
@@ -204,6 +223,13 @@ class Platform:
         roster = json.loads((self.state / "keeper.json").read_text())
         return next((child["pid"] for child in roster["children"] if child["name"] == name), None)
 
+    def replace_orchestrator(self) -> None:
+        """Kill the one there is, and take the place of the next."""
+        old = self.pid_of("orchestrator")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: self.pid_of("orchestrator") not in (None, old))
+        self.connect()
+
     def pids(self) -> list[int]:
         return [child["pid"] for child in json.loads((self.state / "keeper.json").read_text())["children"]]
 
@@ -224,7 +250,7 @@ class Platform:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        for end in ("_lines", "_link"):
+        for end in ("_lines", "_link", "descriptors"):
             if hasattr(self, end):
                 getattr(self, end).close()
 

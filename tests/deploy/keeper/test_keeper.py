@@ -301,3 +301,72 @@ def test_kill_9_of_the_keeper_ends_everything_and_frees_the_state(platform):
     again = Platform(platform.folder).ready()
     assert again.request("list")["ok"] == {"instances": []}
     again.close()
+
+
+def test_an_unknown_word_on_a_channel_is_noted_and_goes_no_further(platform):
+    platform.ready()
+    platform.serving("asking")
+    until(lambda: any("'get_secret' is no word of it" in line["event"] for line in platform.log()))
+    platform.request("stop", instance=platform.last, grace_ms=5000, reason="test")
+    end = platform.event("exited")
+    assert end["stopped"]
+    assert platform._events == []
+
+
+def test_a_kept_socket_outlives_kill_9_of_the_orchestrator(platform):
+    """What an instance asks goes past the keeper, and the next orchestrator goes on where the last one ended."""
+    platform.ready()
+    ours, theirs = socket.socketpair()
+    carried = {"operations": ours.fileno(), "operations_fd": theirs.fileno()}
+    with ours, theirs:
+        answer = platform.spawn(
+            "operating", carried_too=carried, inherit=["lease_fd", "operations_fd"], keep=["operations"]
+        )
+        assert "ok" in answer, answer
+        platform.event("announced")
+        ours.settimeout(5)
+        ours.sendall(b"one\n")
+        assert ours.recv(100) == b"heard one\n"
+        ours.sendall(b"two\n")  # the answer is not read any more
+    platform.replace_orchestrator()
+    [listed] = platform.request("list")["ok"]["instances"]
+    assert listed["keep"] == ["operations"]
+    platform.request("lend", instance=platform.last, name="operations")
+    [delivery] = platform.descriptors.receive()
+    with socket.socket(fileno=delivery.descriptor) as lent:
+        lent.settimeout(5)
+        lent.sendall(b"three\n")
+        heard = b""
+        while heard.count(b"\n") < 2:
+            heard += lent.recv(100)
+        assert heard == b"heard two\nheard three\n"
+    platform.request("stop", instance=platform.last, grace_ms=5000, reason="test")
+    assert platform.event("exited")["stopped"]
+
+
+def test_of_a_module_on_stdio_both_pipes_are_its_launcher_s_and_outlive_the_orchestrator(platform):
+    """The keeper neither reads nor writes them, says no Init, and stops the module by a signal."""
+    platform.ready()
+    (their_in, to_module), (from_module, their_out) = os.pipe(), os.pipe()
+    carried = {"stdin": their_in, "stdout": their_out, "to_module": to_module, "from_module": from_module}
+    answer = platform.spawn(
+        "stdio", carried_too=carried, inherit=["lease_fd", "stdin", "stdout"], keep=["to_module", "from_module"]
+    )
+    assert "ok" in answer, answer
+    for descriptor in (their_in, their_out):
+        os.close(descriptor)
+    with os.fdopen(to_module, "wb", 0) as writing, os.fdopen(from_module, "rb", 0) as reading:
+        writing.write(b'{"module_id": "m"}\n')
+        assert json.loads(reading.readline()) == {"op": "announce", "heard": {"module_id": "m"}}
+        platform.request("announced", instance=platform.last, announce={"listen": ""})
+    platform.replace_orchestrator()
+    for name in ("to_module", "from_module"):
+        platform.request("lend", instance=platform.last, name=name)
+    to_module, from_module = (delivery.descriptor for delivery in platform.descriptors.receive())
+    with os.fdopen(to_module, "wb", 0) as writing, os.fdopen(from_module, "rb", 0) as reading:
+        writing.write(b'{"op": "heartbeat"}\n')
+        assert json.loads(reading.readline())["heard"] == {"op": "heartbeat"}
+    assert {"stderr of the module"} <= {line["event"] for line in platform.log()}
+    platform.request("stop", instance=platform.last, grace_ms=5000, reason="test")
+    end = platform.event("exited")
+    assert (end["signal"], end["stopped"]) == (signal.SIGTERM, True)

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import time
 
 import pytest
 
+from bema.deploy.keeper import status_relay
 from bema.deploy.keeper.loop import Loop
 from bema.deploy.keeper.status_relay import LONGEST, StatusRelay
 
@@ -69,3 +71,14 @@ def test_it_is_told_with_the_announcement_then_as_it_comes_and_again_to_the_next
     platform.connect()
     [listed] = platform.request("list")["ok"]["instances"]
     assert listed["status"] == {"data": {"number": 999}}
+
+
+def test_an_instance_that_ends_before_its_last_status_was_passed_on_leaves_nothing_behind(platform):
+    platform.ready()
+    platform.serving("parting")
+    ask(str(platform.folder / "d1.sock"))
+    assert platform.event("status")["status"] == {"ready": True}
+    assert platform.event("exited")["instance"] == platform.last
+    time.sleep(2 * status_relay._QUIET)  # nothing tells that nothing comes
+    platform.signal()
+    assert platform.ended() == (0, "bema: draining; once more to stop at once\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,21 +10,30 @@ from typing import Any
 import pytest
 
 from bema.core.errors import Conflict, Disconnected, Failed, Refused, Unavailable
+from bema.deploy.keeper import descriptors
+from bema.deploy.keeper.descriptors import DescriptorSocket
 from bema.deploy.launch.keeper_client import KeeperClient
 
 Story = Callable[[KeeperClient, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Beside = Callable[[KeeperClient, asyncio.StreamReader, asyncio.StreamWriter, DescriptorSocket], Awaitable[None]]
 
 
 def told(story: Story) -> None:
+    told_beside(lambda keeping, reader, writer, beside: story(keeping, reader, writer))
+
+
+def told_beside(story: Beside) -> None:
     async def run() -> None:
         ours, theirs = socket.socketpair()
+        beside, end = descriptors.pair()
         reader, writer = await asyncio.open_connection(sock=theirs)
-        keeping = await KeeperClient.open(ours.detach())
+        keeping = await KeeperClient.open(ours.detach(), end.detach())
         try:
-            await asyncio.wait_for(story(keeping, reader, writer), 10)
+            await asyncio.wait_for(story(keeping, reader, writer, beside), 10)
         finally:
             await keeping.close()
             writer.close()
+            beside.close()
 
     asyncio.run(run())
 
@@ -88,3 +98,84 @@ def test_without_a_keeper_it_is_refused(monkeypatch):
     monkeypatch.delenv("BEMA_KEEPER", raising=False)
     with pytest.raises(Refused, match="no keeper"):
         asyncio.run(KeeperClient.open())
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_what_goes_with_a_request_is_there_before_its_line():
+    async def story(keeping, reader, writer, beside):
+        reading, writing = os.pipe()
+        asked = asyncio.create_task(keeping.request("spawn", descriptors={"lease": writing}))
+        number = json.loads(await reader.readline())["id"]
+        [carried] = beside.receive()
+        assert (carried.request, carried.name) == (number, "lease")
+        writer.write(line({"id": number, "ok": {}}))
+        await asked
+        assert is_open(writing)
+        os.write(carried.descriptor, b"same")
+        assert os.read(reading, 10) == b"same"
+        for each in (reading, writing, carried.descriptor):
+            os.close(each)
+
+    told_beside(story)
+
+
+def test_what_is_lent_is_the_keepers_own():
+    async def story(keeping, reader, writer, beside):
+        reading, writing = os.pipe()
+        asked = asyncio.create_task(keeping.borrow(7, "operations"))
+        heard = json.loads(await reader.readline())
+        assert (heard["op"], heard["instance"], heard["name"]) == ("lend", 7, "operations")
+        beside.send(heard["id"], "operations", writing)
+        os.close(writing)
+        writer.write(line({"id": heard["id"], "ok": {}}))
+        borrowed = await asked
+        os.write(borrowed, b"same")
+        assert os.read(reading, 10) == b"same"
+        os.close(borrowed)
+        assert os.read(reading, 10) == b""
+        os.close(reading)
+
+    told_beside(story)
+
+
+def test_what_nobody_waits_for_is_closed():
+    async def story(keeping, reader, writer, beside):
+        reading, writing = os.pipe()
+        beside.send(99, "late", writing)
+        asked = asyncio.create_task(keeping.request("list"))
+        number = json.loads(await reader.readline())["id"]
+        beside.send(number, "unasked", writing)
+        os.close(writing)
+        writer.write(line({"id": number, "ok": {}}))
+        await asked
+        assert await asyncio.to_thread(os.read, reading, 10) == b""
+        os.close(reading)
+
+    told_beside(story)
+
+
+def test_while_the_keeper_takes_none_a_request_waits_for_room():
+    async def story(keeping, reader, writer, beside):
+        reading, writing = os.pipe()
+        given = {f"{number}": writing for number in range(2000)}
+        asked = asyncio.create_task(keeping.request("spawn", descriptors=given))
+        names: list[str] = []
+        while len(names) < len(given):
+            await asyncio.sleep(0)
+            for carried in beside.receive():
+                os.close(carried.descriptor)
+                names.append(carried.name)
+        assert names == list(given)
+        writer.write(line({"id": json.loads(await reader.readline())["id"], "ok": {}}))
+        await asked
+        os.close(reading)
+        os.close(writing)
+
+    told_beside(story)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bema.deploy.launch.launcher import LaunchRequest
+from bema.deploy.launch.workload import Workload
 from bema.testing.conformance import Law, laws
 from bema.testing.conformance.launcher import LauncherTrial
 from tests.deploy.keeper.conftest import Platform, platform
@@ -27,11 +27,11 @@ def test_process_launcher(platform: Platform, law: Law) -> None:
     async def trial() -> LauncherTrial:
         stage = Stage(platform, start_limit=30.0)
 
-        def start(instance: int, code: str) -> LaunchRequest:
-            return stage.start(code, name="app", instance=instance, deployment=str(uuid.uuid4()))
+        def given(code: str) -> Workload:
+            return stage.given(code, name="app", deployment=str(uuid.uuid4()))
 
         launcher = await stage.connect()
-        return ProcessTrial(launcher, lambda i: start(i, APP), lambda i: start(i, "raise SystemExit(3)"))
+        return ProcessTrial(launcher, lambda: given(APP), lambda: given("raise SystemExit(3)"))
 
     platform.ready()
     law(trial)

@@ -78,7 +78,3 @@ def test_the_socket_of_a_deployment_is_short():
     path = open_ports.socket_of("5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11")
     assert path.name == "5f0c2a447d0e4.sock"
     assert len(str(path)) <= 100
-
-
-def test_the_port_of_an_address():
-    assert [open_ports.port_of(a) for a in ("127.0.0.1:4100", "/run/s.sock", "")] == [4100, None, None]

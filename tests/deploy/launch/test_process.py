@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -12,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import msgspec
 import pytest
 
 import bema
 from bema.core.errors import Failed, Refused, Unavailable
 from bema.core.instance import State
 from bema.core.naming import new_instance_id
-from bema.deploy.launch import process
 from bema.deploy.launch.keeper_client import KeeperClient
-from bema.deploy.launch.launcher import Announced, Exited, LaunchRequest, Reported
-from bema.deploy.launch.process import ProcessLauncher
-from bema.runtime.discovery import records
-from bema.runtime.discovery.discovery import wait_for
+from bema.deploy.launch.launcher import Announced, Exited, Reported
+from bema.deploy.launch.process import RUNNER, ProcessLauncher
+from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
+from bema.deploy.model.deployment import ScriptEntry
+from bema.deploy.model.replica import Replica
+from bema.runtime.discovery import flock
+from bema.runtime.discovery.discovery import MemoryDiscovery, wait_for
 from bema.runtime.discovery.flock import FlockDiscovery
 from tests.deploy.keeper.conftest import DUMMIES, Platform, alive, ask, platform, until
 from tests.deploy.platform import eventually
@@ -32,7 +35,6 @@ from tests.deploy.platform import eventually
 __all__ = ["platform"]
 
 ROOT = Path(bema.__file__).parents[1]
-RUNNER = ROOT / "bema" / "runner" / "__main__.py"
 DEPLOYMENT = "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11"
 
 APP = """
@@ -80,39 +82,38 @@ class Stage:
 
     async def connect(self) -> ProcessLauncher:
         self.platform.connect()
-        link = self.platform._link.dup()
-        self.launcher = ProcessLauncher(await KeeperClient.open(link.detach()), start_limit=self.start_limit)
+        ends = [self.platform._link.dup(), self.platform.descriptors.socket.dup()]
+        keeper = await KeeperClient.open(*(end.detach() for end in ends))
+        self.launcher = ProcessLauncher(keeper)
+        self.launcher.meet(self.discovery)
         return self.launcher
 
-    def start(self, code: str, kind: str = "app", name: str = "app", **changes: Any) -> LaunchRequest:
+    def given(self, code: str, kind: str = "app", name: str = "app", **changes: Any) -> Workload:
         script = self.platform.folder / f"script-{name}.py"
         script.write_text(code)
         given: dict[str, Any] = {
-            "instance": new_instance_id(),
             "deployment": DEPLOYMENT,
             "name": "one",
             "version": "v1",
-            "argv": [sys.executable, "-I", str(RUNNER)],
-            "cwd": str(self.platform.folder),
-            "kind": kind,
-            "init": {
-                "script": str(script),
-                "entry": {"kind": kind, "name": name},
-                "platform": str(ROOT),
-                "host": "bema.sdk.host:run",
-            },
+            "environment": WorkloadEnvironment(sys.executable, str(ROOT)),
+            "script": str(script),
+            "entry": ScriptEntry(kind, name),
+            "limits": WorkloadLimits(start=self.start_limit),
         }
-        return LaunchRequest(**{**given, **changes})
+        return Workload(**{**given, **changes})
+
+    async def start(self, workload: Workload) -> Replica:
+        return await self.launcher.start(workload, new_instance_id())
 
     async def event(self) -> Any:
         return await asyncio.wait_for(self.launcher.next_event(), 20)
 
     async def moody(self) -> Any:
         """A service whose readiness is in two files: one says no, one blocks its loop."""
-        start = self.start(MOODY.replace("FOLDER", str(self.platform.folder)), "service", "Moody")
-        await self.launcher.start(msgspec.structs.replace(start, init={**start.init, "settings": QUICK}))
+        code = MOODY.replace("FOLDER", str(self.platform.folder))
+        replica = await self.start(self.given(code, "service", "Moody", settings=QUICK))
         assert isinstance(await self.event(), Announced)
-        return start
+        return replica
 
     def file(self, name: str) -> Path:
         return self.platform.folder / name
@@ -148,19 +149,19 @@ def get(address: str) -> str:
 
 def test_an_app_is_started_shown_drained_and_taken_away(platform):
     async def story(stage):
-        running = await stage.launcher.start(start := stage.start(APP))
-        assert (running.state, running.instance) == (State.STARTING, start.instance)
+        running = await stage.start(stage.given(APP))
+        assert (running.state, running.deployment) == (State.STARTING, DEPLOYMENT)
         assert await stage.shown() == []
 
         event = await stage.event()
         assert isinstance(event, Announced)
         assert set(event.announce["phases"]) == {"interpreter", "init", "import", "adapt", "startup"}
         [record] = await stage.shown()
-        assert (record.id, record.deployment, record.state) == (start.instance, DEPLOYMENT, State.SERVING)
+        assert (record.id, record.deployment, record.state) == (running.instance, DEPLOYMENT, State.SERVING)
         [address] = record.addresses["http"]
         assert await asyncio.to_thread(get, address) == str(platform.state / "homes" / DEPLOYMENT / "home")
 
-        await stage.launcher.stop(start.instance, 5.0, "test")
+        await stage.launcher.stop(running.instance, 5.0, "test")
         end = await stage.event()
         assert (end.cause, end.code, end.message) == ("stopped", 0, "it ended with code 0")
         assert await stage.shown() == []
@@ -172,14 +173,14 @@ def test_an_app_is_started_shown_drained_and_taken_away(platform):
 @pytest.mark.parametrize("wish", [None, 0])
 def test_a_program_is_found_wherever_it_listens(platform, wish):
     async def story(stage):
-        await stage.launcher.start(stage.start(PROGRAM.replace("WISH", str(wish)), "main", ""))
+        await stage.start(stage.given(PROGRAM.replace("WISH", str(wish)), "main", ""))
         event = await stage.event()
         [record] = await stage.shown()
         [address] = record.addresses["http"]
         host, _, port = address.removeprefix("tcp:").rpartition(":")
         socket.create_connection((host, int(port)), 5).close()
         assert event.announce["kind"] == "main"
-        [running] = await stage.launcher.running()
+        [running] = await stage.launcher.poll()
         assert running.announce == event.announce
 
         await stage.launcher.stop(running.instance, 5.0, "test")
@@ -191,7 +192,7 @@ def test_a_program_is_found_wherever_it_listens(platform, wish):
 def test_a_program_that_closes_all_descriptors_is_shown_all_the_same(platform):
     async def story(stage):
         closing = "import os\nos.closerange(3, 1024)\n" + PROGRAM.replace("WISH", "None")
-        running = await stage.launcher.start(stage.start(closing, "main", ""))
+        running = await stage.start(stage.given(closing, "main", ""))
         assert isinstance(await stage.event(), Announced)
         assert [record.id for record in await stage.shown()] == [running.instance]
         os.kill(running.pid, signal.SIGKILL)
@@ -204,7 +205,7 @@ def test_a_program_that_closes_all_descriptors_is_shown_all_the_same(platform):
 
 def test_a_crash_tells_why(platform):
     async def story(stage):
-        await stage.launcher.start(stage.start("import os\nos.environ['NOT_THERE']\n"))
+        await stage.start(stage.given("import os\nos.environ['NOT_THERE']\n"))
         end = await stage.event()
         assert (end.cause, end.code, end.message) == ("exited", 1, "it ended with code 1")
         assert "KeyError: 'NOT_THERE'" in [line["event"] for line in end.tail]
@@ -215,7 +216,7 @@ def test_a_crash_tells_why(platform):
 @pytest.mark.parametrize("kind", ["main", "app"])
 def test_what_never_listens_is_ended_at_the_start_limit(platform, kind):
     async def story(stage):
-        await stage.launcher.start(stage.start("import time\nprint('waiting', flush=True)\ntime.sleep(600)\n", kind))
+        await stage.start(stage.given("import time\nprint('waiting', flush=True)\ntime.sleep(600)\n", kind))
         end = await stage.event()
         assert (end.cause, end.message) == ("start_timeout", "it did not listen within 1 s")
         assert "waiting" in [line["event"] for line in end.tail]
@@ -225,7 +226,7 @@ def test_what_never_listens_is_ended_at_the_start_limit(platform, kind):
 
 def test_a_killed_instance_is_an_end_and_its_record_goes(platform):
     async def story(stage):
-        running = await stage.launcher.start(stage.start(APP))
+        running = await stage.start(stage.given(APP))
         await stage.event()
         os.kill(running.pid, signal.SIGKILL)
         end = await stage.event()
@@ -240,7 +241,7 @@ def test_the_next_orchestrator_takes_charge_of_what_runs(platform):
         started = {}
         for number, (code, kind, name) in enumerate([(APP, "app", "app"), (PROGRAM.replace("WISH", "0"), "main", "")]):
             deployment = f"{number}{DEPLOYMENT[1:]}"
-            started[deployment] = await stage.launcher.start(stage.start(code, kind, name, deployment=deployment))
+            started[deployment] = await stage.start(stage.given(code, kind, name, deployment=deployment))
         assert {type(await stage.event()) for _ in started} == {Announced}
         before = {record.id: record for record in await stage.shown()}
         await stage.launcher.close()
@@ -249,7 +250,7 @@ def test_the_next_orchestrator_takes_charge_of_what_runs(platform):
         until(lambda: platform.pid_of("orchestrator") not in (None, old))
 
         await stage.connect()
-        running = {r.deployment: r for r in await stage.launcher.running()}
+        running = {r.deployment: r for r in await stage.launcher.poll()}
         assert {d: (r.pid, r.state) for d, r in running.items()} == {
             d: (r.pid, State.SERVING) for d, r in started.items()
         }
@@ -264,8 +265,8 @@ def test_the_next_orchestrator_takes_charge_of_what_runs(platform):
 def test_what_cannot_be_started_fails_at_once(platform):
     async def story(stage):
         with pytest.raises(Failed, match="No such file or directory"):
-            await stage.launcher.start(stage.start(APP, argv=["/no/such/python"]))
-        assert await stage.launcher.running() == []
+            await stage.start(stage.given(APP, environment=WorkloadEnvironment("/no/such/python", str(ROOT))))
+        assert await stage.launcher.poll() == []
 
     told(platform, story)
 
@@ -273,11 +274,11 @@ def test_what_cannot_be_started_fails_at_once(platform):
 def test_while_the_platform_stops_nothing_is_started_and_nobody_is_blamed(platform):
     async def story(stage):
         stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
-        running = await stage.launcher.start(stage.start(stubborn, "main"))
+        running = await stage.start(stage.given(stubborn, "main"))
         platform.signal()
         assert platform.process.stderr.readline().startswith("bema: draining")
         with pytest.raises(Unavailable, match="stopping"):
-            await stage.launcher.start(stage.start(APP))
+            await stage.start(stage.given(APP))
         platform.signal()
         until(lambda: not alive(running.pid))
 
@@ -286,7 +287,7 @@ def test_while_the_platform_stops_nothing_is_started_and_nobody_is_blamed(platfo
 
 def test_the_end_is_told_once(platform):
     async def story(stage):
-        await stage.launcher.start(stage.start("raise SystemExit(3)", "main"))
+        await stage.start(stage.given("raise SystemExit(3)", "main"))
         assert isinstance(await stage.event(), Exited)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stage.launcher.next_event(), 0.2)
@@ -323,7 +324,7 @@ def test_a_loop_that_stands_still_is_marked_and_the_mark_outlives_the_orchestrat
         until(lambda: platform.pid_of("orchestrator") not in (None, old))
 
         await stage.connect()
-        [running] = await stage.launcher.running()
+        [running] = await stage.launcher.poll()
         assert (running.stalled, [each.stalled for each in await stage.shown()]) == (True, [True])
         stage.file("block").unlink()
         assert await stage.event() == Reported(number, ready=True, stalled=False)
@@ -334,14 +335,17 @@ def test_a_loop_that_stands_still_is_marked_and_the_mark_outlives_the_orchestrat
 
 def test_a_status_that_cannot_be_read_is_skipped_and_the_next_is_heard(platform, caplog):
     async def story(stage):
-        start = stage.start("", argv=[sys.executable, str(DUMMIES / "instance.py")], env={"MODE": "mad"})
-        running = await stage.launcher.start(start)
+        layer = stage.file("layer")
+        (layer / RUNNER).parent.mkdir(parents=True)
+        shutil.copy(DUMMIES / "instance.py", layer / RUNNER)
+        environment = WorkloadEnvironment(sys.executable, str(layer))
+        running = await stage.start(stage.given("", environment=environment, env={"MODE": "mad"}))
         assert isinstance(await stage.event(), Announced)
         hearing = asyncio.create_task(stage.event())
         await asyncio.to_thread(ask, running.listen.removeprefix("unix:"))
         await eventually(lambda: "cannot be read" in caplog.text)
         await asyncio.to_thread(ask, running.listen.removeprefix("unix:"))
-        assert await hearing == Reported(start.instance, ready=False, stalled=False)
+        assert await hearing == Reported(running.instance, ready=False, stalled=False)
         assert [each.ready for each in await stage.shown()] == [False]
 
     told(platform, story)
@@ -353,7 +357,7 @@ def test_a_status_that_cannot_be_read_is_skipped_and_the_next_is_heard(platform,
 def test_an_instance_that_drains_unasked_takes_nothing_new(platform):
     async def story(stage):
         await stage.moody()
-        [running] = await stage.launcher.running()
+        [running] = await stage.launcher.poll()
         os.kill(running.pid, signal.SIGTERM)
         assert await stage.event() == Reported(running.instance, ready=False, stalled=False)
         assert (await stage.event()).cause == "exited"
@@ -365,19 +369,89 @@ def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch)
     async def story(stage):
         await stage.moody()
         full = [Refused("the disk is full", code="state_unwritable")]
-        written = records.write_record
+        written = flock.write_record
 
         def write(directory: Path, record: Any) -> None:
             if full:
                 raise full.pop()
             written(directory, record)
 
-        monkeypatch.setattr(process, "_AGAIN", 0.01)
-        monkeypatch.setattr(records, "write_record", write)
+        monkeypatch.setattr(flock, "KEEP", 0.01)
+        monkeypatch.setattr(flock, "write_record", write)
         stage.file("no").touch()
         assert isinstance(await stage.event(), Reported)
         view = await stage.discovery.view()
         await asyncio.wait_for(wait_for(view, lambda shown: [i.ready for i in shown] == [False]), 10)
+
+    told(platform, story)
+
+
+def test_where_the_discovery_holds_its_leases_itself_an_instance_is_shown_once_and_taken_away(platform):
+    async def story(stage):
+        discovery = MemoryDiscovery()
+        stage.launcher.meet(discovery)
+        view = await discovery.view()
+        replica = await stage.moody()
+        assert [(i.id, i.fence, i.pid) for i in view.instances()] == [(replica.instance, 1, replica.pid)]
+        assert await stage.shown() == []
+        assert list((platform.state / "homes").rglob("*.lock")) == []  # where it would look by itself
+        await stage.launcher.stop(replica.instance, 5.0, "test")
+        assert [i.state for i in view.instances()] == [State.DRAINING]
+        while not isinstance(await stage.event(), Exited):
+            pass
+        assert view.instances() == ()
+
+    told(platform, story)
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["app", "main"])
+def test_the_lease_is_the_instances_own_and_ends_though_nobody_looks(platform, kind):
+    async def story(stage):
+        code = APP if kind == "app" else PROGRAM.replace("WISH", "None")
+        replica = await stage.start(stage.given(code, kind))
+        assert isinstance(await stage.event(), Announced)
+        [lock] = (platform.state / "run" / "d").glob("*.lock")
+        assert not is_free(lock)
+        os.kill(replica.pid, signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: is_free(lock))
+
+    told(platform, story)
+
+
+def test_a_start_that_is_refused_leaves_no_reservation(platform):
+    async def story(stage):
+        workload = stage.given(APP, environment=WorkloadEnvironment("/no/such/python", str(ROOT)))
+        with pytest.raises(Failed):
+            await stage.start(workload)
+        assert list((platform.state / "run" / "d").glob("*.lock")) == []
+
+    told(platform, story)
+
+
+def test_what_ended_while_there_was_no_orchestrator_is_taken_away_by_the_next(platform):
+    async def story(stage):
+        replica = await stage.start(stage.given(PROGRAM.replace("WISH", "None"), "main", ""))
+        assert isinstance(await stage.event(), Announced)
+        await stage.launcher.close()
+        old = platform.pid_of("orchestrator")
+        os.kill(old, signal.SIGSTOP)
+        os.kill(replica.pid, signal.SIGKILL)
+        until(lambda: not alive(replica.pid))
+        os.kill(old, signal.SIGKILL)
+        until(lambda: platform.pid_of("orchestrator") not in (None, old))
+        await stage.connect()
+        assert await stage.launcher.poll() == []
+        assert (await stage.event()).instance == replica.instance
+        assert [path.name for path in (platform.state / "run" / "d").iterdir()] == [".fence"]
 
     told(platform, story)
 
@@ -407,12 +481,11 @@ class Checked:
 def test_an_endpoint_that_is_checked_is_shown_as_not_ready_before_its_first_answer(platform):
     async def story(stage):
         code = CHECKED.replace("FOLDER", str(platform.folder))
-        start = stage.start(code, "service", "Checked")
-        await stage.launcher.start(start)
+        start = await stage.start(stage.given(code, "service", "Checked"))
         event = await stage.event()
         assert (type(event), event.ready) == (Announced, False)
         assert [(each.state, each.ready) for each in await stage.shown()] == [(State.SERVING, False)]
-        assert [running.ready for running in await stage.launcher.running()] == [False]
+        assert [running.ready for running in await stage.launcher.poll()] == [False]
         stage.file("well").touch()
         assert await stage.event() == Reported(start.instance, ready=True, stalled=False)
         assert [each.routable() for each in await stage.shown()] == [True]

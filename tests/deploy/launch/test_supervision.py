@@ -2,35 +2,43 @@ import pytest
 
 from bema.core.errors import ProtocolError
 from bema.core.instance import State
-from bema.deploy.launch.supervision import Supervised, found_at
+from bema.deploy.launch.supervision import Supervision, found_at
+from bema.deploy.model.replica import Replica
 
-INIT = {
-    "instance": "x",
-    "deployment": "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11",
-    "version": "v1",
-    "name": "api",
-    "auth_token": "secret",
-    "entry": {"kind": "app", "name": "app"},
-}
+DEPLOYMENT = "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11"
+
+
+def supervised(kind):
+    replica = Replica(
+        instance=7,
+        deployment=DEPLOYMENT,
+        version="v1",
+        state=State.STARTING,
+        since=1,
+        name="api",
+        kind=kind,
+        pid=42,
+        listen="unix:/s",
+    )
+    return Supervision(replica, process_start=9, token="secret")
 
 
 @pytest.fixture
 def seen():
-    return Supervised(7, INIT, pid=42, process_start=9, listen="unix:/s", since=1)
+    return supervised("app")
 
 
 def test_what_it_announces_is_shown_with_what_it_was_told(seen):
     record = seen.announced({"listen": "/s", "endpoints": [], "kind": "asgi", "phases": {"import": 3}}, now=5)
-    assert seen.state is State.SERVING
-    assert (record.id, record.deployment, record.version, record.component) == (7, INIT["deployment"], "v1", "api")
+    assert seen.replica.state is State.SERVING
+    assert (record.id, record.deployment, record.version, record.component) == (7, DEPLOYMENT, "v1", "api")
     assert (record.pid, record.process_start, record.token, record.since) == (42, 9, "secret", 5)
     assert record.addresses == {"http": ("unix:/s",)}
     assert record.data == {"kind": "asgi", "phases": {"import": 3}}
 
 
-def test_a_service_is_reached_by_rpc(seen):
-    seen.init = {**INIT, "entry": {"kind": "service", "name": "Worker"}}
-    assert seen.announced({"listen": "/s", "endpoints": []}, now=5).addresses == {"rpc": ("unix:/s",)}
+def test_a_service_is_reached_by_rpc():
+    assert supervised("service").announced({"listen": "/s", "endpoints": []}, now=5).addresses == {"rpc": ("unix:/s",)}
 
 
 def test_addresses_that_it_names_itself_are_taken(seen):
@@ -43,7 +51,7 @@ def test_it_drains_before_it_goes(seen):
     seen.announced({"listen": "/s", "endpoints": []}, now=5)
     assert seen.draining().state is State.DRAINING
     assert seen.ended(0, None, stopped=True) == ("stopped", "it ended with code 0")
-    assert seen.state is State.GONE
+    assert seen.replica.state is State.GONE
 
 
 def test_what_never_served_shows_no_record(seen):
@@ -55,13 +63,13 @@ def test_an_end_that_nobody_asked_for_is_a_failure(seen, serving):
     if serving:
         seen.announced({"listen": "/s", "endpoints": []}, now=5)
     assert seen.ended(None, 9, stopped=False) == ("exited", "it was ended by SIGKILL")
-    assert seen.state is State.FAILED
+    assert seen.replica.state is State.FAILED
 
 
 def test_a_fault_of_its_own_outweighs_that_we_ended_it(seen):
     seen.fault = ("start_timeout", "it did not listen within 30 s")
     assert seen.ended(None, 9, stopped=True) == seen.fault
-    assert seen.state is State.FAILED
+    assert seen.replica.state is State.FAILED
 
 
 def test_an_announcement_that_cannot_be_read_is_refused(seen):
@@ -126,3 +134,13 @@ def test_a_status_that_cannot_be_read_or_held_changes_nothing(seen, status):
     with pytest.raises(ProtocolError, match="its status"):
         seen.told(status)
     assert seen.record == before
+
+
+def test_the_digest_of_its_description_is_what_it_said_last(seen):
+    assert announced(seen).digest == ""
+    again = supervised("app")
+    assert announced(again, digest="first").digest == "first"
+    for said, digest in (({"ready": False}, "first"), ({"operations": [], "digest": "second"}, "second")):
+        record = again.told(said)
+        assert record is not None
+        assert record.digest == digest

@@ -1,5 +1,7 @@
 """Every outward state is one function of what is stored and which instance there is."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,13 +12,15 @@ from bema.deploy.model.deployment import (
     Deployment,
     Fault,
     Outward,
+    Rollout,
     ScriptEntry,
-    Seen,
     Version,
+    VersionStatus,
     describe,
     fault_of,
     outward,
 )
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
 POLICY = RestartPolicy()
@@ -25,13 +29,19 @@ POLICY = RestartPolicy()
 DONE = Build(state="done")
 
 
-def deployment(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Deployment:
-    version = Version(number=3, digest="d", entry=ScriptEntry("app", "app"), build=build)
-    return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, attempts=attempts)
+def deployment(**more: Any) -> Deployment:
+    version = Version(number=3, digest="d", entry=ScriptEntry("app", "app"))
+    return Deployment(id="id", name="hello", owner="ada", versions=(version,), created=1, updated=2, **more)
 
 
-def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Seen:
-    return Seen(1, "0000000000001", 77, state, 5, ready=ready, stalled=stalled)
+def rollout(build: Build = DONE, attempts: tuple[Attempt, ...] = ()) -> Rollout:
+    return Rollout(deployment(), {"v3": VersionStatus(build=build, attempts=attempts)})
+
+
+def seen(state: State, *, ready: bool = True, stalled: bool = False) -> Replica:
+    return Replica(
+        instance=1, deployment="id", version="v3", pid=77, state=state, since=5, ready=ready, stalled=stalled
+    )
 
 
 RUNNING = begun((), 1, 0)
@@ -68,22 +78,22 @@ def looping() -> tuple[Attempt, ...]:
     ],
 )
 def test_outward(build: Build, attempts: tuple[Attempt, ...], instance: State | None, state: Outward):
-    assert outward(deployment(build, attempts), seen(instance) if instance else None, POLICY) is state
+    assert outward(rollout(build, attempts).status, seen(instance) if instance else None, POLICY) is state
 
 
 @pytest.mark.parametrize("attempts", [RUNNING, begun(looping(), 9, 9)])
 def test_one_that_serves_and_is_not_ready_is_starting_whatever_came_before(attempts: tuple[Attempt, ...]):
-    assert outward(deployment(attempts=attempts), seen(State.SERVING, ready=False), POLICY) is Outward.STARTING
+    assert outward(rollout(attempts=attempts).status, seen(State.SERVING, ready=False), POLICY) is Outward.STARTING
 
 
 def test_stalled_is_a_mark_and_no_state():
-    info = describe(deployment(attempts=served(RUNNING, 1, 1)), seen(State.SERVING, stalled=True), POLICY)
+    info = describe(rollout(attempts=served(RUNNING, 1, 1)), seen(State.SERVING, stalled=True), POLICY)
     assert info.instance is not None
     assert (info.state, info.instance.stalled, info.instance.ready) == ("ready", True, True)
 
 
 def test_a_failed_start_says_how_it_ended_and_its_last_lines():
-    info = describe(deployment(attempts=FAILED), None, POLICY)
+    info = describe(rollout(attempts=FAILED), None, POLICY)
     assert info.error is not None
     assert info.error.code == "start_failed"
     assert info.error.message == "hello never listened: it ended with code 3"
@@ -100,19 +110,19 @@ def test_a_failed_start_says_how_it_ended_and_its_last_lines():
     ],
 )
 def test_each_end_has_its_sentence(how: dict[str, object], says: str):
-    info = describe(deployment(attempts=ended(RUNNING, 1, 30 * SECOND, POLICY, **how)), None, POLICY)
+    info = describe(rollout(attempts=ended(RUNNING, 1, 30 * SECOND, POLICY, **how)), None, POLICY)
     assert info.error is not None
     assert info.error.message == says
 
 
 def test_a_failed_build_keeps_the_resolvers_text():
     fault = fault_of(Failed("no such package", code="build_failed", detail="whole text"))
-    info = describe(deployment(Build(state="failed", fault=fault)), None, POLICY)
+    info = describe(rollout(Build(state="failed", fault=fault)), None, POLICY)
     assert info.error == Fault("build_failed", "no such package", fault.fix, detail="whole text")
 
 
 def test_a_ready_deployment_as_the_api_shows_it():
-    info = describe(deployment(attempts=served(RUNNING, 1, 1)), seen(State.SERVING), POLICY)
+    info = describe(rollout(attempts=served(RUNNING, 1, 1)), seen(State.SERVING), POLICY)
     assert msgspec.to_builtins(info) == {
         "id": "id",
         "name": "hello",
@@ -130,13 +140,30 @@ def test_a_ready_deployment_as_the_api_shows_it():
 
 
 def test_restarts_are_counted_after_the_first_start():
-    one = deployment().tried(RUNNING, 1)
+    one = VersionStatus().tried(RUNNING, 1)
     assert one.restarts == 0
     two = one.tried(begun(ended(RUNNING, 1, 2, POLICY), 2, 3), 4)
     assert two.restarts == 1
     assert two.tried(served(two.attempts, 2, 5), 6).restarts == 1
+    assert rollout().after(two).restarts == 1
+    assert rollout().after(two).updated == 4
 
 
 def test_what_is_stored_comes_back_equal():
-    whole = deployment(attempts=looping())
+    whole = deployment(traffic={"v3": 100}, aliases={"stable": "v3"})
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Deployment) == whole
+    status = VersionStatus(build=DONE, attempts=looping(), restarts=4)
+    assert msgspec.json.decode(msgspec.json.encode(status), type=VersionStatus) == status
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"traffic": {"v4": 100}}, "there is no version v4"),
+        ({"aliases": {"stable": "v2"}}, "there is no version v2"),
+        ({"traffic": {"v3": 90}}, "100 together"),
+    ],
+)
+def test_traffic_and_aliases_name_versions_that_are_there(wrong: dict[str, Any], says: str):
+    with pytest.raises(ValueError, match=says):
+        deployment(**wrong)

@@ -8,54 +8,69 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Build, Deployment, Outward, ScriptEntry, Seen, Version, outward
-from bema.deploy.model.plan import ActualReplica, Forget, Lost, StartReplica, StopReplica, Wait, plan
+from bema.deploy.model.deployment import (
+    Build,
+    Deployment,
+    Outward,
+    Rollout,
+    ScriptEntry,
+    Version,
+    VersionStatus,
+    outward,
+)
+from bema.deploy.model.plan import Forget, Lost, StartReplica, StopReplica, Wait, plan
 from bema.deploy.model.plan import StartBuild as BuildIt
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
 POLICY = RestartPolicy()
 DAWN = 1_700_000_000 * SECOND
 
 
-def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Deployment:
-    version = Version(number=1, digest="d", entry=ScriptEntry(), build=Build(state=build))
-    return Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0, attempts=attempts)
+def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Rollout:
+    version = Version(number=1, digest="d", entry=ScriptEntry())
+    wanted = Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0)
+    return Rollout(wanted, {"v1": VersionStatus(build=Build(state=build), attempts=attempts)})
+
+
+def built(rollout: Rollout, state: str, at: int) -> Rollout:
+    return rollout.after(rollout.status.built(Build(state=state), at))
 
 
 def actual(
     instance: int = 1, state: State = State.SERVING, version: str = "v1", since: int = 0, id: str = "a"
-) -> ActualReplica:
-    return ActualReplica(instance, id, version, state, since)
+) -> Replica:
+    return Replica(instance=instance, deployment=id, version=version, state=state, since=since)
 
 
 def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
-    assert plan([deployment(build="pending")], [], 0) == [BuildIt("a")]
+    assert plan([deployment(build="pending")], [], 0) == [BuildIt("a", "v1")]
     assert plan([deployment(build="failed")], [], 0) == []
 
 
 def test_a_failed_build_is_tried_again_when_somebody_asks_and_it_is_due():
-    failed = deployment(build="pending").built(Build(state="failed"), DAWN)
-    due = failed.version.build.again
+    failed = built(deployment(build="pending"), "failed", DAWN)
+    due = failed.status.build.again
     assert DAWN < due <= DAWN + 60 * SECOND
     assert plan([failed], [], due) == []
     assert plan([failed], [], due - 1, woken=frozenset("a")) == []
-    assert plan([failed], [], due, woken=frozenset("a")) == [BuildIt("a")]
-    assert plan([failed.afresh()], [], DAWN, woken=frozenset("a")) == [BuildIt("a")]
+    assert plan([failed], [], due, woken=frozenset("a")) == [BuildIt("a", "v1")]
+    assert plan([failed.after(failed.status.afresh())], [], DAWN, woken=frozenset("a")) == [BuildIt("a", "v1")]
 
 
 def test_a_build_that_fails_again_and_again_is_tried_less_often():
     failing, at, waits = deployment(build="pending"), DAWN, []
     for _ in range(10):
-        failing = failing.built(Build(state="failed"), at)
-        waits.append(failing.version.build.again - at)
-        at = failing.version.build.again
+        failing = built(failing, "failed", at)
+        waits.append(failing.status.build.again - at)
+        at = failing.status.build.again
     assert waits[:3] == [60 * SECOND, 120 * SECOND, 240 * SECOND]
     assert waits[-1] == 3600 * SECOND
-    assert failing.built(Build(state="done"), at).version.build.failures == 0
+    assert built(failing, "done", at).status.build.failures == 0
 
 
 def test_what_is_built_and_not_there_is_started():
-    assert plan([deployment()], [], 0) == [StartReplica("a")]
+    assert plan([deployment()], [], 0) == [StartReplica("a", "v1")]
 
 
 @pytest.mark.parametrize("state", [State.NEW, State.STARTING, State.SERVING, State.DRAINING])
@@ -93,13 +108,13 @@ def test_an_end_that_nobody_saw_is_written_down_before_the_next_start():
 def test_a_failed_start_waits():
     failed = ended(begun((), 1, 0), 1, SECOND, POLICY, cause="exited", code=1)
     assert plan([deployment(attempts=failed)], [], SECOND) == [Wait("a", SECOND)]
-    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [StartReplica("a")]
+    assert plan([deployment(attempts=failed)], [], 2 * SECOND) == [StartReplica("a", "v1")]
 
 
 def test_what_was_stopped_is_started_when_somebody_asks():
     stopped = ended(served(begun((), 1, 0), 1, 1), 1, 2, POLICY, cause="stopped")
     assert plan([deployment(attempts=stopped)], [], 9) == []
-    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [StartReplica("a")]
+    assert plan([deployment(attempts=stopped)], [], 9, woken=frozenset({"a"})) == [StartReplica("a", "v1")]
 
 
 class World:
@@ -108,9 +123,9 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.now = DAWN
-        self.desired: dict[str, Deployment] = {}
+        self.desired: dict[str, Rollout] = {}
         self.leaving: set[str] = set()
-        self.running: dict[int, ActualReplica] = {}
+        self.running: dict[int, Replica] = {}
         self.dies: dict[int, int] = {}
         self.listens: dict[int, int] = {}
         self.scripts: dict[str, str] = {}
@@ -143,15 +158,15 @@ class World:
 
     def apply(self, action: object) -> None:
         match action:
-            case BuildIt(id):
+            case BuildIt(id, _):
                 state = "failed" if self.scripts[id] == "unbuildable" else "done"
-                self.desired[id] = self.desired[id].built(Build(state=state), self.now)
-            case StartReplica(id):
+                self.desired[id] = built(self.desired[id], state, self.now)
+            case StartReplica(id, _):
                 self.start(id)
             case StopReplica(instance):
                 self.end(instance, cause="stopped", seen=True)
             case Lost(id, instance):
-                self.history(id, ended(self.desired[id].attempts, instance, self.now, POLICY, cause="lost"))
+                self.history(id, ended(self.desired[id].status.attempts, instance, self.now, POLICY, cause="lost"))
             case Forget(id):
                 assert not self.of(id)
                 self.leaving.discard(id)
@@ -163,8 +178,8 @@ class World:
         assert len(recent) - len(lost) < POLICY.starts, "more than five starts in ten seconds"
         self.instances += 1
         self.starts.append((self.now, id))
-        self.history(id, begun(self.desired[id].attempts, self.instances, self.now))
-        self.running[self.instances] = ActualReplica(self.instances, id, "v1", State.STARTING, self.now)
+        self.history(id, begun(self.desired[id].status.attempts, self.instances, self.now))
+        self.running[self.instances] = actual(self.instances, State.STARTING, since=self.now, id=id)
         match self.scripts[id]:
             case "serves":
                 self.listens[self.instances] = self.now + self.random.randrange(SECOND)
@@ -174,11 +189,11 @@ class World:
                 self.listens[self.instances] = self.now + self.random.randrange(SECOND)
                 self.dies[self.instances] = self.listens[self.instances] + self.random.randrange(3 * SECOND)
 
-    def of(self, id: str) -> list[ActualReplica]:
+    def of(self, id: str) -> list[Replica]:
         return [i for i in self.running.values() if i.deployment == id]
 
     def history(self, id: str, attempts: tuple[Attempt, ...]) -> None:
-        self.desired[id] = self.desired[id].tried(attempts, self.now)
+        self.desired[id] = self.desired[id].after(self.desired[id].status.tried(attempts, self.now))
 
     def end(self, instance: int, cause: str, seen: bool) -> None:
         gone = self.running.pop(instance)
@@ -187,7 +202,7 @@ class World:
         if not seen:
             self.lost.append((gone.since, gone.deployment))
         if seen and gone.deployment in self.desired:
-            attempts = self.desired[gone.deployment].attempts
+            attempts = self.desired[gone.deployment].status.attempts
             self.history(gone.deployment, ended(attempts, instance, self.now, POLICY, cause=cause))
 
     def pass_time(self, step: int) -> None:
@@ -197,13 +212,13 @@ class World:
             one = self.running[instance]
             self.running[instance] = msgspec.structs.replace(one, state=State.SERVING)
             if one.deployment in self.desired:
-                self.history(one.deployment, served(self.desired[one.deployment].attempts, instance, self.now))
+                self.history(one.deployment, served(self.desired[one.deployment].status.attempts, instance, self.now))
         for instance in [i for i, at in self.dies.items() if at <= self.now]:
             self.end(instance, "exited", seen=self.random.random() < 0.9)
 
     def state(self, id: str) -> Outward:
         mine = self.of(id)
-        return outward(self.desired[id], Seen(1, "", 1, mine[0].state, 0) if mine else None, POLICY)
+        return outward(self.desired[id].status, mine[0] if mine else None, POLICY)
 
 
 SCRIPTS = ("serves", "exits", "crashes", "hangs", "unbuildable")

@@ -6,16 +6,18 @@ import time
 from pathlib import Path
 
 from bema.deploy.build.layers import touch
-from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.deploy.model.bundle import Bundle
+from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version, VersionStatus
 from bema.deploy.orchestrator.garbage import sweep
-from tests.deploy.platform import Platform, eventually, script, until
+from tests.deploy.platform import ADA, Platform, eventually, script, until
 
 
 def test_what_nobody_wants_goes_after_a_week(tmp_path: Path):
     platform = Platform(tmp_path)
-    version = Version(number=1, digest="wanted", entry=ScriptEntry(), build=Build(state="done", key="used"))
+    version = Version(number=1, digest="wanted", entry=ScriptEntry())
     deployment = Deployment(id="id", name="n", owner="o", versions=(version,), created=0, updated=0)
-    asyncio.run(platform.store.create(deployment, b""))
+    asyncio.run(platform.store.create(deployment, Bundle.of_script(b"")))
+    asyncio.run(platform.store.record("id", "v1", VersionStatus(build=Build(state="done", key="used"))))
     old = time.time() - 8 * 24 * 3600
     for name in (
         "versions/wanted",
@@ -66,12 +68,12 @@ def test_nothing_is_swept_where_something_runs(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as first:
-            info = await first.create(script())
+            info = await first.create(script(), ADA)
             await until(first, info.id, "ready")
         orphan = orphaned(tmp_path)
         async with platform.orchestrator() as second:
             await until(second, info.id, "ready")
-            await second.create(script("another"))
+            await second.create(script("another"), ADA)
         assert orphan.exists()
 
     asyncio.run(story())

@@ -10,14 +10,20 @@ from bema.core.errors import BemaError, Invalid
 from bema.core.limits import DEFAULTS
 from bema.deploy.build.pythons import FoundPythons, Python, own_python
 from bema.deploy.build.uv import Uv
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import ScriptEntry
-from bema.deploy.sources.inline import Checked, check
+from bema.deploy.sources.inspection import Inspected, inspect
+from bema.deploy.sources.source import SourceFactory
 
 PYTHONS = FoundPythons(Uv())
 
 
-def checked(code: str) -> Checked:
-    return asyncio.run(check(code, PYTHONS))
+def fetched(code: str) -> Bundle:
+    return asyncio.run(SourceFactory.choose("inline").of({"code": code}, DEFAULTS).fetch())
+
+
+def checked(code: str) -> Inspected:
+    return asyncio.run(inspect(fetched(code), PYTHONS))
 
 
 def refused(code: str) -> BemaError:
@@ -29,7 +35,9 @@ def refused(code: str) -> BemaError:
 def test_a_good_script_is_known_by_its_digest():
     code = '# /// script\n# dependencies = ["six"]\n# ///\napp = 1\n'
     found = checked(code)
-    assert found.digest == hashlib.sha256(code.encode()).hexdigest()
+    assert fetched(code).files == {"script.py": code.encode()}
+    assert fetched(code).digest == hashlib.sha256(fetched(code).encoded).hexdigest()
+    assert fetched(code).digest != fetched(code + "#").digest
     assert found.entry == ScriptEntry("app", "app")
     assert found.metadata.dependencies == ("six",)
     assert found.python == own_python()
@@ -86,7 +94,7 @@ class Broken:
 
 
 def test_the_interpreter_is_a_part_that_can_be_replaced():
-    assert isinstance(asyncio.run(check("x = 1", Broken())), Checked)
+    assert isinstance(asyncio.run(inspect(fetched("x = 1"), Broken())), Inspected)
 
 
 def test_metadata_errors_come_before_the_compiler():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from bema.core.errors import Invalid
-from bema.core.specifiers import check_specifiers, satisfies
+from bema.core.versions import check_specifiers, satisfies
 from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 
@@ -120,6 +120,10 @@ def test_deep_nesting_is_malformed():
         (">=3.9, <3.11.7", False),
         (">=3.9,<=3.11.7,", True),
         ("===3.11.7", True),
+        ("~=3.10.dev1", True),
+        ("~=3.11rc1", True),
+        ("~=2.7", False),
+        ("<3.12rc1", True),
     ],
 )
 def test_specifiers(text: str, fits: bool):

@@ -6,26 +6,31 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from bema.core.errors import Conflict, NotFound, Refused
-from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version
+from bema.core.errors import Conflict, NotFound
+from bema.deploy.model.bundle import Bundle
+from bema.deploy.model.deployment import Build, Deployment, Rollout, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import Attempt
 from bema.deploy.store import deployments as store_module
-from bema.deploy.store.deployments import MemoryStore, SqliteStore, Store, StoredReply
+from bema.deploy.store.deployments import Store
+from bema.deploy.store.records import StoredReply
+from bema.state.engine import Mutation, StateEngine
+from bema.state.memory import MemoryEngine
+from bema.state.sqlite import SqliteEngine
 
-CODE = b"print('hello')\n"
+CODE = Bundle.of_script(b"print('hello')\n")
 
 
-def deployment(id: str = "one", name: str = "hello", owner: str = "local", digest: str = "d1") -> Deployment:
+def deployment(id: str = "one", name: str = "hello", owner: str = "local", digest: str = CODE.digest) -> Deployment:
     version = Version(number=1, digest=digest, entry=ScriptEntry("app", "app"), env={"K": "V"}, created=1)
     return Deployment(id=id, name=name, owner=owner, versions=(version,), created=1, updated=1)
 
 
 @contextlib.asynccontextmanager
 async def opened(kind: str, path: Path) -> AsyncIterator[Store]:
-    store: Store = await SqliteStore.at(path / "store.sqlite") if kind == "sqlite" else MemoryStore()
+    engine: StateEngine = await SqliteEngine.at(path / "store.sqlite") if kind == "sqlite" else MemoryEngine()
+    store = await Store.open(engine)
     try:
         yield store
     finally:
@@ -42,10 +47,9 @@ def test_what_is_stored_is_seen(kind: str, tmp_path: Path):
         async with opened(kind, tmp_path) as store:
             await store.create(deployment(), CODE)
             assert store.deployments()["one"] == deployment()
-            assert await store.code("d1") == CODE
-            built = deployment().built(Build(state="done", key="k"), 2)
-            await store.save(built)
-            assert store.deployments()["one"].version.build.key == "k"
+            assert await store.bundle(CODE.digest) == CODE
+            await store.record("one", "v1", VersionStatus().built(Build(state="done", key="k"), 2))
+            assert store.rollouts()["one"].status.build.key == "k"
             await store.delete("one")
             assert not store.deployments()
 
@@ -69,7 +73,7 @@ def test_a_name_belongs_to_its_owner(kind: str, tmp_path: Path):
 def test_what_is_gone_cannot_be_saved_or_deleted(kind: str, tmp_path: Path):
     async def story() -> None:
         async with opened(kind, tmp_path) as store:
-            for change in (store.save(deployment()), store.delete("one")):
+            for change in (store.save(deployment()), store.record("one", "v1", VersionStatus()), store.delete("one")):
                 with pytest.raises(NotFound):
                     await change
 
@@ -95,26 +99,27 @@ def test_code_lives_as_long_as_a_deployment_of_it(kind: str, tmp_path: Path):
             await store.create(deployment("one", "a"), CODE)
             await store.create(deployment("two", "b"), CODE)
             await store.delete("one")
-            assert await store.code("d1") == CODE
+            assert await store.bundle(CODE.digest) == CODE
             await store.delete("two")
             with pytest.raises(NotFound):
-                await store.code("d1")
+                await store.bundle(CODE.digest)
 
     asyncio.run(story())
 
 
 def test_everything_survives_a_restart(tmp_path: Path):
     async def story() -> None:
-        full = msgspec.structs.replace(deployment(), attempts=(Attempt(instance=2**62, at=5, log=("line",)),))
+        full = VersionStatus(attempts=(Attempt(instance=2**62, at=5, log=("line",)),))
         async with opened("sqlite", tmp_path) as store:
-            await store.create(full, CODE, StoredReply("key", "body", b"reply"))
+            await store.create(deployment(), CODE, StoredReply("key", "body", b"reply"))
+            await store.record("one", "v1", full)
             await store.remember("seed.hello", "one")
         async with opened("sqlite", tmp_path) as again:
-            assert dict(again.deployments()) == {"one": full}
+            assert dict(again.rollouts()) == {"one": Rollout(deployment(), {"v1": full})}
             assert again.answer("key", "body") == b"reply"
             assert again.fact("seed.hello") == "one"
             assert again.fact("other") is None
-            assert await again.code("d1") == CODE
+            assert await again.bundle(CODE.digest) == CODE
 
     asyncio.run(story())
 
@@ -124,7 +129,8 @@ def test_a_reply_means_it_is_on_disk(tmp_path: Path):
         async with opened("sqlite", tmp_path) as store:
             await store.create(deployment(), CODE)
             with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as other:
-                assert other.execute("SELECT name FROM deployments").fetchall() == [("hello",)]
+                keys = other.execute("SELECT key FROM entries ORDER BY key").fetchall()
+                assert keys == [("deployments/one",), ("names/local/hello",), ("status/one/v1",)]
                 assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     asyncio.run(story())
@@ -139,53 +145,12 @@ def test_a_cancelled_caller_leaves_disk_and_picture_equal(tmp_path: Path):
             with pytest.raises(asyncio.CancelledError):
                 await task
             with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as other:
-                on_disk = {id for (id,) in other.execute("SELECT id FROM deployments")}
-            assert set(store.deployments()) == on_disk
+                keys = {key for (key,) in other.execute("SELECT key FROM entries")}
+            assert {f"deployments/{id}" for id in store.deployments()} == {
+                k for k in keys if k.startswith("deployments/")
+            }
 
     asyncio.run(story())
-
-
-def test_a_newer_store_is_left_alone(tmp_path: Path):
-    path = tmp_path / "store.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 99")
-    with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteStore.at(path))
-    assert caught.value.code == "store_newer"
-    assert "\n" not in caught.value.message
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (99,)
-
-
-def test_an_older_store_is_copied_then_taken_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    async def before() -> None:
-        async with opened("sqlite", tmp_path) as store:
-            await store.create(deployment(), CODE)
-
-    asyncio.run(before())
-    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, "CREATE TABLE more (x);"))
-
-    async def after() -> None:
-        async with opened("sqlite", tmp_path) as store:
-            assert set(store.deployments()) == {"one"}
-
-    asyncio.run(after())
-    with contextlib.closing(sqlite3.connect(tmp_path / "store.v1.backup")) as copy:
-        assert copy.execute("SELECT id FROM deployments").fetchall() == [("one",)]
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
-    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda p: p.mkdir(), lambda p: p.write_bytes(b"not a database, but long enough" * 99)]
-)
-def test_a_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path, make):
-    make(tmp_path / "store.sqlite")
-    with pytest.raises(Refused) as caught:
-        asyncio.run(SqliteStore.at(tmp_path / "store.sqlite"))
-    assert caught.value.code == "state_unwritable"
-    assert "\n" not in caught.value.message
 
 
 def test_answers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -197,5 +162,71 @@ def test_answers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
                 await store.create(deployment(f"id{n}", f"name{n}"), CODE, StoredReply(f"key{n}", "body", b"r"))
         async with opened("sqlite", tmp_path) as again:
             assert [n for n in range(5) if again.answer(f"key{n}", "body")] == [3, 4]
+
+    asyncio.run(story())
+
+
+def test_what_cannot_be_read_is_set_aside_and_ends_nobody(kind: str, tmp_path: Path):
+    async def story() -> None:
+        async with opened(kind, tmp_path) as store:
+            for id in ("one", "two", "three"):
+                await store.create(deployment(id, id), CODE)
+            await store._apply(
+                [
+                    Mutation("deployments/two", b'{"id": "two", "name": 7}'),
+                    Mutation("status/three/v1", b"\xff"),
+                    Mutation("replies/x", b"[]"),
+                    Mutation("deployments/lonely", b"{"),
+                ]
+            )
+            assert set(store.rollouts()) == {"one", "three"}
+            aside = store.unreadable()
+            assert {id: (one.owner, one.name) for id, one in aside.items()} == {
+                "two": ("local", "two"),
+                "lonely": ("local", "lonely"),
+            }
+            assert aside["two"].fault.code == "record_unreadable"
+            assert "name" in aside["two"].fault.message
+            build = store.rollouts()["three"].status.build
+            assert (build.state, build.fault and build.fault.code) == ("failed", "record_unreadable")
+            with pytest.raises(Conflict):
+                await store.create(deployment("four", "two"), CODE)
+            for id in list(aside):
+                await store.delete(id)
+            assert not store.unreadable()
+            await store.create(deployment("four", "two"), CODE)
+
+    asyncio.run(story())
+
+
+def test_a_creation_that_was_cut_short_leaves_no_content(tmp_path: Path):
+    async def story() -> None:
+        async with opened("sqlite", tmp_path) as store:
+            await store._engine.put_blob(b"left over")
+            await store.create(deployment(), CODE)
+        async with opened("sqlite", tmp_path) as again:
+            assert await again._engine.blobs() == [CODE.digest]
+
+    asyncio.run(story())
+
+
+def test_a_bundle_that_is_being_created_is_not_dropped_with_its_last_user(kind: str, tmp_path: Path):
+    async def story() -> None:
+        async with opened(kind, tmp_path) as store:
+            await store.create(deployment("one", "a"), CODE)
+            await asyncio.gather(store.create(deployment("two", "b"), CODE), store.delete("one"))
+            assert await store.bundle(CODE.digest) == CODE
+
+    asyncio.run(story())
+
+
+def test_a_start_writes_the_status_of_its_version_and_nothing_else(tmp_path: Path):
+    async def story() -> None:
+        async with opened("sqlite", tmp_path) as store:
+            await store.create(deployment(), CODE)
+            before = {entry.key: entry.revision for entry in await store._engine.scan()}
+            await store.record("one", "v1", VersionStatus(restarts=1))
+            after = {entry.key: entry.revision for entry in await store._engine.scan()}
+            assert {key for key in after if after[key] != before.get(key)} == {"status/one/v1"}
 
     asyncio.run(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import socket
 import uuid
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from bema.core.access import Principal
 from bema.deploy.launch.launcher import crashes
 from bema.deploy.orchestrator.service import Orchestrator
+from bema.gateway.control.app import Control
 from bema.gateway.control.operations import OPERATIONS
 from bema.gateway.server import Gateway
 from bema.runtime.discovery.discovery import MemoryDiscovery
@@ -118,6 +121,13 @@ def test_nobody_gets_in_without_the_token(tmp_path):
             assert answer.headers["x-request-id"]
 
     run(story())
+
+
+@pytest.mark.parametrize("row", [row for row in OPERATIONS if not row.open], ids=lambda row: row.name)
+def test_a_row_that_is_not_open_cannot_be_answered_without_a_principal(row):
+    handler = getattr(Control, row.name)
+    taken = inspect.signature(handler, eval_str=True).parameters["principal"]
+    assert (taken.annotation, taken.default) == (Principal, taken.empty)
 
 
 def test_a_refusal_says_what_is_wrong_and_how_to_mend_it(tmp_path):

@@ -10,15 +10,17 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from bema.core.errors import BemaError, Invalid
-from bema.core.instance import EndpointInfo
+from bema.core.call import Call
+from bema.core.errors import BemaError, Disconnected, Invalid
+from bema.core.instance import EndpointInfo, Instance
 from bema.gateway.doors.endpoint import Doors, arguments_of
 from bema.gateway.http.listener import DataListener
 from bema.gateway.routing.table import RoutingTable
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.discovery import LiveView, MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.process.host import LaunchOptions
 from bema.runtime.rpc import signatures
+from bema.runtime.rpc.pool import ConnectionPool
 from tests.gateway.gate import Gate, request, unknown, until
 from tests.gateway.http.test_listener import run
 
@@ -39,6 +41,8 @@ class Shop:
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.pulled = 0
+        self.doors: Doors
 
     async def buy(self, order: Order) -> str:
         return f"{order.many} {order.what}"
@@ -60,6 +64,11 @@ class Shop:
 
     async def crash(self) -> None:
         raise ZeroDivisionError("by zero")
+
+    async def pull(self, call: Call) -> None:
+        """Break the connection that the call came on; it may be called again."""
+        self.pulled += 1
+        call.conn.abort(Disconnected("pulled"))  # type: ignore[attr-defined]
 
     async def wait(self) -> str:
         self.waiting.set()
@@ -83,14 +92,18 @@ async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
         DistributedRuntime(discovery) as calling,
     ):
         component = serving.namespace("demo").component("shop")
-        for name in ("buy", "add", "tick", "fail", "refuse", "crash", "wait"):
+        for name in ("buy", "add", "tick", "fail", "refuse", "crash", "pull", "wait"):
             method = getattr(service, name)
-            await component.add(signatures.read(method, name, method=False), method)
+            spec = signatures.read(method, name, method=False)
+            await component.add(msgspec.structs.replace(spec, idempotent=name == "pull"), method)
         await component.show()
         view = await discovery.view()
-        listener = DataListener(RoutingTable(view), unknown, Doors(calling.pool, view).serve)
+        table = RoutingTable(view)
+        doors = Doors(calling.pool, table.instances_of)
+        listener = DataListener(table, unknown, doors.serve)
         bound = socket.create_server(("127.0.0.1", 0))
         await listener.listen(bound)
+        service.doors = doors
         try:
             yield Gate(listener, discovery, bound.getsockname()[1]), service
         finally:
@@ -204,6 +217,28 @@ def test_get_lists_the_endpoints_and_calls_none():
     run(story())
 
 
+def test_a_listing_has_the_schemas_and_openapi_says_the_same():
+    async def story():
+        async with shop() as (g, _):
+            said = json.loads((await g.get(PATH)).body)
+            endpoints = {e["name"]: e for e in said["endpoints"]}
+            assert endpoints["add"]["request"]["required"] == ["a"]
+            assert endpoints["buy"]["request"]["properties"] == {"order": {"$ref": "#/$defs/Order"}}
+            assert said["$defs"]["Order"]["properties"]["many"] == {"type": "integer", "default": 1}
+            document = json.loads((await g.get(f"{PATH}/openapi.json")).body)
+            assert (document["openapi"], document["servers"]) == ("3.1.0", [{"url": PATH}])
+            buy = document["paths"]["/buy"]["post"]
+            assert {"$ref": "#/components/schemas/Order"} in buy["requestBody"]["content"]["application/json"][
+                "schema"
+            ]["anyOf"]
+            tick = document["paths"]["/tick"]["post"]
+            assert list(tick["responses"]["200"]["content"]) == ["text/event-stream"]
+            assert "#/$defs" not in json.dumps(document)
+            assert (await g.ask(request(f"{PATH}/openapi.json", method="POST"))).status == 405
+
+    run(story())
+
+
 def test_a_deadline_ends_the_call():
     async def story():
         async with shop() as (g, service):
@@ -259,3 +294,50 @@ def test_what_a_body_means(body, parameters, fields, arguments):
 def test_a_body_must_be_an_object(body):
     with pytest.raises(BemaError):
         arguments_of(body, EndpointInfo("e"))
+
+
+def test_retries_of_a_failing_service_stay_within_one_budget_for_all_requests():
+    requests = 150
+
+    async def story():
+        async with shop() as (g, service), await g.client() as client:
+            for _ in range(requests):
+                client.send(request(f"{PATH}/pull", method="POST"))
+                assert (await client.answer()).status == 502
+            # a budget per request would repeat each of them four times
+            assert requests < service.pulled <= requests + 256 + requests // 5
+            await post(g, "add", {"a": 1})
+            assert {route for kept in service.doors._kept.values() for route in kept.by_route} == {
+                "demo.shop.pull",
+                "demo.shop.add",
+            }
+
+    run(story())
+
+
+def test_the_clients_of_a_deployment_go_with_its_last_instance():
+    async def story():
+        async with shop() as (g, service):
+            await post(g, "add", {"a": 1})
+            assert list(service.doors._kept) == [ID]
+            [shown] = g.listener.table.instances_of(ID).instances()
+            g.discovery.drop(shown.id)
+            assert service.doors._kept == {}
+
+    run(story())
+
+
+def test_the_clients_of_many_deployments_are_bounded(monkeypatch):
+    monkeypatch.setattr("bema.gateway.doors.endpoint._MOST", 3)
+    view = LiveView((None, None), [Instance(id=1, namespace="demo", component="shop")], lambda view: None)
+
+    async def story():
+        doors = Doors(ConnectionPool(), lambda deployment: view)
+        first = doors._client("d0", "demo.shop.add")
+        assert doors._client("d0", "demo.shop.add") is first
+        for n in range(1, 5):
+            doors._client(f"d{n}", "demo.shop.add")
+        assert list(doors._kept) == ["d2", "d3", "d4"]
+        assert len(view._subscribers) == 3
+
+    asyncio.run(story())

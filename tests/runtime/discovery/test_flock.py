@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from bema.core.instance import Instance, State
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_instance_id, read_instance_id
 from bema.runtime import forks
-from bema.runtime.discovery import records
+from bema.runtime.discovery import flock, records
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery, lock_path, record_path, remove_record, write_record
 from bema.runtime.discovery.inotify import Inotify
@@ -85,6 +86,12 @@ def test_two_processes_meet_and_part(folder):
     asyncio.run(story())
 
 
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["fork", "leak"])
 def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder, how):
@@ -92,18 +99,14 @@ def test_a_killed_worker_is_gone_within_a_second_though_its_children_live(folder
         view = await FlockDiscovery(folder).view()
         with a_worker(folder, how) as (process, instance_id):
             await until(lambda: [i.id for i in view.instances()] == [instance_id])
-            children = (
-                subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-                if how
-                else []
-            )
+            children = children_of(process.pid)
             assert children
             process.kill()
             try:
                 assert await until(lambda: view.instances() == ()) < 1
             finally:
                 for child in children:
-                    os.kill(int(child), signal.SIGKILL)
+                    os.kill(child, signal.SIGKILL)
         await view.close()
 
     asyncio.run(story())
@@ -139,6 +142,78 @@ def test_closing_releases_what_is_held(folder):
             await FlockDiscovery(folder).register(instance)
         await discovery.close()
         assert not record_path(folder, instance.id).exists()
+
+    asyncio.run(story())
+
+
+@contextlib.contextmanager
+def a_process_with(reservation):
+    """One that holds a copy of the reservation's descriptor and knows nothing of it."""
+    process = subprocess.Popen(["sleep", "60"], pass_fds=[reservation.descriptor])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_was_handed_over_ends_with_the_process_that_has_it(folder):
+    async def story():
+        view = await FlockDiscovery(folder).view()
+        discovery = FlockDiscovery(folder)
+        instance = an_instance()
+        reservation = await discovery.reserve(instance.id)
+        with a_process_with(reservation) as process:
+            await reservation.hand_over()
+            shown = msgspec.structs.replace(instance, pid=process.pid, process_start=process_start(process.pid))
+            await reservation.update(shown)
+            await until(lambda: [i.id for i in view.instances()] == [instance.id])
+            await discovery.close()
+            adopted = await FlockDiscovery(folder).adopt(instance.id)
+            assert adopted.shown == reservation.shown
+            process.kill()
+            await until(lambda: view.instances() == (), within=1)
+        assert not lock_path(folder, instance.id).exists()
+        await view.close()
+
+    asyncio.run(story())
+
+
+def test_a_reserved_id_leaves_nothing_when_it_is_released_unused(folder):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        reservation = await discovery.reserve(an_instance().id)
+        assert len(list(folder.glob("*.lock"))) == 1
+        await reservation.release()
+        await discovery.close()
+        assert [path.name for path in folder.iterdir()] == [".fence"]
+
+    asyncio.run(story())
+
+
+def test_what_was_handed_over_and_could_not_be_written_is_written_later(folder, monkeypatch):
+    async def story():
+        discovery = FlockDiscovery(folder)
+        view = await discovery.view()
+        instance = an_instance()
+        reservation = await discovery.reserve(instance.id)
+        with a_process_with(reservation):
+            await reservation.hand_over()
+            written, full = flock.write_record, [OSError(errno.ENOSPC, "No space left"), OSError(errno.ENOSPC, "still")]
+
+            def write(directory, record):
+                if full:
+                    raise Refused(str(full.pop()), code="state_unwritable")
+                written(directory, record)
+
+            monkeypatch.setattr(flock, "KEEP", 0.01)
+            monkeypatch.setattr(flock, "write_record", write)
+            with pytest.raises(Refused):
+                await reservation.update(instance)
+            assert reservation.shown is None
+            await asyncio.wait_for(wait_for(view, lambda found: [i.id for i in found] == [instance.id]), 5)
+            await reservation.release()
+        await discovery.close()
 
     asyncio.run(story())
 

@@ -185,7 +185,7 @@ def test_what_was_read_is_given_back_in_portions():
         line = Line()
         flow = Inflow(line, 1)
         items = flow.items(codecs.unpack)
-        payload = codecs.pack(bytes(line.grant // 2))
+        payload = codecs.pack(bytes(line.sizes.grant // 2))
         for _ in range(3):
             flow.take([payload])
         for _ in range(3):

@@ -461,7 +461,7 @@ def test_services_of_one_loop_share_one_thread_which_ends_with_the_last():
 
 def test_a_loop_that_is_closed_before_its_services_left_takes_the_thread_along():
     async def leave():
-        return server.opened().port
+        return server.StatusServer.opened().port
 
     port = asyncio.run(leave())
     (thread,) = threads()

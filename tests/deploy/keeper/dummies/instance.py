@@ -7,9 +7,28 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from typing import NoReturn
+
+
+def on_stdio() -> NoReturn:
+    """A module written elsewhere: lines come in on stdin, go out on stdout, and there is no channel."""
+    assert "BEMA_CHANNEL" not in os.environ
+    print("stderr of the module", file=sys.stderr, flush=True)
+    for line in sys.stdin:
+        print(json.dumps({"op": "announce", "heard": json.loads(line)}), flush=True)
+    sys.exit(3)  # it is stopped by a signal; this is the end of stdin
+
+
+def operate(descriptor: int) -> None:
+    with socket.socket(fileno=descriptor) as end:
+        for line in end.makefile("rb"):
+            end.sendall(b"heard " + line)
 
 
 def main() -> None:
+    if os.environ.get("MODE") == "stdio":
+        on_stdio()
     channel = socket.socket(fileno=int(os.environ["BEMA_CHANNEL"]))
     init = json.loads(channel.makefile().readline())
     mode = os.environ.get("MODE", "serve")
@@ -32,6 +51,10 @@ def main() -> None:
         channel.sendall(b"this is not JSON\n" + b"y" * (3 << 20) + b"\n")
     if mode == "moody":
         channel.sendall(b'{"op": "status", "ready": false}\n')
+    if mode == "asking":
+        channel.sendall(b'{"op": "get_secret", "name": "DATABASE_URL"}\n')
+    if mode == "operating":
+        threading.Thread(target=operate, args=(init["operations_fd"],), daemon=True).start()
     listener = socket.socket(fileno=init["listen_fd"])
     held = {"environment": sorted(os.environ), "descriptors": sorted(int(fd) for fd in os.listdir("/proc/self/fd"))}
     channel.sendall(
@@ -58,6 +81,9 @@ def main() -> None:
                     channel.sendall(json.dumps({"op": "status", "data": {"number": number}}).encode() + b"\n")
             if mode == "mad":
                 channel.sendall(b'{"op": "status", "ready": %b}\n' % next(moods))
+            if mode == "parting":
+                channel.sendall(b'{"op": "status", "ready": true}\n{"op": "status", "ready": false}\n')
+                sys.exit(0)
             client.sendall(str(os.getpid()).encode())
             client.close()
 

@@ -1,4 +1,7 @@
-"""Stands in for the orchestrator: carries lines between the keeper's link and whoever connects to `settings.relay`."""
+"""Stands in for the orchestrator: carries lines between the keeper's link and whoever connects to `settings.relay`.
+
+Who connects is given the socket for descriptors itself.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ import sys
 def main() -> None:
     channel = socket.socket(fileno=int(os.environ["BEMA_CHANNEL"]))
     link = socket.socket(fileno=int(os.environ["BEMA_KEEPER"]))
+    descriptors = int(os.environ["BEMA_KEEPER_DESCRIPTORS"])
     init = json.loads(channel.makefile().readline())
     path = init["settings"]["relay"]
     if os.path.exists(path):
@@ -33,6 +37,7 @@ def main() -> None:
                 else:
                     selector.register(link, selectors.EVENT_READ)
                 test, _ = relay.accept()
+                socket.send_fds(test, [b"!"], [descriptors])
                 selector.register(test, selectors.EVENT_READ)
             elif key.fileobj is link:
                 data = link.recv(65536)

@@ -1,0 +1,216 @@
+"""Description: what a `ServiceSpec` says, as data that leaves the process, with JSON Schema for what goes in and comes out.
+
+Law: the one account of a service for those who have not its class. Every component answers it at a built-in endpoint,
+whose name no endpoint of a user can have; its digest stands in the record, so that who has read it once need not ask again.
+Equal services give equal bytes in every process. Schemas are made when they are asked for; the digest needs none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from bema.core import type_text
+from bema.core.errors import ProtocolError
+from bema.core.instance import EndpointInfo, Instance
+from bema.core.schemas import DIALECT, Schema, schemas_of
+from bema.core.spec import EndpointSpec, Parameter, ServiceSpec, Shape
+
+ENDPOINT: Final = "$describe"
+"""The last part of the built-in endpoint's address: no Python identifier, so nobody's own."""
+
+SPEC: Final = EndpointSpec(ENDPOINT, Shape.UNARY, (), bytes, doc="The description, as JSON.", idempotent=True)
+
+_FORM: Final = "bema description 1"
+
+
+class ParameterDescription(msgspec.Struct, frozen=True):
+    """One parameter: `type` is its annotation as text, `default` is absent where it has no JSON form."""
+
+    name: str
+    type: str = "Any"
+    required: bool = True
+    default: Any = msgspec.UNSET
+
+
+class EndpointDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint. `request` is the schema of its arguments by name, `response` that of the answer, or of each.
+
+    `items` is that of each item of the stream that goes in, `incoming` the name of that stream; without one they are null
+    and empty. `returns` and `takes` are the same as text. `raises` names the exceptions that reach callers as themselves.
+    """
+
+    name: str
+    shape: Shape = Shape.UNARY
+    doc: str = ""
+    idempotent: bool = False
+    parameters: tuple[ParameterDescription, ...] | None = None  # None where the instance does not say
+    incoming: str = ""
+    takes: str = ""
+    returns: str = "Any"
+    raises: tuple[str, ...] = ()
+    request: Schema = {}
+    items: Schema | None = None
+    response: Schema = {}
+
+    @property
+    def signature(self) -> str:
+        """For people: `words(text: str, every: int = 1) -> stream of str`."""
+        given = [f"{self.incoming}: stream of {self.takes}"] if self.incoming else []
+        given += ["..."] if self.parameters is None else [_shown(each) for each in self.parameters]
+        returns = f"stream of {self.returns}" if self.shape.streams_out else self.returns
+        return f"{self.name}({', '.join(given)}) -> {returns}"
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """One service. `definitions` are those that the schemas of its endpoints refer to, as `#/$defs/NAME`."""
+
+    name: str
+    namespace: str
+    version: str = ""
+    doc: str = ""
+    slots: int | None = None
+    queue: int = 0
+    endpoints: tuple[EndpointDescription, ...] = ()
+    definitions: dict[str, Schema] = msgspec.field(default={}, name="$defs")
+    dialect: str = msgspec.field(default="", name="$schema")
+    notes: tuple[str, ...] = ()  # what the schemas cannot say
+    digest: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+    def endpoint(self, name: str) -> EndpointDescription | None:
+        return next((each for each in self.endpoints if each.name == name), None)
+
+
+def describe(spec: ServiceSpec) -> Description:
+    """The description, with schemas: some milliseconds where models are large."""
+    each, definitions, notes = schemas_of([kind for endpoint in spec.endpoints for kind in _types(endpoint)])
+    schemas = iter(each)
+    return Description(
+        name=spec.name,
+        namespace=spec.namespace,
+        version=spec.version,
+        doc=spec.doc,
+        slots=spec.slots,
+        queue=spec.queue,
+        endpoints=tuple(_endpoint(endpoint, [next(schemas) for _ in _types(endpoint)]) for endpoint in spec.endpoints),
+        definitions=definitions,
+        dialect=DIALECT,
+        notes=notes,
+        digest=digest_of(spec),
+    )
+
+
+def digest_of(spec: ServiceSpec) -> str:
+    """SHA-256, in hex, of what the spec says: names, options, texts, and its types down to the fields of its models."""
+    said = [_FORM, spec.address, spec.version, spec.doc, f"{spec.slots} {spec.queue}"]
+    for endpoint in spec.endpoints:
+        names = [(p.name, p.required, None if p.required else type_text.value(p.default)) for p in endpoint.parameters]
+        raises = [kind.__qualname__ for kind in endpoint.facts.get("raises", ())]
+        own = (endpoint.name, endpoint.shape.value, endpoint.idempotent, endpoint.doc, endpoint.incoming)
+        said.append(repr((own, names, raises)))
+    said.append(type_text.whole(kind for endpoint in spec.endpoints for kind in _types(endpoint)))
+    return hashlib.sha256("\n".join(said).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def encode(description: Description) -> bytes:
+    """Its one form as JSON."""
+    return msgspec.json.encode(description)
+
+
+def decode(said: bytes) -> Description:
+    """The description that somebody gave; what a newer bema adds is not read. `ProtocolError` for what is none."""
+    try:
+        return msgspec.json.decode(said, type=Description)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"this is no description of a service: {error}") from error
+
+
+def told(instance: Instance) -> Description:
+    """What the record alone tells: of an instance that answers no description, names and shapes."""
+    return Description(
+        name=instance.component, namespace=instance.namespace, endpoints=tuple(map(_told_endpoint, instance.endpoints))
+    )
+
+
+def _types(endpoint: EndpointSpec) -> list[Any]:
+    """In this order: parameters, items that go in, answers."""
+    incoming = [endpoint.facts.get("requests", Any)] if endpoint.shape.streams_in else []
+    return [*(parameter.type for parameter in endpoint.parameters), *incoming, endpoint.returns]
+
+
+def _endpoint(spec: EndpointSpec, schemas: list[Schema]) -> EndpointDescription:
+    *parameters, response = schemas
+    items = parameters.pop() if spec.shape.streams_in else None
+    return EndpointDescription(
+        name=spec.name,
+        shape=spec.shape,
+        doc=spec.doc,
+        idempotent=spec.idempotent,
+        parameters=tuple(map(_parameter, spec.parameters)),
+        incoming=(spec.incoming or "requests") if spec.shape.streams_in else "",
+        takes=type_text.text(spec.facts.get("requests", Any)) if spec.shape.streams_in else "",
+        returns=type_text.text(spec.returns),
+        raises=tuple(kind.__qualname__ for kind in spec.facts.get("raises", ())),
+        request=_request(spec.parameters, parameters),
+        items=items,
+        response=response,
+    )
+
+
+def _request(parameters: tuple[Parameter, ...], schemas: Iterable[Schema]) -> Schema:
+    properties = {}
+    for parameter, schema in zip(parameters, schemas, strict=True):
+        default = _default(parameter)
+        properties[parameter.name] = schema if default is msgspec.UNSET else {**schema, "default": default}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [parameter.name for parameter in parameters if parameter.required],
+        "additionalProperties": False,
+    }
+
+
+def _parameter(parameter: Parameter) -> ParameterDescription:
+    return ParameterDescription(parameter.name, type_text.text(parameter.type), parameter.required, _default(parameter))
+
+
+def _default(parameter: Parameter) -> Any:
+    """As JSON has it; unset where there is none, or it has no such form."""
+    if parameter.required:
+        return msgspec.UNSET
+    try:
+        return msgspec.json.decode(msgspec.json.encode(parameter.default, order="deterministic"))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return msgspec.UNSET
+
+
+def _shown(parameter: ParameterDescription) -> str:
+    shown = f"{parameter.name}: {parameter.type}"
+    if parameter.required:
+        return shown
+    return f"{shown} = ..." if parameter.default is msgspec.UNSET else f"{shown} = {parameter.default!r}"
+
+
+def _told_endpoint(info: EndpointInfo) -> EndpointDescription:
+    fields: Schema = {} if info.fields is None else {"properties": {name: {} for name in info.fields}}
+    given = {name: dict(fields) for name in info.parameters or ()}
+    return EndpointDescription(
+        name=info.name,
+        shape=info.shape,
+        idempotent=info.idempotent,
+        doc=f"Takes {info.parameters[0]} with {', '.join(info.fields)}." if info.parameters and info.fields else "",
+        parameters=None
+        if info.parameters is None
+        else tuple(ParameterDescription(n, "Any", False) for n in info.parameters),
+        incoming="requests" if info.shape.streams_in else "",
+        takes="Any" if info.shape.streams_in else "",
+        request={} if info.parameters is None else {"type": "object", "properties": given},
+        items={} if info.shape.streams_in else None,
+    )

@@ -1,0 +1,44 @@
+"""What a launcher is given to start: a version made runnable, and nothing of how it becomes a process.
+
+Law: no command line, no path of a socket, no pid. The launcher derives from it what its own kind needs: a command line, a
+request to a zygote, or a pod.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bema.core.limits import DEFAULTS
+from bema.deploy.model.deployment import ScriptEntry
+
+
+class WorkloadEnvironment(msgspec.Struct, frozen=True):
+    """What a version was built into: the interpreter to start, and the folder with bema's own part of a script."""
+
+    python: str
+    layer: str
+
+
+class WorkloadLimits(msgspec.Struct, frozen=True):
+    """Seconds: until it serves, and for it to finish once it was asked to stop."""
+
+    start: float = DEFAULTS.start
+    drain: float = DEFAULTS.drain
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """`launcher` names the launcher of this version; empty for the platform's."""
+
+    deployment: str
+    name: str
+    version: str
+    environment: WorkloadEnvironment
+    script: str  # the file to run
+    entry: ScriptEntry = ScriptEntry()
+    env: dict[str, str] = {}
+    limits: WorkloadLimits = WorkloadLimits()
+    settings: dict[str, Any] = {}  # what a service is told beside
+    launcher: str = ""
+    operations: bool = False  # it asks the orchestrator for things, and is given a way to

@@ -1,0 +1,32 @@
+"""The environment variables of a deployment: what a process can be given, and what its start can carry.
+
+Law: whoever asks too much is told which variable it is, when it is deployed; one that was stored before there was a limit fails
+its own start, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from bema.core.errors import Invalid, TooLarge
+from bema.core.limits import Limits
+
+
+def check_env(env: Mapping[str, str], limits: Limits) -> None:
+    """`Invalid` for what is no variable; `TooLarge` with the `name` of the largest, and the `limit`."""
+    most = limits.env_variable
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise Invalid(f"env {name!r} cannot be an environment variable", name=name)
+        if (size := len(f"{name}={value}".encode(errors="surrogatepass"))) > most:
+            raise TooLarge(f"env {name!r} has {size} bytes; the limit is {most}", name=name, limit=most)
+    # escaped, as it is on its way: what is not ASCII takes six bytes or more
+    sizes = {name: len(json.dumps({name: value})) for name, value in env.items()}
+    if (size := sum(sizes.values())) > limits.env:
+        name = max(sizes, key=sizes.__getitem__)
+        raise TooLarge(
+            f"env has {size} bytes as JSON, {sizes[name]} of them in {name!r}; the limit is {limits.env}",
+            name=name,
+            limit=limits.env,
+        )

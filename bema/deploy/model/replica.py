@@ -1,0 +1,47 @@
+"""One instance as its launcher and the orchestrator see it: what is known from outside, beside the record it shows.
+
+Law: the state follows the one table (`core.instance.MOVES`); NEW is one whose launcher was asked and has not answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bema.core.instance import State
+from bema.core.naming import show_instance_id
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """`announce` is what it said when it began to serve, or what was found out from outside."""
+
+    instance: int
+    deployment: str
+    version: str
+    state: State
+    since: int  # microseconds UTC
+    name: str = ""
+    kind: str = "main"  # service, app, mcp or main: what the script was found to hold
+    pid: int = 0  # 0 where its launcher knows of none
+    listen: str = ""
+    announce: dict[str, Any] | None = None
+    ready: bool = True  # what it says of itself
+    stalled: bool = False
+
+    @property
+    def label(self) -> str:
+        return show_instance_id(self.instance)
+
+    @property
+    def phases(self) -> dict[str, int]:
+        """How long each step of its start took, in milliseconds."""
+        return (self.announce or {}).get("phases") or {}
+
+    def serving(self, announce: dict[str, Any], *, ready: bool = True) -> Replica:
+        """The same, after it announced itself."""
+        return msgspec.structs.replace(self, state=State.SERVING, announce=announce, ready=ready)
+
+    def marked(self, *, ready: bool, stalled: bool) -> Replica:
+        """The same, after it said how it serves."""
+        return msgspec.structs.replace(self, ready=ready, stalled=stalled)

@@ -1,0 +1,74 @@
+"""From a deployment to a connection to one of its instances, and what all connections of one listener share.
+
+Law: the warm path waits for nothing: who finds an idle connection to a running instance has it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from bema.core.errors import Unavailable
+from bema.core.limits import DEFAULTS, Limits
+from bema.gateway.http.upstream import Upstream, UpstreamPool
+from bema.gateway.routing.activator import Activate, Activator
+from bema.gateway.routing.activity import Activities, Activity
+from bema.gateway.routing.table import InstanceRoute, RoutingTable
+
+__all__ = ["Dispatcher"]
+
+_LEAVES = 0.25  # seconds in which the record of a dead instance leaves the table
+
+
+class Dispatcher:
+    """`authority` is the listener's own; `now` is the loop's clock as of the last sweep, in seconds."""
+
+    def __init__(
+        self, table: RoutingTable, activate: Activate, *, loopback: bool = True, limits: Limits = DEFAULTS
+    ) -> None:
+        self.limits = limits
+        self.loopback = loopback
+        self.authority = b"127.0.0.1"
+        self.draining = False
+        self.now = asyncio.get_running_loop().time()
+        self.empty = asyncio.Event()  # set when the last connection has ended
+        self.activities = Activities()
+        self.table = table
+        self.pool = UpstreamPool(limits)
+        self.activator = Activator(table, activate, limits)
+
+    def left(self, remaining: int) -> None:
+        """A client's connection has ended; so many are left."""
+        self.activities.connections = remaining
+        if not remaining:
+            self.empty.set()
+
+    def warm(self, deployment: str) -> tuple[Upstream, Activity] | None:
+        """An idle connection to an instance that takes requests, without waiting for anything."""
+        route = self.table.route(deployment)
+        if route is None or route.protocol != "http":
+            return None
+        upstream = self.pool.take(route.address)
+        return None if upstream is None else (upstream, self.activities.of(deployment))
+
+    async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]:
+        """A connection to an instance, or the instance whose door is here; waits for a start where there is none.
+
+        Only a failed dial is tried again, once: nothing was sent then.
+        """
+        failed: OSError | None = None
+        for _ in range(2):
+            route = self.table.route(deployment) or await self.activator.wait(deployment)
+            activity = self.activities.of(deployment)
+            if route.protocol != "http":
+                return route, activity
+            try:
+                return self.pool.take(route.address) or await self.pool.dial(route.address), activity
+            except OSError as error:
+                failed = error
+                activity.upstream_failures += 1
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.table.left(route), _LEAVES)
+        refused = Unavailable(f"the instance does not accept connections: {failed}", fix="Try again in a moment.")
+        refused.retry_after = 1
+        raise refused from failed

@@ -1,0 +1,92 @@
+"""Extensions: rooms above this one, opened by the boot of a service whose spec names them.
+
+A fact of a class or of an endpoint (`extra={"jobs": ...}`) bears the name of an extension. Laws: none is named here; ours
+come in by entry point like anybody's. At a class, the fact is data for who looks for it, and opens the extension where it
+is installed. An endpoint needs what it names: without it that endpoint refuses its calls with `extension_missing`, and the
+others are served. What an extension opened it closes, after the last call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from bema.core.call import Call, Interceptor, as_stream
+from bema.core.errors import Refused
+from bema.core.spec import RESERVED, EndpointSpec, ServiceSpec
+from bema.core.version import VERSION
+from bema.parts import Factory
+from bema.sdk.context import Context
+
+_OWN = {*RESERVED, "raises"}  # facts of an endpoint that name no room
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """What an extension gives to one service."""
+
+    values: Mapping[type[Any], Any] = {}  # by type: passed to a constructor or an entrypoint that asks for the type
+    interceptors: Mapping[str, Interceptor] = {}  # by endpoint: around its handler
+
+
+class Extension(Protocol):
+    """One extension in one service: made without arguments, opened before the constructor runs."""
+
+    async def open(self, context: Context, spec: ServiceSpec) -> Bound:
+        """What it gives to this service. Whatever it raises ends the start."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what `open` opened; called once, after the last call, when it was opened whole."""
+        ...
+
+
+class ExtensionFactory(Factory[Extension], group="bema.extensions", api=VERSION):
+    """By the name of the fact."""
+
+
+@contextlib.asynccontextmanager
+async def extended(context: Context) -> AsyncIterator[None]:
+    """The context with what its service's extensions give, from here to the service's end."""
+    spec = context.spec
+    needed = {endpoint.name: needs(endpoint) for endpoint in spec.endpoints}
+    wanted = list(dict.fromkeys([*spec.facts, *(name for names in needed.values() for name in names)]))
+    if not wanted:  # as most services: nothing is looked for
+        yield
+        return
+    ExtensionFactory.discover_plugins()
+    there = set(ExtensionFactory.names())
+    for endpoint in spec.endpoints:
+        if missing := [name for name in needed[endpoint.name] if name not in there]:
+            context.interceptors[endpoint.name] = [_refusing(missing[0], endpoint, spec)]
+    async with contextlib.AsyncExitStack() as opened:
+        for name in wanted:
+            if name in there:
+                await _open(name, context, opened)
+        yield
+
+
+def needs(endpoint: EndpointSpec) -> list[str]:
+    """The extensions that an endpoint names."""
+    return [name for name in endpoint.facts if name not in _OWN]
+
+
+async def _open(name: str, context: Context, opened: contextlib.AsyncExitStack) -> None:
+    extension = ExtensionFactory.create_instance(name)
+    bound = await extension.open(context, context.spec)
+    opened.push_async_callback(extension.close)
+    context.bound.update(bound.values)
+    for endpoint, interceptor in bound.interceptors.items():
+        context.interceptors.setdefault(endpoint, []).append(interceptor)
+
+
+def _refusing(extension: str, endpoint: EndpointSpec, spec: ServiceSpec) -> Interceptor:
+    async def refuse(call: Call) -> Any:
+        raise Refused(
+            f"{spec.address}.{endpoint.name} needs the extension {extension!r}, which is not installed here",
+            code="extension_missing",
+        )
+
+    return lambda handler: as_stream(refuse) if endpoint.shape.streams_out else refuse

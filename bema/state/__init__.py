@@ -1,0 +1,1 @@
+"""The state engine: values under keys, kept whatever dies."""
