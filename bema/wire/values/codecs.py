@@ -226,8 +226,7 @@ def _decoder(declared: Any, *, is_asked: bool) -> Decode:
 
 def _reader(readable: Any, *, is_asked: bool) -> Decode:
     read = msgspec.msgpack.Decoder(readable, dec_hook=_decode_other, ext_hook=_no_extensions).decode
-    held = loss.holds(msgspec.inspect.type_info(readable))
-    return loss.reader(read, held, is_asked=is_asked, repack=pack, unpack=unpack)
+    return loss.reader(read, msgspec.inspect.type_info(readable), is_asked=is_asked, repack=pack, unpack=unpack)
 
 
 def _make_read(readable: Any, *, strict: bool = False) -> Read:

@@ -4,7 +4,8 @@ Law: what is asked of a service is read whole or refused; what a service answers
 know, for a caller misses nothing that it does not know of. A model may say otherwise for itself: forbid unknown fields,
 and they are refused in answers too; or ignore them (`extra="ignore"` of Pydantic, `__unknown_fields__ = "ignore"`).
 
-A payload whose value would be sent in the same bytes was read whole, and is looked at no further.
+A payload whose value would be sent in the same bytes was read whole, and so was one whose skeleton has no unknown name.
+Only the others are looked through.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import inspect
 
-IGNORE = "__unknown_fields__"
+from bema.wire.values import skeleton
+from bema.wire.values.records import ignores_unknown
+
 _UINT64, _INT64 = 0xCF, 0xD3
+_SMALL = 1024  # below it the value is encoded faster than its skeleton is read
 _LOOKED_AT = frozenset({int, dict, list})
 
 
@@ -69,25 +73,42 @@ Repack = Callable[[Any], bytes]
 Unpack = Callable[[bytes], Any]
 
 
-def reader(read: Unpack, found: Holds, *, is_asked: bool, repack: Repack, unpack: Unpack) -> Unpack:
-    """The same reader, which raises `Loss`; the reader itself where nothing can be."""
+def reader(read: Unpack, info: inspect.Type, *, is_asked: bool, repack: Repack, unpack: Unpack) -> Unpack:
+    """The same reader, which raises `Loss`; the reader itself where nothing can be lost."""
+    found = holds(info)
 
     def read_models(payload: bytes) -> Any:
         value = read(payload)
-        if found.foreign or repack(value) != payload:
+        may_round = found.floats and _has_large(payload)
+        if not found.foreign and (may_round or len(payload) <= _SMALL) and repack(value) == payload:
+            return value
+        if may_round or guard is None or not _passes(guard, payload):
             look(unpack(payload), value, strict=True)
         return value
 
     def read_floats(payload: bytes) -> Any:
         value = read(payload)
-        # an integer beyond 32 bits bears one of these; most payloads hold neither, and the rest is settled by its bytes
-        if (_UINT64 in payload or _INT64 in payload) and (found.foreign or repack(value) != payload):
+        if _has_large(payload) and (found.foreign or repack(value) != payload):
             look(unpack(payload), value, strict=False)
         return value
 
     if is_asked and found.models:
+        guard = None if found.foreign else skeleton.guard_of(info)
         return read_models
     return read_floats if found.floats else read
+
+
+def _has_large(payload: bytes) -> bool:
+    """Whether there may be an integer beyond 32 bits in it; most payloads hold neither byte."""
+    return _UINT64 in payload or _INT64 in payload
+
+
+def _passes(guard: skeleton.Guard, payload: bytes) -> bool:
+    try:
+        guard(payload)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def look(raw: Any, value: Any, *, strict: bool, path: str = "") -> None:
@@ -114,7 +135,7 @@ class _Model(NamedTuple):
 
 @functools.lru_cache(maxsize=512)
 def _model_of(cls: Any) -> _Model | None:
-    ignores = getattr(cls, IGNORE, None) == "ignore"
+    ignores = ignores_unknown(cls)
     if issubclass(cls, msgspec.Struct):
         names = dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
         config = cls.__struct_config__
@@ -189,8 +210,10 @@ def _sequence(raw: list[Any], value: Any, *, strict: bool, path: str) -> None:
                 raise Loss(f"the integer {item} would arrive as a float", path, "Send it as a float.")
         return
     if isinstance(value, msgspec.Struct):
+        model, raw = type(value), raw[1:] if value.__struct_config__.tag is not None else raw
         value = [getattr(value, name) for name in value.__struct_fields__]
-        raw = raw[1:] if len(raw) > len(value) else raw
+        if strict and len(raw) > len(value) and not ignores_unknown(model):
+            raise unknown(len(value), model.__qualname__, path)
     if isinstance(value, list | tuple):
         for index, (item, its_item) in enumerate(zip(raw, value, strict=False)):
             look(item, its_item, strict=strict, path=f"{path}[{index}]")

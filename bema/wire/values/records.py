@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, Final, NamedTuple, Union
 
 import msgspec
 
@@ -63,6 +63,14 @@ def show(declared: Any) -> str:
 
 def bare(declared: Any) -> Any:
     return declared.__origin__ if typing.get_origin(declared) is Annotated else declared
+
+
+IGNORE: Final = "__unknown_fields__"
+
+
+def ignores_unknown(cls: Any) -> bool:
+    """Whether it says for itself that it leaves out what it does not know."""
+    return getattr(cls, IGNORE, None) == "ignore"
 
 
 def is_array(cls: Any) -> bool:

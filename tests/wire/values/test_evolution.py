@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pydantic
 import pytest
 
@@ -130,6 +131,38 @@ def read_as_request(payload: bytes, declared: Any) -> Any:
         return codecs.requests_decoder(declared)(payload)
     except codecs.UNFIT as error:
         raise codecs.refusal(error, "the value") from error
+
+
+@pytest.mark.parametrize("size", [1, 5000], ids=["small", "large"])
+@pytest.mark.parametrize("array_like", [False, True], ids=["map", "array"])
+@pytest.mark.parametrize("tag", [None, "item"], ids=["plain", "tagged"])
+def test_what_is_new_is_refused_however_large_the_rest(size: int, array_like: bool, tag: str | None) -> None:
+    """A large payload is not encoded again, and is held against the names of its type."""
+    fields: list[Any] = [("text", str), ("rates", list[float], msgspec.field(default_factory=list))]
+    old = msgspec.defstruct("Item", fields, array_like=array_like, tag=tag)
+    new = msgspec.defstruct("Item", [*fields, ("more", int, 0)], array_like=array_like, tag=tag)
+    for declared, wrap in ((list, lambda item: [item]), (dict, lambda item: {"a": item}), (None, lambda item: item)):
+        kind: Any = {list: types.GenericAlias(list, old), dict: types.GenericAlias(dict, (str, old)), None: old}[
+            declared
+        ]
+        whole = wrap(old("x" * size, [0.1 * n for n in range(size)]))
+        assert read_as_request(codecs.encode(whole, kind), kind) == whole
+        with pytest.raises(Invalid, match=r"unknown field `(more|2)`"):
+            read_as_request(codecs.pack(wrap(new("x" * size, [0.5], 1))), kind)
+        with pytest.raises(Invalid, match="would arrive as"):
+            read_as_request(codecs.pack(wrap(old("x" * size, [2**53 + 1]))), kind)
+
+
+def test_a_large_tree_is_read_whole_too() -> None:
+    tree = Tree("x" * 5000, [Tree("y")])
+    assert read_as_request(codecs.encode(tree, Tree), Tree) == tree
+    with pytest.raises(Invalid, match=r"unknown field `z`.*\$\.below\[0\]"):
+        read_as_request(codecs.pack({"text": "x" * 5000, "below": [{"text": "y", "z": 1}]}), Tree)
+
+
+class Tree(msgspec.Struct):
+    text: str
+    below: list[Tree] = []
 
 
 class Renamed(pydantic.BaseModel):
