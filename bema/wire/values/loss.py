@@ -11,7 +11,7 @@ Only the others are looked through.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from bema.wire.values.records import ignores_unknown
 
 _UINT64, _INT64 = 0xCF, 0xD3
 _SMALL = 1024  # below it the value is encoded faster than its skeleton is read
+_SHALLOW = (str, int, bool, bytes, type(None))
 _LOOKED_AT = frozenset({int, dict, list})
 
 
@@ -129,38 +130,47 @@ def look(raw: Any, value: Any, *, strict: bool, path: str = "") -> None:
 
 
 class _Model(NamedTuple):
-    attributes: dict[str, str]  # by the name that travels
+    names: frozenset[str]  # that may come
+    deep: tuple[tuple[str, str], ...]  # of these what may lose something within, with their attributes
     open: bool  # it ignores what it does not know, or reads it by itself
+
+
+def _made(attributes: dict[str, tuple[str, Any]], *, more: Iterable[str] = (), open: bool) -> _Model:
+    """From the attribute and the type of each name that may come."""
+    deep = tuple((name, attribute) for name, (attribute, kind) in attributes.items() if kind not in _SHALLOW)
+    return _Model(frozenset((*attributes, *more)), deep, open)
 
 
 @functools.lru_cache(maxsize=512)
 def _model_of(cls: Any) -> _Model | None:
     ignores = ignores_unknown(cls)
     if issubclass(cls, msgspec.Struct):
-        names = dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
+        own = {field.encode_name: (field.name, field.type) for field in msgspec.structs.fields(cls)}
         config = cls.__struct_config__
-        if config.tag is not None:
-            names[config.tag_field or "type"] = ""
-        return _Model(names, ignores or config.forbid_unknown_fields)
+        tag = () if config.tag is None else (config.tag_field or "type",)
+        return _made(own, more=tag, open=ignores or config.forbid_unknown_fields)
     if hasattr(cls, "__pydantic_fields__"):
         return None if getattr(cls, "__pydantic_root_model__", False) else _pydantic_model(cls, ignores=ignores)
     if hasattr(cls, "__dataclass_fields__"):
-        return _Model({name: name for name in cls.__dataclass_fields__}, ignores)
+        return _made({name: (name, field.type) for name, field in cls.__dataclass_fields__.items()}, open=ignores)
     return None
 
 
 def _pydantic_model(cls: Any, *, ignores: bool) -> _Model:
-    names: dict[str, str] = dict.fromkeys(cls.__pydantic_computed_fields__, "") if _computes(cls) else {}
+    own: dict[str, tuple[str, Any]] = {}
     for name, field in cls.__pydantic_fields__.items():
-        names |= dict.fromkeys([name, *_aliases(field.alias), *_aliases(field.validation_alias)], name)
+        own |= dict.fromkeys(
+            [name, *_aliases(field.alias), *_aliases(field.validation_alias)], (name, field.annotation)
+        )
     validators = getattr(cls.__pydantic_decorators__, "model_validators", {}).values()
     rewrites = any(found.info.mode in ("before", "wrap") for found in validators)
-    extra = getattr(cls, "model_config", {}).get("extra") if hasattr(cls, "model_config") else None
-    return _Model(names, ignores or rewrites or extra is not None)
+    extra = getattr(cls, "model_config", {}).get("extra")
+    return _made(own, more=_computed(cls), open=ignores or rewrites or extra is not None)
 
 
-def _computes(cls: Any) -> bool:
-    return isinstance(getattr(cls, "__pydantic_computed_fields__", None), dict)
+def _computed(cls: Any) -> Iterable[str]:
+    found = getattr(cls, "__pydantic_computed_fields__", None)
+    return found if isinstance(found, dict) else ()
 
 
 def _aliases(alias: Any) -> Iterator[str]:
@@ -173,11 +183,10 @@ def _aliases(alias: Any) -> Iterator[str]:
 
 
 def _fields(raw: dict[Any, Any], value: Any, model: _Model, *, strict: bool, path: str) -> None:
-    for key, item in raw.items():
-        if (name := model.attributes.get(key)) is None:
-            if strict and not model.open:
-                raise unknown(key, type(value).__qualname__, path)
-        elif name and type(item) in _LOOKED_AT:
+    if strict and not model.open and not model.names.issuperset(raw):
+        raise unknown(next(key for key in raw if key not in model.names), type(value).__qualname__, path)
+    for key, name in model.deep:
+        if type(item := raw.get(key)) in _LOOKED_AT:
             look(item, getattr(value, name, None), strict=strict, path=f"{path}.{key}")
 
 
