@@ -33,6 +33,7 @@ from bema.deploy.build.uv import Uv
 from bema.deploy.keeper.lines import Lines
 from bema.deploy.keeper.logs import Bounds, Log
 from bema.deploy.launch.launcher import MemoryLauncher, hangs
+from bema.deploy.model.deployment import CreateRequest
 from bema.deploy.model.restarts import Attempt, Verdict, ended, verdict
 from bema.deploy.orchestrator.__main__ import parts_of
 from bema.deploy.orchestrator.service import Orchestrator
@@ -48,6 +49,7 @@ from bema.runtime.rpc.connection import Connection
 from bema.sdk.boot import Boot
 from bema.sdk.health import Health
 from bema.sdk.spec import spec_of
+from bema.state.engine import Mutation, StateEngine, StateFactory
 from bema.system import hand_over
 from bema.wire.module.handshake import Init, encode
 from bema.wire.rpc import frames
@@ -85,7 +87,7 @@ def test_a_limit_that_is_set_is_in_force_where_it_is_kept(name, monkeypatch, tmp
     given, story, with_it, without = PROBES[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path / "state"))
-    for kind in ("LAUNCHER", "STORE"):
+    for kind in ("LAUNCHER", "STATE"):
         monkeypatch.setenv(f"BEMA_{kind}", "memory")
     assert asyncio.run(said(story, tmp_path / "without")) == without
     monkeypatch.setenv(LIMITS[name].variable, str(given))
@@ -687,3 +689,54 @@ async def package_nodes(folder: Path) -> Outcome:
 async def package_depth(folder: Path) -> Outcome:
     found = refused_by("[[[[1]]]]")
     return found if found == ["too-deep"] else False
+
+
+# state: an engine that is opened by its settings
+
+
+@contextlib.asynccontextmanager
+async def engine() -> AsyncIterator[StateEngine]:
+    found = await StateFactory.choose().open(settings.current().of(StateFactory.group))
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+async def given_env(env: dict[str, str]) -> Outcome:
+    async with orchestrator() as found:
+        became = await within(10, found.create(CreateRequest("hello", "app = 1\n", env=env), LOCAL_ADMIN))
+        return became if isinstance(became, str) else became.name
+
+
+@probe(5000, with_it="too_large", without="hello")
+async def env(folder: Path) -> Outcome:
+    return await given_env({f"V{n}": "x" * 100 for n in range(50)})
+
+
+@probe(1000, with_it="too_large", without="hello")
+async def env_variable(folder: Path) -> Outcome:
+    return await given_env({"V": "x" * 1000})
+
+
+@probe(64 * 1024, with_it="too_large", without="kept")
+async def state_value(folder: Path) -> Outcome:
+    async with engine() as found:
+        return await applied(found.apply([Mutation("key", b"x" * 70_000)]))
+
+
+@probe(1000, with_it="too_large", without="kept")
+async def state_blob(folder: Path) -> Outcome:
+    async with engine() as found:
+        return await applied(found.put_blob(b"x" * 1001))
+
+
+@probe(16, with_it="too_large", without="kept")
+async def state_group(folder: Path) -> Outcome:
+    async with engine() as found:
+        return await applied(found.apply([Mutation(f"key{n}", b"") for n in range(17)]))
+
+
+async def applied(work: Awaitable[Any]) -> str:
+    became = await within(10, work)
+    return became if became in ("too_large", "waits", "invalid") else "kept"

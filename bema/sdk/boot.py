@@ -176,25 +176,43 @@ class Boot:
         running, watching, asked = (
             asyncio.ensure_future(one) for one in (served.serve(), served.watch(), self.stopping.wait())
         )
-        whole = True
+        whole = closed = True
+        ending = time.monotonic()
         try:
             await asyncio.wait({running, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
+            ending = time.monotonic()
             if asked.done() or not self.shared:
-                whole = await served.drain(self.limits.drain if self._grace is None else self._grace)
+                whole = await served.drain(self._grace_now())
             if asked.done() and not running.done():
                 await asyncio.wait({running}, timeout=LAST_WORDS)
         finally:
             asked.cancel()
             watched = not watching.cancel()
             cut = running.cancel()
-            await asyncio.wait({running, watching})
-            await served.close()
+            # what holds on to its end, a hook or a task that takes no cancellation, does not hold the process
+            left = max(LAST_WORDS, ending + self._grace_now() - time.monotonic())
+            await asyncio.wait({running, watching}, timeout=left)
+            closed = await self._closed(served, left)
         if watched:
             watching.result()
         if not cut:
             running.result()
-        if not whole and not self.shared:
-            raise SystemExit(f"{self._name}: calls were cut, for they did not end within the grace (drain)")
+        if not self.shared and not (whole and closed):
+            cut_off = "its own end was" if whole else "calls were"
+            raise SystemExit(f"{self._name}: {cut_off} cut, not over within the grace (drain)")
+
+    def _grace_now(self) -> float:
+        return self.limits.drain if self._grace is None else self._grace
+
+    async def _closed(self, served: Served, within: float) -> bool:
+        """Whether what is served came to its end in that time; what does not is left behind."""
+        closing = asyncio.ensure_future(served.close())
+        done, _ = await asyncio.wait({closing}, timeout=within)
+        if not done:
+            closing.cancel()
+            return False
+        closing.result()
+        return True
 
     def _asked(self) -> None:
         if self._lives:

@@ -28,6 +28,7 @@ class FileLock:
     def take(self) -> None:
         """`Refused` (state_held) naming the holder; (state_unwritable, no_flock) where there can be no lock."""
         try:
+            self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Refused(f"{self._lock} cannot be opened: {error.strerror}", code="state_unwritable") from error

@@ -19,6 +19,7 @@ from bema import (
     DistributedRuntime,
     MemoryDiscovery,
     Overloaded,
+    StreamCut,
     Unavailable,
     async_init,
     depends,
@@ -34,6 +35,7 @@ from bema.core.describe import digest_of
 from bema.core.instance import Instance, State
 from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
+from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.process import channel
 from bema.wire.module.handshake import Announce, Init, Stop, encode
 from tests.runtime.helpers import until
@@ -555,6 +557,53 @@ def test_the_second_signal_ends_at_once(tmp_path):
     for stream in (process.stdout, process.stderr, call.stderr):
         assert stream is not None
         stream.close()
+
+
+HANGING = """
+import asyncio, time
+from bema import service, endpoint, on_shutdown
+
+@service(name="hanging", namespace="demo")
+class Hanging:
+    @endpoint()
+    def works(self):
+        print("called", flush=True)
+        time.sleep(60)
+
+    @on_shutdown
+    async def hook(self):
+        await asyncio.Event().wait()
+
+asyncio.run(Hanging.start())
+"""
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["a hook", "a hook and a plain function"])
+def test_what_holds_on_at_the_end_does_not_hold_the_process_beyond_its_grace(called, tmp_path):
+    env = {**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state"), "BEMA_LIMITS__DRAIN": "0.5"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", HANGING], env=env, **pipes)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err_lines = process.stdout, process.stderr
+    while "stop it" not in err_lines.readline():
+        pass
+
+    async def story():
+        async with DistributedRuntime(FlockDiscovery(tmp_path / "state/run/d")) as runtime:
+            client = await runtime.endpoint("demo.hanging.works").client()
+            call = asyncio.ensure_future(client()) if called else None
+            if called:
+                assert await asyncio.to_thread(out.readline) == "called\n"
+            process.send_signal(signal.SIGTERM)
+            if call is not None:
+                with pytest.raises(StreamCut):
+                    await call
+
+    asyncio.run(story())
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert ("calls were cut" if called else "its own end was cut") in err
 
 
 @pytest.mark.parametrize("terminal", ["exec $0 $@ 2>&-", "exec $0 $@ 2> >(exec true)"], ids=["none", "gone"])

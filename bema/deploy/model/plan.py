@@ -141,8 +141,10 @@ class _Deployment:
         actions: list[Action] = [StopReplica(r.instance, reason) for r in surplus]
         for replica in kept:
             actions += self._patience(replica)
-        # one that is ending does no work, and still takes a place
-        live = sum(r.state is not State.DRAINING for r in replicas)
+        # one that is ending, or is told to now, does no work and still takes a place: the next plan must not see one missing
+        # that this one saw at work
+        ending = {action.instance for action in actions if isinstance(action, StopReplica)}
+        live = sum(r.state is not State.DRAINING and r.instance not in ending for r in replicas)
         missing = min(self._wish() - live, self.scale.max - len(replicas))
         return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
 

@@ -51,11 +51,15 @@ class Store:
 
     @classmethod
     async def open(cls, engine: StateEngine) -> Store:
-        """The store on `engine`, which it closes. Bundles that nobody uses are dropped: a creation was cut short."""
+        """The store on `engine`, which it closes. Bundles that nobody uses are dropped: a creation was cut short.
+
+        While there is a record that cannot be read, all are kept: whose bundle it names is not known.
+        """
         store = cls(engine)
         try:
             await store._read()
-            await engine.drop_blobs(set(await engine.blobs()) - store._used())
+            if not store.unreadable():
+                await engine.drop_blobs(set(await engine.blobs()) - store._used())
         except BaseException:
             await engine.close()
             raise
@@ -187,6 +191,8 @@ class Store:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # nobody waits for it any more, which is no reason to log it
             raise
         except Refused as error:
             if error.code == "state_failed" and not self._closed:

@@ -210,6 +210,20 @@ def test_a_creation_that_was_cut_short_leaves_no_content(tmp_path: Path):
     asyncio.run(story())
 
 
+def test_the_content_of_a_record_that_cannot_be_read_is_kept(tmp_path: Path):
+    async def story() -> None:
+        async with opened("sqlite", tmp_path) as store:
+            await store.create(deployment(), CODE)
+            await store._apply([Mutation("deployments/one", b"{")])
+        async with opened("sqlite", tmp_path) as again:
+            assert await again._engine.blobs() == [CODE.digest]
+            await again.delete("one")
+        async with opened("sqlite", tmp_path) as last:
+            assert await last._engine.blobs() == []
+
+    asyncio.run(story())
+
+
 def test_a_bundle_that_is_being_created_is_not_dropped_with_its_last_user(kind: str, tmp_path: Path):
     async def story() -> None:
         async with opened(kind, tmp_path) as store:
