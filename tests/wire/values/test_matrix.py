@@ -18,7 +18,8 @@ from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import EndpointSpec, Parameter, Shape
 from bema.wire.values import codecs, equal
 from tests.runtime.served import Served, serving
-from tests.wire.values.matrix import CALL, COLUMNS, DECLARATION, EQUAL, PLAIN, ROWS, Row
+from tests.wire.values.cells import CALL, COLUMNS, DECLARATION, EQUAL, PLAIN, Row
+from tests.wire.values.matrix import ROWS
 
 
 def each(rows: Iterable[Row]) -> Any:
