@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from bema.gateway.control.operations import OPERATIONS, Operation
 from bema.parts import Factory
 from bema.parts.registry import variable
 
+ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- made by docs/generate.py; do not edit -->\n\n"
 
@@ -206,6 +209,46 @@ def page(title: str, says: str, *lines: str) -> str:
     return f"{MADE}# {title}\n\n{says}\n\n" + "\n".join(lines).rstrip() + "\n"
 
 
+def values() -> str:
+    """From the tables that the tests send through a server."""
+    matrix: Any = importlib.import_module("tests.wire.values.matrix")
+    evolution: Any = importlib.import_module("tests.wire.values.evolution")
+    says = (Path(__file__).parent / "values.txt").read_text(encoding="utf-8")
+    table, ages = "\n".join(what_travels(matrix)), "\n".join(of_two_ages(evolution))
+    return MADE + says.replace("{{what travels}}", table).replace("{{two ages}}", ages)
+
+
+def what_travels(matrix: Any) -> Iterator[str]:
+    counts = Counter(cell for row in matrix.ROWS for cell in row.cells)
+    yield (
+        f"{len(matrix.ROWS)} types in {len(matrix.COLUMNS)} ways are {sum(counts.values())} cells: {counts['equal']} *equal*,"
+        f" {counts['plain']} *plain*, {counts['call']} refused at the *call*, {counts['declaration']} refused at the *declaration*."
+    )
+    for kind, rows in groupby(matrix.ROWS, key=lambda row: row.kind):
+        yield f"\n### {kind[0].upper()}{kind[1:]}\n"
+        yield "| declared | " + " | ".join(f"{caller}: {way}" for caller, way in matrix.COLUMNS) + " | refused |"
+        yield "|---" * (2 + len(matrix.COLUMNS)) + "|"
+        for row in rows:
+            refused = ", ".join(code(repr(value)) for value in row.wrong if len(repr(value)) < 50)
+            yield f"| {code(row.shown)} | {' | '.join(row.cells)} | {refused} |"
+    yield "\nThe exceptions, and why:\n"
+    yield from (f"- {row.shown}: {row.why}." for row in matrix.ROWS if row.why)
+
+
+def code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|")
+
+
+def of_two_ages(evolution: Any) -> Iterator[str]:
+    yield "| what is changed | " + " | ".join(f"{side}: {way}" for side, way in evolution.SIDES) + " |"
+    yield "|---" * (1 + len(evolution.SIDES)) + "|"
+    for change in evolution.CHANGES:
+        yield f"| {code(change.says)[1:-1]} | " + " | ".join(change.cells) + " |"
+    yield "\n| what is changed | old caller, new service | new caller, old service |\n|---|---|---|"
+    for change in evolution.SIGNATURES:
+        yield f"| {change.says} | " + " | ".join(change.cells) + " |"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors": errors,
     "limits": limits,
@@ -214,14 +257,22 @@ PAGES: dict[str, Callable[[], str]] = {
     "http": http,
     "python": api,
     "parts": parts,
+    "values": values,
 }
+BESIDE = ("values",)
+"""Pages of the guide; the others are the reference."""
+
+
+def place(name: str) -> Path:
+    return (FOLDER.parent if name in BESIDE else FOLDER) / f"{name}.md"
 
 
 def main() -> int:
     FOLDER.mkdir(exist_ok=True)
+    sys.path.insert(0, str(ROOT))  # of the tests, whose tables are shown
     for name, make in PAGES.items():
-        (FOLDER / f"{name}.md").write_text(make(), encoding="utf-8")
-    sys.stdout.write(f"made {len(PAGES)} pages in {FOLDER}\n")
+        place(name).write_text(make(), encoding="utf-8")
+    sys.stdout.write(f"made {len(PAGES)} pages in {FOLDER.parent}\n")
     return 0
 
 

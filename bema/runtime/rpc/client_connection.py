@@ -10,12 +10,22 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable
 from typing import Any, Final
 
-from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, ProtocolError, StreamCut, TooLarge, Unavailable
+from bema.core.errors import (
+    BemaError,
+    DeadlineExceeded,
+    Disconnected,
+    Invalid,
+    ProtocolError,
+    StreamCut,
+    TooLarge,
+    Unavailable,
+)
 from bema.core.limits import DEFAULTS, Limits
 from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.runtime.tasks import Tasks
 from bema.wire.rpc import calls, failures, frames
+from bema.wire.values import codecs
 from bema.wire.values.codecs import Encode
 
 BEATS: Final = 4  # looks per heartbeat: who says nothing until the third of them is silent before it is over
@@ -189,7 +199,11 @@ class ClientConnection(Connection):
             async for request in requests:
                 if ident not in self.calls:
                     return
-                if outflow.push(encode(request)):
+                try:
+                    payload = encode(request)
+                except (Invalid, *codecs.UNFIT) as error:
+                    raise codecs.refusal(error, "an item of the stream that is sent", request) from error
+                if outflow.push(payload):
                     await outflow.turn()
             if ident in self.calls:
                 self.put(ident, frames.INPUT_END, None)

@@ -31,6 +31,10 @@ class Codec(Protocol):
         """Of values of a declared type, which are of that type afterwards. `BadDeclaration` for what cannot travel."""
         ...
 
+    def requests_decoder(self, declared: Any) -> Decode:
+        """Of the items of a stream that a service is sent: the same, and what the type has no place for is refused."""
+        return self.decoder(declared)
+
     def arguments_encoder(self, parameters: Iterable[Parameter] | None) -> Encode:
         """Of a dictionary of arguments by name; None where the callee's types are not known here."""
         ...
@@ -68,6 +72,9 @@ class MsgpackCodec:
 
     def decoder(self, declared: Any) -> Decode:
         return codecs.decoder(declared)
+
+    def requests_decoder(self, declared: Any) -> Decode:
+        return codecs.requests_decoder(declared)
 
     def arguments_encoder(self, parameters: Iterable[Parameter] | None) -> Encode:
         return codecs.arguments_encoder(parameters)

@@ -17,6 +17,7 @@ from bema.core.errors import ProtocolError
 from bema.runtime.rpc.connection import Connection
 from bema.wire.rpc import frames
 from bema.wire.rpc.calls import FLOOR
+from bema.wire.values import codecs
 from bema.wire.values.codecs import Decode
 
 BUDGET: Final = FLOOR  # bytes after which the other calls of the loop get a turn, each item taken for `PER_ITEM` more
@@ -244,7 +245,11 @@ class Inflow:
             if not payloads:
                 return
             for payload in payloads:
-                yield decode(payload)
+                try:
+                    item = decode(payload)
+                except codecs.UNFIT as error:
+                    raise codecs.refusal(error, "an item of the stream that was sent") from error
+                yield item
 
     def _give_back(self) -> None:
         # a full portion while there is more to read; any worth of it before waiting, for the sender may be at its floor

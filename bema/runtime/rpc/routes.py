@@ -35,7 +35,11 @@ class Route:
         made = EndpointCodec(route, codec)
         self.decode = made.of(made.codec.arguments_decoder, spec.parameters)
         self.encode = made.of(made.codec.encoder, spec.returns, "what it returns")
-        self.decode_request = made.of(made.codec.decoder, spec.facts.get("requests", Any), "the stream that it takes")
+        self.decode_request = made.of(
+            getattr(codec, "requests_decoder", codec.decoder),  # younger than the other methods: a plugin may lack it
+            spec.facts.get("requests", Any),
+            "the stream that it takes",
+        )
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:

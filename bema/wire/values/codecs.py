@@ -8,15 +8,21 @@ encode or decode is `Invalid` with a path, and it is one call's failure.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn, Union
+from typing import Any, Final, NoReturn
 
 import msgspec
+import msgspec.inspect
 
 from bema.core.errors import BadAnswer, BadDeclaration, Invalid
 from bema.core.spec import Parameter
-from bema.wire.values import equal, strict
+from bema.wire.values import constraints, equal, loss, strict
+from bema.wire.values.declared import Reading, Standing
 from bema.wire.values.equal import Unequal
+from bema.wire.values.records import union
+from bema.wire.values.unions import Read
 from bema.wire.values.walks import ANYTHING, NOTHING, Walk, under
 
 Encode = Callable[[Any], bytes]
@@ -31,10 +37,12 @@ def _encode_other(value: Any) -> msgspec.Raw:
     """
     kind: Any = type(value)
     if not hasattr(kind, "__pydantic_fields__"):
+        if hasattr(kind, "__get_pydantic_core_schema__"):
+            return msgspec.Raw(pack(_encode_field(value)))
         raise TypeError(f"a value of type {kind.__qualname__} cannot travel")
     fields = kind.__pydantic_serializer__.to_python(value, round_trip=True, by_alias=False, warnings=False)
     try:
-        payload = pack(fields)
+        payload = _pack_fields(fields)
         arrived = _decode_other(kind, unpack(payload))
     except OverflowError:
         found = equal.too_large(fields)
@@ -44,13 +52,41 @@ def _encode_other(value: Any) -> msgspec.Raw:
         is_same = value.__dict__ == arrived.__dict__
         has_more = value.__pydantic_private__ or value.__pydantic_extra__
         found = None if is_same and not has_more else equal.difference(value, arrived)
+    if found is None and _has_times(kind) and (path := equal.find(fields, equal.is_folded)) is not None:
+        found = equal.folded(path)
     if found is not None:
         raise found.under("", within=value)
     return msgspec.Raw(payload)
 
 
+def _encode_field(value: Any) -> Any:
+    """What msgspec does not know and Pydantic does: an address, a path, a URL."""
+    kind: Any = type(value)
+    if hasattr(kind, "__pydantic_fields__"):
+        return _encode_other(value)
+    try:
+        return _adapter(kind).dump_python(value, mode="json")
+    except BadDeclaration:
+        raise TypeError(f"a value of type {kind.__qualname__} cannot travel") from None
+
+
+_adapter = functools.lru_cache(maxsize=256)(constraints.adapter)
+_pack_fields: Final = msgspec.msgpack.Encoder(enc_hook=_encode_field).encode
+
+
+@functools.lru_cache(maxsize=256)
+def _has_times(kind: Any) -> bool:
+    schema = repr(kind.__pydantic_core_schema__)
+    return "'datetime'" in schema or "'time'" in schema
+
+
 def _decode_other(declared: Any, value: Any) -> Any:
     """By name, as we send them, or by alias, as others may."""
+    if type(declared) is Standing:
+        try:
+            return declared.__bema_read__(value)
+        except ValueError as error:  # another one than msgspec's own, to which it adds no path
+            raise ValueError(constraints.said(error)) from error
     return declared.__pydantic_validator__.validate_python(value, by_name=True)
 
 
@@ -74,7 +110,26 @@ def refusal(error: Exception, what: str, value: Any = None) -> Invalid:
         return Invalid(f"{what}: {error.message}", fix=error.fix, **error.details)
     if isinstance(error, RecursionError):
         return Invalid(f"{what}: it is nested too deeply or holds itself")
-    return Invalid(f"{what}: {error}")
+    return Invalid(f"{what}: {_in_one(str(error))}", fix=getattr(error, "fix", None))
+
+
+_PATHS: Final = re.compile(r" - at `\$([^`]*)` - at `\$([^`]*)`$")
+
+
+_AT: Final = re.compile(r"^(.*) - at `\$([^`]*)`$", re.DOTALL)
+
+
+def _unequal(error: Exception) -> Unequal:
+    """What the reader at the other end would say."""
+    found = _AT.match(_in_one(str(error)))
+    return Unequal(str(error)) if found is None else Unequal(found[1], path=f"${found[2]}")
+
+
+def _in_one(says: str) -> str:
+    """One path, where a reader within a reader has each added its own."""
+    while found := _PATHS.search(says):
+        says = f"{says[: found.start()]} - at `${found[2]}{found[1]}`"
+    return says
 
 
 def bad_answer(error: Exception, what: str, value: Any = None) -> BadAnswer:
@@ -106,6 +161,8 @@ def encoder(declared: Any = Any) -> Encode:
     if kinds is None:
         return _walked(walk or ANYTHING)
     trip = _trip(decoder(declared))
+    if strict.stands_in(declared):
+        return trip
 
     def encode(value: Any) -> bytes:
         return pack(value) if type(value) in kinds else trip(value)
@@ -128,8 +185,8 @@ def _trip(read: Decode) -> Encode:
         try:
             arrived = read(payload)
         except msgspec.ValidationError as error:
-            raise Unequal(str(error)) from error
-        if arrived != value and (found := equal.difference(value, arrived)) is not None:
+            raise _unequal(error) from error
+        if (found := equal.difference(value, arrived)) is not None:
             raise found
         return payload
 
@@ -148,14 +205,34 @@ def _walked(walk: Walk) -> Encode:
 
 
 def decoder(declared: Any = Any) -> Decode:
-    """Decode and validate values of a declared type in one walk."""
+    """Decode and validate values of a declared type in one walk: answers, which may hold fields unknown here."""
+    return _decoder(declared, is_asked=False)
+
+
+def requests_decoder(declared: Any = Any) -> Decode:
+    """The same of what a service is asked, which is read whole or refused."""
+    return _decoder(declared, is_asked=True)
+
+
+def _decoder(declared: Any, *, is_asked: bool) -> Decode:
     if declared is Any:
         return unpack
     strict.walker(declared)  # refuses what cannot travel
     try:
-        return msgspec.msgpack.Decoder(declared, dec_hook=_decode_other, ext_hook=_no_extensions).decode
+        return _reader(Reading(_make_read).readable(declared), is_asked=is_asked)
     except (TypeError, NameError) as error:
         raise BadDeclaration(f"{declared!r} cannot travel: {error}") from error
+
+
+def _reader(readable: Any, *, is_asked: bool) -> Decode:
+    read = msgspec.msgpack.Decoder(readable, dec_hook=_decode_other, ext_hook=_no_extensions).decode
+    return loss.reader(read, msgspec.inspect.type_info(readable), is_asked=is_asked, repack=pack, unpack=unpack)
+
+
+def _make_read(readable: Any, *, strict: bool = False) -> Read:
+    """For the stand-ins: from what was decoded without a type, in the bytes that it came in."""
+    read = _reader(readable, is_asked=strict)
+    return lambda raw: read(pack(raw))
 
 
 def encode(value: Any, declared: Any = Any) -> bytes:
@@ -177,7 +254,7 @@ def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
     """Encode a map of arguments by name; None where the callee's types are not known here."""
     if parameters is None:
         return _walked(Walk(NOTHING, _look_as_stranger))
-    walks = [(p.name, *walk) for p in parameters if (walk := _walker_of(p, converts=True))]
+    walks = [(p.name, *walk) for p in parameters if (walk := _walker_of(p, converts=True) or _traveller(p.type))]
 
     def encode(arguments: dict[str, Any]) -> bytes:
         for name, passes, look in walks:
@@ -192,6 +269,23 @@ def arguments_encoder(parameters: Iterable[Parameter] | None) -> Encode:
         return pack
     only, passing, _ = walks[0]
     return encode_only if len(walks) == 1 else encode
+
+
+def _traveller(declared: Any) -> Walk | None:
+    """What a stand-in reads makes the trip before it is sent."""
+    if not strict.stands_in(declared):
+        return None
+    read = requests_decoder(declared)
+
+    def look(value: Any) -> None:
+        try:
+            arrived = read(pack(value))
+        except msgspec.ValidationError as error:
+            raise _unequal(error) from error
+        if (found := equal.difference(value, arrived, converts=True)) is not None:
+            raise found
+
+    return Walk(NOTHING, look)
 
 
 def _walker_of(parameter: Parameter, *, converts: bool = False) -> Walk | None:
@@ -219,13 +313,8 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
     parameters = tuple(parameters)
     for parameter in parameters:
         _walker_of(parameter)
-    fields: list[Any] = [
-        (p.name, p.type) if p.required else (p.name, Union[p.type, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007 - a type known at run time only
-        for p in sorted(parameters, key=lambda p: not p.required)
-    ]
     try:
-        model = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)
-        read = msgspec.msgpack.Decoder(model, dec_hook=_decode_other, ext_hook=_no_extensions).decode
+        read = _reader(_arguments_model(parameters), is_asked=True)
     except (TypeError, NameError) as error:
         for parameter in parameters:
             _decoder_of(parameter)
@@ -239,3 +328,13 @@ def arguments_decoder(parameters: Iterable[Parameter]) -> Decode:
         return {name: value for name, value in given.items() if value is not msgspec.UNSET}
 
     return read_given
+
+
+def _arguments_model(parameters: Iterable[Parameter]) -> Any:
+    readable = Reading(_make_read).readable
+    fields: list[Any] = []
+    for p in sorted(parameters, key=lambda p: not p.required):
+        kind = readable(p.type)
+        optional = union(kind, msgspec.UnsetType)
+        fields.append((p.name, kind) if p.required else (p.name, optional, msgspec.UNSET))
+    return msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)

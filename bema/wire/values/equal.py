@@ -6,6 +6,7 @@ another.
 
 from __future__ import annotations
 
+import datetime as dt
 import reprlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from bema.core.errors import Invalid
 
 _show = reprlib.Repr()
 _show.maxother = _show.maxstring = 60
+
+show = _show.repr
 
 _ITEMS = (list, tuple, set, frozenset)
 
@@ -80,16 +83,33 @@ def too_large(value: Any) -> Unequal | None:
     return None if path is None else Unequal("an integer does not fit into the 64 bits of a msgpack integer", path=path)
 
 
-def difference(sent: Any, arrived: Any) -> Unequal | None:
-    """The first difference; None where there is none."""
+def is_folded(value: Any) -> bool:
+    """Whether it says which of two equal times it is, by what does not travel."""
+    return isinstance(value, dt.datetime | dt.time) and bool(value.fold) and value.tzinfo is None
+
+
+def folded(path: str = "$") -> Unequal:
+    return Unequal(
+        "a time without zone would not come back equal: its fold does not travel",
+        fix="Send an aware datetime.",
+        path=path,
+    )
+
+
+def difference(sent: Any, arrived: Any, *, converts: bool = False) -> Unequal | None:
+    """The first difference; None where there is none. `converts` lets a dictionary become a model, a list its tuple."""
+    if converts and isinstance(sent, dict | list) and not isinstance(arrived, type(sent)):
+        return None
+    if is_folded(sent):
+        return folded()
     if is_model(sent) and type(sent) is type(arrived):
-        return _by_name(fields(sent), fields(arrived))
+        return _by_name(fields(sent), fields(arrived), converts=converts)
     if isinstance(sent, dict) and isinstance(arrived, dict):
-        return _by_name(sent, arrived)
+        return _by_name(sent, arrived, converts=converts)
     if (isinstance(sent, list) and isinstance(arrived, list)) or (
         isinstance(sent, tuple) and isinstance(arrived, tuple)
     ):
-        return _by_name(dict(enumerate(sent)), dict(enumerate(arrived)), "[{}]")
+        return _by_name(dict(enumerate(sent)), dict(enumerate(arrived)), "[{}]", converts=converts)
     if sent == arrived or (sent != sent and arrived != arrived):
         return None
     by_identity: Any = object.__eq__
@@ -98,13 +118,13 @@ def difference(sent: Any, arrived: Any) -> Unequal | None:
     return _changed(sent, arrived)
 
 
-def _by_name(sent: dict[Any, Any], arrived: dict[Any, Any], step: str = ".{}") -> Unequal | None:
+def _by_name(sent: dict[Any, Any], arrived: dict[Any, Any], step: str = ".{}", *, converts: bool) -> Unequal | None:
     for key in {**sent, **arrived}:
         if key not in arrived:
             return Unequal(f"{_show.repr(sent[key])} would not arrive").under(step.format(key))
         if key not in sent:
             return Unequal(f"{_show.repr(arrived[key])} would arrive and was not sent").under(step.format(key))
-        if found := difference(sent[key], arrived[key]):
+        if found := difference(sent[key], arrived[key], converts=converts):
             return found.under(step.format(key))
     return None
 

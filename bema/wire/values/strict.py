@@ -12,16 +12,17 @@ import datetime as dt
 import decimal
 import functools
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
 from bema.core.errors import BadDeclaration
-from bema.wire.values import walks
+from bema.wire.values import declared as declared_types
+from bema.wire.values import records, walks
 from bema.wire.values.equal import is_model
-from bema.wire.values.walks import ANYTHING, NOTHING, Walk
+from bema.wire.values.walks import ANYTHING, NOTHING, TIME, Walk
 
 
 def check_for_stranger(value: Any) -> None:
@@ -41,6 +42,13 @@ def walker(declared: Any, *, converts: bool = False) -> Walk | None:
     return _Analysis(converts=converts).walk_of(_info_of(declared))
 
 
+def stands_in(declared: Any) -> bool:
+    """Whether a stand-in reads a part of it."""
+    reading = declared_types.Reading(declared_types.unread)
+    reading.readable(declared)
+    return reading.stands
+
+
 def exact(declared: Any) -> frozenset[type] | None:
     """The types whose values are of the declared type at a glance; None where anything goes."""
     return _exact(_info_of(declared))
@@ -52,8 +60,9 @@ def _of_class(cls: type) -> Walk | None:
 
 
 def _info_of(declared: Any) -> inspect.Type:
+    """Of the type in msgspec's words; what a stand-in reads is not looked through but makes the trip."""
     try:
-        return inspect.type_info(declared)
+        return inspect.type_info(declared_types.Reading(declared_types.unread).readable(declared))
     except (TypeError, NameError, RuntimeError) as error:
         raise BadDeclaration(f"{declared!r} cannot travel: {error}") from error
 
@@ -85,7 +94,7 @@ _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length
 
 
 def _class_of(info: inspect.Type) -> type | None:
-    found: type | None = _CLASSES.get(type(info)) or getattr(info, "cls", None)
+    found: type | None = _CLASSES.get(type(info)) or records.origin_of(getattr(info, "cls", None))
     return found
 
 
@@ -98,6 +107,8 @@ def _exact(info: inspect.Type) -> frozenset[type] | None:
     if isinstance(info, inspect.AnyType):
         return None
     cls = _class_of(info)
+    if type(cls) is declared_types.Standing:
+        return NOTHING
     constrained = any(getattr(info, name, None) is not None for name in _CONSTRAINTS)
     return NOTHING if cls is None or constrained else frozenset({cls})
 
@@ -106,15 +117,20 @@ class _Analysis:
     """One walk over a declared type. Models that hold themselves are met again as what is being worked out."""
 
     def __init__(self, *, converts: bool) -> None:
-        self._models: dict[int, list[Walk]] = {}
+        self._models: dict[Any, list[Walk]] = {}
         self._converts = converts
 
     def walk_of(self, info: inspect.Type) -> Walk | None:
         match info:
             case inspect.AnyType():
                 return ANYTHING
+            case inspect.Metadata(type=inner, extra=declared_types.EXACT):
+                found = _class_of(inner) or list
+                return walks.exactly(found, (set, frozenset) if found is set else (found,), self.walk_of(inner))
             case inspect.Metadata(type=inner):
                 return self.walk_of(inner)
+            case inspect.DateTimeType() | inspect.TimeType():
+                return TIME
             case inspect.CollectionType(item_type=item):
                 return walks.all_of((list, tuple, set, frozenset), walks.items, self.walk_of(item))
             case inspect.TupleType(item_types=items):
@@ -134,24 +150,36 @@ class _Analysis:
                 required = frozenset(field.encode_name for field in fields if field.required)
                 return walks.record(names, required, self._fields(fields))
             case inspect.StructType(cls=cls, fields=fields) | inspect.DataclassType(cls=cls, fields=fields):
-                return self._model(info, cls, fields)
+                return self._model(cls, fields)
+            case inspect.CustomType(cls=cls) if type(cls) is declared_types.Standing:
+                return None
             case inspect.CustomType(cls=cls):
                 if not hasattr(cls, "__pydantic_validator__"):
                     raise BadDeclaration(
                         f"{cls.__qualname__} cannot travel: it is no msgspec, dataclass or Pydantic type, and none of"
                         " Python's own values"
                     )
-                return self._model(info, cls, ())
+                return self._model(cls, ())
             case _:
                 return None
 
     def _fields(self, fields: Iterable[inspect.Field]) -> list[tuple[str, Walk]]:
         return [(field.name, walk) for field in fields if (walk := self.walk_of(field.type))]
 
-    def _model(self, info: inspect.Type, cls: type, fields: tuple[inspect.Field, ...]) -> Walk:
+    def _model(self, cls: Any, fields: tuple[inspect.Field, ...]) -> Walk:
         """An object of exactly that class, whose fields are looked at where their types do not say everything."""
-        if (known := self._models.get(id(info))) is not None:
+        if (known := self._models.get(cls)) is not None:
             return known[0] if known else Walk(NOTHING, lambda value: known[0].look(value))
-        found = self._models[id(info)] = list[Walk]()
-        found.append(walks.model(cls, self._fields(fields), converts=self._converts))
+        found = self._models[cls] = list[Walk]()
+        steps = [*self._fields(fields), *self._abstract(cls, fields)]
+        found.append(walks.model(records.origin_of(cls), steps, converts=self._converts))
         return found[0]
+
+    def _abstract(self, cls: Any, fields: tuple[inspect.Field, ...]) -> Iterator[tuple[str, Walk]]:
+        """Fields of abstract collections: msgspec tells them from lists and sets no more."""
+        if not fields:
+            return
+        reading = declared_types.Reading(declared_types.unread)
+        for name, hint in records.hints_of(cls).items():
+            if (kind := reading.readable(hint)) is not hint and (walk := self.walk_of(inspect.type_info(kind))):
+                yield name, walk

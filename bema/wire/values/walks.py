@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from bema.wire.values.equal import Unequal, is_model
+from bema.wire.values.equal import Unequal, folded, is_folded, is_model
 
 Look = Callable[[Any], None]
 
@@ -159,6 +159,26 @@ def at(walks: list[Walk | None]) -> Walk | None:
     return Walk(NOTHING, look)
 
 
+def exactly(cls: type, kinds: tuple[type, ...], walk: Walk | None) -> Walk:
+    """Of an abstract collection: what is not of the class that it arrives as would change."""
+
+    def look(value: Any) -> None:
+        if not isinstance(value, kinds):
+            raise Unequal(
+                f"a value of type {type(value).__qualname__} would arrive as a {cls.__name__}",
+                fix=f"Send a {cls.__name__}, or declare {type(value).__qualname__}.",
+            )
+        if walk is not None and type(value) not in walk.passes:
+            walk.look(value)
+
+    return Walk(frozenset(kinds) if walk is None else walk.passes & frozenset(kinds), look)
+
+
+def _look_at_fold(value: Any) -> None:
+    if is_folded(value):
+        raise folded()
+
+
 def record(names: frozenset[str], required: frozenset[str], walks: list[tuple[str, Walk]]) -> Walk:
     """A dictionary of these keys and no others: what nobody declared would be dropped."""
 
@@ -203,3 +223,4 @@ def one_of(arms: Sequence[tuple[type | None, Walk | None]], *, anything: bool) -
 
 
 ANYTHING = Walk(_PLAIN, check)
+TIME = Walk(NOTHING, _look_at_fold)
