@@ -9,6 +9,7 @@ import msgspec
 
 from bema.core.errors import ProtocolError
 from bema.core.naming import show_instance_id
+from bema.core.redaction import hides
 from bema.core.spec import EndpointSpec, Shape
 
 
@@ -76,6 +77,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ready: bool = True  # what it says of itself; a mark as well
     data: dict[str, Any] = {}  # runtime data that the service published about itself
     digest: str = ""  # of its description; empty where it answers none, as those of an older bema
+    __repr__ = hides("token")
 
     @property
     def component_address(self) -> str:

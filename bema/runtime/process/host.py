@@ -27,6 +27,7 @@ from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State, info_of
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
+from bema.core.redaction import hides
 from bema.core.settings import Settings
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import threads
@@ -53,6 +54,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = ""
     registers: bool = True  # False: the launcher writes the record
     embedded: bool = False  # a part of another program, which has the signals and the terminal
+    __repr__ = hides("token")
 
 
 class ServedComponent:

@@ -14,6 +14,7 @@ import msgspec
 
 from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import EndpointInfo, State, move
+from bema.core.redaction import hides
 
 PROTOCOL = 1
 FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain", "status", "operations")
@@ -84,6 +85,7 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     host: str | None = None  # "module:function" that serves what the script holds
     listen_fds: dict[str, int] | None = None
     settings: dict[str, Any] | None = None
+    __repr__ = hides("env", "auth_token")
 
 
 class EndpointAnnounce(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bema.core.instance import EndpointInfo
+from bema.core.redaction import hides
 from bema.wire.module.handshake import Announce, Init, Stop, always
 
 Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -149,11 +150,14 @@ class OperationError(Op, tag="error"):
 class InitAgain(Init, kw_only=True, omit_defaults=True, tag_field="op", tag="init"):
     """An Init after the first line: it carries its tag and changes nothing."""
 
+    __repr__ = hides("env", "auth_token")
+
 
 class Secret(Op, tag="secret"):
     name: str
     value: str
     rotation_id: str | None = None
+    __repr__ = hides("value")
 
 
 class Rotated(Op, tag="rotated"):

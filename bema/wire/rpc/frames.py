@@ -17,6 +17,7 @@ import msgspec
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.core.limits import DEFAULTS
+from bema.core.redaction import hides
 
 VERSION: Final = 1
 OLDEST: Final = 1
@@ -198,6 +199,7 @@ class Hello(msgspec.Struct, omit_defaults=True):
     name: str = ""
     stream: int = STREAM_WINDOW  # unread bytes this side holds of a stream
     window: int = CONNECTION_WINDOW  # and of all streams of the connection
+    __repr__ = hides("token")
 
 
 def pack_hello(hello: Hello) -> bytes:
