@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -29,6 +30,8 @@ from bema.wire.values import codecs
 # from 3.12 on a call whose handler does not wait is answered without a turn of the loop
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 _task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _EAGER else asyncio.Task
+
+_log = logging.getLogger("bema.service")
 
 BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
 
@@ -229,11 +232,19 @@ class ServerConnection(Connection):
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
         else:
+            self._report(call, error)
             self._failed(call, error)
         # SystemExit is its caller's too: one call's handler does not end the others' process
         if isinstance(error, KeyboardInterrupt):
             self.flush()
             raise error
+
+    def _report(self, call: ServerCall, error: BaseException) -> None:
+        """Log what nobody declared, with its traceback: callers are told of it, and at the HTTP door they get no more."""
+        route = self.routes.get(call.route)
+        expected = () if route is None else route.spec.facts.get("raises", ())
+        if not isinstance(error, (BemaError, *expected)):
+            _log.error("%s failed", call.route, exc_info=error)
 
     def _cancelled(self, call: ServerCall) -> None:
         self._failed(call, call.reason or _cancelled_by_whom())
