@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.tools import tool
+
 from .conftest import DATA
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,7 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path):
     """One with a class, its document exported, and both committed."""
+    tool("git")
     found = Repository(tmp_path)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "shop.py").write_text(SHOP)
