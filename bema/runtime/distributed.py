@@ -48,7 +48,7 @@ class DistributedRuntime:
         self,
         discovery: Discovery | None = None,
         *,
-        standing: LaunchOptions | None = None,
+        options: LaunchOptions | None = None,
         limits: Limits | Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
@@ -57,9 +57,9 @@ class DistributedRuntime:
         self.settings = held.but(limits if isinstance(limits, Limits) else held.limits.but(**(limits or {})))
         self.limits = self.settings.limits
         self.discovery: Discovery = DiscoveryFactory.open(self.settings) if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.settings)
-        self.hosting.slots = None if slots is None else check_bound("slots", slots, 1)
-        self.hosting.queue = check_bound("queue", queue, 0)
+        self.host = Host(self.discovery, options or LaunchOptions(), self.settings)
+        self.host.slots = None if slots is None else check_bound("slots", slots, 1)
+        self.host.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
         self._descriptions: Descriptions | None = None
@@ -117,7 +117,7 @@ class DistributedRuntime:
     def own_instance(self, namespace: str, component: str) -> int | None:
         """The id of the instance that asks, if it is one of this component: its clients skip it."""
         asks = _asking()
-        hosted = self.hosting.components.get((namespace, component))
+        hosted = self.host.components.get((namespace, component))
         return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
 
     def stop(self) -> None:
@@ -126,7 +126,7 @@ class DistributedRuntime:
 
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones within `grace` seconds."""
-        return await self.hosting.drain(grace)
+        return await self.host.drain(grace)
 
     async def close(self) -> None:
         """Release what is held: records, listeners, connections, views. Safe to call twice."""
@@ -134,7 +134,7 @@ class DistributedRuntime:
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
             await asyncio.to_thread(bridge.close)
-        await self.hosting.close()
+        await self.host.close()
         if self._pool is not None:
             await self._pool.close()
         views, self._views = self._views, {}
@@ -194,7 +194,7 @@ class Component:
 
     @property
     def hosted(self) -> ServedComponent:
-        return self.runtime.hosting.component(self.namespace.name, self.name)
+        return self.runtime.host.component(self.namespace.name, self.name)
 
     async def create_service(self) -> None:
         """Take the component as ours to serve. It is listed once an endpoint is served."""
@@ -223,18 +223,18 @@ class Component:
     async def _answer(self, spec: EndpointSpec, handler: Handler, around: Interceptor | None) -> None:
         if around is not None:
             handler, spec = around(off_the_loop(handler, spec)), msgspec.structs.replace(spec, threaded=False)
-        await self.runtime.hosting.add(self.hosted, spec, handler)
+        await self.runtime.host.add(self.hosted, spec, handler)
 
     async def publish(self, **data: Any) -> None:
         """Say something about this instance in its record, for who chooses among instances; None takes it back."""
         hosted = self.hosted
         hosted.data = {name: value for name, value in {**hosted.data, **data}.items() if value is not None}
-        if self.runtime.hosting.is_shown(hosted):
+        if self.runtime.host.is_shown(hosted):
             await self.show()
 
     async def show(self) -> None:
         """Tell discovery what is served here."""
-        await self.runtime.hosting.show(self.hosted)
+        await self.runtime.host.show(self.hosted)
 
     def __repr__(self) -> str:
         return f"<component {self.address}>"
@@ -280,14 +280,14 @@ class Endpoint:
         hosted = self.component.hosted
         checking = None
         if health_check_payload is not None:
-            check = HealthCheck(self.runtime.hosting, self.runtime.pool, hosted, spec, dict(health_check_payload))
+            check = HealthCheck(self.runtime.host, self.runtime.pool, hosted, spec, dict(health_check_payload))
             checking = asyncio.ensure_future(check.watch())
         try:
             await self.component.show()
             await self.runtime.stopping.wait()
             await self.runtime.drain(None if graceful_shutdown else 0.0)
         except asyncio.CancelledError:
-            await self.runtime.hosting.remove(hosted, self.name)
+            await self.runtime.host.remove(hosted, self.name)
             raise
         finally:
             if checking is not None:
@@ -295,11 +295,11 @@ class Endpoint:
 
     async def hide(self) -> None:
         """Tell nobody of it for a while; whoever holds a connection is answered still."""
-        await self.runtime.hosting.tell(self.component.hosted, self.name, whether=False)
+        await self.runtime.host.tell(self.component.hosted, self.name, whether=False)
 
     async def show(self) -> None:
         """Tell of it again."""
-        await self.runtime.hosting.tell(self.component.hosted, self.name, whether=True)
+        await self.runtime.host.tell(self.component.hosted, self.name, whether=True)
 
     def __repr__(self) -> str:
         return f"<endpoint {self.address}>"

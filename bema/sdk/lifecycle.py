@@ -55,7 +55,7 @@ class ServiceBoot(Boot):
     """The boot of one service: beside others of a given runtime, or with a runtime of its own."""
 
     def __init__(self, said: ServiceSpec, runtime: DistributedRuntime | None) -> None:
-        embedded = runtime is not None and runtime.hosting.standing.embedded
+        embedded = runtime is not None and runtime.host.options.embedded
         super().__init__(said.address, embedded=embedded, shared=runtime is not None)
         self._spec = said
         self._runtime = runtime
@@ -77,31 +77,31 @@ class ServiceBoot(Boot):
         """The runtime, the service's place in it, which is told of when it is shown first, and its extensions."""
         runtime = self._runtime
         if runtime is None:
-            runtime = DistributedRuntime(standing=_options(self.init), limits=self.limits)
+            runtime = DistributedRuntime(options=_options(self.init), limits=self.limits)
             self.opened.push_async_callback(runtime.close)
         self.limits, self.stopping = runtime.limits, runtime.stopping
         self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
         context = Context(runtime, self._spec, self.init, self.operations)
         if self.status is not None:
-            self.status.watch(self._spec, runtime.hosting)
+            self.status.watch(self._spec, runtime.host)
         hosted = context.component.hosted
         hosted.admission = _admission(self._spec, context.settings)
         hosted.about = self._spec
         if self.channel is not None and FEATURE in (self.init.features or ()):
-            runtime.hosting.reports = Reporter(self.channel, hosted)
+            runtime.host.reports = Reporter(self.channel, hosted)
         self._tell_once(context, hosted)
         await self.opened.enter_async_context(extended(context))
         return context
 
     def _tell_once(self, context: Context, mine: ServedComponent) -> None:
-        hosting = context.runtime.hosting
+        host = context.runtime.host
 
         def tell(hosted: ServedComponent) -> None:
             if hosted is mine and hosted.endpoints:
-                hosting.shown.remove(tell)
-                self.announce(_announcement(context), ready_text(context) if hosting.standing.registers else "")
+                host.shown.remove(tell)
+                self.announce(_announcement(context), ready_text(context) if host.options.registers else "")
 
-        hosting.shown.append(tell)
+        host.shown.append(tell)
 
 
 class ServedService(Served):
@@ -116,7 +116,7 @@ class ServedService(Served):
 
     async def watch(self) -> None:
         """Ask after its health for as long as it lives; fails when it says that it does not."""
-        await Health(self._service, self._context.spec, self._context.runtime.hosting).watch()
+        await Health(self._service, self._context.spec, self._context.runtime.host).watch()
         await super().watch()
 
     async def drain(self, grace: float) -> bool:
@@ -147,7 +147,7 @@ async def serve_endpoints(service: Any, context: Context) -> None:
         )
     for declared in context.spec.endpoints:
         await context.component.add(declared, getattr(service, declared.attribute), context.around(declared.name))
-    await Health(service, context.spec, context.runtime.hosting).until_ready()
+    await Health(service, context.spec, context.runtime.host).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()
 
@@ -178,7 +178,7 @@ def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:
 
 
 def _announcement(context: Context) -> Announce:
-    record = context.runtime.hosting.record(context.component.hosted)
+    record = context.runtime.host.record(context.component.hosted)
     return Announce(
         listen=context.init.listen,
         endpoints=[EndpointAnnounce(f"/{info.name}", ["POST"]) for info in record.endpoints],
@@ -196,7 +196,7 @@ def ready_text(context: Context) -> str:
     """What the first terminal shows: where it is, how to call it, how to end it."""
     hosted, address = context.component.hosted, context.component.address
     lines = [f"{address} is ready: instance {show_instance_id(hosted.instance_id)}"]
-    lines += [f"  at       {place}" for place in context.runtime.hosting.addresses]
+    lines += [f"  at       {place}" for place in context.runtime.host.addresses]
     lines += [f"  call it  {_example(address, spec)}" for spec in context.spec.endpoints[:3]]
     return "\n".join([*lines, "  stop it  Ctrl-C", ""])
 

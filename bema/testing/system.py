@@ -86,11 +86,11 @@ class _Member:
 
     def __init__(self, service: type[Any], discovery: MemoryDiscovery) -> None:
         self.address = spec.spec_of(service).address
-        standing = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
+        options = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
         self.shown = asyncio.Event()
         self._service = service
-        self._runtime = DistributedRuntime(discovery, standing=standing)
-        self._runtime.hosting.shown.append(lambda hosted: self.shown.set())
+        self._runtime = DistributedRuntime(discovery, options=options)
+        self._runtime.host.shown.append(lambda hosted: self.shown.set())
         self._life: asyncio.Task[None] | None = None
 
     def start(self) -> None:

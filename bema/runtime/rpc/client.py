@@ -49,9 +49,9 @@ class Client:
     ) -> None:
         self.route = route
         self.endpoint = endpoint
-        self._finder = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
-        self._usable = self._finder.usable
-        self._connected = self._finder.connected
+        self._resolver = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
+        self._usable = self._resolver.usable
+        self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
@@ -64,11 +64,11 @@ class Client:
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
-        return self._finder.instances()
+        return self._resolver.instances()
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> Client:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
-        await self._finder.ready(timeout, count=count)
+        await self._resolver.ready(timeout, count=count)
         return self
 
     def __await__(self) -> Generator[Any, None, Client]:
@@ -216,7 +216,7 @@ class Client:
         return attempt < ATTEMPTS and self._budget.take()
 
     def _may_run_twice(self) -> bool:
-        return self._finder.idempotent() if self._idempotent is None else self._idempotent
+        return self._resolver.idempotent() if self._idempotent is None else self._idempotent
 
     def _raised(self, error: BaseException) -> BaseException:
         if not isinstance(error, Answered):

@@ -42,7 +42,7 @@ class ClientConnection(Connection):
         self.silent = False
         self.changed: asyncio.Future[None] = loop.create_future()
         self._quiet = 0
-        self._beat: asyncio.TimerHandle | None = None
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._every = limits.rpc_heartbeat / BEATS
         self._hello = self.hello(token=token, name=name)
         self._inputs = Tasks("input streams")
@@ -57,12 +57,12 @@ class ClientConnection(Connection):
 
     def greeted(self, hello: frames.Hello) -> None:
         self.usable = True
-        self._beat = self.loop.call_later(self._every, self._heartbeat)
+        self._heartbeat_timer = self.loop.call_later(self._every, self._heartbeat)
         if not self.ready.done():
             self.ready.set_result(None)
 
     def _heartbeat(self) -> None:
-        self._beat = self.loop.call_later(self._every, self._heartbeat)
+        self._heartbeat_timer = self.loop.call_later(self._every, self._heartbeat)
         if self.heard:
             self.heard = False
             self._quiet = 0
@@ -91,8 +91,8 @@ class ClientConnection(Connection):
 
     def lost(self, error: BemaError) -> None:
         self.usable = False
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._heartbeat_timer is not None:
+            self._heartbeat_timer.cancel()
         if not self.ready.done():
             self.ready.set_exception(error)
         pending, self.calls = self.calls, {}

@@ -86,19 +86,19 @@ class Resolver:
         self._skip = skip
         self._wait = wait
         self._answering = InstanceSet() if self._view is None else index_of(self._view).answering(route, self._view)
-        self._picture: tuple[Instance, ...] | None = None
+        self._snapshot: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
-        self._only: ClientConnection | None = None  # to the one candidate of this picture
+        self._only: ClientConnection | None = None  # to the one candidate of this snapshot
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
-        picture = self._answering.instances()
-        if picture is not self._picture:
-            self._picture = picture
+        snapshot = self._answering.instances()
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
             self._only = None
             skip = self._skip
-            self._candidates = picture if skip is None else tuple(i for i in picture if i.id != skip)
+            self._candidates = snapshot if skip is None else tuple(i for i in snapshot if i.id != skip)
         return self._candidates
 
     def idempotent(self) -> bool:
@@ -111,7 +111,7 @@ class Resolver:
         view = await self._viewed()
         try:
             async with asyncio.timeout(timeout):
-                await wait_for(view, lambda picture: len(self.instances()) >= count)
+                await wait_for(view, lambda snapshot: len(self.instances()) >= count)
         except TimeoutError as error:
             raise Unavailable(f"no instance of {self._route} appeared within {timeout:g} s") from error
 
@@ -125,7 +125,7 @@ class Resolver:
     def usable(self, wanted: int | None, number: int, metadata: dict[str, str] | None) -> ClientConnection | None:
         """The connection to use if it is open already: what every call but the first finds."""
         only = self._only
-        if only is not None and only.usable and wanted is None and self._answering.instances() is self._picture:
+        if only is not None and only.usable and wanted is None and self._answering.instances() is self._snapshot:
             return only
         candidates = self.instances()
         if wanted is not None or not candidates:

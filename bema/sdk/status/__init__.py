@@ -29,17 +29,17 @@ class StatusView(Protocol):
         ...
 
     @classmethod
-    def joined(cls, hosting: Host, loop: asyncio.AbstractEventLoop) -> StatusView:
+    def joined(cls, host: Host, loop: asyncio.AbstractEventLoop) -> StatusView:
         """The pages of `loop`, which tell from now on of whatever this runtime serves, until it has `parted`."""
         ...
 
-    def watch(self, spec: ServiceSpec, hosting: Host) -> None:
+    def watch(self, spec: ServiceSpec, host: Host) -> None:
         """Tell of a service from now on."""
         ...
 
     async def left(self) -> None: ...
 
-    async def parted(self, hosting: Host) -> None: ...
+    async def parted(self, host: Host) -> None: ...
 
 
 class StatusFactory(Factory[StatusView], group="bema.status", api=VERSION, default="http"):

@@ -82,9 +82,9 @@ def routes_of(loop: asyncio.AbstractEventLoop) -> EngineRoutes:
 class EngineRequest:
     """Asks functions of `loop` from another one, and owns the tasks they run in."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, beat: LoopDelay) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay: LoopDelay) -> None:
         self._loop = loop
-        self._beat = beat
+        self._delay = delay
         self._tasks = Tasks("status")
 
     async def close(self) -> None:
@@ -100,10 +100,10 @@ class EngineRequest:
         except RuntimeError as error:
             raise Unavailable(f"this process ends: {route.path} did not begin") from error
         while not asked.running() and not asked.done():
-            left = patience - self._beat.standing
+            left = patience - self._delay.stalled_for
             if left <= 0 and asked.cancel():
                 raise Unavailable(
-                    f"the event loop of this process has stood still for {self._beat.standing:.1f} s: {route.path} did not begin",
+                    f"the event loop of this process has stood still for {self._delay.stalled_for:.1f} s: {route.path} did not begin",
                     fix="Try again when /readyz says that it turns.",
                 )
             await asyncio.wait({answer}, timeout=max(left, 0.01))

@@ -28,17 +28,17 @@ class LoopDelay:
         self._timer.cancel()
 
     @property
-    def standing(self) -> float:
+    def stalled_for(self) -> float:
         """Seconds that the loop has not turned for, as of now."""
         return max(0.0, monotonic() - self._due)
 
     @property
     def lag(self) -> float:
         """How late it was at most, of late; while it stands, at least that long."""
-        return max(self._latest, self.standing)
+        return max(self._latest, self.stalled_for)
 
     def _turn(self) -> None:
-        self._lags.append(self.standing)
+        self._lags.append(self.stalled_for)
         self._latest = max(self._lags)
         self._due = monotonic() + INTERVAL
         self._timer = self._loop.call_later(INTERVAL, self._turn)
