@@ -39,6 +39,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def usable(self) -> bool:
+        """Whether it can be chosen."""
         return self.state in USABLE
 
 

@@ -19,6 +19,7 @@ class Change:
         self._undo: Callable[[], None] | None = undo
 
     def restore(self) -> None:
+        """Undo the change; a second call does nothing."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()

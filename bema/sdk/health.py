@@ -1,7 +1,8 @@
-"""Health: what a service says of itself, asked again and again while it serves.
+"""Health: the liveness and readiness hooks of a service, asked at intervals while it serves.
 
-Law: not ready means that nobody new is sent here, and nothing else; ready again, it is found again. Not alive, several
-times in a row, ends the process, so that whoever watches it can start another. A hook that fails or hangs has said no.
+Laws: a service that is not ready gets no new callers, and nothing else happens; callers find it again once it is ready. A
+service that says three times in a row that it is not alive ends its process, so that its launcher starts another. A hook
+that raises or hangs counts as a no.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _log = logging.getLogger("bema.health")
 
 
 class Health:
-    """Asks the hooks of one service. `alive` and `ready` are the last answers."""
+    """Asks the hooks of one service; `alive` and `ready` are their last answers."""
 
     def __init__(self, service: Any, spec: ServiceSpec, host: Host) -> None:
         self._service = service

@@ -1,7 +1,7 @@
-"""start(): the five steps of a service. Whatever runs one, by hand or by a launcher, ends here.
+"""start(): the five steps in which a service runs, whether it was started by hand or by a launcher.
 
-Law: five steps of the one boot, each under its name. Nothing is listed before the fifth, a step that fails is named in
-the error, and the shutdown hooks run once, after the last call has ended.
+Laws: the steps are those of the one boot, each under its name, and the error names a step that fails. Discovery lists
+nothing before the fifth step. The shutdown hooks run once, after the last call has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ _log = logging.getLogger("bema.service")
 
 
 async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> None:
-    """Run `cls` as a service of this process until it is told to stop. A given runtime is used and left open."""
+    """Run the service class `cls` in this process until it is told to stop.
+
+    A given runtime is used and left open; without one, the service makes and closes its own. Raises what a step raises,
+    with a note that names the step; `BadDeclaration` for a class that is no service or is abstract.
+    """
     async with ServiceBoot(spec.spec_of(cls), runtime) as life:
         with life.step("handshake"):  # 1: from the launcher, or a default
             await life.handshake()
@@ -46,13 +50,17 @@ async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> No
 
 
 def serve(cls: type[Any], runtime: DistributedRuntime | None = None) -> Coroutine[Any, Any, None]:
-    """`cls.start()`, as type checkers know it."""
+    """Run a service class until it is told to stop: `asyncio.run(bema.serve(Worker))`.
+
+    It does what `Worker.start()` does, which type checkers cannot see. A given runtime is used and left open.
+    `BadDeclaration` at once where `cls` is no service class.
+    """
     spec.mark_of(cls)
     return start(cls, runtime)
 
 
 class ServiceBoot(Boot):
-    """The boot of one service: beside others of a given runtime, or with a runtime of its own."""
+    """The boot of one service, in a runtime that was given or in one of its own."""
 
     def __init__(self, said: ServiceSpec, runtime: DistributedRuntime | None) -> None:
         embedded = runtime is not None and runtime.host.options.embedded
@@ -70,11 +78,11 @@ class ServiceBoot(Boot):
     ) -> bool:
         ended = await super().__aexit__(kind, error, trace)
         if isinstance(error, Refused) and self.channel is None and not self.shared:
-            raise SystemExit(sentence(error)) from error  # who started it by hand has no use for our frames
+            raise SystemExit(sentence(error)) from error  # started by hand: our frames tell the user nothing
         return ended
 
     async def context(self) -> Context:
-        """The runtime, the service's place in it, which is told of when it is shown first, and its extensions."""
+        """Open the runtime and the extensions, and make the context that the constructor may ask for."""
         runtime = self._runtime
         if runtime is None:
             runtime = DistributedRuntime(options=_options(self.init), limits=self.limits)
@@ -105,7 +113,7 @@ class ServiceBoot(Boot):
 
 
 class ServedService(Served):
-    """An object of the class, and how it is served."""
+    """A service object with its context: how the boot serves, watches, drains and closes it."""
 
     def __init__(self, service: Any, context: Context) -> None:
         self._service = service
@@ -115,7 +123,7 @@ class ServedService(Served):
         await entrypoint_of(self._service, self._context)()
 
     async def watch(self) -> None:
-        """Ask after its health for as long as it lives; fails when it says that it does not."""
+        """Ask the health hooks for as long as the service runs; `Failed` when it is not alive."""
         await Health(self._service, self._context.spec, self._context.runtime.host).watch()
         await super().watch()
 
@@ -131,7 +139,7 @@ class ServedService(Served):
 
 
 def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None]]:
-    """The service's own entrypoint, given what it asks for; else the default."""
+    """The service's own entrypoint with the arguments that it asks for, else the default `serve_endpoints`."""
     own = context.spec.hooks.entrypoint
     if own is None:
         return lambda: serve_endpoints(service, context)
@@ -140,7 +148,7 @@ def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None
 
 
 async def serve_endpoints(service: Any, context: Context) -> None:
-    """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
+    """The default entrypoint: serve every endpoint, list them once the service is ready, and wait until it stops."""
     if not context.spec.endpoints:
         _log.warning(
             "%s has no endpoints, so nobody can call it: mark its methods with @endpoint()", context.spec.address
@@ -153,7 +161,7 @@ async def serve_endpoints(service: Any, context: Context) -> None:
 
 
 async def run_hooks(service: Any, names: tuple[str, ...]) -> None:
-    """Call the hooks one after the other, plain or `async def`."""
+    """Call the hooks one after the other and await those that are `async def`; raises what the first failing one raises."""
     for name in names:
         answer = getattr(service, name)()
         if inspect.isawaitable(answer):
@@ -172,7 +180,7 @@ def _options(init: Init) -> LaunchOptions:
 
 
 def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:
-    """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
+    """How many calls run and wait at once. The launcher's word goes before the class's; None where neither bounds them."""
     slots = told.get("slots", said.slots)
     return None if slots is None else Admission(slots, told.get("queue", said.queue))
 
@@ -193,7 +201,7 @@ def _announcement(context: Context) -> Announce:
 
 
 def ready_text(context: Context) -> str:
-    """What the first terminal shows: where it is, how to call it, how to end it."""
+    """What a terminal shows when the service is ready: its address, how to call it, how to stop it."""
     hosted, address = context.component.hosted, context.component.address
     lines = [f"{address} is ready: instance {show_instance_id(hosted.instance_id)}"]
     lines += [f"  at       {place}" for place in context.runtime.host.addresses]

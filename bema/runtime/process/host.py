@@ -77,6 +77,7 @@ class ServedComponent:
         self.data: dict[str, Any] = {}
 
     def route(self, endpoint: str) -> str:
+        """The address of one of its endpoints, `namespace.component.endpoint`."""
         return f"{self.namespace}.{self.component}.{endpoint}"
 
     def spec(self) -> ServiceSpec:

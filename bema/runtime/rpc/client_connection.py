@@ -1,7 +1,8 @@
-"""The caller's end of a connection: requests out, answers to whoever waits for them.
+"""ClientConnection: the caller's end of a connection, which sends requests and hands out their answers.
 
-Unary answers are set on their future by the reader; streams get their items as lists. A peer that was silent for a
-heartbeat gets no new calls, and is never held dead for it: running calls live to their deadline.
+Laws: the reader sets a unary answer on its future itself, and a stream gets its items as lists, so that no task switch stands
+between. A peer that was silent for a heartbeat gets no new calls, but is not taken for dead: running calls live to their
+deadline.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from bema.runtime.tasks import Tasks
 from bema.wire.rpc import calls, failures, frames
 from bema.wire.values.codecs import Encode
 
-BEATS: Final = 4  # looks per heartbeat: who says nothing until the third of them is silent before it is over
+BEATS: Final = 4  # looks per heartbeat: a peer that says nothing until the third of them is silent before it is over
 
 Pending = tuple["asyncio.Future[bytes]", float]
 
 
 class Answered(Exception):
-    """The callee answered with a failure; whoever knows the endpoint's declared errors rebuilds it."""
+    """The callee answered with a failure. The client, which knows the endpoint's declared errors, rebuilds it."""
 
     def __init__(self, failure: failures.Failure) -> None:
         self.failure = failure
@@ -74,6 +75,7 @@ class ClientConnection(Connection):
             self.usable = False
 
     def hear(self) -> None:
+        """Note that the peer spoke; one that was silent may get calls again."""
         self.heard = True
         if self.silent:
             self.silent = False
@@ -119,6 +121,7 @@ class ClientConnection(Connection):
     # deadlines
 
     def deadlines(self) -> Iterable[float]:
+        """The deadlines of the unanswered calls."""
         return (entry.deadline if isinstance(entry, Inflow) else entry[1] for entry in self.calls.values())
 
     def expire(self, now: float) -> None:

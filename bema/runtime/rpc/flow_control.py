@@ -181,7 +181,7 @@ class Inflow:
         self._most = window + BUDGET + conn.sizes.limits.rpc_message
 
     def take(self, payloads: Any) -> None:
-        """Items have come."""
+        """Queue items that have come; `ProtocolError` where the sender went beyond its window."""
         if type(payloads) is list and len(payloads) == 1 and type(payloads[0]) is bytes:
             size = len(payloads[0])
         else:
