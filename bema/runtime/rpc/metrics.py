@@ -1,8 +1,7 @@
-"""What a process counts of the calls it answers, when somebody wants to know.
+"""CallMetrics: the counters of the calls that a process answers.
 
-Law: who does not count pays nothing. Counting is a kind of connection of its own, chosen when a server accepts; one
-counter per endpoint, changed in the event loop alone; another thread is given copies. A call counts once, under what it
-ended as.
+Laws: a process that does not count pays nothing: counting is a subclass of the connection, chosen when a server accepts.
+Only the event loop changes a counter, and another thread gets copies. A call counts once, under its outcome.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class CallCounter:
         return self.ok + self.cancelled + self.errors.total()
 
     def copied(self) -> CallCounter:
-        """As it is now, for who reads it while it goes on counting."""
+        """A copy as of now, for another thread to read while this one goes on counting."""
         copy = CallCounter()
         copy.in_flight, copy.ok, copy.cancelled, copy.seconds = self.in_flight, self.ok, self.cancelled, self.seconds
         copy.errors.update(dict(self.errors))
@@ -57,7 +56,7 @@ class CallMetrics:
         self.refused: Counter[str] = Counter()
 
     def connection(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> ServerConnection:
-        """What a server that is counted accepts."""
+        """A connection that counts its calls here; a server makes one for each peer."""
         return _CountedConnection(loop, server, self)
 
     def of(self, route: str) -> CallCounter:
@@ -67,7 +66,7 @@ class CallMetrics:
         return counter
 
     def seen(self, route: str) -> CallCounter:
-        """A copy, from any thread: a counter that is not there yet is not made by who looks."""
+        """A copy of a counter, from any thread. Looking makes no counter, since only the event loop may change the table."""
         counter = self.counters.get(route)
         return CallCounter() if counter is None else counter.copied()
 
