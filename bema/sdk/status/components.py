@@ -1,7 +1,7 @@
-"""What is seen of the components of a process, from a thread that is not theirs.
+"""ComponentView: the components of a process as another thread sees them.
 
-Law: nothing is changed from here, and nothing of theirs is walked through while they may change it: a dictionary or a set is
-copied whole first, which no other thread can get between.
+Law: this thread changes nothing of theirs, and iterates over nothing that they may change. It copies a dictionary or a set
+whole first, which no other thread can interrupt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bema.runtime.rpc.metrics import CallCounter, CallMetrics
 
 
 class ComponentView(NamedTuple):
-    """One component that is served here."""
+    """One component that this process serves."""
 
     host: Host
     hosted: ServedComponent

@@ -1,4 +1,4 @@
-"""The counters of a process as Prometheus reads them."""
+"""Exposition: the counters of a process in the text format of Prometheus, version 0.0.4."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def exposition(members: Sequence[ComponentView], *, ready: bool, stalled: bool, 
 
 
 def _where(member: ComponentView, endpoint: str) -> str:
-    """The labels of an endpoint's counters: its place, and what it was served with."""
+    """The labels of an endpoint's counters: its address, and the labels that it was served with."""
     hosted = member.hosted
     own = hosted.labels.get(endpoint, {})
     labels = {**own, "namespace": hosted.namespace, "component": hosted.component, "endpoint": endpoint}

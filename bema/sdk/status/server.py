@@ -1,8 +1,8 @@
-"""The status of a process over HTTP, where `BEMA_STATUS_PORT` asks for it.
+"""StatusServer: the status of a process over HTTP, where `BEMA_STATUS_PORT` asks for it.
 
-Law: it is there from the first step to the last hook, so that who waits sees why, and answers from a thread of its own, so
-that a loop that stands can be told from a process that is dead. One per event loop, shared by its services and by
-runtimes that serve without a class.
+Laws: the server runs from the first step of the boot to the last hook, so that a caller who waits sees why. A thread of its
+own answers, so that a blocked event loop can be told from a dead process. There is one per event loop, shared by its
+services and by runtimes that serve without a class.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ def _listening() -> socket.socket:
 
 
 def bound() -> socket.socket:
-    """A socket that listens where `BEMA_STATUS_HOST` and `BEMA_STATUS_PORT` say, or `Refused`."""
+    """A bound socket at `BEMA_STATUS_HOST` and `BEMA_STATUS_PORT`.
+
+    Raises:
+        Refused: one of them is no address or port (code `bad_setting`), or the port is taken.
+    """
     port, host = os.environ.get(PORT.variable, ""), os.environ.get(HOST.variable) or str(HOST.default)
     if not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
         raise Refused(f"{PORT.variable} is {port!r}, which is not the number of a port", code="bad_setting")
@@ -71,7 +75,7 @@ def bound() -> socket.socket:
 
 
 class StatusServer:
-    """Serves from its making until the last who needs it has left."""
+    """Serves the pages from when it is made until its last service and runtime have left."""
 
     def __init__(self, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self.services = 0
@@ -87,27 +91,27 @@ class StatusServer:
 
     @classmethod
     def opened(cls) -> StatusServer:
-        """The status of this loop's services, one more of which begins."""
+        """The server of the running loop, for one more service."""
         status = _of(asyncio.get_running_loop())
         status.services += 1
         return status
 
     @classmethod
     def joined(cls, host: Host, loop: asyncio.AbstractEventLoop) -> StatusServer:
-        """The status of this loop, which tells from now on of whatever this runtime serves; see `parted`."""
+        """The server of `loop`, which shows from now on what a runtime serves, until `parted`."""
         status = _of(loop)
         status.join(host)
         return status
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it."""
+        """The URL at which this machine reaches the server."""
         address = ipaddress.ip_address(self.host)
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if address.version == 6 else f"http://{host}:{self.port}"
 
     def watch(self, spec: ServiceSpec, host: Host) -> None:
-        """Tell of a service from now on. What it has served before is not counted."""
+        """Show a service from now on. Calls that it answered before are not counted."""
         metrics = self._counted(host)
         self._members += (ComponentView(host, host.component(spec.namespace, spec.name), metrics),)
 
@@ -139,10 +143,10 @@ class StatusServer:
         await self._thread.close()
         self._delay.close()
 
-    # asked from the thread that answers
+    # called from the thread that answers
 
     def told(self) -> dict[str, Any]:
-        """What both health pages say; their status is of their own field."""
+        """The JSON of both health pages; each takes its HTTP status from its own field."""
         members, stalled = self._seen(), self._stalled()
         return {
             "alive": all(member.alive for member in members),
@@ -158,7 +162,7 @@ class StatusServer:
         return exposition(members, ready=ready, stalled=stalled, lag=self._delay.lag)
 
     def limits(self) -> Limits:
-        """Of each bound the least of those that hold for what is served here."""
+        """The limits of the pages: of each limit the least that holds for a runtime that is served here."""
         hosts = [member.host for member in self._members] + [host for host, _ in self._runtimes]
         held = [host.limits for host in hosts] or [DEFAULTS]
         return held[0] if len(held) == 1 else Limits(**{name: min(map(attrgetter(name), held)) for name in LIMITS})
@@ -178,5 +182,5 @@ class StatusServer:
         return here and all(member.ready for member in members)
 
     def _stalled(self) -> bool:
-        """Whether the loop has stood still for as long as marks its instances."""
+        """Whether the loop has been blocked for longer than the limit `stalled`, which marks its instances."""
         return self._delay.stalled_for > self.limits().stalled
