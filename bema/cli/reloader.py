@@ -1,8 +1,8 @@
-"""One service as its author edits it: a process for each version, and the change from one to the next.
+"""Reloader: runs a service while its author edits it, one process per version, and replaces each by the next.
 
-Law: the next version starts beside the one that serves. When it serves, the old one is told to stop, and finishes what
-runs; when it does not come to serve, its own words say why and the old one goes on. Every process has the channel of a
-launcher, whose end means Stop: none outlives us.
+Laws: the next version starts beside the one that serves. When it serves, the old one is told to stop and finishes its calls;
+when it fails to start, its output says why and the old one goes on. Every process has the channel of a launcher, whose end
+means Stop, so that no process outlives this one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ReloadedVersion:
         return version
 
     async def listen(self) -> None:
-        """Hear it to its end; the announcement is None when none came."""
+        """Read the channel to its end; returns the announcement, or None where none came."""
         try:
             while line := await self._reader.readline():
                 said = read_from_module(line)
@@ -77,7 +77,7 @@ class ReloadedVersion:
             await self.process.wait()
 
     async def stop(self) -> None:
-        """Let it finish what runs; kill what does not end."""
+        """Tell the process to stop; kill it where it does not end in time."""
         serves = self.announce.done() and self.announce.result() is not None
         self._say(Stop())
         try:

@@ -1,6 +1,6 @@
-"""How many replicas an availability, a throughput or an author's bounds take.
+"""Replica counts: how many replicas an availability, a throughput or the author's bounds require.
 
-Law: pure arithmetic; the numbers are those of the reference planner, and bounds are the author's where the author gave any.
+Law: the numbers are those of the reference planner, and the author's bounds are never overwritten. Pure arithmetic.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where an installed distribution came from, whether its files are still what its RECORD says, and what of it was locked.
+"""Provenance: where an installed distribution came from, whether its files still match its RECORD, and the lock file.
 
-The lock file of plugins is what was installed when somebody looked and agreed; `bema plugins lock` writes it. Reads files
-only.
+The lock file lists the plugins that were installed when an operator agreed to them; `bema plugins lock` writes it. Nothing
+is imported here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Registry: the state behind one factory.
 
-Law: every table is replaced, never changed in place, so that readers need no lock; the lock is held for the moment of
-publishing and never while anything is imported, read from disk or logged.
+Laws: a table is replaced and never changed in place, so that readers need no lock. The lock is held only to publish a table,
+never during an import, a read from disk or a log line.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Registry:
         _registries.add(self)
 
     def renew(self) -> None:
-        """For a forked child: whoever held the lock is not in it."""
+        """Make a new lock in a forked child, where the thread that held the old one does not exist."""
         self.lock = threading.Lock()
         self.loader.renew()
 
@@ -182,7 +182,7 @@ class Registry:
             self.publish(tables)
 
     def publish(self, tables: dict[str, Any]) -> None:
-        """As `change`, for who holds the lock."""
+        """As `change`, for a caller that holds the lock."""
         for name, table in tables.items():
             setattr(self, name, table)
         self._table = None

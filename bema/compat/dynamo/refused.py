@@ -1,4 +1,4 @@
-"""Names that are tied to etcd, NATS, QUIC, language models or GPUs: refused, each with the name of what to use."""
+"""Names of Dynamo that need etcd, NATS, QUIC, language models or GPUs. Law: each is refused, with what to use instead."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES: dict[str, str] = {
 
 
 class NotHere(Refused, ImportError):
-    """A name of that runtime that this one does not have."""
+    """A name of Dynamo that bema does not have."""
 
 
 def refuse(of: str, name: str) -> NoReturn:
