@@ -64,6 +64,7 @@ class Registry:
 
     def table(self) -> dict[str, tuple[PartEntry, ...]]:
         """Every entry by the key of its name; a class that is both declared and a plugin's is the plugin's."""
+        # The table is made without the lock. If another thread changed something meanwhile, ours is used but not kept.
         table, generation = self._table, self.generation
         if table is None:
             entries = self._merged()
@@ -78,7 +79,7 @@ class Registry:
         return table
 
     def _merged(self) -> list[PartEntry]:
-        """What was discovered and what code declared; a class that is both is one entry, the plugin's before the code's."""
+        """The discovered and the declared entries; a class that is both has one, the plugin's."""
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
         # each table is read once: another thread may publish the next one meanwhile
         outcomes, declared = self.loader.outcomes, self.declared
@@ -135,8 +136,9 @@ class Registry:
     # what is made of it
 
     def lookup(self, name: Any) -> type:
-        """The class of the winner, loaded now if it was not; falls back along the order where nobody chose."""
+        """The class of the winner, loaded now if it was not; raises what `Factory.lookup` names."""
         key = key_of(name)
+        # a load that fails changes the state of its entry, so that the next round chooses another or says why there is none
         while True:
             generation = self.generation
             choice = self.choice(key)
@@ -219,12 +221,13 @@ class Registry:
         return new, gone
 
     def forget_failures(self) -> None:
-        """Failed loads are tried again, and digests read again."""
+        """Forget failed loads and digests, so that both are tried again."""
         self.loader.forget(lambda _, outcome: outcome.implementation is not None)
         self._digests = {}
         self.change()
 
 
+# weak: a factory of a test, or of a module that was unloaded, must not be kept alive by the fork handler
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -243,5 +246,5 @@ def variable(group: str, name: str = "") -> str:
 
 
 def _said(name: str) -> str | None:
-    """What the environment says, else the file .env."""
+    """The value of a variable in the environment, else in the file .env."""
     return os.environ.get(name) or configured.current().variables.get(name)

@@ -260,7 +260,7 @@ class EndpointClient:
         await self._calls.ready(timeout, count=0)  # it has its view now
         fitting: list[int] = []
 
-        def fits(picture: tuple[Instance, ...]) -> bool:
+        def fits(shown: tuple[Instance, ...]) -> bool:
             fitting[:] = [i.id for i in self.instances() if data.items() <= i.data.items()]
             return len(fitting) >= count
 

@@ -137,7 +137,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort(error)
 
     def data_received(self, data: bytes) -> None:
-        """For transports that have read already."""
+        """Take bytes that a transport has read already."""
         for size in self.reader.lay(data):
             if self.error is None:
                 self.buffer_updated(size)

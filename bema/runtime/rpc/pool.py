@@ -91,7 +91,8 @@ class ConnectionPool:
         return opening
 
     async def _tried(self, instance: Instance) -> ClientConnection | BemaError:
-        """A connection, or why there is none: whoever waits for it raises that, and it is no failure of the task."""
+        """Open a connection; returns it, or the reason why there is none."""
+        # returned, not raised: a scope logs a task that fails, and an instance that cannot be reached is no failure of ours
         try:
             opened: ClientConnection | BemaError = await self._open(instance)
         except BemaError as error:
@@ -108,7 +109,7 @@ class ConnectionPool:
             try:
                 connection = await self._greet(address, instance.token)
             except Silent:
-                raise  # whoever accepts and says nothing does so at every address
+                raise  # a process that accepts and says nothing does so at every address
             except BemaError as error:
                 problem = error
                 continue
@@ -129,7 +130,8 @@ class ConnectionPool:
         )
         try:
             await connection.ready
-        except asyncio.CancelledError:  # nobody else knows this connection yet
+        except asyncio.CancelledError:
+            # nobody else knows this connection yet, so nobody else would close it
             connection.abort(Disconnected("nobody waits for the greeting any more"))
             raise
         except NotGreeted as error:
