@@ -244,6 +244,9 @@ def installed(*, refresh: bool = False) -> Snapshot:
     kept = _kept
     if kept is not None and kept[0] == here and not refresh:
         return kept[1]
+    if refresh:
+        # a folder that was missing, or older than its modules, is kept as such by the import system
+        importlib.invalidate_caches()
     fresh = scan()
     with _lock:
         if _kept is kept or refresh:
