@@ -253,7 +253,6 @@ class ServerConnection(Connection):
 
     def _done(self, call: ServerCall) -> None:
         del self.calls[call.ident]
-        call.ended = True
         call.task = None  # the task's context holds the call: a cycle would wait for the collector
         if call.inflow is not None:
             call.inflow.close()
