@@ -136,13 +136,12 @@ def _asked(call: _Run) -> Callable[..., Any]:
         given = await threads.in_thread(call, arguments)
         if inspect.isawaitable(given):
             given = await given
-        if isinstance(given, Iterator):
-            given = threads.stream_in_thread(lambda call: given)(Call())
-        if not hasattr(given, "__aiter__"):
+        if hasattr(given, "__aiter__") or isinstance(given, Iterator):
+            answers = given if hasattr(given, "__aiter__") else threads.stream_in_thread(lambda call: given)(Call())
+            async for answer in answers:
+                yield answer
+        else:
             yield given
-            return
-        async for answer in given:
-            yield answer
 
     return run
 
