@@ -73,7 +73,7 @@ async def of_a_model(model, request, context):
         yield f"{model} {word}"
 
 
-class Callable_:
+class Answering:
     async def __call__(self, request, context):
         async for word in words(request, context):
             yield word
@@ -108,7 +108,7 @@ MARKED = ["a 7", "b 7"]
         pytest.param(anything, BARE, id="*args and **kwargs"),
         pytest.param(more, MARKED, id="*args and **kwargs beside the request"),
         pytest.param(positional, MARKED, id="positional only"),
-        pytest.param(Callable_(), MARKED, id="an object that is called"),
+        pytest.param(Answering(), MARKED, id="an object that is called"),
         pytest.param(wrapped, MARKED, id="wrapped"),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_typed_method_with_a_context():
     run(story)
 
 
-def test_every_form_is_described():
+def test_the_description_has_what_the_handler_says_of_itself():
     async def described(handler: Callable[..., Any]) -> str:
         async with served(handler) as endpoint:
             said = await endpoint.runtime.namespace("demo").component("backend").description()

@@ -184,7 +184,8 @@ async def main():
             context.stop_generating()
             break
         seen += 1
-    print("left")
+    print("left", flush=True)
+    await asyncio.to_thread(input)  # it goes on with something else
     runtime.shutdown()
     await runtime.close()
 
@@ -320,6 +321,7 @@ class Programs:
             subprocess.Popen(
                 [sys.executable, "-c", moved, *arguments],
                 env={**self.environment, **environment},
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -378,9 +380,11 @@ def test_a_custom_engine(programs):
 @pytest.mark.parametrize("asked", ["server", "middle"])
 def test_a_stop_goes_through_the_middle_server_to_the_last(programs, asked):
     server, middle = programs.start(SLOW), programs.start(MIDDLE)
-    assert programs.said(STOPPING, asked) == ["0", "1", "2", "left"]
+    client = programs.start(STOPPING, asked)
+    assert [client.stdout.readline() for _ in range(4)] == ["0\n", "1\n", "2\n", "left\n"]
     assert server.stdout.readline() == "stopped=True killed=False\n"
-    assert middle.poll() is None
+    assert client.communicate("\n", timeout=30)[1] == "" and client.returncode == 0
+    assert middle.poll() is server.poll() is None
 
 
 def test_a_typed_handler(programs):
@@ -403,24 +407,37 @@ def test_signals_are_handled_only_where_it_is_asked_for(programs, options, kept)
 
 # what is refused, as whoever runs it reads it
 
+MADE = """
+import asyncio
+from dynamo._core import DistributedRuntime, RouterMode
+
+async def main():
+    loop = asyncio.get_running_loop()
+    {}
+
+asyncio.run(main())
+"""
+
 REFUSED: dict[str, tuple[str, str]] = {
     "etcd": (
-        "from dynamo._core import DistributedRuntime\nimport asyncio\n"
-        "async def main(): DistributedRuntime(asyncio.get_running_loop(), 'etcd', False)\nasyncio.run(main())",
+        MADE.format("DistributedRuntime(loop, 'etcd', False)"),
         "discovery_backend='etcd') is not here. Use discovery_backend='file'",
     ),
+    "plane": (
+        MADE.format("DistributedRuntime(loop, 'file', False)"),
+        "its instances meet by 'file' or 'mem', and its calls go by 'tcp'",
+    ),
+    "mode": (
+        MADE.format("DistributedRuntime(loop, 'mem').endpoint('a.b.c').client(RouterMode.KV)"),
+        "looks at tokens or devices, which a runtime for any service does not know. Use RouterMode.LeastLoaded",
+    ),
     "nats": (
-        "from dynamo.runtime import dynamo_worker\ndynamo_worker(enable_nats=True)",
+        "from dynamo.runtime import dynamo_worker; dynamo_worker(enable_nats=True)",
         "dynamo_worker(enable_nats=True) is not here. Leave enable_nats out",
     ),
     "static": (
-        "from dynamo.runtime import dynamo_worker\ndynamo_worker(static=True)",
+        "from dynamo.runtime import dynamo_worker; dynamo_worker(static=True)",
         "there are no static workers here; leave `static` out",
-    ),
-    "plane": (
-        "from dynamo.runtime import DistributedRuntime\nimport asyncio\n"
-        "async def main(): DistributedRuntime(asyncio.get_running_loop(), 'file', False)\nasyncio.run(main())",
-        "its instances meet by 'file' or 'mem', and its calls go by 'tcp'",
     ),
     "models": (
         "from dynamo.llm import ModelInput, register_model",
@@ -432,11 +449,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     "engines": (
         "from dynamo.common.backend.publisher import KvEventSource",
         "dynamo.common is not here. Give the engine's async generator to `endpoint.serve_endpoint(...)`",
-    ),
-    "mode": (
-        "from dynamo.runtime import RouterMode\nfrom dynamo.runtime import DistributedRuntime\nimport asyncio\n"
-        "async def main(): DistributedRuntime(None, 'mem').endpoint('a.b.c').client(RouterMode.KV)\nasyncio.run(main())",
-        "looks at tokens or devices, which a runtime for any service does not know. Use RouterMode.LeastLoaded",
     ),
 }
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bema.compat.dynamo.context import Annotated, Cancelled, Context
 from bema.compat.dynamo.failures import as_there
@@ -18,6 +19,10 @@ from bema.core import instance
 from bema.core.errors import BemaError, StreamCut, Unavailable
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.handles import CallHandle, EndpointClient
+from bema.runtime.tasks import Tasks
+
+PATIENCE: Final = 2.0
+"""Seconds that a handler has to end a stream that was stopped and left."""
 
 
 class RouterMode(enum.StrEnum):
@@ -83,6 +88,7 @@ async def _replies(
     client: EndpointClient, answer: CallHandle, annotated: bool, context: Context | None
 ) -> AsyncGenerator[Any, None]:
     _refuse_if_stopped(context, client)
+    left = False
     unlink = None if context is None else context.link(lambda killed: answer.kill() if killed else answer.stop())
     try:
         async for item in answer:
@@ -94,9 +100,30 @@ async def _replies(
             raise as_there(Cancelled(error.message)) from error
         as_there(error)
         raise
+    except GeneratorExit:
+        if context is not None and unlink is not None and context.is_stopped() and not context.is_killed():
+            leaving: Tasks = vars(client.runtime)["leaving"]
+            with contextlib.suppress(RuntimeError):  # the runtime has ended
+                leaving.start(_left_to_end(answer, unlink), f"the end of a stream of {client.address}")
+                left = True
+        raise
     finally:
-        if unlink is not None:
-            unlink()
+        if not left:
+            if unlink is not None:
+                unlink()
+            await answer.aclose()
+
+
+async def _left_to_end(answer: CallHandle, unlink: Callable[[], None]) -> None:
+    """Who stopped a stream and left it asked its handler to end, which is not to be cut while it does."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for _ in answer:
+                pass
+    except (BemaError, TimeoutError):
+        pass  # nobody reads it any more
+    finally:
+        unlink()
         await answer.aclose()
 
 

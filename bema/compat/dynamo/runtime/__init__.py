@@ -35,6 +35,7 @@ from bema.core.naming import Address, check_name
 from bema.runtime import distributed
 from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
 from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.tasks import Tasks
 from bema.sdk.signals import Signals
 from bema.sdk.status import StatusFactory, StatusView
 from bema.sdk.status.engine_routes import Function, routes_of
@@ -113,6 +114,7 @@ class DistributedRuntime(distributed.DistributedRuntime):
             )
         self.event_loop = event_loop or asyncio.get_running_loop()
         super().__init__(_meeting(self.event_loop, discovery_backend))
+        self.leaving = Tasks("streams that were stopped and left")
         self._status: StatusView | None = None
         if os.environ.get("BEMA_STATUS_PORT"):
             self._status = StatusFactory.choose().joined(self.hosting, self.event_loop)
@@ -154,6 +156,7 @@ class DistributedRuntime(distributed.DistributedRuntime):
     async def close(self) -> None:
         status, self._status = self._status, None
         routes_of(self.event_loop).remove(self)
+        await self.leaving.stop()
         await super().close()
         if status is not None:
             await status.parted(self.hosting)
