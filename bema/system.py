@@ -27,8 +27,10 @@ from bema.core.version import VERSION
 from bema.deploy.keeper import roster
 from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
+from bema.deploy.store.deployments import FILE
 from bema.runtime.discovery.discovery import DiscoveryFactory
 from bema.runtime.folders import prepare
+from bema.state.engine import StateFactory
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
 _NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
@@ -43,6 +45,7 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     state = prepare_state(Path(settings.text("state_dir")))
     try:
         lock = take_lock(state)
+        StateFactory.choose().check(settings.of(StateFactory.group), FILE)
         roster.clear(state / "keeper.json")
         (state / "up.json").unlink(missing_ok=True)
         token = make_token(state)

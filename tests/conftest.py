@@ -28,6 +28,7 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("BEMA_") and name not in KEPT]:
             patch.delenv(name)
+        patch.delenv("PYTHONUNBUFFERED", raising=False)  # users' streams are buffered, and fail once more at exit
         patch.setenv("BEMA_STATE_DIR", str(state))
         yield state
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import ast
 import collections
 import configparser
+import inspect
 import re
 import sys
+import textwrap
+import types
 from pathlib import Path
 
 import pytest
+
+import bema
+from bema import testing
+from bema.parts import Factory
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bema"
@@ -219,3 +226,60 @@ def test_tests_mirror_the_source():
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))}
     without = {room for room in rooms if not list((ROOT / "tests" / room).rglob("test_*.py"))}
     assert without == set()
+
+
+def own_names(cls):
+    """The public members of a class that stand in our own files, as functions."""
+    for base in cls.__mro__:
+        if base.__module__.startswith("bema."):
+            for name, member in vars(base).items():
+                function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+                if not name.startswith("_") and isinstance(function, types.FunctionType):
+                    yield f"{base.__qualname__}.{name}", inspect.unwrap(function)
+
+
+def promised(function):
+    """The classes of ours that the annotation of an answer names: who calls the function holds one of them."""
+    for name in re.findall(r"\w+", str(function.__annotations__.get("return", ""))):
+        found = function.__globals__.get(name)
+        if isinstance(found, type) and found.__module__.startswith("bema."):
+            yield found
+
+
+def reachable():
+    """Every callable that a program can come by from the names of `bema`, by the name to show."""
+    left = [getattr(bema, name) for name in bema.__all__ if name != "__version__"] + [Factory, testing.System]
+    seen, found = set(), {}
+    while left:
+        thing = left.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, type):
+            found[thing.__qualname__] = thing
+            members = dict(own_names(thing))
+        else:
+            members = {thing.__qualname__: inspect.unwrap(thing)}
+        found |= members
+        left += [cls for function in members.values() for cls in promised(function)]
+    return found
+
+
+def raised_by(function):
+    """The names of the classes in `raise X(...)`, of a function's own body and of the functions inside of it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    raises = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    calls = [error.func.id for error in raises if isinstance(error, ast.Call) and isinstance(error.func, ast.Name)]
+    return {name for name in calls if name[0].isupper()}
+
+
+def test_whatever_is_reachable_from_the_public_names_says_what_it_is_and_names_the_errors_that_it_raises():
+    silent, unnamed = [], {}
+    for name, thing in reachable().items():
+        said = inspect.getdoc(thing)
+        if not said:
+            silent.append(name)
+        elif inspect.isfunction(thing) and (missing := {e for e in raised_by(thing) if e not in said}):
+            unnamed[name] = missing
+    assert sorted(silent) == []
+    assert unnamed == {}

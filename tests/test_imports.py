@@ -15,7 +15,7 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "access call clock describe errors files instance limits naming paths problems schemas settings spec type_text version"
+    "core": "access call clock describe errors files instance limits naming paths problems redaction schemas settings spec type_text version"
     " versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
     "parts": "configured discover entries errors factory load opening policy provenance registry"

@@ -119,7 +119,7 @@ async def within(seconds: float, awaitable: Awaitable[Any]) -> Any:
 async def called(*handlers: Callable[..., Any]) -> AsyncIterator[tuple[DistributedRuntime, DistributedRuntime]]:
     """Who serves `handlers` as endpoints of `t.t`, and who calls them."""
     meeting, options = MemoryDiscovery(), LaunchOptions(listen=f"memory:{uuid.uuid4().hex}")
-    async with DistributedRuntime(meeting, standing=options) as serving, DistributedRuntime(meeting) as calling:
+    async with DistributedRuntime(meeting, options=options) as serving, DistributedRuntime(meeting) as calling:
         component = serving.namespace("t").component("t")
         tasks = [asyncio.ensure_future(component.endpoint(h.__name__).serve_endpoint(h)) for h in handlers]
         for handler in handlers:
@@ -282,7 +282,7 @@ async def drain(folder: Path) -> Outcome:
 async def stalled(folder: Path) -> Outcome:
     async with called(echo) as (serving, _):
         time.sleep(0.5)  # the loop stands still
-        return serving.hosting.stalled
+        return serving.host.stalled
 
 
 @service(name="patient", namespace="t")
@@ -300,7 +300,7 @@ class Patient:
 async def watched(patient: Patient, seconds: float) -> None:
     async with DistributedRuntime(MemoryDiscovery()) as runtime:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(Health(patient, spec_of(Patient), runtime.hosting).watch(), seconds)
+            await asyncio.wait_for(Health(patient, spec_of(Patient), runtime.host).watch(), seconds)
 
 
 @probe(0.01, with_it=True, without=False)
@@ -315,7 +315,7 @@ async def health_answer(folder: Path) -> Outcome:
     patient = Patient()
     patient.asked = 100  # from here on its answer takes long
     async with DistributedRuntime(MemoryDiscovery()) as runtime:
-        return await Health(patient, spec_of(Patient), runtime.hosting).ask_alive()
+        return await Health(patient, spec_of(Patient), runtime.host).ask_alive()
 
 
 @probe(0.02, with_it="state_unwritable", without="waits")

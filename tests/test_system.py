@@ -1,11 +1,14 @@
 """What `bema up` refuses before anything is started, and what it makes."""
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +122,18 @@ def test_any_other_discovery_is_looked_at_before_anything_is_started(state):
     system.check_discovery(given())
     with DiscoveryFactory.override("flock", Away), pytest.raises(Refused, match="is away"):
         system.check_discovery(given())
+
+
+def test_a_state_of_a_newer_bema_is_refused_before_anything_is_started(state):
+    system.prepare_state(state)
+    with contextlib.closing(sqlite3.connect(state / "store.sqlite")) as db:
+        db.execute("PRAGMA user_version = 99")
+    command = [sys.executable, "-m", "bema", "up"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error store_newer: the store ")
+    assert done.stdout == ""
+    assert not (state / "logs").exists()
 
 
 def test_the_keeper_is_told_everything(state, monkeypatch):

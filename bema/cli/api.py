@@ -1,6 +1,6 @@
-"""The control API as the commands use it: HTTP to the listener that up.json names, with the token that only its user can read.
+"""The control API as commands use it: HTTP to the listener that up.json names, with the token that only its user can read.
 
-Law: what the API refuses is raised here as the error it is, so that every command fails in the same words.
+Law: an error of the API is raised here as the error that it is, so that every command fails in the same words.
 """
 
 from __future__ import annotations

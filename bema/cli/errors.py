@@ -1,6 +1,6 @@
-"""The edge of the command line: here, and only here, a failure becomes lines on stderr and an exit code.
+"""The edge of the command line. Law: a failure becomes lines on stderr and an exit code here and nowhere else.
 
-Exit codes: 0 done (a server after a full drain too), 1 your fault, 2 ours, 3 not reachable, 4 not ready in time,
+Exit codes: 0 done (a server after a full drain too), 1 the user's fault, 2 ours, 3 not reachable, 4 not ready in time,
 130 interrupted. `core/problems.py` gives each error code its exit code.
 """
 
@@ -78,7 +78,7 @@ def _of_click(error: click.ClickException) -> BemaError:
 
 
 def _unexpected(error: Exception) -> BemaError:
-    """Something of ours broke: keep the traceback where it can be found, and say where."""
+    """Report a failure of bema itself: keep the traceback in a file, and print its path."""
     text = "".join(traceback.format_exception(error))
     kept = state_dir() / TRACEBACK_FILE
     try:

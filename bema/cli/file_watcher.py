@@ -1,8 +1,7 @@
-"""Which files a program is made of, and waiting until one of them is another.
+"""FileWatcher: the files of a program, and waiting until one of them changes.
 
-Law: what is compared is content, so a save that changes nothing is no change, and whatever wakes us only says that it is
-time to look. The files are read out of the imports, not out of a running program: a program that does not start has files
-to mend, too.
+Laws: contents are compared, so that a save without a change is none; an event only says that it is time to look. The files
+are found by reading imports, not from a running program, since a program that does not start has files to mend, too.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class Watch:
         self._woken = asyncio.Event()
 
     def look(self) -> bool:
-        """Take the files as they are now; whether they are others than before."""
+        """Read the files as they are now; returns whether any differs from the last look."""
         now = {path: _digest(path) for path in imported(self._file)}
         changed = now != self._seen
         for path in now:
@@ -80,7 +79,7 @@ class Watch:
         return changed
 
     async def changed(self) -> None:
-        """Return when a file has become another than at the last look."""
+        """Return when a file differs from the last look."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if self._watched else POLL):

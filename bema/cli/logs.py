@@ -10,14 +10,16 @@ import click
 from bema.cli import api, output
 
 _COLOURS = {"stderr": "yellow", "bema": "blue"}
+_LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 @click.command()
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Stay and print new lines as they come.")
 @click.option("--tail", "-n", type=click.IntRange(min=0), default=100, show_default=True, help="How many past lines.")
+@click.option("--timestamps", is_flag=True, help="Show the date and the offset from UTC of each line.")
 @output.json_option
-def command(name: str, follow: bool, tail: int, as_json: bool) -> None:
+def command(name: str, follow: bool, tail: int, timestamps: bool, as_json: bool) -> None:
     """Print the log of a deployment.
 
     NAME is the name or the id that `bema ls` shows. Ctrl-C ends following; the service runs on.
@@ -26,12 +28,16 @@ def command(name: str, follow: bool, tail: int, as_json: bool) -> None:
         if as_json:
             output.print_json_line(record)
         else:
-            output.print_text(line_of(record))
+            output.print_text(line_of(record, timestamps=timestamps))
 
 
-def line_of(record: dict[str, Any]) -> str:
-    """A record as a person reads it: when, which instance, what; what is not stdout is marked."""
+def line_of(record: dict[str, Any], *, timestamps: bool = False) -> str:
+    """A record as a person reads it: when, which instance, how bad, what, and the trace; what is not stdout is marked."""
     stream = str(record.get("stream", ""))
     when = dt.datetime.fromtimestamp(record.get("ts", 0) / 1_000_000, dt.UTC).astimezone()
     mark = output.style(f"{stream:<6}", fg=_COLOURS[stream]) if stream in _COLOURS else f"{stream:<6}"
-    return f"{when:%H:%M:%S}.{when.microsecond // 1000:03} {str(record.get('instance', ''))[-4:]} {mark} {record.get('event', '')}"
+    time = when.isoformat(timespec="milliseconds") if timestamps else f"{when:%H:%M:%S}.{when.microsecond // 1000:03}"
+    level = str(record.get("level", "info")).upper()
+    shown = output.style(f"{level:<7}", fg=_LEVELS[level]) if level in _LEVELS else f"{level:<7}"
+    trace = f"  trace={record['trace_id']}" if record.get("trace_id") else ""
+    return f"{time} {str(record.get('instance', ''))[-4:]} {mark} {shown} {record.get('event', '')}{trace}"

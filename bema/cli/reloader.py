@@ -1,8 +1,8 @@
-"""One service as its author edits it: a process for each version, and the change from one to the next.
+"""Reloader: runs a service while its author edits it, one process per version, and replaces each by the next.
 
-Law: the next version starts beside the one that serves. When it serves, the old one is told to stop, and finishes what
-runs; when it does not come to serve, its own words say why and the old one goes on. Every process has the channel of a
-launcher, whose end means Stop: none outlives us.
+Laws: the next version starts beside the one that serves. When it serves, the old one is told to stop and finishes its calls;
+when it fails to start, its output says why and the old one goes on. Every process has the channel of a launcher, whose end
+means Stop, so that no process outlives this one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GRACE = 5.0  # beyond the drain, before a process that was told to stop is kille
 
 
 class ReloadedVersion:
-    """One process of the service."""
+    """One process of the service, which runs one version of its file."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -42,10 +42,8 @@ class ReloadedVersion:
 
     @classmethod
     async def start(cls, arguments: list[str], passed: Mapping[str, int]) -> ReloadedVersion:
-        """`bema run` with a channel: in a process group of its own, so that Ctrl-C reaches it through us alone.
-
-        `passed` are descriptors it is given besides, by the variable that tells their number.
-        """
+        """Start `bema run` with the channel of a launcher. `passed` are further descriptors, each by its variable."""
+        # in a process group of its own: Ctrl-C goes to the terminal's group, and must reach it through us alone
         ours, theirs = socket.socketpair()
         with theirs:
             given = {**passed, VARIABLE: theirs.fileno()}
@@ -62,14 +60,14 @@ class ReloadedVersion:
         return version
 
     async def listen(self) -> None:
-        """Hear it to its end; the announcement is None when none came."""
+        """Read the channel to its end and set `announce`, to None where no announcement came."""
         try:
             while line := await self._reader.readline():
                 said = read_from_module(line)
                 if isinstance(said, Announce) and not self.announce.done():
                     self.announce.set_result(said)
         except (OSError, ValueError, BemaError):
-            self.kill()  # what it says is no conversation
+            self.kill()  # it does not speak the handshake, so it could not be told to stop
         finally:
             if not self.announce.done():
                 self.announce.set_result(None)
@@ -77,7 +75,7 @@ class ReloadedVersion:
             await self.process.wait()
 
     async def stop(self) -> None:
-        """Let it finish what runs; kill what does not end."""
+        """Tell the process to stop; kill it where it does not end in time."""
         serves = self.announce.done() and self.announce.result() is not None
         self._say(Stop())
         try:
@@ -97,7 +95,7 @@ class ReloadedVersion:
 
 
 class Reloader:
-    """Runs one version after the other. `tell` is given lines for whoever edits."""
+    """Runs one version after the other. `tell` gets lines to show to the author."""
 
     def __init__(
         self, file: Path, arguments: list[str], tell: Callable[[str], None], passed: Mapping[str, int] | None = None
@@ -111,7 +109,7 @@ class Reloader:
         self._old: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until told to stop, and until all have ended then."""
+        """Run until `stop` is set and all processes have ended."""
         watch = Watch(self._file)
         watch.look()
         try:

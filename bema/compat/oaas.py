@@ -1,4 +1,4 @@
-"""For people who come from OaaS: the names of its package proposal, each the one real thing."""
+"""The names of OaaS's package proposal. Law: each is an alias of bema's own."""
 
 from bema.packages.classes import export_class
 from bema.packages.decorators import bind, oaas_function, package, state_spec

@@ -1,7 +1,8 @@
-"""Who is asking, and what they may.
+"""Access: who asks for an operation, and what that principal may do.
 
-Laws: identity comes from a credential, never from a body; a principal is made here and nowhere else, and never changes;
-what names nobody may nothing. "Not yours" and "not there" look the same, so `sees` is asked before anything is told.
+Laws: identity comes from a credential, never from a body. Principals are made in this module alone and never change. A
+request without a principal is denied. "Not yours" and "not there" look the same to a caller, so an operation asks `sees`
+before it says anything about a deployment.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Kind(enum.StrEnum):
 
 
 class Scope(enum.StrEnum):
-    """What an operation asks for."""
+    """What a principal needs in order to be allowed an operation."""
 
     READ = "deployments:read"
     WRITE = "deployments:write"
@@ -44,41 +45,43 @@ _MAY: Mapping[Kind, frozenset[Scope]] = {
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """The holder of a credential: `subject` names it and owns what it makes, `scopes` are what it may."""
+    """The holder of a credential: `subject` is its name and the owner of what it makes, `scopes` are what it may do."""
 
     subject: str
     kind: Kind
     scopes: frozenset[Scope]
 
     def sees(self, owner: str) -> bool:
-        """Whether what `owner` has is there for it at all."""
+        """Whether this principal may know of what `owner` has."""
         return self.kind in (Kind.ADMIN, Kind.PLATFORM) or self.subject == owner
 
     def speaks_for(self, other: Principal) -> bool:
-        """Whether it may ask in the name of `other`, as the gateway does for who came to it."""
+        """Whether this principal may ask in the name of `other`, as the gateway does for its HTTP clients."""
         return self.kind is Kind.ADMIN or self == other
 
 
 def holder(kind: Kind, subject: str) -> Principal:
-    """Who holds a credential that was given to `subject`, with all that its kind may."""
+    """A principal with the name `subject` and all scopes of its kind."""
     return Principal(subject=subject, kind=kind, scopes=_MAY[kind])
 
 
 LOCAL_ADMIN = holder(Kind.ADMIN, "local")
-"""Who reads the files that are the local user's alone: the admin token, the record of an instance."""
+"""The local user: the admin token and the records of instances are in files that only this user can read."""
 GATEWAY = holder(Kind.PLATFORM, "gateway")
-"""The gateway itself, when a request of nobody's asks for an instance."""
+"""The gateway itself, which asks for an instance when a request without a credential needs one."""
 
 
 class Credentials:
-    """Tokens, and who holds each. An empty token is no credential."""
+    """Tokens, each with its holder. An empty token is no credential."""
 
     def __init__(self, holders: Mapping[str, Principal]) -> None:
         self._holders = [(token.encode(), principal) for token, principal in holders.items() if token]
 
     def principal(self, token: str) -> Principal | None:
-        """Who shows `token`; None for nobody. Every token is compared, each in constant time."""
+        """The holder of `token`, or None where nobody holds it."""
+        # as bytes: `compare_digest` takes text only if it is ASCII, and this text comes from outside
         shown, found = token.encode(), None
+        # no early end: the time that the search takes must tell nothing of the tokens
         for known, principal in self._holders:
             if hmac.compare_digest(shown, known):
                 found = principal
@@ -86,10 +89,10 @@ class Credentials:
 
 
 def permitted(principal: Principal | None, scope: Scope) -> Principal:
-    """`principal`, where it may do what `scope` names.
+    """Return `principal` if it has `scope`.
 
     Raises:
-        Denied: it is nobody, or may not.
+        Denied: there is no principal, or it does not have the scope (code `forbidden`).
     """
     if principal is None:
         raise Denied("nobody asks: this needs a principal")

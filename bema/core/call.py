@@ -1,7 +1,7 @@
-"""One call, and the one signature of everything callable.
+"""Call, and `Handler`, the one signature of everything that answers a call.
 
-Law: a `Handler` takes a `Call`. Unary stays unary from end to end; a stream is an async iterator from end to end; the
-adapters between the two live here and nowhere else.
+Law: a handler takes a `Call`. A unary handler stays unary from end to end, and a stream is an async iterator from end to
+end; the adapters between the two live in this module and nowhere else.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ __all__ = [
 
 
 class Call:
-    """One invocation, seen by whoever handles it.
+    """One invocation, as its handler sees it.
 
-    `arguments` are the decoded arguments by parameter name; `requests` is the incoming stream where the shape has one.
-    `metadata` is `str -> str` and travels to every hop, `traceparent` (W3C Trace Context) among it. `deadline` is in
-    seconds of the monotonic clock of this process, or None. `principal` is who asks, by the credential of the connection that
-    the call came on; None where none was shown. Cancellation arrives as cancellation of the one task that
-    drives the call; `stop_generating()` asks politely first, and a stream so ended is marked as cut. `ended` says that it was
-    answered: a task that a handler began and left behind keeps the call's metadata, and its deadline no longer.
+    - `route`: the endpoint's address, `namespace.component.endpoint`; `id`: unique to the call.
+    - `arguments`: the decoded arguments by parameter name; `requests`: the incoming stream, where the endpoint takes one.
+    - `metadata`: texts by name, passed on to every call that the handler makes; `traceparent` (W3C Trace Context) is one.
+    - `deadline`: a time of `time.monotonic()` in seconds, or None.
+    - `peer`: the name that the caller's process gave itself; `principal`: who asks, by the credential of the connection,
+      or None where the caller showed none.
+    - `stopped`: the caller asked the stream to end early; `ended`: the call was answered.
+
+    A caller that gives the call up cancels the one task that runs the handler.
     """
 
+    # `ended` is for tasks that a handler leaves behind: they keep the call's metadata, but its deadline binds them no longer
     __slots__ = (
         "arguments",
         "deadline",
@@ -77,33 +81,34 @@ class Call:
         self.ended = False
 
     def is_stopped(self) -> bool:
+        """Whether the caller asked for an early end: a handler that streams returns, and its stream is marked as cut."""
         return self.stopped
 
     def stop_generating(self) -> None:
-        """Ask the handler to end early; it looks at `is_stopped()`."""
+        """Ask the handler to end early. It ends when it looks at `is_stopped()`."""
         self.stopped = True
 
     def is_killed(self) -> bool:
-        """Whether it is being ended without asking; only what cleans up still runs."""
+        """Whether the call is being cancelled, so that only clean-up code still runs."""
         return False
 
     def kill(self) -> None:
-        """End it without asking, where somebody drives it."""
+        """Cancel the call where a connection runs it; elsewhere, ask it to stop."""
         self.stopped = True
 
 
 CURRENT: ContextVar[Call | None] = ContextVar("bema_call", default=None)
-"""The call that the running task answers; calls made on its behalf inherit its deadline and metadata."""
+"""The call that the running task answers; the calls that the task makes inherit its deadline and metadata."""
 
 Unary = Callable[[Call], Awaitable[Any]]
 Stream = Callable[[Call], AsyncIterator[Any]]
 Handler = Unary | Stream
 Interceptor = Callable[[Handler], Handler]
-"""Stands around a handler, and gives one of the same form: a stream for a stream."""
+"""Wraps a handler in another of the same form: a stream in a stream."""
 
 
 def chained(interceptors: Sequence[Interceptor]) -> Interceptor | None:
-    """All of them as one, the first outermost; None where there is none."""
+    """Several interceptors as one, the first outermost; None where there are none."""
     if not interceptors:
         return None
 
@@ -116,7 +121,7 @@ def chained(interceptors: Sequence[Interceptor]) -> Interceptor | None:
 
 
 def as_stream(unary: Unary) -> Stream:
-    """A stream of exactly one answer."""
+    """A unary handler as a stream of exactly one answer."""
 
     async def stream(call: Call) -> AsyncIterator[Any]:
         yield await unary(call)
@@ -125,7 +130,7 @@ def as_stream(unary: Unary) -> Stream:
 
 
 def as_unary(stream: Stream) -> Unary:
-    """The only answer of a stream; `Invalid` when there is none or a second one."""
+    """A stream as a unary handler; its call raises `Invalid` unless the stream gives exactly one answer."""
 
     async def unary(call: Call) -> Any:
         answers = [answer async for answer in stream(call)]
@@ -136,11 +141,13 @@ def as_unary(stream: Stream) -> Unary:
     return unary
 
 
+# W3C Trace Context: the version ff is forbidden, and an id of zeros only is invalid
 _PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})\Z")
 
 
 def traceparent(parent: str | None = None) -> str:
-    """A W3C `traceparent`: the parent's trace with a new span, or a new trace (https://www.w3.org/TR/trace-context/)."""
+    """A `traceparent` header: a new span in the parent's trace, or in a new trace where the parent is absent or invalid."""
+    # https://www.w3.org/TR/trace-context/: who cannot read its parent starts a new trace; 01 says that it may be sampled
     valid = _PARENT.match(parent) if parent else None
     trace, flags = valid.groups() if valid else (secrets.token_hex(16), "01")
     return f"00-{trace}-{secrets.token_hex(8)}-{flags}"

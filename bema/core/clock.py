@@ -1,4 +1,7 @@
-"""One injected clock: durations are monotonic seconds and never stored; instants are integer microseconds UTC."""
+"""Clock: where code that is tested without waiting reads the time.
+
+Law: durations are seconds of a monotonic clock and are never stored; instants are integer microseconds UTC.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Description: what a `ServiceSpec` says, as data that leaves the process, with JSON Schema for what goes in and comes out.
+"""Description: a `ServiceSpec` as data that leaves the process, with JSON Schema for what goes in and comes out.
 
-Law: the one account of a service for those who have not its class. Every component answers it at a built-in endpoint,
-whose name no endpoint of a user can have; its digest stands in the record, so that who has read it once need not ask again.
+Laws: callers without the class know a service by its description alone. Every component answers it at a built-in endpoint
+whose name no user's endpoint can have. The record of an instance holds its digest, so that a caller asks once per digest.
 Equal services give equal bytes in every process. Schemas are made when they are asked for; the digest needs none.
 """
 
@@ -20,7 +20,7 @@ from bema.core.schemas import DIALECT, Schema, schemas_of
 from bema.core.spec import EndpointSpec, Parameter, ServiceSpec, Shape
 
 ENDPOINT: Final = "$describe"
-"""The last part of the built-in endpoint's address: no Python identifier, so nobody's own."""
+"""The last part of the built-in endpoint's address. It is no Python identifier, so no user's endpoint can have it."""
 
 SPEC: Final = EndpointSpec(ENDPOINT, Shape.UNARY, (), bytes, doc="The description, as JSON.", idempotent=True)
 
@@ -28,7 +28,7 @@ _FORM: Final = "bema description 1"
 
 
 class ParameterDescription(msgspec.Struct, frozen=True):
-    """One parameter: `type` is its annotation as text, `default` is absent where it has no JSON form."""
+    """One parameter: `type` is its annotation as text; `default` is absent where it has no JSON form."""
 
     name: str
     type: str = "Any"
@@ -37,10 +37,12 @@ class ParameterDescription(msgspec.Struct, frozen=True):
 
 
 class EndpointDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint. `request` is the schema of its arguments by name, `response` that of the answer, or of each.
+    """One endpoint.
 
-    `items` is that of each item of the stream that goes in, `incoming` the name of that stream; without one they are null
-    and empty. `returns` and `takes` are the same as text. `raises` names the exceptions that reach callers as themselves.
+    - `request`: the schema of the arguments by name; `response`: of the answer, or of each item where answers stream.
+    - `incoming`: the parameter that takes a stream, or empty; `items`: the schema of its items, or null.
+    - `returns` and `takes`: the types of an answer and of an incoming item as text, for people.
+    - `raises`: the names of the exceptions that reach callers as themselves.
     """
 
     name: str
@@ -66,7 +68,7 @@ class EndpointDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """One service. `definitions` are those that the schemas of its endpoints refer to, as `#/$defs/NAME`."""
+    """One service. The schemas of its endpoints refer to `definitions` as `#/$defs/NAME`."""
 
     name: str
     namespace: str
@@ -82,14 +84,16 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def address(self) -> str:
+        """`namespace.component`."""
         return f"{self.namespace}.{self.name}"
 
     def endpoint(self, name: str) -> EndpointDescription | None:
+        """The endpoint of that name, or None."""
         return next((each for each in self.endpoints if each.name == name), None)
 
 
 def describe(spec: ServiceSpec) -> Description:
-    """The description, with schemas: some milliseconds where models are large."""
+    """The description of a service with its schemas. Large models take some milliseconds."""
     each, definitions, notes = schemas_of([kind for endpoint in spec.endpoints for kind in _types(endpoint)])
     schemas = iter(each)
     return Description(
@@ -108,7 +112,7 @@ def describe(spec: ServiceSpec) -> Description:
 
 
 def digest_of(spec: ServiceSpec) -> str:
-    """SHA-256, in hex, of what the spec says: names, options, texts, and its types down to the fields of its models."""
+    """The SHA-256, in hex, of names, options, texts and types, down to the fields of the models."""
     said = [_FORM, spec.address, spec.version, spec.doc, f"{spec.slots} {spec.queue}"]
     for endpoint in spec.endpoints:
         names = [(p.name, p.required, None if p.required else type_text.value(p.default)) for p in endpoint.parameters]
@@ -120,12 +124,16 @@ def digest_of(spec: ServiceSpec) -> str:
 
 
 def encode(description: Description) -> bytes:
-    """Its one form as JSON."""
+    """The description as JSON."""
     return msgspec.json.encode(description)
 
 
 def decode(said: bytes) -> Description:
-    """The description that somebody gave; what a newer bema adds is not read. `ProtocolError` for what is none."""
+    """Read a description; fields that a newer bema adds are passed over.
+
+    Raises:
+        ProtocolError: `said` is no description.
+    """
     try:
         return msgspec.json.decode(said, type=Description)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -133,7 +141,7 @@ def decode(said: bytes) -> Description:
 
 
 def told(instance: Instance) -> Description:
-    """What the record alone tells: of an instance that answers no description, names and shapes."""
+    """The description that a record alone allows, for instances that answer none: the names and shapes of endpoints."""
     return Description(
         name=instance.component, namespace=instance.namespace, endpoints=tuple(map(_told_endpoint, instance.endpoints))
     )
@@ -182,7 +190,7 @@ def _parameter(parameter: Parameter) -> ParameterDescription:
 
 
 def _default(parameter: Parameter) -> Any:
-    """As JSON has it; unset where there is none, or it has no such form."""
+    """The default of a parameter as JSON has it; unset where there is none, or where it has no JSON form."""
     if parameter.required:
         return msgspec.UNSET
     try:

@@ -1,6 +1,7 @@
-"""Every failure bema reports, as a few classes: each says what its receiver should do about it.
+"""The errors of bema: few classes, each of which tells its receiver what to do.
 
-Law: an error is known by its code, and the code's row in `core/problems.py` decides the status that leaves each door.
+Law: an error is known by its code, and the code's row in `core/problems.py` decides the HTTP and gRPC status and the exit
+code that it becomes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from bema.core.problems import PROBLEMS, Problem
 
 
 class BemaError(Exception):
-    """Base of all errors of ours.
+    """The base of all errors of bema.
 
-    `code` is a key of `PROBLEMS`; `fix` overrides the table's remedy; `details` is plain data that travels to the
-    caller (a field path, a deployment id, log lines).
+    - `code`: what went wrong, a key of `PROBLEMS`.
+    - `message`: one sentence for people; without one, the sentence of the code.
+    - `fix`: the remedy; without one, that of the code.
+    - `details`: plain data that travels to the caller, such as a field path, a deployment id or log lines.
     """
 
     code: str = "internal"
     retry_after: float | None = None
-    """Seconds after which trying again makes sense, where that is known."""
+    """Seconds to wait before the next attempt, or None where nobody knows."""
 
     def __init__(self, message: str = "", *, code: str | None = None, fix: str | None = None, **details: Any) -> None:
         if code is not None:
@@ -31,47 +34,56 @@ class BemaError(Exception):
 
     @property
     def problem(self) -> Problem:
+        """The row of the error's code: HTTP and gRPC status, exit code, meaning and remedy."""
+        # a code of a newer peer may be unknown here
         return PROBLEMS.get(self.code) or PROBLEMS["internal"]
 
 
 class Invalid(BemaError):
-    """What you sent is wrong; sending it again will not help."""
+    """The caller sent something wrong: the same call will fail again."""
 
     code = "invalid_argument"
 
 
 class BadDeclaration(BemaError, TypeError):
-    """A class, function or name is declared wrongly; raised when it is declared, never when it is called."""
+    """A class, function, name or option is declared in a way that can never work.
+
+    It is raised where the declaration is made or first read, never at a call. It is a `TypeError` too.
+    """
 
     code = "bad_declaration"
 
     def within(self, what: str) -> BadDeclaration:
-        """The same, said of a part of something larger."""
+        """The same error, its message preceded by the larger thing that it is a part of."""
         return BadDeclaration(f"{what}: {self.message}", code=self.code, fix=self.fix, **self.details)
 
 
 class NotFound(BemaError):
+    """Nothing has that name, or it belongs to somebody else."""
+
     code = "not_found"
 
 
 class Conflict(BemaError):
-    """Something of that name, or somebody in that role, is already there."""
+    """Something of that name exists already, or the state of what was asked for does not allow it."""
 
     code = "name_taken"
 
 
 class Denied(BemaError):
+    """The request showed no valid credential, or one that does not allow the operation (code `forbidden`)."""
+
     code = "unauthenticated"
 
 
 class Unavailable(BemaError):
-    """Nothing was sent: trying again, here or elsewhere, is safe."""
+    """No instance can take the call. Nothing was sent, so another attempt is safe."""
 
     code = "unavailable"
 
 
 class Overloaded(Unavailable):
-    """The instance refused before running anything; `retry_after` is its hint in seconds."""
+    """Every slot and every place in the queue is taken. Nothing ran, so another attempt is safe after `retry_after` seconds."""
 
     code = "overloaded"
 
@@ -81,35 +93,39 @@ class Overloaded(Unavailable):
 
 
 class Disconnected(BemaError):
-    """The connection went away after the call was written: whether it ran is unknown."""
+    """The connection was lost after the call was sent. The call may or may not have run: repeat it only if that does no harm."""
 
     code = "disconnected"
 
 
 class StreamCut(BemaError):
-    """A stream ended without its end: a stop, a failure or a lost connection."""
+    """A stream ended before its producer finished it, by a stop or a lost connection. The items before are whole."""
 
     code = "stream_cut"
 
 
 class DeadlineExceeded(BemaError, TimeoutError):
+    """The time given to the call or the start ran out. It is a `TimeoutError` too."""
+
     code = "deadline_exceeded"
 
 
 class TooLarge(BemaError):
+    """A message, a body or a file is larger than its limit, which the message names."""
+
     code = "too_large"
 
 
 class ProtocolError(BemaError):
-    """The peer broke the protocol; the connection is closed, the process lives on."""
+    """The peer broke the protocol. Its connection is closed, and the process goes on."""
 
     code = "protocol"
 
 
 class RemoteError(BemaError):
-    """The service raised something it had not declared.
+    """The service raised an exception that its endpoint does not declare in `raises`.
 
-    `type` is the remote exception's qualified name, `traceback` its text as it was on the other side.
+    `type` is the qualified name of the remote exception, `traceback` the text of its traceback in the service's process.
     """
 
     code = "remote_error"
@@ -121,32 +137,32 @@ class RemoteError(BemaError):
 
 
 class BadAnswer(BemaError):
-    """The service gave what its own signature does not allow, or what cannot travel: it is the service that is wrong."""
+    """The service's answer does not fit its own annotation, or cannot be encoded: the service is wrong, not the caller."""
 
     code = "bad_answer"
 
 
 class Refused(BemaError):
-    """The machine, its files or its settings do not allow it: one line, exit 1, no traceback."""
+    """The machine, its files or its settings do not allow what was asked. Commands show it as one line, without traceback."""
 
     code = "not_supported"
 
 
 class Failed(BemaError):
-    """A build or a start did not succeed; `details` carries the text and the last log lines."""
+    """A build or a start did not succeed; `details` holds the reason and the last log lines."""
 
     code = "start_failed"
 
 
 def as_json(error: BemaError, trace_id: str = "") -> dict[str, Any]:
-    """The body every HTTP door answers with: `{"error": {"code", "message", "fix", "trace_id", ...details}}`."""
+    """The body of every HTTP answer with an error: `{"error": {"code", "message", "fix", "trace_id", ...details}}`."""
     return {
         "error": {"code": error.code, "message": error.message, "fix": error.fix, "trace_id": trace_id, **error.details}
     }
 
 
 class _Classes:
-    """The class that a code is raised as when it arrives from elsewhere: its own, or that of its family."""
+    """From a code to the class that it is raised as: the code's own class, or that of its family."""
 
     by_code: ClassVar[dict[str, type[BemaError]]] = {
         cls.code: cls
@@ -194,7 +210,8 @@ class _Classes:
 
 
 def of_code(code: str, message: str, **details: Any) -> BemaError:
-    """Rebuild an error from its code, as the class that raised it: whoever catches a family catches it from afar too."""
+    """An error that came from another process, as the class that raised it there, so that `except` clauses catch it here."""
+    # of a newer peer: its code cannot be looked up, and is kept for whoever can
     if code not in PROBLEMS:
         return BemaError(message, code="internal", remote_code=code, **details)
     cls = _Classes.of(code)

@@ -1,6 +1,6 @@
-"""The files that settings are written in: which there are, and how their texts are read. One reader for all settings.
+"""The settings files: which files there are, and the one reader of their texts.
 
-Law: the nearest file wins, in the order of `FILES`. Reading a text is pure; `texts` opens the files of a folder.
+Law: the nearest file wins, in the order of `FILES`. `texts` opens the files of a folder; everything else here is pure.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ PYPROJECT_FILE = "pyproject.toml"
 FILES = (ENV_FILE, TOML_FILE, PYPROJECT_FILE)
 
 _MAY_BE_OURS = re.compile(r"""^\s*\[?\s*["']?tool["']?\s*(\]|=|\.\s*["']?bema\b)""", re.MULTILINE)
-"""A line of pyproject.toml that may open `[tool.bema]`, however it is written."""
+"""A line of pyproject.toml that may open `[tool.bema]` in any of TOML's spellings."""
 
 FOLDER_VARIABLE = "BEMA_SETTINGS_DIR"
-"""Names the folder of these files to processes that work elsewhere: those that `bema up` starts."""
+"""The variable that names the folder of these files to processes in other working directories, as `bema up` starts them."""
 
 TABLES: dict[str, tuple[str, ...]] = {TOML_FILE: (), PYPROJECT_FILE: ("tool", "bema")}
 """Where in each TOML file our table is."""
 
 
 def folder(env: Mapping[str, str]) -> Path:
-    """Whose files hold: those of the working directory, unless the environment names another."""
+    """The folder whose files count: the one that the environment names, else the working directory."""
     return Path(env.get(FOLDER_VARIABLE, ""))
 
 
 def texts(folder: Path) -> dict[str, str]:
-    """The texts of those of `FILES` that are there."""
+    """The texts of the settings files in a folder, by name.
+
+    Raises:
+        Refused: a file is there and cannot be read, or is not UTF-8 (code `bad_setting`).
+    """
     found = {}
     for name in FILES:
         try:
@@ -53,7 +57,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def variables(text: str) -> dict[str, str]:
-    """`NAME=value` lines; `export` and matching quotes around a value are taken off, `#` lines passed over."""
+    """The `NAME=value` lines of a `.env` file, without `export` and quotes around a value; `#` lines are comments."""
     found = {}
     for line in text.splitlines():
         name, equals, value = line.strip().removeprefix("export ").partition("=")
@@ -66,7 +70,7 @@ def variables(text: str) -> dict[str, str]:
 
 
 def table(text: str, file: str) -> dict[str, Any]:
-    """Our table of a TOML file; empty where there is none."""
+    """The table of bema in a TOML file; empty where there is none. `Refused` (code `bad_setting`) for invalid TOML."""
     try:
         found: Any = msgspec.toml.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:

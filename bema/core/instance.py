@@ -1,4 +1,7 @@
-"""Instance: what a running process says of itself, and the one table of the states it passes through."""
+"""Instance: the record of a running process, and the one table of the states that it passes through.
+
+Law: an instance moves only along `MOVES`, and an illegal move fails in `move` alone.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ import msgspec
 
 from bema.core.errors import ProtocolError
 from bema.core.naming import show_instance_id
+from bema.core.redaction import hides
 from bema.core.spec import EndpointSpec, Shape
 
 
 class State(enum.StrEnum):
-    """The life of an instance. The process runs this table from inside, its launcher from outside."""
+    """The states of an instance, which its own process and its launcher both keep."""
 
     NEW = "new"  # decided, no process yet
     STARTING = "starting"  # a process exists, nothing announced
@@ -34,14 +38,14 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 def move(now: State, to: State) -> State:
-    """The next state, or `ProtocolError`: the one place where an illegal move fails."""
+    """Return `to` where an instance may go there from `now`; `ProtocolError` where it may not."""
     if to not in MOVES[now]:
         raise ProtocolError(f"an instance cannot go from {now.value} to {to.value}")
     return to
 
 
 class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a caller must know of one endpoint."""
+    """What a record says of one endpoint: enough to call it without its class."""
 
     name: str
     shape: Shape = Shape.UNARY
@@ -53,9 +57,9 @@ class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One running process of a service, as Discovery shows it.
 
-    `addresses` maps a protocol to where it is spoken, best first: `{"rpc": ("unix:/run/x.sock", "tcp:127.0.0.1:4100"),
-    "http": ("unix:/run/y.sock",)}`. `token` is what a peer must show; records are readable by their user alone.
-    Times are integer microseconds UTC.
+    `addresses` maps a protocol to the addresses that speak it, the best first: `{"rpc": ("unix:/run/x.sock",
+    "tcp:127.0.0.1:4100"), "http": ("unix:/run/y.sock",)}`. A peer must show `token`; only the user of the process can read
+    the record. `since` is the instant in microseconds UTC when the instance was first shown.
     """
 
     id: int
@@ -76,21 +80,26 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ready: bool = True  # what it says of itself; a mark as well
     data: dict[str, Any] = {}  # runtime data that the service published about itself
     digest: str = ""  # of its description; empty where it answers none, as those of an older bema
+    __repr__ = hides("token")
 
     @property
     def component_address(self) -> str:
+        """`namespace.component`."""
         return f"{self.namespace}.{self.component}"
 
     @property
     def label(self) -> str:
+        """The id as people see it: 13 characters of base32."""
         return show_instance_id(self.id)
 
     def routable(self) -> bool:
+        """Whether new calls may be sent to the instance."""
         return self.state is State.SERVING and self.ready and not self.stalled
 
 
 def info_of(spec: EndpointSpec) -> EndpointInfo:
-    """What a caller without the class must know, kept small."""
+    """The part of a spec that every record carries."""
+    # small, since discovery copies the record to every process that looks: types are in the description
     only = spec.parameters[0].type if len(spec.parameters) == 1 else None
     return EndpointInfo(
         name=spec.name,
@@ -102,7 +111,8 @@ def info_of(spec: EndpointSpec) -> EndpointInfo:
 
 
 def _fields(kind: Any) -> tuple[str, ...] | None:
-    """The field names of a struct, dataclass or model, as they travel; None for everything else."""
+    """The field names of a msgspec struct, dataclass or Pydantic model as they travel; None for any other type."""
+    # looked for by attribute: Pydantic need not be installed here
     for attribute in ("__struct_encode_fields__", "__dataclass_fields__", "model_fields"):
         if isinstance(kind, type) and (fields := getattr(kind, attribute, None)) is not None:
             return tuple(fields)

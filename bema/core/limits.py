@@ -1,7 +1,7 @@
-"""Every bound as one value: the fields of `Limits` are the table, and the reference page is generated from them.
+"""Limits: every bound of bema in one value, whose fields are the table that the reference page is generated from.
 
-Law: the value is made once, at the entry of a process, and passed down to whoever keeps a bound; nobody asks the table
-for its default behind that value's back. Every row can be set, within the range in which it works.
+Laws: a process makes the value once, at its entry, and passes it down; no other code reads a default from the table. Every
+limit can be set, within the range in which it works.
 """
 
 # no `annotations` of __future__ here: the table is made of them
@@ -15,7 +15,7 @@ from bema.core.naming import nearest
 
 
 class _Row(NamedTuple):
-    """What a field says of itself. It works from `least` to `most`, 0 for what its unit allows."""
+    """What the table says of a limit. It works from `least` to `most`; 0 stands for what its unit allows."""
 
     unit: str
     enforced_by: str
@@ -25,7 +25,7 @@ class _Row(NamedTuple):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in force. Times are in seconds, sizes in bytes, counts are whole."""
+    """The limits in force. Times are in seconds, sizes in bytes, counts are whole numbers."""
 
     # a peer takes frames and headers up to the default, whatever it has set
     rpc_frame: Annotated[
@@ -105,25 +105,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     http_waiters: Annotated[int, _Row("requests", "gateway", "requests waiting for one deployment to start")] = 1000
 
     def named(self, name: str) -> int | float:
-        """A bound by its name; `Refused` (bad_setting) for a name that is no row."""
+        """The limit of that name; `Refused` (code `bad_setting`) where there is none."""
         if name not in LIMITS:
             raise Refused(f"there is no limit {name!r}{nearest(name, LIMITS)}", code="bad_setting")
         found: int | float = getattr(self, name)
         return found
 
     def but(self, **differing: int | float) -> Self:
-        """The same, with some of them otherwise."""
+        """A copy with some limits changed; `Refused` (code `bad_setting`) for a name that is no limit."""
         for name in differing:
             self.named(name)
         return msgspec.structs.replace(self, **differing)
 
     def told(self, settings: Mapping[str, Any]) -> Self:
-        """The same, with those that a launcher named in its settings as `limits.NAME`."""
+        """A copy with the limits that a launcher's settings name as `limits.NAME`."""
         said = {name: settings[f"limits.{name}"] for name in LIMITS if f"limits.{name}" in settings}
         return self.but(**said) if said else self
 
     def variables(self) -> dict[str, str]:
-        """What differs from the table, as the environment of a process that is to hold it too."""
+        """The limits that differ from their defaults, as environment variables for a child process."""
         return {
             row.variable: str(getattr(self, row.name))
             for row in LIMITS.values()
@@ -164,4 +164,4 @@ def _table() -> dict[str, Limit]:
 LIMITS: dict[str, Limit] = _table()
 
 DEFAULTS = Limits()
-"""The table itself: for who tries a part alone. A program resolves its own: `core.settings.current().limits`."""
+"""The defaults, for tests and for a part that is tried alone. A program asks `core.settings.current().limits`."""

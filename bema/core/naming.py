@@ -1,4 +1,7 @@
-"""Names, addresses and ids, and the rules they keep. Refused where they are declared, in a sentence with the offender."""
+"""Names, addresses and ids, and the rules that they keep.
+
+Law: a name that breaks its rule is refused where it is declared, in a sentence that shows it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import NamedTuple
 
 from bema.core.errors import BadDeclaration, Invalid
 
+# `\Z`, not `$`: `$` also matches before a newline at the end
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -19,7 +23,7 @@ _BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
 
 def check_name(value: str, what: str) -> str:
-    """A namespace or component name, or `BadDeclaration`."""
+    """Return a namespace or component name; `BadDeclaration` (code `bad_name`) where it breaks the rule."""
     if not isinstance(value, str) or not NAME.match(value):
         raise BadDeclaration(
             f"{what} {value!r} is not a name: [A-Za-z][A-Za-z0-9_-]*, at most 63 characters", code="bad_name"
@@ -28,7 +32,7 @@ def check_name(value: str, what: str) -> str:
 
 
 def check_endpoint(value: str) -> str:
-    """An endpoint name (a Python identifier of at most 63 characters), or `BadDeclaration`."""
+    """Return an endpoint name; `BadDeclaration` (code `bad_name`) unless it is an ASCII identifier of at most 63 characters."""
     if not isinstance(value, str) or not value.isidentifier() or len(value) > 63 or not value.isascii():
         raise BadDeclaration(
             f"endpoint name {value!r} is not a Python identifier of at most 63 characters", code="bad_name"
@@ -37,7 +41,7 @@ def check_endpoint(value: str) -> str:
 
 
 def check_deployment(value: str) -> str:
-    """A deployment's name: a DNS label (RFC 1123), or `Invalid`."""
+    """Return a deployment's name; `Invalid` (code `bad_name`) unless it is a DNS label (RFC 1123)."""
     if not isinstance(value, str) or not DNS_LABEL.match(value):
         raise Invalid(
             f"deployment name {value!r} is not a DNS label: a-z, 0-9 and '-', at most 63 characters", code="bad_name"
@@ -46,7 +50,7 @@ def check_deployment(value: str) -> str:
 
 
 class Address(NamedTuple):
-    """`namespace.component.endpoint[@instance]`: where an endpoint is found."""
+    """The address of an endpoint: `namespace.component.endpoint[@instance]`."""
 
     namespace: str
     component: str
@@ -55,7 +59,8 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read an address; `Invalid` unless it has exactly three parts and an optional instance."""
+        """Read an address; `Invalid` (code `bad_name`) unless it is three names and an optional instance id."""
+        # `dyn://` is how Dynamo writes the same address
         path, at, instance = text.removeprefix("dyn://").partition("@")
         parts = path.split(".")
         if len(parts) != 3:
@@ -71,7 +76,7 @@ class Address(NamedTuple):
 
     @property
     def route(self) -> str:
-        """What a request frame names: the address without its instance."""
+        """The address without its instance, as request frames name it."""
         return f"{self.namespace}.{self.component}.{self.endpoint}"
 
     def __str__(self) -> str:
@@ -79,13 +84,14 @@ class Address(NamedTuple):
 
 
 def component_of(text: str) -> tuple[str, str] | None:
-    """The namespace and component of `namespace.component`; None for what is not of that form."""
+    """Split `namespace.component` into its two names; None for any other form."""
     namespace, dot, component = text.removeprefix("dyn://").partition(".")
     return (namespace, component) if dot and NAME.match(namespace) and NAME.match(component) else None
 
 
 def new_instance_id() -> int:
-    """A fresh 63-bit id; ids are never reused."""
+    """A random 63-bit id, which is never given twice."""
+    # below 2**63 for readers with signed integers; the highest bit is always set, so that all are of the same length
     return secrets.randbits(62) | 1 << 62
 
 
@@ -95,7 +101,7 @@ def show_instance_id(value: int) -> str:
 
 
 def read_instance_id(text: str) -> int:
-    """The id that `show_instance_id` wrote, or a plain decimal; `Invalid` otherwise."""
+    """The id that `show_instance_id` wrote, or a plain decimal number; `Invalid` (code `bad_name`) for anything else."""
     if INSTANCE.match(text):
         return int(text, 32)
     if text.isdecimal():
@@ -104,7 +110,7 @@ def read_instance_id(text: str) -> int:
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """What was perhaps meant, as the end of a sentence about a name that is not there: `; did you mean ...?`, or nothing."""
+    """The end of a sentence about an unknown name: `; did you mean 'x'?` with the nearest right one, or an empty text."""
     # every start imports this room, and only a mistake needs difflib
     close = importlib.import_module("difflib").get_close_matches(wrong, list(right), 1)
     return f"; did you mean {close[0]!r}?" if close else ""

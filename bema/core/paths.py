@@ -1,12 +1,12 @@
-"""Where things lie. Names only: looking makes nothing, and who creates a folder checks it.
+"""Paths: the names of the folders that bema uses. Nothing here makes a folder.
 
 State: `$BEMA_STATE_DIR`, else the nearest `.bema` on which a platform runs, else `$XDG_STATE_HOME/bema`, else
 `~/.local/state/bema`.
-Runtime files: `run` in the state where the first two tell it, else `$XDG_RUNTIME_DIR/bema`, else a per-user folder of the
-temporary directory.
+Runtime files: `run` in the state directory where one of the first two names it, else `$XDG_RUNTIME_DIR/bema`, else a
+per-user folder of the temporary directory.
 
-Law: what an environment that is given says is pure. Without one it is this process's, and the working directory counts:
-what is typed in a checkout finds the platform that `dev.py up` runs there.
+Law: with an environment given, the answer depends on it alone. Without one, the environment and the working directory of
+this process count, so that a command in a checkout finds the platform that `dev.py up` runs there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KEEPER = b"/deploy/keeper/__main__.py"
 
 
 def state_dir(env: Mapping[str, str] | None = None) -> Path:
-    """What must outlive a restart: store, token, versions, environments, logs."""
+    """The folder of all that outlives a restart: store, token, versions, environments, logs."""
     given = os.environ if env is None else env
     if chosen := given.get(VARIABLE):
         return Path(chosen).expanduser().absolute()
@@ -45,7 +45,7 @@ def state_dir(env: Mapping[str, str] | None = None) -> Path:
 
 
 def run_dir(env: Mapping[str, str] | None = None) -> Path:
-    """What lives while processes live: discovery records (`d/`) and sockets."""
+    """The folder of all that lives as long as processes do: discovery records (`d/`) and sockets (`s/`)."""
     given = os.environ if env is None else env
     if given.get(VARIABLE) or (env is None and nearby()):
         return state_dir(env) / "run"
@@ -57,8 +57,8 @@ def run_dir(env: Mapping[str, str] | None = None) -> Path:
 def nearby() -> Path | None:
     """The `.bema` of the working directory, or of the nearest folder above it, on which a platform runs.
 
-    An environment that has `BEMA_STATE_DIR` decides, also with an empty one: then nothing is looked for. A process keeps
-    to what it found first, so that all it makes lies in one place.
+    None where `BEMA_STATE_DIR` is set, even to nothing. A process keeps the folder that it found first, so that all its
+    files lie in one place.
     """
     if VARIABLE in os.environ or os.name != "posix":
         return None
@@ -74,7 +74,7 @@ def _nearest(folder: Path) -> Path | None:
 
 
 def _is_ours_and_up(state: Path) -> bool:
-    """Whether a keeper runs on this folder. One of another user, or that others may write, is never trusted."""
+    """Whether a keeper runs on this folder. A folder of another user, or one that others may write, is never trusted."""
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
         found = state.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
@@ -87,7 +87,7 @@ def _is_ours_and_up(state: Path) -> bool:
 
 
 class _Up(msgspec.Struct):
-    """What is read here of up.json."""
+    """The fields of up.json that are read here."""
 
     pid: int
     state: str
@@ -98,7 +98,7 @@ def discovery_dir(env: Mapping[str, str] | None = None) -> Path:
 
 
 def socket_dir(env: Mapping[str, str] | None = None) -> Path:
-    """A folder whose socket paths fit into a socket address, however deep the runtime folder lies."""
+    """A folder whose paths fit into a Unix socket's address, however deep the runtime folder lies."""
     direct = run_dir(env) / "s"
     if len(os.fsencode(direct)) + _LONGEST_SOCKET <= SOCKET_PATH_MAX:
         return direct

@@ -1,7 +1,8 @@
-"""JSON Schema (2020-12) of annotations: msgspec's own for what it knows, Pydantic's own for its models.
+"""JSON Schema (2020-12) of annotations: msgspec's own for the types that it knows, Pydantic's own for its models.
 
-Law: pure, and the same in every process. One set of definitions for all: a model is defined once, two of one name get a
-number. What cannot be said is `{}`, which takes anything, with a note that says of what.
+Laws: equal annotations give equal schemas in every process. All schemas share one set of definitions: each model is defined
+once, and a second model of the same name gets a number. A type without a schema becomes `{}`, which allows anything, with
+a note that names it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Schema = dict[str, Any]
 
 
 class Schemas(NamedTuple):
-    """Schemas in the order of their annotations, the definitions that they share, and what could not be said."""
+    """Schemas in the order of their annotations, the definitions that they share, and notes on types without a schema."""
 
     each: list[Schema]
     definitions: dict[str, Schema]
@@ -31,7 +32,8 @@ class Schemas(NamedTuple):
 
 
 def schemas_of(annotations: Sequence[Any]) -> Schemas:
-    """Never raises for what is annotated: see `notes`."""
+    """The schemas of annotations. It raises for none of them: `notes` names those that have no schema."""
+    # All at once, since that is the common case; one by one only to find the annotation that msgspec refuses.
     models, refused = _Models(), []
     try:
         made, definitions = _made(annotations, models)
@@ -62,7 +64,7 @@ def _why_not(annotation: Any) -> str:
 
 
 class _Models:
-    """Models that know their own schema, met on the way; what none is known of takes anything."""
+    """The models that know their own schema, collected while msgspec walks the annotations."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -119,7 +121,7 @@ def _free(name: str, taken: Callable[[str], bool]) -> str:
 
 
 def _rewritten(schema: Any, moved: dict[str, str]) -> Any:
-    """With references to where their definitions are now, and the defaults of sets in one order."""
+    """A schema with its references moved, and with the defaults of sets in sorted order."""
     if isinstance(schema, list):
         return [_rewritten(part, moved) for part in schema]
     if schema == _ANYTHING:

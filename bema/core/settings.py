@@ -1,9 +1,8 @@
-"""Settings: one table, and one reader that knows where each value came from.
+"""Settings: one table of settings, and one reader that knows where each value came from.
 
-Law: the nearest origin wins: flag, then `BEMA_*`, then `.env`, then `bema.toml`, then `[tool.bema]` of pyproject.toml,
-then the default. `read` is pure: it is given the environment and the texts of the files; `load` opens those, and
-`current` does so once in a process, at its entry. A value that does not fit is refused where it is read, and the refusal
-names its origin.
+Laws: the nearest origin wins: flag, then `BEMA_*`, then `.env`, then `bema.toml`, then `[tool.bema]` of pyproject.toml,
+then the default. A value that does not fit is refused where it is read, and the refusal names its origin. `read` is pure;
+`load` opens the files for it, and `current` loads once in a process, at its entry.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ Scalar = str | int | float
 
 
 class Setting(NamedTuple):
-    """One row: `choices` are the only values, where they are few; a number lies within `least` and `most`.
+    """One setting. `choices` are its only values, where they are few; a number lies within `least` and `most`.
 
-    `in_files` is False for what is asked of the environment before any file is read.
+    `in_files` is False for a setting that is needed before any file is read, so that only the environment can give it.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Setting(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What a setting is, and where that was said."""
+    """The value of a setting, and where it came from."""
 
     value: Scalar
     origin: str
@@ -82,10 +81,11 @@ SETTINGS: dict[str, Setting] = {row.name: row for row in _TABLE}
 
 
 class PartSettings(Mapping[str, Scalar]):
-    """What a part is opened with: the settings of its own section, read only, and what is in force for all.
+    """What a part is opened with: the settings of its own section, read only, beside those in force for all.
 
-    `limits` are the bounds, `state` is the folder of what outlives a restart. The section of the kind `bema.state` is
-    `[parts."bema.state"]`, and the variable of its key `size` is `BEMA_STATE__SIZE`, whose value is text.
+    `limits` are the limits of the process, `state` is the folder for files that outlive a restart. A part of the group
+    `bema.state` has the section `[parts."bema.state"]`; the variable of its key `size` is `BEMA_STATE__SIZE`, and the
+    value of a variable is text.
     """
 
     def __init__(self, section: Mapping[str, Scalar], limits: Limits, state: Path) -> None:
@@ -104,9 +104,9 @@ class PartSettings(Mapping[str, Scalar]):
 
 
 class Settings:
-    """Every setting's value; asked for by name and type, so that a mistyped name fails at once.
+    """The value of every setting, asked for by name and type.
 
-    `parts` are the sections of the parts by kind, `said` the variables that may be keys of such a section.
+    `parts` are the sections of parts by group, `said` the variables that may be keys of such a section.
     """
 
     def __init__(
@@ -121,19 +121,21 @@ class Settings:
         self.limits = Limits(**{name: self._values[f"limits.{name}"].value for name in LIMITS})  # type: ignore[arg-type]
 
     def text(self, name: str) -> str:
+        """The text of a setting; `KeyError` for an unknown name, `TypeError` for a number."""
         value = self._values[name].value
         if not isinstance(value, str):
             raise TypeError(f"setting {name} is not text")
         return value
 
     def number(self, name: str) -> int:
+        """The whole number of a setting; `KeyError` for an unknown name, `TypeError` for another type."""
         value = self._values[name].value
         if not isinstance(value, int):
             raise TypeError(f"setting {name} is not a whole number")
         return value
 
     def but(self, limits: Limits) -> Settings:
-        """The same with other limits: those that a launcher told, or a program chose."""
+        """A copy with other limits, which a launcher told or a program chose."""
         if limits == self.limits:
             return self
         told = {f"limits.{name}": getattr(limits, name) for name in LIMITS}
@@ -141,7 +143,7 @@ class Settings:
         return Settings(self._values | changed, self._parts, self._said)
 
     def of(self, group: str) -> PartSettings:
-        """What a part of the kind `group` is opened with."""
+        """The settings that a part of the group is opened with; a variable goes before the files."""
         prefix = group.upper().replace(".", "_") + "__"
         said = {
             name.removeprefix(prefix).lower(): value for name, value in self._said.items() if name.startswith(prefix)
@@ -149,10 +151,11 @@ class Settings:
         return PartSettings({**self._parts.get(group, {}), **said}, self.limits, Path(self.text("state_dir")))
 
     def origin(self, name: str) -> str:
+        """Where a value came from, such as `flag`, `variable BEMA_LOG__LEVEL` or `default`."""
         return self._values[name].origin
 
     def asked_for(self, name: str) -> bool:
-        """Whether somebody said so: a port that was asked for is not replaced by a free one."""
+        """Whether somebody set it: a port that was asked for is not replaced by a free one."""
         return self.origin(name) != DEFAULT
 
     def all(self) -> dict[str, Value]:
@@ -162,9 +165,10 @@ class Settings:
 def load(
     folder: Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
 ) -> Settings:
-    """The settings that hold in `folder` (default: the working directory, or what BEMA_SETTINGS_DIR names).
+    """The settings that hold in `folder` (default: the working directory, or the one that BEMA_SETTINGS_DIR names).
 
-    With no environment given, that of this process, and the platform that runs on a `.bema` nearby is found.
+    Without `env`, the environment of this process counts, and a platform that runs on a `.bema` nearby is found.
+    `Refused` (code `bad_setting`) names a value that does not fit, and its origin.
     """
     given = os.environ if env is None else env
     nearby = paths.nearby() if env is None else None
@@ -175,7 +179,7 @@ _current: Settings | None = None
 
 
 def current() -> Settings:
-    """What holds in this process: loaded by the first question, which is its entry's, and the same from then on."""
+    """The settings of this process. The first call loads them, at the entry of the process; later calls give the same."""
     global _current
     if _current is None:
         _current = load()
@@ -183,7 +187,7 @@ def current() -> Settings:
 
 
 def place(settings: Settings | None) -> Settings | None:
-    """Go by these from now on (None: load again when asked). Returns what was in place."""
+    """Use these settings from now on (None: load again at the next call of `current`). Returns those before."""
     global _current
     before, _current = _current, settings
     return before
@@ -195,9 +199,9 @@ def read(
     flags: Mapping[str, object] | None = None,
     nearby: Path | None = None,
 ) -> Settings:
-    """The settings that hold, from the environment, the texts of `files.FILES` by name, and what flags said (None: nothing).
+    """The settings from the environment, the texts of the settings files by name, and flags, of which None are unset.
 
-    `nearby` is the state directory that was found where nobody named one.
+    `nearby` is the state directory to use where nobody named one. `Refused` (code `bad_setting`) as for `load`.
     """
     dotenv = files.variables(texts.get(ENV_FILE, ""))
     in_files = (
@@ -220,7 +224,7 @@ def read(
 
 
 def _sections_of_parts(texts: Mapping[str, str]) -> dict[str, dict[str, Scalar]]:
-    """`[parts."bema.state"]` of bema.toml and pyproject.toml, key by key."""
+    """The sections such as `[parts."bema.state"]` of bema.toml and pyproject.toml, key by key."""
     found: dict[str, dict[str, Scalar]] = {}
     for file in (PYPROJECT_FILE, TOML_FILE):
         parts = files.table(texts[file], file).get("parts", {}) if texts.get(file) else {}
@@ -253,6 +257,7 @@ def _refuse_in_files(layers: tuple[dict[str, _Said], ...]) -> None:
 
 
 def _refuse_unknown_variables(env: Mapping[str, str], origin: str) -> None:
+    # two underscores mark a section; only names near one of ours are refused, as others read `BEMA_*` variables too
     known = {row.variable for row in _TABLE}
     for name in env:
         prefix, inner, _ = name.partition("__")
@@ -291,7 +296,7 @@ _SECTIONS = {name.partition(".")[0] for name in SETTINGS if "." in name}
 
 
 def _ours(section: str) -> bool:
-    """Whether a section is meant to be ours; other keys of our tables have other readers: `entry` of a script, for one."""
+    """Whether a section is one of ours or a misspelling of one; other keys of our tables have readers of their own."""
     return section in _SECTIONS or (section not in _OTHERS and bool(nearest(section, _SECTIONS)))
 
 
@@ -320,7 +325,8 @@ def _checked(row: Setting, said: _Said) -> Value:
 
 
 def _converted(row: Setting, value: object) -> Scalar | None:
-    """The value as the row's type, or None. Text is read as a number where a number is wanted, nothing else is bent."""
+    """The value as the row's type, or None. Text is read as a number where a number is wanted; nothing else is converted."""
+    # variables are text, so a number may come as one; TOML has types, and there a mistake must not pass
     if row.type is str:
         return value if isinstance(value, str) else None
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):

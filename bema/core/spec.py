@@ -1,6 +1,7 @@
-"""ServiceSpec: what a class says about itself, read once by the decorators, kept by nobody else.
+"""ServiceSpec: what a class says about itself, as data.
 
-Rooms add what they know under their own key of `facts`; serving, packaging, OpenAPI, typed clients and the console read it.
+Laws: the decorators read it once, and nobody keeps a copy. Serving, packaging, OpenAPI, typed clients and the console all
+read the same spec; an extension keeps what it knows under its own key of `facts`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import msgspec
 from bema.core.errors import BadDeclaration
 
 RESERVED = ("requests", "metrics_labels")
-"""Facts of an endpoint that are read from its signature, or from how it is served."""
+"""Keys of an endpoint's `facts` that bema itself fills, from the signature or from `serve_endpoint`."""
 
 
 def check_bound(what: str, value: Any, least: int) -> int:
-    """A whole number of at least `least`, or `BadDeclaration` that names `what`."""
+    """Return `value` if it is a whole number of at least `least`; `BadDeclaration` names `what` otherwise."""
+    # `type`, not `isinstance`: True is an `int`
     if type(value) is not int or value < least:
         raise BadDeclaration(f"{what} is a whole number of at least {least}, not {value!r}")
     return value
@@ -51,7 +53,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class EndpointSpec(msgspec.Struct, frozen=True):
-    """One operation. `returns` is the type of one answer: of each item, where answers stream."""
+    """One endpoint. `returns` is the type of its answer, or of each item where answers stream."""
 
     name: str
     shape: Shape
@@ -67,7 +69,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """Attribute names of the marked methods, base classes first, each in order of definition."""
+    """The attribute names of the marked methods, base classes first, each in order of definition."""
 
     init: tuple[str, ...] = ()
     shutdown: tuple[str, ...] = ()
@@ -77,7 +79,7 @@ class Hooks(msgspec.Struct, frozen=True):
 
 
 class ServiceSpec(msgspec.Struct, frozen=True):
-    """Pure data about one service class."""
+    """One service class: its address, endpoints, hooks and options."""
 
     name: str
     namespace: str
@@ -92,7 +94,9 @@ class ServiceSpec(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> str:
+        """`namespace.component`."""
         return f"{self.namespace}.{self.name}"
 
     def endpoint(self, name: str) -> EndpointSpec | None:
+        """The endpoint of that name, or None."""
         return next((e for e in self.endpoints if e.name == name), None)

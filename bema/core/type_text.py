@@ -1,7 +1,7 @@
-"""Annotations as text: short for people, whole for comparing.
+"""Annotations as text: `text` is short, for people; `whole` is complete, for comparing the types of two services.
 
-Law: pure and the same in every process. Nothing of a text comes from an address in memory, the order of a set, or a name
-of this machine; equal texts mean that equal values are taken.
+Law: a text is the same in every process. It holds no address in memory, no order of a set and no name of this machine.
+Equal whole texts mean that the same values are accepted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ UNREADABLE: Final = (
     TypeError,
     ValueError,
 )
-"""What looking into a class of somebody else's may raise."""
+"""The exceptions that looking into a user's class may raise."""
 _DEEPEST = 4  # of a value that stands in an annotation or is a default
 
 
 def text(annotation: Any) -> str:
-    """An annotation as people write it, its constraints left out: `list[Text] | None`."""
+    """An annotation as people write it, without its constraints: `list[Text] | None`."""
     if annotation is None or annotation is type(None):
         return "None"
     if isinstance(annotation, type):
@@ -53,7 +53,7 @@ def text(annotation: Any) -> str:
 
 
 def whole(annotations: Iterable[Any]) -> str:
-    """Annotations with their constraints, and every class that they name with its fields: what decides what is taken."""
+    """Annotations with their constraints, and the fields of every class that they name: all that decides which values fit."""
     return "\n".join(_Whole().lines(annotations))
 
 
@@ -66,7 +66,7 @@ _PLAIN = ("builtins", "typing", "collections.abc")
 
 
 class _Whole:
-    """One walk: the classes met so far, and the texts of annotations, which models repeat."""
+    """One walk over annotations: the classes that it met so far, and the texts it knows, since models repeat them."""
 
     def __init__(self) -> None:
         self._classes: dict[int, Any] = {}
@@ -74,6 +74,7 @@ class _Whole:
 
     def lines(self, annotations: Iterable[Any]) -> Iterator[str]:
         yield from map(self.of, annotations)
+        # a class is told once however often it is named, so that models which refer to each other end
         told = 0
         while told < len(self._classes):
             for cls in list(self._classes.values())[told:]:
@@ -81,7 +82,7 @@ class _Whole:
                 yield f"{_name(cls)}: {'; '.join(self._members(cls))}"
 
     def of(self, annotation: Any) -> str:
-        """One annotation; the classes that it names are put among those met."""
+        """The text of one annotation; the classes that it names join those that were met."""
         if isinstance(annotation, type):
             if annotation.__module__ not in _PLAIN:
                 self._classes.setdefault(id(annotation), annotation)
@@ -107,7 +108,7 @@ class _Whole:
         return text(annotation)
 
     def _members(self, cls: Any) -> Iterator[str]:
-        """What decides which values a class takes: its fields with types and defaults, or its members."""
+        """The fields of a class with types and defaults, or the members of an enum."""
         try:
             yield from self._fields(cls)
         except UNREADABLE as error:
@@ -153,7 +154,8 @@ def _is_missing(given: Any) -> bool:
 
 
 def value(given: Any, depth: int = 0) -> str:
-    """A value as text that no process writes otherwise."""
+    """A value as text that is the same in every process; parts below `_DEEPEST` levels are left out."""
+    # never `repr` of an object: it may show an address, and a set has no order that two processes share
     if isinstance(given, enum.Enum):
         return f"{_name(type(given))}.{given.name}"
     if given is None or isinstance(given, bool | int | float | str | bytes):
@@ -173,7 +175,7 @@ def value(given: Any, depth: int = 0) -> str:
 
 
 def _parts(given: Any) -> Iterator[tuple[str, Any]]:
-    """What an object of any class holds, as far as it shows it."""
+    """The public attributes of an object, from its slots, its dictionary and `_SHOWN`."""
     names = [name for cls in type(given).__mro__ for name in _slots(cls)]
     own = getattr(given, "__dict__", {})
     for name in dict.fromkeys((*names, *own, *_SHOWN)):

@@ -1,6 +1,6 @@
-"""Versions and what is required of them, as much of PEP 440 as we need: one grammar. Pure.
+"""Versions and version requirements: the part of PEP 440 that bema needs. Pure.
 
-Two ask: a plugin for the version of its host, and a script for that of its Python (`requires-python`).
+Two places use it: a plugin requires a version of its host, and a script one of Python (`requires-python`).
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ Release = tuple[int, ...]
 
 
 def read_version(text: str) -> Key:
-    """A key that orders versions; a final release comes after its own previews. `ValueError` when it is none."""
+    """A key to order versions by; a final release comes after its own previews. `ValueError` for what is no version."""
     match = re.match(_VERSION, text.strip(), re.I)
     if match is None:
         raise ValueError(f"{text!r} is not a version")
     numbers, stage, serial = match.groups()
     release = [int(part) for part in numbers.split(".")]
+    # PEP 440 pads the shorter release with zeros: 1.0 and 1 are the same version
     while len(release) > 1 and release[-1] == 0:
         release.pop()
     return tuple(release), (_STAGES[stage.lower()], int(serial or 0)) if stage else (9, 0)
 
 
 def satisfies(version: str | Release, requirement: str) -> bool:
-    """Whether `version` fits a comma-separated requirement such as `>=2,<3`. `ValueError` when that is malformed.
+    """Whether a version, or the numbers of a release, meets all clauses of a requirement such as `>=2,<3`.
 
-    The numbers of a release stand for its version.
+    `ValueError` where the version or the requirement is malformed.
     """
     text = version if isinstance(version, str) else ".".join(map(str, version))
     return all(_fits(text, clause) for clause in _clauses(requirement))
 
 
 def check_specifiers(text: str) -> str:
-    """What is wrong with a list of specifiers as their author wrote it, or nothing."""
+    """What is wrong with a list of specifiers, as the end of a sentence about it; empty where nothing is."""
     for clause in _clauses(text):
         found = re.match(_CLAUSE, clause)
         wanted = found and re.match(_STRICT, found[2], re.ASCII)
@@ -65,6 +66,7 @@ def _fits(version: str, clause: str) -> bool:
     if operator in ("==", "!=") and wanted.endswith(".*"):
         return _starts(version, wanted[:-2]) is (operator == "==")
     if operator == "~=":
+        # PEP 440: ~=2.2 is >=2.2, ==2.*
         numbers = re.match(_VERSION, wanted, re.I)
         prefix = numbers[1].rpartition(".")[0] if numbers else wanted
         return read_version(version) >= read_version(wanted) and _starts(version, prefix)

@@ -1,4 +1,4 @@
-"""PACKAGE: describe classes in code, print one portable document, keep it conformant, plan where it runs.
+"""Packages: describe classes in code, print one portable document, check it, and plan where it runs.
 
-Law: the document is the Rust `OPackage` model, nothing more; what that model would silently drop is said aloud by lint.
+Law: the document is the Rust `OPackage` model and nothing more; lint reports what that model would silently drop.
 """

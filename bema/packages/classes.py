@@ -1,4 +1,4 @@
-"""One class as its part of the document: the default `export_pkg` of every class that has a package."""
+"""Export of one class: the default `export_pkg` of every class that has a package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule may look at: one document, the packages around it, and the places where an edit would go."""
+"""RuleContext: what a lint rule may look at: one document, the other packages, and the places for an edit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The marks of a package. Law: a decorator marks and returns what it was given, and refuses what can never be right.
+"""The decorators of a package. Law: a decorator marks what it is given and returns it, and refuses what can never be right.
 
-What a function runs in (images, ports, scale, resources) is not said here: it is written into the exported document.
+Images, ports, scale and resources of a function are not declared here: they are written into the exported document.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A document as a person keeps it, changed where it must be and nowhere else.
+"""Edited: a document that a person keeps, changed where it must be and nowhere else.
 
-Law: what is not changed keeps its bytes: an edit replaces the span of one value, or puts in or takes out whole lines or
-items. So comments, quotes, numbers as they were written, line ends and the order of things are not preserved by care but
-by never being touched. The comment lines directly above an item, and those inside it, go with it; all others stay.
+Law: text that is not edited keeps its bytes. An edit replaces the span of one value, or inserts or removes whole lines or
+items; so comments, quotes, spellings of numbers, line ends and the order stay because nothing touches them. The comment
+lines directly above an item, and those inside of it, move and go with it; all others stay.
 
 `EditedMapping` and `EditedList` are used like the dictionaries and lists that they show; `Edited.text()` is what comes of it.
 """

@@ -1,4 +1,4 @@
-"""Environments: what is known of them, and which of them a deployment may use."""
+"""Environments: the availability of each cluster, and which of them a deployment may use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What classes and methods say about their package: marks, kept under this room's key of the facts of a class.
+"""The marks that package decorators leave on classes and methods, kept under `packages` in the facts of a class.
 
 Law: a mark belongs to the attribute's name, as those of a service do: base classes first, each in order of definition; an
-override that says nothing keeps the mark, and None takes it away.
+override without a mark keeps the mark, and None removes it.
 """
 
 from __future__ import annotations

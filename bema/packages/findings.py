@@ -1,4 +1,4 @@
-"""What is wrong with a document, said in one shape: rule, severity, path, line, reason, and the edit that mends it."""
+"""Finding: one problem of a document: rule, severity, path, line, reason, and the edit that mends it."""
 
 from __future__ import annotations
 

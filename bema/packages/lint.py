@@ -1,7 +1,7 @@
 """Lint: rules as a table.
 
-Law: what can be wrong with a document is a row here. Rows without a check are found while reading: the model itself
-refuses those that are errors and is silent about those that are warnings.
+Law: everything that can be wrong with a document is a row here. Rows without a check are found while reading: the model
+itself refuses those that are errors, and drops silently what those that are warnings report.
 """
 
 from __future__ import annotations

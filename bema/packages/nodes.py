@@ -1,6 +1,6 @@
-"""What a document is before it means anything: scalars, sequences and mappings that know where they stand.
+"""Nodes: the syntax tree of a document: scalars, sequences and mappings with their offsets in the text.
 
-Law: a node keeps offsets only; lines and columns are worked out for the few places that somebody asks about.
+Law: a node keeps offsets only; lines and columns are computed for the few places that are reported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The document: the `OPackage` model, field for field as the Rust structs declare it.
+"""OPackage: the model of the document, field for field as the Rust structs declare it.
 
 Law: the types below are the only description of the document. Reading, printing, JSON Schema and planning follow from
 them; a field that is not here does not exist for the platform.

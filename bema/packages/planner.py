@@ -1,7 +1,7 @@
 """Plan: where the classes of a document run, and with how many replicas.
 
-Law: pure and deterministic. The same document, environments and seed give the same plan; nothing is read, nothing is
-started. Where what is required cannot be had, the plan says what falls short, and why, instead of pretending.
+Laws: the same document, environments and seed give the same plan; nothing is read or started. Where a requirement cannot be
+met, the plan says which one and why.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bema.packages.replicas import Demand, Measure, scaled
 
 
 class Wishes(NamedTuple):
-    """What is asked for beside the document: images per function, measured rates, and a seed for ids."""
+    """What the caller gives beside the document: images and measured rates by function, and a seed for ids."""
 
     images: Mapping[str, str] = {}
     measured: Mapping[str, Measure] = {}
@@ -68,7 +68,12 @@ def plan(
     classes: Sequence[str] = (),
     wishes: Wishes | None = None,
 ) -> list[Plan]:
-    """A plan for every deployment in the document, and one for every class that has none."""
+    """A plan for every deployment in the document, and one for every class without a deployment.
+
+    Raises:
+        NotFound: `classes`, `wishes` or a deployment name a class or function that the package does not have.
+        Invalid: a requirement is impossible (code `no_plan`).
+    """
     wishes = wishes or Wishes()
     by_key = {cls.key: cls for cls in package.classes}
     for key in classes:
@@ -155,7 +160,7 @@ def _shortfall(
 
 
 def _selected(deployment: OClassDeployment, health: Mapping[str, float], count: int) -> list[str]:
-    """Target environments are all taken; of others the best, as many as there are replicas."""
+    """The environments to use: all target environments, else the best, one per replica."""
     if deployment.target_envs:
         return list(health)
     best_first = sorted(health, key=lambda name: (-health[name], name))
@@ -165,7 +170,7 @@ def _selected(deployment: OClassDeployment, health: Mapping[str, float], count: 
 def _functions(
     package: OPackage, cls: OClass, deployment: OClassDeployment, notes: list[str]
 ) -> list[FunctionDeploymentSpec]:
-    """What the deployment lists, else each function the class binds: once, however many bindings name it."""
+    """The functions that the deployment lists, else those that the class binds, each once."""
     known = {function.key: function for function in package.functions}
     listed = {spec.function_key: spec for spec in deployment.functions}
     # the reference planner makes an entry per binding: two names for one function start two workloads
@@ -185,7 +190,8 @@ def _functions(
 
 
 def _overlaid(below: ProvisionConfig | None, above: ProvisionConfig | None) -> ProvisionConfig | None:
-    """The function's provisioning with what the deployment says on top; a field at its default says nothing."""
+    """The provisioning of a function, overlaid by that of the deployment."""
+    # the model does not tell an absent field from one at its default, so a default overlays nothing
     if below is None or above is None:
         return above or below
     nothing = ProvisionConfig()

@@ -1,8 +1,8 @@
-"""Export again into a document that a person has edited.
+"""Reexport: exporting again into a document that a person has edited.
 
-Law: what only the document can say (provisioning, configuration, deployments, comments, order, unknown fields) is never
-touched. What code says is written where it differs, what code no longer has is kept until it is pruned, and each such
-thing is reported: no loss, and no change, is silent.
+Laws: what only the document holds (provisioning, configuration, deployments, comments, order, unknown fields) is never
+touched. What code declares is written where it differs. What code no longer has stays until it is pruned. Every change and
+every such rest is reported.
 """
 
 from __future__ import annotations

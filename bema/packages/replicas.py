@@ -1,6 +1,6 @@
-"""How many replicas an availability, a throughput or an author's bounds take.
+"""Replica counts: how many replicas an availability, a throughput or the author's bounds require.
 
-Law: pure arithmetic; the numbers are those of the reference planner, and bounds are the author's where the author gave any.
+Law: the numbers are those of the reference planner, and the author's bounds are never overwritten. Pure arithmetic.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReplicaCount(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What one replica was seen to do."""
+    """The measured rate of one replica in requests per second, its CPU in millicores, its 99th percentile in ms."""
 
     rps: float
     millicores: float = _MILLICORES
@@ -37,7 +37,8 @@ class Measure(NamedTuple):
 
 
 def quorum_availability(availabilities: Sequence[float]) -> float:
-    """The chance that more than half of them are up."""
+    """The probability that more than half of the environments are up at once."""
+    # dynamic programming over the environments: `up[k]` after each is the chance that exactly k of those so far are up
     up = [1.0]  # chance of exactly k being up
     for p in availabilities:
         up = [(up[k] * (1 - p) if k < len(up) else 0.0) + (up[k - 1] * p if k else 0.0) for k in range(len(up) + 1)]
@@ -45,7 +46,8 @@ def quorum_availability(availabilities: Sequence[float]) -> float:
 
 
 def for_availability(target: float, availabilities: Sequence[float]) -> ReplicaCount:
-    """Environments are added worst first until a quorum reaches the target; where it never does, all of them."""
+    """How many environments a quorum needs to reach the target; all of them where it never does."""
+    # worst first: the count then suffices whichever environments are chosen
     worst_first = sorted(availabilities)[:MOST]
     reached = 0.0
     for n in range(1, len(worst_first) + 1):
@@ -56,13 +58,13 @@ def for_availability(target: float, availabilities: Sequence[float]) -> ReplicaC
 
 
 def for_strong(replicas: int) -> int:
-    """A linearizable copy set tolerates at least one failure: three replicas or more, an odd number's worth."""
+    """The replicas of a linearizable copy set, at least three, so that it tolerates a failure."""
     quorum = replicas // 2 + 1
     return min(max(replicas, 2 * max(quorum - 1, 1) + 1), MOST)
 
 
 def for_throughput(target: float, measured: Measure) -> int:
-    """Enough replicas for a rate, given what one was seen to do; one more where it was slow."""
+    """The replicas for a rate in requests per second, given a measured one; one more where that was slow."""
     wanted = max(math.ceil(target / measured.rps * measured.millicores / _MILLICORES), 1)
     return min(wanted + (measured.p99_ms > _SLOW_MS), MOST_FOR_THROUGHPUT)
 
@@ -78,7 +80,7 @@ class _Wishes(Protocol):
 
 
 class Demand(NamedTuple):
-    """What the deployment requires of each of its functions."""
+    """The requirements of a deployment for each of its functions."""
 
     deployment: str
     replicas: int
@@ -89,7 +91,7 @@ class Demand(NamedTuple):
 def scaled(
     spec: FunctionDeploymentSpec, demand: Demand, notes: list[str], conflicts: list[str]
 ) -> FunctionDeploymentSpec:
-    """The spec with its image and bounds; the author's min_scale and max_scale are never overwritten."""
+    """The spec of a function with image and bounds filled in; `notes` and `conflicts` get what is to be said of it."""
     config = replace(spec.provision_config) if spec.provision_config else None
     key = spec.function_key
     image = demand.wishes.images.get(key)

@@ -1,6 +1,6 @@
-"""What a scalar counts as: one set of rules for YAML (serde_yaml 0.9) and one for JSON (serde_json).
+"""Scalars: the rules by which a scalar is read as a type, one set for YAML (serde_yaml 0.9) and one for JSON (serde_json).
 
-Law: the target decides. `80` into a string is the text "80" in YAML and an error in JSON; `yes` is never a boolean;
+Law: the wanted type decides. `80` into a string is the text "80" in YAML and an error in JSON; `yes` is never a boolean;
 `070` is never a number. A method returns None where the scalar is not of the wanted kind.
 """
 

@@ -1,4 +1,4 @@
-"""The model's types turned into what a reader needs: what each place expects, and how the usual slips are mended."""
+"""Shapes: the model's types as the reader needs them: what each place expects, and how common mistakes are mended."""
 
 from __future__ import annotations
 

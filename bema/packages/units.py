@@ -1,6 +1,6 @@
-"""What is sent to each environment: one unit with its routes, and which node holds which part of the data.
+"""Units: what is sent to each environment, with its routes, and which node holds which partition of the data.
 
-Ids come from a hash of the seed and the names, so that the same plan has the same ids.
+Law: ids come from a hash of the seed and the names, so that the same plan has the same ids.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Plain data as YAML, the same bytes on every run.
+"""Writer: plain data as YAML, the same bytes on every run, without a library.
 
-Law: a scalar is written plain only where every YAML reader takes it for the same text; all else is quoted. It needs no
-library, so classes can be exported where none is installed.
+Law: a scalar is written plain only where every YAML reader takes it for the same text; every other one is quoted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""YAML text to nodes, from the parser's events.
+"""YAML text to nodes, composed here from the events of PyYAML's parser.
 
-The nodes are put together here and not by PyYAML's own composer because only so are depth, size and aliases bounded while
-the document is read: the C composer recurses, and a few thousand brackets overflow its stack.
+Law: depth, size and aliases are bounded while the document is read. PyYAML's own composer cannot do that: the one in C
+recurses, and a few thousand brackets overflow its stack.
 """
 
 from __future__ import annotations

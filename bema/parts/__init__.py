@@ -1,4 +1,4 @@
-"""Anything replaceable: where its implementations are named, chosen and made."""
+"""Parts: anything replaceable, with the factories that name, choose and make implementations."""
 
 from bema.parts.discover import DiscoveryReport
 from bema.parts.errors import ConstructionFailed, FactoryError, LoadFailed, UnknownImplementation

@@ -1,7 +1,7 @@
-"""The policy this process goes by: read once from the settings files and the environment, or placed by who composes it.
+"""The plugin policy of this process: read once from the settings files and the environment, or placed by the program.
 
-Law: the same files in the same order as every setting: the environment, then `.env`, then `[plugins]` of bema.toml, then
-`[tool.bema.plugins]` of pyproject.toml, key by key.
+Law: the policy comes from the same files in the same order as every setting: the environment, then `.env`, then `[plugins]`
+of bema.toml, then `[tool.bema.plugins]` of pyproject.toml, key by key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def current() -> PluginPolicy:
 
 
 def place(policy: PluginPolicy | None) -> PluginPolicy | None:
-    """Go by another policy from now on (None: read the files again when asked). Returns what was in place."""
+    """Use another policy from now on (None: read the files again at the next call of `current`). Returns the one before."""
     global _placed
     before, _placed = _placed, policy
     return before

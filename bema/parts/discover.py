@@ -1,4 +1,7 @@
-"""Discovery: from what is installed to the entries of one factory, the report of it, and the picture of them."""
+"""Discovery of plugins: from the installed entry points to the candidates of one factory, and the report of it.
+
+Law: nothing is imported here, and the second discovery reads nothing from disk where nothing has changed.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,11 @@ def _with_requirement(entry: PartEntry, root: str) -> PartEntry:
 
 
 def discover(registry: Registry, root: str, *, refresh: bool, strict: bool) -> DiscoveryReport:
-    """One discovery of one root. The second, with nothing changed, does no I/O and gives the same report."""
+    """Read the entry points of one root. Where nothing has changed, the second call does no I/O and gives the same report.
+
+    Raises:
+        FactoryError: there is no root to read, or `strict` is set and the report has problems.
+    """
     began = time.perf_counter()
     root = root.removesuffix(SUFFIX)
     if not root:
@@ -129,7 +136,7 @@ def _tell_conflicts(registry: Registry, report: DiscoveryReport) -> None:
 
 
 def rows(registry: Registry, key: str, *, detail: bool = False) -> list[dict[str, Any]]:
-    """The picture of one name, in the order of candidates. Nothing is imported."""
+    """The candidates of one name as rows to show, in their order. Nothing is imported."""
     candidates = [c for c in registry.candidates(key) if detail or c.state not in (PartState.SHADOWED, PartState.GONE)]
     choice = registry.choice(key, registry.candidates(key))
     found = []
@@ -162,7 +169,7 @@ def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, 
 
 
 def unknown(registry: Registry, name: Any) -> str:
-    """One sentence on a name that nothing has."""
+    """A sentence on an unknown name, with those that there are and the nearest one."""
     names = sorted({found[0].name for found in registry.table().values()})
     return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{nearest(key_of(name), names)}"
 
@@ -172,7 +179,7 @@ _REJECTED = frozenset({PartState.NOT_ALLOWED, PartState.INCOMPATIBLE})
 
 
 class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One `discover_plugins`. Nothing in it raised: whoever wants that asks for `strict=True`."""
+    """What one `discover_plugins` found. Problems are in here; a caller who wants them raised asks for `strict=True`."""
 
     group: str
     candidates: tuple[Candidate, ...] = ()
@@ -185,26 +192,31 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: float = 0.0
 
     def of(self, *states: PartState) -> tuple[Candidate, ...]:
+        """The candidates in one of these states."""
         return tuple(c for c in self.candidates if c.state in states)
 
     @property
     def found(self) -> int:
+        """The number of candidates."""
         return len(self.candidates)
 
     @property
     def rejected(self) -> tuple[Candidate, ...]:
+        """The candidates that the policy or the interface's version rules out."""
         return self.of(*_REJECTED)
 
     @property
     def failed(self) -> tuple[Candidate, ...]:
+        """The candidates that cannot be imported, or are not what the factory makes."""
         return self.of(*_FAILED)
 
     @property
     def shadowed(self) -> tuple[Candidate, ...]:
+        """The candidates of which another copy comes first on the path."""
         return self.of(PartState.SHADOWED)
 
     def problems(self) -> list[str]:
-        """A sentence for everything that an operator who wants no surprises would stop at."""
+        """One sentence per problem: `strict` discovery raises where there is one."""
         sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed)]
         sentences += [f"{b.dist or b.path}: {b.problem}" for b in self.broken]
         for name, rivals in self.conflicts.items():
@@ -214,6 +226,7 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def as_json(self) -> dict[str, Any]:
+        """The report as plain data; candidates stand as their ids, times are in milliseconds."""
         return {
             "group": self.group,
             "found": self.found,

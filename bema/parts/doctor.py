@@ -1,6 +1,6 @@
-"""What may be wrong with the plugins of a machine: findings as data, each with its remedy. Nothing is imported.
+"""Doctor: what may be wrong with the plugins of a machine, as findings with remedies. No plugin is imported.
 
-Law: a finding is an error only where something that was asked for does not work; what merely surprises is a warning.
+Law: a finding is an error only where something that was asked for does not work; a mere surprise is a warning.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _settings(registries: Sequence[Registry]) -> Iterator[PluginFinding]:
 
 
 def _sources(registries: Iterable[Registry]) -> Iterator[PluginFinding]:
-    """Entry points that an editable project declares by now, and its metadata does not know yet."""
+    """Findings on entry points that an editable project declares and its installed metadata does not have."""
     entries: dict[str, PartEntry] = {}
     for registry in registries:
         for found in registry.table().values():

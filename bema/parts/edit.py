@@ -1,4 +1,4 @@
-"""Changing the list of disabled plugins in a settings file, and not one other character of it. Pure."""
+"""Edits of a settings file. Law: the list of disabled plugins changes, and no other character of the file. Pure."""
 
 from __future__ import annotations
 

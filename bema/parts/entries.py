@@ -1,6 +1,6 @@
-"""Entry: one named implementation, wherever it was named. Pure data and the two orders it is sorted by.
+"""PartEntry: one named implementation, from code or from an entry point, as data.
 
-Law: nothing here depends on install order, file-system order or time.
+Law: nothing here depends on the order of installation, the order of a file system, or time.
 """
 
 from __future__ import annotations

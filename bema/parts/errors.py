@@ -1,4 +1,4 @@
-"""What goes wrong with parts, split by whose fault it is."""
+"""The errors of factories, one class for each party at fault."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from bema.core.errors import BemaError
 
 
 class FactoryError(BemaError):
-    """Base: a factory could not give what was asked of it."""
+    """The base of these errors: a factory could not give what was asked of it."""
 
     code = "no_implementation"
 
 
 class UnknownImplementation(FactoryError, LookupError):
-    """Nothing has that name, or no candidate is what was selected: the caller or the settings are to change."""
+    """Nothing has that name, or no candidate is the selected one: change the call or the settings. A `LookupError` too."""
 
     code = "no_implementation"
 

@@ -1,7 +1,7 @@
 """The Factory class: builtins by decorator, plugins by entry point, one winner per name.
 
-`class CodecFactory(Factory[Codec], group="bema.codecs")` is all there is to a new kind of part. Law: registering, listing,
-selecting and discovering never import an implementation; the first `lookup` or `create_instance` of a name does.
+`class CodecFactory(Factory[Codec], group="bema.codecs")` is a whole new kind of part. Law: registering, listing, selecting
+and discovering never import an implementation; the first `lookup` or `create_instance` of a name does.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ _RAISE: Any = object()
 
 
 class Factory(Generic[T]):
-    """Subclass it with the base type and the root of its entry-point groups.
+    """The names of one kind of part, with the implementation that wins each: subclass it with the base type.
 
-    `api` is the version of the interface; a plugin whose distribution depends on the project that the group is named
-    after (`app` for `app.codecs`) in a version that excludes it is not loaded. The base type may be a class or a Protocol.
-    `default` is the name that holds where nobody gives one: see `choose`. `opens` says how parts are made by `open` and
-    `open_waiting`: with the settings, so that a class that cannot take them is refused before anybody needs it.
+    The base type is a class or a Protocol. Keywords of the subclass:
+
+    - `group`: the root of the entry-point groups; plugins stand in `<group>.plugins`.
+    - `api`: the version of the interface. A plugin is not loaded if its distribution requires another version of the
+      project that the group is named after (`app` for `app.codecs`).
+    - `default`: the name to use where nobody gives one; see `choose`.
+    - `opens`: `"plain"` or `"waiting"` where parts are made with the settings by `open` or `open_waiting`. A class that
+      cannot take settings is then refused when it is registered or loaded.
+
+    All errors are `FactoryError`s, but for `BadDeclaration` where code registers a class that does not fit.
     """
 
     group: ClassVar[str] = ""
@@ -55,6 +61,7 @@ class Factory(Generic[T]):
     @classmethod
     def base(cls) -> Any:
         """The base type as declared; a name in quotes is looked up in the module of the factory."""
+        # `__orig_bases__` is where PEP 560 keeps `Factory[Codec]`; the bases proper hold only `Factory`
         for klass in cls.__mro__:
             for base in vars(klass).get("__orig_bases__", ()):
                 if isinstance(get_origin(base), type) and issubclass(get_origin(base), Factory):
@@ -66,23 +73,23 @@ class Factory(Generic[T]):
 
     @classmethod
     def misfit(cls, value: Any) -> str:
-        """Why `value` cannot be an implementation; empty when it can."""
+        """Why `value` cannot be an implementation, as a sentence; empty when it can."""
         return misfit(value, cls.base()) or (unopenable(value, cls.opens) if cls.opens else "")
 
     # naming
 
     @classmethod
     def register(cls, name: Any, override_priority: int = 0) -> Callable[[C], C]:
-        """Mark a class as a builtin of that name; the class is returned unchanged.
+        """Mark a class as a builtin of that name, and return it unchanged.
 
-        The same class again is nothing new; another class of the same name stands beside it, the higher
-        `override_priority` first. `BadDeclaration` (a `TypeError`) for what is not a whole subclass of the base type.
+        Registering the same class again changes nothing. Several classes may bear one name: the one with the highest
+        `override_priority` wins. `BadDeclaration` (a `TypeError`) for what does not implement the base type.
         """
         return cls.register_all(name, override_priority=override_priority)
 
     @classmethod
     def register_all(cls, *names: Any, override_priority: int = 0) -> Callable[[C], C]:
-        """As `register`, under several names."""
+        """As `register`, under several names; `BadDeclaration` likewise."""
 
         def mark(implementation: C) -> C:
             if why := cls.misfit(implementation):
@@ -96,7 +103,7 @@ class Factory(Generic[T]):
 
     @classmethod
     def register_lazy(cls, name: Any, reference: str, override_priority: int = 0) -> None:
-        """Name a builtin by `module:Class`; it is imported when it is first used."""
+        """Name a builtin by `module:Class`, which is imported at its first use; `BadDeclaration` for any other form."""
         written, _, problem = read_reference(reference)
         if problem or ":" not in written:
             raise BadDeclaration(f"{cls.__name__}.register_lazy({name!r}): {reference!r} is not `module:Class`")
@@ -123,8 +130,8 @@ class Factory(Generic[T]):
     def discover_plugins(cls, root: str = "", *, refresh: bool = False, strict: bool = False) -> DiscoveryReport:
         """Read the entry points of `<root>.plugins` (default: the factory's group), and of the bare group as builtins.
 
-        Imports nothing and never raises for a plugin's fault: the report tells. `refresh` looks at the disk again and
-        retries what failed; `strict` raises `FactoryError` with everything that is not as it should be.
+        Nothing is imported, and a plugin's fault is in the report instead of raised. `refresh` reads the disk again and
+        retries what failed; `strict` raises `FactoryError` that lists every problem of the report.
         """
         return discover.discover(cls.registry, root or cls.group, refresh=refresh, strict=strict)
 
@@ -132,15 +139,15 @@ class Factory(Generic[T]):
 
     @classmethod
     def names(cls) -> list[str]:
-        """Every name there is a candidate for."""
+        """Every name that has a candidate, sorted."""
         return sorted({found[0].name for found in cls.registry.table().values()})
 
     @classmethod
     def list_implementations(cls, name: Any, *, detail: bool = False, default: Any = _RAISE) -> list[dict[str, Any]]:
-        """All candidates of a name, plugins first, as `{"name", "is_plugin", "is_selected"}`.
+        """All candidates of a name, plugins first, as `{"name": str, "is_plugin": bool, "is_selected": bool}`.
 
-        `detail=True` adds provenance, state and reasons. `UnknownImplementation` (a `LookupError`) for a name that
-        nothing has, unless there is a `default`.
+        `detail=True` adds where each comes from, its state, and why. Where nothing has the name, `default` is returned;
+        without one, `UnknownImplementation` (a `LookupError`) is raised.
         """
         rows = discover.rows(cls.registry, key_of(name), detail=detail)
         # an empty list would hide a mistyped name
@@ -152,34 +159,43 @@ class Factory(Generic[T]):
 
     @classmethod
     def lookup(cls, name: Any) -> type[T]:
-        """The winner's class, imported now if it was not."""
+        """The class that wins a name, imported now if it was not.
+
+        `UnknownImplementation` where nothing has the name or is what was selected; `LoadFailed` where the winner cannot be
+        imported, does not implement the base type, or is not allowed.
+        """
         return cast("type[T]", cls.registry.ready.get(name) or cls.registry.lookup(name))
 
     @classmethod
     def choose(cls, name: Any = "") -> type[T]:
-        """The class to make a part of: how a program asks that takes plugins as they are installed.
+        """The class that wins `name`, after the installed plugins were discovered; raises what `lookup` raises.
 
-        Of `name` or, without one, of the name in use: `BEMA_DISCOVERY=memory` in the environment, then `"bema.discovery" =
-        "memory"` in `[plugins.use]`, then the factory's default. The first question discovers the plugins.
+        Without a `name`, the name in use counts. For the group `bema.discovery` that is `BEMA_DISCOVERY` in the
+        environment, then `"bema.discovery"` in `[plugins.use]` of the settings files, then the factory's default.
         """
         cls.discover_plugins()
         return cls.lookup(name or cls.registry.name_in_use())
 
     @classmethod
     def open(cls, settings: Settings, name: Any = "") -> T:
-        """A part, of the class that `choose(name)` gives, opened with the settings. For kinds with a plain `open`."""
+        """A part of the class that `choose(name)` gives, opened with the settings; raises what either raises."""
         part: T = opened(cls.choose(name), settings.of(cls.group))
         return part
 
     @classmethod
     async def open_waiting(cls, settings: Settings, name: Any = "") -> T:
-        """As `open`, for kinds whose `open` may be `async def`."""
+        """As `open`, for kinds of parts whose `open` may be an `async def`."""
         part = opened(cls.choose(name), settings.of(cls.group))
         return cast("T", await part if inspect.isawaitable(part) else part)
 
     @classmethod
     def create_instance(cls, name: Any, /, *args: Any, **kwargs: Any) -> T:
-        """An instance of the winner. What its constructor raises is the cause of a `ConstructionFailed`."""
+        """An instance of the class that wins `name`.
+
+        Raises:
+            ConstructionFailed: the constructor raised; its exception is the cause.
+            UnknownImplementation, LoadFailed: as `lookup`.
+        """
         registry = cls.registry
         # one dictionary look-up on the way every call takes
         implementation = registry.ready.get(name) or registry.lookup(name)
@@ -194,13 +210,16 @@ class Factory(Generic[T]):
 
     @classmethod
     def shared_instance(cls, name: Any, /, *args: Any, **kwargs: Any) -> T:
-        """The one instance of the winner in this process, made on first use; other arguments than then are an error."""
+        """The one instance of the winner in this process, made at the first use.
+
+        `FactoryError` where the arguments differ from those of the first use; otherwise as `create_instance`.
+        """
         make = functools.partial(cls.create_instance, name, *args, **kwargs)
         return cast("T", cls._shared.get(cls.lookup(name), (args, kwargs), make))
 
     @classmethod
     def generation(cls) -> int:
-        """Grows with every change; who keeps an instance can notice that the choice may be another now."""
+        """A number that grows with every change: a caller who keeps an instance can tell that the choice may differ now."""
         return cls.registry.generation
 
     # choosing
@@ -209,9 +228,12 @@ class Factory(Generic[T]):
     def use_implementation(cls, name: Any, implementation: type | str | None, *, register: bool = False) -> Change:
         """Choose by class, class name, `dist:name` or `module:Class`; None gives the choice back to the defaults.
 
-        Instances that exist stay what they are. Returns a `Change`, which undoes it by `restore()` or at the end of a
-        `with`. `UnknownImplementation` lists the candidates when it is none of them, and nothing changes; before
-        discovery a `dist:name` waits for it. `register=True` adds a class that is not registered yet.
+        Existing instances stay what they are. The returned `Change` undoes the choice by `restore()` or at the end of a
+        `with`. `register=True` registers the class first. Before discovery, a `dist:name` is taken as it is and holds once
+        the plugin is found.
+
+        `UnknownImplementation` lists the candidates where `implementation` is none of them, `LoadFailed` says why one
+        cannot be used, and in both cases nothing changes.
         """
         if register and isinstance(implementation, type):
             cls.register(name)(implementation)
@@ -220,7 +242,7 @@ class Factory(Generic[T]):
     @classmethod
     @contextlib.contextmanager
     def override(cls, name: Any, implementation: type) -> Iterator[None]:
-        """Within the `with`, `name` is this class, registered or not; afterwards all is as before."""
+        """Make this class win `name` inside of the `with`, registered or not; afterwards everything is as before."""
         declared = cls.registry.declared
         with contextlib.ExitStack() as undo:
             cls.register(name)(implementation)
@@ -231,17 +253,23 @@ class Factory(Generic[T]):
 
     @classmethod
     def unregister(cls, name: Any, implementation: type | str) -> Change:
-        """Take a candidate away; if it was selected the next in order takes its place. The `Change` brings it back."""
+        """Hide a candidate, so that the next in order wins; the `Change` brings it back.
+
+        `UnknownImplementation` where `implementation` is no candidate, or is several.
+        """
         return selection.unregister(cls.registry, name, implementation)
 
     @classmethod
     def snapshot(cls) -> dict[str, Any]:
-        """What another process must know to choose alike: plain data, for `restore` in a worker."""
+        """The choices of this process as plain data, for `restore` in a worker process."""
         return selection.snapshot(cls.registry)
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> None:
-        """Choose as the process did that took the snapshot. Fit for a worker's initializer."""
+        """Choose as the process did that took the snapshot; fit for a worker pool's initializer.
+
+        `UnknownImplementation` where the snapshot is of another group.
+        """
         selection.restore(cls.registry, snapshot)
         for root in snapshot["roots"]:
             cls.discover_plugins(root)

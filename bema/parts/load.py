@@ -1,9 +1,8 @@
-"""Loading: from an entry to a class, once, checked, and written down.
+"""Loading: from an entry to its class, imported once, checked against the base type, and logged.
 
-Law: an import never runs under a lock of ours, and a thread that is inside an import never waits for another's load. So
-a thread that holds a module's import lock and needs a part, and one that loads that part and needs the module, cannot
-wait for each other. A failure is kept and not tried again until a refresh. What was loaded is held against what the
-factory makes, in one sentence per way of being wrong.
+Laws: an import never runs under a lock of ours, and a thread inside of an import never waits for another thread's load.
+Otherwise a thread that holds a module's import lock and needs a part, and one that loads the part and needs the module,
+would wait for each other. A failure is kept, and not tried again until a refresh.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ loading: contextvars.ContextVar[PartEntry | None] = contextvars.ContextVar("bema
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What loading an entry came to: a class, or a state with a reason and the error behind it."""
+    """The outcome of loading an entry: a class, or a state with the reason and the error behind it."""
 
     implementation: type | None = None
     state: PartState = PartState.LOADED
@@ -51,12 +50,12 @@ class Loader:
         self.renew()
 
     def renew(self) -> None:
-        """For a forked child: the threads that held the lock and flew the loads are not in it."""
+        """Make new locks in a forked child, where the threads that held the old ones do not exist."""
         self._lock = threading.Lock()
         self._flights: dict[PartEntry, threading.Event] = {}
 
     def load(self, entry: PartEntry, *, mode: str = "all", reason: str = "") -> Outcome:
-        """The outcome for `entry`, from the one load of it."""
+        """Load an entry, or return the outcome of the load that was made or is under way. Never raises for its import."""
         while True:
             with self._lock:
                 known = self.outcomes.get(entry)

@@ -1,9 +1,9 @@
-"""Opening: how a part is made of its class, in one way for every kind; and the parts that are had once.
+"""Opening: how a part is made from its class, in one way for every kind, and the shared instances.
 
-Law: an implementation that has `open(settings)` is opened by it, and one without is called with nothing; whoever can be
-made in neither way is refused when it is registered or loaded, and not when it is needed. Where a kind is opened inside
-a loop, `open` may be `async def`. A shared instance is one per implementation and process: a changed choice never hands
-out an instance of the old one, a forked child makes its own, and asking with other arguments is an error.
+Laws: a class with `open(settings)` is opened by it, and one without is called with no arguments. A class that allows neither
+is refused when it is registered or loaded, not when it is needed. Where a kind is opened inside of a loop, `open` may be an
+`async def`. There is one shared instance per implementation and process: a changed choice never hands out an instance of
+the old one, a forked child makes its own, and asking with other arguments is an error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where an installed distribution came from, whether its files are still what its RECORD says, and what of it was locked.
+"""Provenance: where an installed distribution came from, whether its files still match its RECORD, and the lock file.
 
-The lock file of plugins is what was installed when somebody looked and agreed; `bema plugins lock` writes it. Reads files
-only.
+The lock file lists the plugins that were installed when an operator agreed to them; `bema plugins lock` writes it. Nothing
+is imported here.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def source_of(path: str) -> str:
 
 
 def is_editable(path: str) -> bool:
-    """Whether its code lies outside what RECORD covers."""
+    """Whether the code of a distribution lies outside of what its RECORD covers."""
     return source_of(path).startswith(("editable ", "egg-info"))
 
 
 def _files(path: str) -> dict[Path, str]:
-    """Every file of RECORD, resolved, with its `algorithm=digest`."""
+    """Every file of a RECORD by its resolved path, with its `algorithm=digest`."""
     try:
         lines = (Path(path) / "RECORD").read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -98,6 +98,7 @@ def tampered(path: str) -> str:
     """The first file whose content is not what RECORD says; empty when all are."""
     for file, expected in sorted(_files(path).items()):
         algorithm, _, digest = expected.partition("=")
+        # RECORD itself has no digest, and compiled files may have none (recording installed projects, PEP 376 and 627)
         if not digest or algorithm not in hashlib.algorithms_guaranteed:
             continue
         try:
@@ -110,7 +111,8 @@ def tampered(path: str) -> str:
 
 
 def requirement_on(project: str, path: str) -> str:
-    """The versions of `project` a distribution asks for in its plain dependencies; empty for any."""
+    """The versions of `project` that a distribution requires; empty for any."""
+    # dependencies with a marker hold only sometimes (PEP 508), so they say nothing of the interface
     for line in headers(path).get("requires-dist", []):
         requirement, _, marker = line.partition(";")
         name = requirement.strip()

@@ -1,7 +1,7 @@
 """Registry: the state behind one factory.
 
-Law: every table is replaced, never changed in place, so that readers need no lock; the lock is held for the moment of
-publishing and never while anything is imported, read from disk or logged.
+Laws: a table is replaced and never changed in place, so that readers need no lock. The lock is held only to publish a table,
+never during an import, a read from disk or a log line.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Registry:
         _registries.add(self)
 
     def renew(self) -> None:
-        """For a forked child: whoever held the lock is not in it."""
+        """Make a new lock in a forked child, where the thread that held the old one does not exist."""
         self.lock = threading.Lock()
         self.loader.renew()
 
@@ -64,6 +64,7 @@ class Registry:
 
     def table(self) -> dict[str, tuple[PartEntry, ...]]:
         """Every entry by the key of its name; a class that is both declared and a plugin's is the plugin's."""
+        # The table is made without the lock. If another thread changed something meanwhile, ours is used but not kept.
         table, generation = self._table, self.generation
         if table is None:
             entries = self._merged()
@@ -78,7 +79,7 @@ class Registry:
         return table
 
     def _merged(self) -> list[PartEntry]:
-        """What was discovered and what code declared; a class that is both is one entry, the plugin's before the code's."""
+        """The discovered and the declared entries; a class that is both has one, the plugin's."""
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
         # each table is read once: another thread may publish the next one meanwhile
         outcomes, declared = self.loader.outcomes, self.declared
@@ -135,8 +136,9 @@ class Registry:
     # what is made of it
 
     def lookup(self, name: Any) -> type:
-        """The class of the winner, loaded now if it was not; falls back along the order where nobody chose."""
+        """The class of the winner, loaded now if it was not; raises what `Factory.lookup` names."""
         key = key_of(name)
+        # a load that fails changes the state of its entry, so that the next round chooses another or says why there is none
         while True:
             generation = self.generation
             choice = self.choice(key)
@@ -182,7 +184,7 @@ class Registry:
             self.publish(tables)
 
     def publish(self, tables: dict[str, Any]) -> None:
-        """As `change`, for who holds the lock."""
+        """As `change`, for a caller that holds the lock."""
         for name, table in tables.items():
             setattr(self, name, table)
         self._table = None
@@ -219,12 +221,13 @@ class Registry:
         return new, gone
 
     def forget_failures(self) -> None:
-        """Failed loads are tried again, and digests read again."""
+        """Forget failed loads and digests, so that both are tried again."""
         self.loader.forget(lambda _, outcome: outcome.implementation is not None)
         self._digests = {}
         self.change()
 
 
+# weak: a factory of a test, or of a module that was unloaded, must not be kept alive by the fork handler
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -243,5 +246,5 @@ def variable(group: str, name: str = "") -> str:
 
 
 def _said(name: str) -> str | None:
-    """What the environment says, else the file .env."""
+    """The value of a variable in the environment, else in the file .env."""
     return os.environ.get(name) or configured.current().variables.get(name)

@@ -1,4 +1,4 @@
-"""Which implementation wins, and why. Pure: the same entries, policy and selection give the same answer everywhere.
+"""Resolution: which implementation of a name wins, and why. Pure: equal entries, policy and selection give equal answers.
 
 Law: code > environment > config file > plugin > builtin. Among plugins the priority of the config file, then the
 distribution's name, then the reference. What was chosen explicitly is taken or refused, never replaced; only the default
@@ -31,7 +31,7 @@ class Reason(enum.StrEnum):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """An entry, how far it came, and why no further."""
+    """An entry with its state, and the reason where it cannot be chosen."""
 
     entry: PartEntry
     state: PartState
@@ -39,6 +39,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def usable(self) -> bool:
+        """Whether it can be chosen."""
         return self.state in USABLE
 
 
@@ -50,7 +51,7 @@ class Selection(msgspec.Struct, frozen=True):
     config: str | None = None
 
     def asked(self) -> tuple[Reason, str] | None:
-        """The strongest wish."""
+        """The strongest choice that was made."""
         wishes = ((Reason.CODE, self.code), (Reason.ENVIRONMENT, self.environment), (Reason.CONFIG, self.config))
         return next(((reason, wish) for reason, wish in wishes if wish), None)
 

@@ -1,4 +1,4 @@
-"""Reading what is installed: one pass over the metadata folders on `sys.path`, for all groups at once.
+"""Scan: one pass over the metadata folders on `sys.path`, which reads the entry points of all groups at once.
 
 Law: nothing is imported, one broken distribution never hides another, and the answer is the one `importlib.metadata`
 gives (first copy of a distribution on the path wins), in an order that no file system decides. A second question does no
@@ -35,7 +35,7 @@ class Distribution(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """An `entry_points.txt` that cannot be read, or can in part; whose it is, and what is wrong."""
+    """An `entry_points.txt` that cannot be read whole: its distribution, its path and the problem."""
 
     dist: str
     path: str
@@ -51,7 +51,7 @@ class EntryPointRow(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """Everything one pass saw."""
+    """Everything that one pass found."""
 
     groups: dict[str, tuple[EntryPointRow, ...]]
     distributions: dict[str, Distribution]
@@ -96,7 +96,7 @@ class _Pass:
         self.leftovers: list[str] = []
 
     def folder(self, directory: str) -> None:
-        """All metadata folders of one directory of the path."""
+        """Read all metadata folders of one directory of `sys.path`."""
         try:
             # sorted: of two copies in one folder the file system must not choose
             names = sorted(os.listdir(directory or "."))  # noqa: PTH208 - this loop is the cost of every start
@@ -244,6 +244,9 @@ def installed(*, refresh: bool = False) -> Snapshot:
     kept = _kept
     if kept is not None and kept[0] == here and not refresh:
         return kept[1]
+    if refresh:
+        # a folder that was missing, or older than its modules, is kept as such by the import system
+        importlib.invalidate_caches()
     fresh = scan()
     with _lock:
         if _kept is kept or refresh:

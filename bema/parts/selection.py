@@ -1,4 +1,7 @@
-"""Changing the choice while the program runs, undoing it, and carrying it to another process."""
+"""Selection: changing which implementation wins while the program runs, undoing it, and carrying it to another process.
+
+Law: a selection is kept as text, not as a class, so that it means the same in another process.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ class Change:
         self._undo: Callable[[], None] | None = undo
 
     def restore(self) -> None:
+        """Undo the change; a second call does nothing."""
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()

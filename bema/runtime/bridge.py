@@ -1,6 +1,6 @@
-"""Calls from code that cannot await: a runtime once more, in a loop on a thread of its own.
+"""Bridge: calls from code that cannot await, made by a second runtime in the event loop of a thread.
 
-The thread has its own connections, so it works beside a loop that is blocked by whoever waits here.
+Law: the thread shares no connection with the caller's loop, so that it works while that loop is blocked by the caller.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _END = object()
 
 
 class Closing(Protocol):
-    """A runtime, as far as its thread ends it."""
+    """What a bridge needs of the runtime that it runs."""
 
     async def close(self) -> None:
-        """Let go of everything that is open."""
+        """Release everything that is open."""
 
 
 R = TypeVar("R", bound=Closing)
 
 
 class Bridge(Generic[R]):
-    """A runtime in a thread; `make` gives one that is of no loop yet."""
+    """A runtime in a thread. `make` gives a runtime that no event loop has used yet."""
 
     def __init__(self, make: Callable[[], R]) -> None:
         self._process = os.getpid()
@@ -39,31 +39,33 @@ class Bridge(Generic[R]):
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the thread's loop and block until it ends; raises what it raises."""
         return self._begin(work).result()
 
     def ask(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a call; where a handler's function waits for it, until the handler is given up."""
+        """As `run`; in a handler's thread, `CancelledError` ends the wait when the handler's own call is cancelled."""
         waits = WAITS.get()
         return self.run(work) if waits is None else waits.result(self._begin(work))
 
     def iterate(self, opening: Coroutine[Any, Any, AsyncGenerator[T, None]]) -> Iterator[T]:
-        """A stream of answers; leaving it early gives the call up."""
+        """Yield the items of a stream. Leaving the iterator early cancels the stream."""
         stream = self.ask(opening)
         try:
             while (answer := self.ask(_next(stream))) is not _END:
                 yield answer
         finally:
+            # `run`, not `ask`: a handler that was cancelled still has to close what it opened
             self.run(stream.aclose())
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stayed_behind(self) -> bool:
-        """Whether this is a forked child, and the thread is its parent's."""
+        """Whether this process is a forked child: `os.fork` copies only the thread that calls it, not this one."""
         return self._process != os.getpid()
 
     def close(self) -> None:
-        """End the thread and what it holds; in a forked child there is neither."""
+        """Close the runtime and end the thread; blocks until both are done. Does nothing in a forked child."""
         if self.stayed_behind():
             return
         self.run(self.runtime.close())
@@ -73,7 +75,7 @@ class Bridge(Generic[R]):
 
 
 def in_a_loop() -> bool:
-    """Whether this thread runs an event loop, which waiting here would block."""
+    """Whether this thread runs an event loop, which a blocking wait would stop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

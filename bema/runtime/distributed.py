@@ -1,7 +1,8 @@
-"""DistributedRuntime: a process's hold on discovery and transports, and the names things are reached by.
+"""DistributedRuntime: the object through which a process serves endpoints and calls those of others.
 
-One per event loop; any number per process. `namespace().component().endpoint()` and `endpoint("ns.comp.ep")` are the same
-place. Nothing is opened before it is used, and `close()` releases all of it.
+Laws: a runtime belongs to one event loop, and a process may have several runtimes. The runtime opens nothing before it is
+used, and `close()` releases everything that it opened. `namespace("n").component("c").endpoint("e")` and
+`endpoint("n.c.e")` name the same endpoint.
 """
 
 from __future__ import annotations
@@ -34,21 +35,30 @@ from bema.runtime.rpc.pool import ConnectionPool
 
 T = TypeVar("T")
 
-# the component whose code runs, set by start(); while a call is answered, the call knows better
+# The component whose code runs, as start() set it. While a call is answered, the call's own route takes precedence: several
+# services of one process share the context that start() left.
 INSIDE: ContextVar[tuple[str, str] | None] = ContextVar("bema_inside", default=None)
 
 
 class DistributedRuntime:
-    """Serves endpoints and calls them. `discovery` is where instances meet; without one, the discovery in use.
+    """Serves endpoints and calls them, in the event loop that it is made in.
 
-    `limits` are bounds of the table that differ here from what the settings say; `slots` is how many calls run at once, `queue` how many more wait.
+    - `discovery`: where instances meet; without one, the discovery that the settings name.
+    - `options`: what the launcher said; without them, those of a process that was started by hand.
+    - `limits`: bounds by name that differ here from the settings: seconds, bytes or counts, as the table has them.
+    - `slots`: how many calls run at once; None for as many as come.
+    - `queue`: how many more calls wait for a slot; the next is refused with `Overloaded` before it runs.
+
+    Raises:
+        BadDeclaration: `slots` is below 1, or `queue` below 0.
+        Refused: `limits` names a bound that there is not (code `bad_setting`).
     """
 
     def __init__(
         self,
         discovery: Discovery | None = None,
         *,
-        standing: LaunchOptions | None = None,
+        options: LaunchOptions | None = None,
         limits: Limits | Mapping[str, float] | None = None,
         slots: int | None = None,
         queue: int = 0,
@@ -57,9 +67,9 @@ class DistributedRuntime:
         self.settings = held.but(limits if isinstance(limits, Limits) else held.limits.but(**(limits or {})))
         self.limits = self.settings.limits
         self.discovery: Discovery = DiscoveryFactory.open(self.settings) if discovery is None else discovery
-        self.hosting = Host(self.discovery, standing or LaunchOptions(), self.settings)
-        self.hosting.slots = None if slots is None else check_bound("slots", slots, 1)
-        self.hosting.queue = check_bound("queue", queue, 0)
+        self.host = Host(self.discovery, options or LaunchOptions(), self.settings)
+        self.host.slots = None if slots is None else check_bound("slots", slots, 1)
+        self.host.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
         self._pool: ConnectionPool | None = None
         self._descriptions: Descriptions | None = None
@@ -68,73 +78,95 @@ class DistributedRuntime:
         self._bridge: Bridge[CallingRuntime] | None = None
 
     def namespace(self, name: str) -> Namespace:
+        """The namespace of that name; `BadDeclaration` (code `bad_name`) where the name breaks the naming rule."""
         return Namespace(self, check_name(name, "namespace"))
 
     def endpoint(self, address: str) -> Endpoint:
-        """The endpoint at `namespace.component.endpoint`."""
+        """The endpoint at `namespace.component.endpoint`; `Invalid` (code `bad_name`) for any other form."""
         found = Address.parse(address)
         return self.namespace(found.namespace).component(found.component).endpoint(found.endpoint)
 
     def client(self, service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
-        """A typed handle of a service: its endpoints are called like its methods, one handle per set of options.
+        """A typed handle of a service class: its endpoints are called like the methods of an object.
 
-        An `async def` is awaited, a generator is iterated with `async for`. Options: timeout, metadata, instance, pick,
-        wait.
+        The caller awaits an `async def`, and iterates a generator with `async for`. Equal options give the same handle.
+
+        - `timeout`: seconds that a call may take; None for the rest of the call that is being answered.
+        - `metadata`: texts by name that travel with each call.
+        - `instance`: the id of the one instance to call.
+        - `pick`: the name of a picker; without one, the picker in use.
+        - `wait`: seconds that a call waits for an instance to appear. 0.
+
+        A call raises `Unavailable` where no instance is there, `DeadlineExceeded` after `timeout`, `Disconnected` where
+        its outcome is unknown, and what the service raised: declared exceptions as themselves, others as `RemoteError`.
+
+        Raises:
+            BadDeclaration: `service` is no service class, or an option is unknown.
         """
         spec, chosen = spec_of(service), Options.of(options)
         skip = self.own_instance(spec.namespace, spec.name)
+        # by `repr`: metadata is a mapping, which has no hash
         key = (service, skip, *((name, repr(value)) for name, value in sorted(options.items())))
         if key not in self._handles:
             self._handles[key] = ServiceHandle(self, spec, chosen, skip)
         return cast("T", self._handles[key])
 
     async def view(self, namespace: str, component: str) -> View:
-        """The instances of a component, kept current until the runtime is closed."""
+        """The instances of a component. All callers share one view, which stays current until the runtime is closed."""
         key = (namespace, component)
         if key not in self._views:
             opening = asyncio.ensure_future(self.discovery.view(namespace, component))
             self._views[key] = opening
             opening.add_done_callback(lambda done: self._viewed(key, done))
+        # shielded: a caller that is cancelled must not cancel the opening for the others
         return await asyncio.shield(self._views[key])
 
     def _viewed(self, key: tuple[str, str], done: asyncio.Task[View]) -> None:
+        # an opening that failed is not kept, or every later call would fail with it
         if done.cancelled() or done.exception() is not None:
             self._views.pop(key, None)
 
     @property
     def pool(self) -> ConnectionPool:
+        """The connections to instances, one for each, shared by every client of this runtime."""
         if self._pool is None:
             self._pool = ConnectionPool(settings=self.settings)
         return self._pool
 
     @property
     def descriptions(self) -> Descriptions:
-        """What the services of instances say of themselves."""
+        """The descriptions of services, asked of their instances once per digest."""
         if self._descriptions is None:
             self._descriptions = Descriptions(self.pool)
         return self._descriptions
 
     def own_instance(self, namespace: str, component: str) -> int | None:
-        """The id of the instance that asks, if it is one of this component: its clients skip it."""
+        """The id of the calling instance if it belongs to this component, else None."""
+        # A service may call a component of its own name, as a router does that stands before its workers. Its clients
+        # skip the instance that asks, or it would find itself.
         asks = _asking()
-        hosted = self.hosting.components.get((namespace, component))
+        hosted = self.host.components.get((namespace, component))
         return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
 
     def stop(self) -> None:
-        """Ask whatever serves here to drain and end."""
+        """Ask the services of this runtime to drain and end. Returns at once."""
         self.stopping.set()
 
     async def drain(self, grace: float | None = None) -> bool:
-        """Leave discovery, refuse new calls, finish running ones within `grace` seconds."""
-        return await self.hosting.drain(grace)
+        """Leave discovery, refuse new calls, and finish running ones within `grace` seconds (None: the limit `drain`).
+
+        Returns whether all of them ended in time.
+        """
+        return await self.host.drain(grace)
 
     async def close(self) -> None:
-        """Release what is held: records, listeners, connections, views. Safe to call twice."""
+        """Release the records, listeners, connections and views. Safe to call twice."""
         self.stopping.set()
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
+            # it joins its thread, which must not hold this loop up
             await asyncio.to_thread(bridge.close)
-        await self.hosting.close()
+        await self.host.close()
         if self._pool is not None:
             await self._pool.close()
         views, self._views = self._views, {}
@@ -152,13 +184,20 @@ class DistributedRuntime:
         await self.close()
 
     def bridge(self) -> Bridge[CallingRuntime]:
-        """The way in for code that cannot await; made when first needed."""
+        """What carries calls from code that cannot await. It is made at the first use, and again in a forked child.
+
+        `Refused` where the discovery serves one event loop only.
+        """
         if self._bridge is None or self._bridge.stayed_behind():
             self._bridge = Bridge(self.twin)
         return self._bridge
 
     def twin(self) -> DistributedRuntime:
-        """A runtime for another event loop that meets the same instances."""
+        """A runtime for another event loop that sees the same instances.
+
+        Raises:
+            Refused: this discovery serves one event loop only, as `MemoryDiscovery` does.
+        """
         reopened = getattr(self.discovery, "reopened", None)
         if reopened is None:
             raise Refused(
@@ -169,11 +208,14 @@ class DistributedRuntime:
 
 
 class Namespace:
+    """The first part of an address: components of one name in two namespaces are two components."""
+
     def __init__(self, runtime: DistributedRuntime, name: str) -> None:
         self.runtime = runtime
         self.name = name
 
     def component(self, name: str) -> Component:
+        """The component of that name; `BadDeclaration` (code `bad_name`) where the name breaks the naming rule."""
         return Component(self, check_name(name, "component"))
 
     def __repr__(self) -> str:
@@ -181,7 +223,7 @@ class Namespace:
 
 
 class Component:
-    """Where a service's instances are found."""
+    """The address of one service, `namespace.component`. Every instance of the service is registered under it."""
 
     def __init__(self, namespace: Namespace, name: str) -> None:
         self.runtime = namespace.runtime
@@ -190,23 +232,29 @@ class Component:
 
     @property
     def address(self) -> str:
+        """`namespace.component`."""
         return f"{self.namespace.name}.{self.name}"
 
     @property
     def hosted(self) -> ServedComponent:
-        return self.runtime.hosting.component(self.namespace.name, self.name)
+        """The component as this runtime serves it; the first look takes its instance id."""
+        return self.runtime.host.component(self.namespace.name, self.name)
 
     async def create_service(self) -> None:
-        """Take the component as ours to serve. It is listed once an endpoint is served."""
+        """Take an instance id for this component here. Discovery lists the instance once it serves an endpoint."""
         self.hosted  # noqa: B018 - the instance id is taken here
 
     def endpoint(self, name: str) -> Endpoint:
+        """The endpoint of that name; `BadDeclaration` (code `bad_name`) unless it is a Python identifier."""
         return Endpoint(self, check_endpoint(name))
 
     async def description(self, timeout: float = PATIENCE, *, wait: float = 0.0) -> Description:
-        """What its newest instance says of the service: endpoints, types, schemas.
+        """The description that the newest instance gives of its service: endpoints, types, JSON Schemas.
 
-        `wait` is how many seconds to wait for an instance; `Unavailable` where none is there.
+        `timeout` is in seconds for the question, `wait` in seconds for the first instance to appear.
+
+        Raises:
+            Unavailable: no instance is there after `wait` seconds.
         """
         view = await self.runtime.view(self.namespace.name, self.name)
         with contextlib.suppress(TimeoutError):
@@ -217,30 +265,39 @@ class Component:
         return await self.runtime.descriptions.of(max(found, key=lambda instance: instance.since), timeout)
 
     async def add(self, spec: EndpointSpec, function: Callable[..., Any], around: Interceptor | None = None) -> None:
-        """Answer calls to one more endpoint; `show` tells of it. `around` stands between its callers and the function."""
+        """Answer calls to one more endpoint with `function`. Callers find it after `show()`.
+
+        `around` intercepts each call. `Conflict` (code `already_served`) where the endpoint is served already.
+        """
         await self._answer(spec, handler_of(function, spec), around)
 
     async def _answer(self, spec: EndpointSpec, handler: Handler, around: Interceptor | None) -> None:
         if around is not None:
+            # an interceptor awaits the handler: a plain function moves to its thread inside of it, not around it
             handler, spec = around(off_the_loop(handler, spec)), msgspec.structs.replace(spec, threaded=False)
-        await self.runtime.hosting.add(self.hosted, spec, handler)
+        await self.runtime.host.add(self.hosted, spec, handler)
 
     async def publish(self, **data: Any) -> None:
-        """Say something about this instance in its record, for who chooses among instances; None takes it back."""
+        """Put `data` into this instance's record, for pickers and callers to choose by. None removes a name.
+
+        Values must have a JSON form. `Refused` where discovery cannot show the record now; it tries again by itself.
+        """
         hosted = self.hosted
         hosted.data = {name: value for name, value in {**hosted.data, **data}.items() if value is not None}
-        if self.runtime.hosting.is_shown(hosted):
+        if self.runtime.host.is_shown(hosted):
             await self.show()
 
     async def show(self) -> None:
-        """Tell discovery what is served here."""
-        await self.runtime.hosting.show(self.hosted)
+        """Write the record of this instance to discovery: from here on callers find its endpoints."""
+        await self.runtime.host.show(self.hosted)
 
     def __repr__(self) -> str:
         return f"<component {self.address}>"
 
 
 class Endpoint:
+    """One operation of a component, at `namespace.component.endpoint`: serve it here, or make its client."""
+
     def __init__(self, component: Component, name: str) -> None:
         self.runtime = component.runtime
         self.component = component
@@ -248,10 +305,14 @@ class Endpoint:
 
     @property
     def address(self) -> Address:
+        """`namespace.component.endpoint`, as its three parts."""
         return Address(self.component.namespace.name, self.component.name, self.name)
 
     def client(self, **options: Unpack[GivenOptions]) -> EndpointClient:
-        """The client of this endpoint; it may be awaited until an instance is there. Options as of `runtime.client`."""
+        """A client of this endpoint, whose answers are not checked against a type. Awaiting it waits for an instance.
+
+        The options are those of `DistributedRuntime.client`; `BadDeclaration` names one that there is not.
+        """
         skip = self.runtime.own_instance(self.component.namespace.name, self.component.name)
         return EndpointClient(self.runtime, self.address, None, Options.of(options), skip)
 
@@ -264,11 +325,18 @@ class Endpoint:
         metrics_labels: Iterable[tuple[str, str]] = (),
         health_check_payload: Mapping[str, Any] | None = None,
     ) -> None:
-        """Serve `handler` here until the runtime is asked to stop, then drain.
+        """Serve `handler` at this endpoint until the runtime stops, then drain.
 
-        `handler` is any function or bound method; its signature says what it takes and whether it streams. With
-        `health_check_payload`, its arguments, it is called by ourselves now and then: while it does not answer, nobody is
-        sent here. `metrics_labels` are added to what is counted of it.
+        - `handler`: a function or bound method; its signature says what it takes and whether it streams.
+        - `graceful_shutdown`: False gives running calls no time at the end; True gives them the limit `drain`.
+        - `idempotent`: running it twice does no harm, so that clients repeat a call that was lost.
+        - `metrics_labels`: pairs of name and value for the metrics of this endpoint.
+        - `health_check_payload`: arguments by name. The runtime calls the handler with them at intervals of the limit
+          `health`; while it fails to answer, callers are not sent here.
+
+        Raises:
+            BadDeclaration: the handler's signature cannot be served, or a label is no identifier.
+            Conflict: this runtime serves the endpoint already (code `already_served`).
         """
         signatures.check(handler, self.name, method=False)
         spec = signatures.read(handler, self.name, method=False, idempotent=idempotent)
@@ -280,32 +348,34 @@ class Endpoint:
         hosted = self.component.hosted
         checking = None
         if health_check_payload is not None:
-            check = HealthCheck(self.runtime.hosting, self.runtime.pool, hosted, spec, dict(health_check_payload))
+            check = HealthCheck(self.runtime.host, self.runtime.pool, hosted, spec, dict(health_check_payload))
             checking = asyncio.ensure_future(check.watch())
         try:
             await self.component.show()
             await self.runtime.stopping.wait()
             await self.runtime.drain(None if graceful_shutdown else 0.0)
         except asyncio.CancelledError:
-            await self.runtime.hosting.remove(hosted, self.name)
+            # only this endpoint ends: others of the component may be served by other tasks
+            await self.runtime.host.remove(hosted, self.name)
             raise
         finally:
             if checking is not None:
                 checking.cancel()
 
     async def hide(self) -> None:
-        """Tell nobody of it for a while; whoever holds a connection is answered still."""
-        await self.runtime.hosting.tell(self.component.hosted, self.name, whether=False)
+        """Take the endpoint out of the record, so that no new caller finds it. Calls that come all the same are answered."""
+        await self.runtime.host.tell(self.component.hosted, self.name, whether=False)
 
     async def show(self) -> None:
-        """Tell of it again."""
-        await self.runtime.hosting.tell(self.component.hosted, self.name, whether=True)
+        """Put the endpoint back into the record after `hide()`."""
+        await self.runtime.host.tell(self.component.hosted, self.name, whether=True)
 
     def __repr__(self) -> str:
         return f"<endpoint {self.address}>"
 
 
 def _asking() -> tuple[str, str] | None:
+    """The component that makes the call: the one whose call is being answered, else the one that start() runs."""
     call = CURRENT.get()
     if call is None or call.route.count(".") != 2:
         return INSIDE.get()
@@ -314,7 +384,11 @@ def _asking() -> tuple[str, str] | None:
 
 
 def spec_of(service: Callable[..., Any]) -> ServiceSpec:
-    """The spec of a decorated class, or `BadDeclaration`."""
+    """The spec of a decorated class: its endpoints, their types and options.
+
+    Raises:
+        BadDeclaration: the class has no `@service`, or an annotation cannot be resolved.
+    """
     read = getattr(service, "__bema_spec__", None)
     if read is None:
         raise BadDeclaration(
@@ -324,5 +398,8 @@ def spec_of(service: Callable[..., Any]) -> ServiceSpec:
 
 
 def connect(discovery: Discovery | None = None) -> DistributedRuntime:
-    """A runtime for calling: `async with bema.connect() as runtime: ...`."""
+    """A runtime to call services with: `async with bema.connect() as runtime: ...`.
+
+    `discovery` is where instances are looked up; without one, the discovery that the settings name.
+    """
     return DistributedRuntime(discovery)

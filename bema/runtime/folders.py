@@ -1,7 +1,7 @@
-"""Folders for one user alone: where records, sockets and state lie.
+"""Private folders: where records, sockets and state lie, writable by one user alone.
 
-Law: a folder that others may write, or that another user owns, is refused and never repaired in silence; whoever needs
-one asks here before each first use, since temporary folders are cleared.
+Law: a folder that another user owns is refused, never taken over. Callers prepare a folder before each first use, since
+the system clears temporary folders.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from bema.core.errors import Refused
 
 
 def prepare(directory: Path) -> None:
-    """Make the folder, for its user alone; `Refused` where that cannot be."""
+    """Make the folder with the mode 0700.
+
+    Raises:
+        Refused: it cannot be made or written, or belongs to somebody else (code `state_unwritable`).
+    """
     try:
         _make(directory)
+        # `lstat`: a symbolic link in a shared temporary folder could lead anywhere. The parent may be root's, as /tmp is.
         for folder, owners in ((directory, {os.getuid()}), (directory.parent, {os.getuid(), 0})):
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:

@@ -1,7 +1,7 @@
-"""What a caller holds: the client of one endpoint, the typed handle of a service, and the handle of a call.
+"""Handles for callers: `ServiceHandle` of a service, `EndpointClient` of an endpoint, `CallHandle` of one call.
 
-Law: calling gives a `CallHandle` and sends nothing; what is then done with it decides how it is asked for. Awaited, it is
-one value; iterated with `async for`, a stream; iterated with `for`, the same stream by way of another thread.
+Law: making a call gives a `CallHandle` and sends nothing. What the caller does with the handle sends it: `await` gives one
+value, `async for` a stream, and a plain `for` the same stream through another thread.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from bema.runtime.rpc.stream import OpenCall
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How calls are made. `instance` names the one to call, `wait` is how long to wait for one to appear.
+    """How a client calls.
 
-    `pick` is the name of a picker; without one, the picker in use.
+    `timeout` is in seconds for a whole call, `wait` in seconds for an instance to appear. `metadata` travels with each
+    call, `instance` is the id of the one to call, `pick` the name of a picker; without one, the picker in use.
     """
 
     timeout: float | None = None
@@ -38,7 +39,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
-        """Options by name; `BadDeclaration` names one that there is not."""
+        """Options from keywords.
+
+        Raises:
+            BadDeclaration: a keyword is no option; the message names it and the nearest one that there is.
+        """
         for name in given:
             if name not in cls.__struct_fields__:
                 raise BadDeclaration(
@@ -69,18 +74,20 @@ class CallingRuntime(Protocol):
         """The instances of a component, kept current."""
 
     def bridge(self) -> Bridge[CallingRuntime]:
-        """The same once more, for code that cannot await; `Refused` where its discovery has but one loop."""
+        """What runs calls in a thread, for code that cannot await; `Refused` where discovery serves one loop only."""
 
     async def close(self) -> None:
-        """Release what is held."""
+        """Release the connections and views."""
 
 
 class CallHandle(Coroutine[Any, Any, Any]):
-    """What a call gives: await it for one value, iterate it for a stream. It is asked for once.
+    """One call that was made and not sent yet: await it for one value, or iterate it for a stream of values.
 
-    It is what the signature promises: a coroutine to `create_task`, an async iterator to `anext` and `aclosing`.
+    A handle sends one call, however often it is used. It can be given to `create_task` like a coroutine, and to `anext` and
+    `aclosing` like an async iterator. All ways raise what `DistributedRuntime.client` names.
     """
 
+    # `create_task` takes what `asyncio.iscoroutine` accepts, which is any `collections.abc.Coroutine`: hence the base
     __slots__ = ("_asked", "_client", "_given", "_opened", "_stream")
 
     def __init__(self, client: EndpointClient, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -114,11 +121,11 @@ class CallHandle(Coroutine[Any, Any, Any]):
         return self._stream
 
     def stop(self) -> None:
-        """Ask the producer of a stream to end early; what it still sends can be read, then `StreamCut` tells of it."""
+        """Ask the service to end its stream early. The reader gets what is still sent, then `StreamCut`."""
         self._opened.stop()
 
     def kill(self) -> None:
-        """Give a stream up while somebody else reads it."""
+        """End a stream at once, from outside of its reader, who gets `BemaError` with the code `cancelled`."""
         self._opened.kill()
 
     async def __anext__(self) -> Any:
@@ -131,22 +138,25 @@ class CallHandle(Coroutine[Any, Any, Any]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Give the call up, unless it has ended."""
+        """Cancel the stream, unless it has ended: the service's handler is cancelled too."""
         await self.__aiter__().aclose()
 
     def __iter__(self) -> Iterator[Any]:
         return self._client.iterate(*self._given)
 
     def result(self) -> Any:
-        """The one value, for code that does not run in an event loop."""
+        """The one value, for code that cannot await: it blocks this thread.
+
+        `Invalid` where the thread runs an event loop that would have to answer the call itself; otherwise as `await`.
+        """
         return self._client.result(*self._given)
 
 
 class EndpointClient:
-    """Calls one endpoint, wherever its instances are.
+    """Calls one endpoint of a component, on whichever instance the picker chooses.
 
-    It is called itself, or by its endpoint's name: `client(request)` and `client.generate(request)` are the same.
-    Awaiting it waits until an instance is there.
+    `client(request)` and, for an endpoint `generate`, `client.generate(request)` are the same call. `await client` waits
+    until an instance is there. Arguments are given by position or by name; `Invalid` names one that does not fit.
     """
 
     def __init__(
@@ -179,6 +189,7 @@ class EndpointClient:
         return CallHandle(self, arguments, keywords)
 
     def __getattr__(self, name: str) -> EndpointClient:
+        # `copy` and `pickle` ask before `__init__` has run: without the first test they would recurse here
         if "address" in self.__dict__ and name == self.address.endpoint:
             return self
         raise AttributeError(f"the client of {self.address} answers to {self.address.endpoint!r}, not to {name!r}")
@@ -191,7 +202,7 @@ class EndpointClient:
         return f"<client of {self.address}>"
 
     def using(self, **options: Unpack[GivenOptions]) -> EndpointClient:
-        """The same client with other options: timeout, metadata, instance, pick, wait.
+        """A client with some options changed: timeout, metadata, instance, pick, wait, as of `DistributedRuntime.client`.
 
         Of one way to choose and to wait there is one turn and one retry budget, however often the other options change.
         """
@@ -201,47 +212,53 @@ class EndpointClient:
         return EndpointClient(self.runtime, self.address, self._spec, changed, self._skip, self._calls)
 
     def again(self, runtime: CallingRuntime, options: Options) -> EndpointClient:
+        """A client of the same endpoint in another runtime."""
         return EndpointClient(runtime, self.address, self._spec, options, self._skip)
 
     def picking(self, pick: str) -> EndpointClient:
-        """The same client with another way to choose, made once."""
+        """A client that chooses instances with the picker of that name. It is made once per name."""
         if pick not in self._by_pick:
             self._by_pick[pick] = self.using(pick=pick)
         return self._by_pick[pick]
 
     def round_robin(self, *arguments: Any, **keywords: Any) -> CallHandle:
-        """A call to each instance in turn."""
+        """Call the instances in turn."""
         return self.picking("round_robin")(*arguments, **keywords)
 
     def random(self, *arguments: Any, **keywords: Any) -> CallHandle:
-        """A call to an instance at random."""
+        """Call an instance at random."""
         return self.picking("random")(*arguments, **keywords)
 
     def power_of_two(self, *arguments: Any, **keywords: Any) -> CallHandle:
-        """A call to the less loaded of two at random."""
+        """Choose two instances at random and call the one with fewer unanswered calls of ours."""
         return self.picking("power_of_two")(*arguments, **keywords)
 
     def least_loaded(self, *arguments: Any, **keywords: Any) -> CallHandle:
-        """A call to the instance with the fewest calls of ours."""
+        """Call the instance with the fewest unanswered calls of ours."""
         return self.picking("least_loaded")(*arguments, **keywords)
 
     def direct(self, instance: int, *arguments: Any, **keywords: Any) -> CallHandle:
-        """A call to one instance by its id."""
+        """Call one instance by its id; `Unavailable` where it is not there."""
         return self.using(instance=instance)(*arguments, **keywords)
 
     def instances(self) -> tuple[Instance, ...]:
-        """The instances that a call could go to now."""
+        """The records of the instances that a call could go to now; empty before the client was first used or awaited."""
         return self._calls.instances()
 
     def instance_ids(self) -> list[int]:
+        """The ids of `instances()`."""
         return [instance.id for instance in self.instances()]
 
     async def wait_for_instances(
         self, count: int = 1, timeout: float | None = None, *, data: Mapping[str, Any] | None = None
     ) -> list[int]:
-        """Wait until at least `count` instances are there, and what they published about themselves holds `data`.
+        """Wait until `count` instances are there, and return the ids of all that are.
 
-        `Unavailable` when the time runs out first.
+        `timeout` is in seconds; None waits for ever. With `data`, only instances count whose published data has these
+        names and values.
+
+        Raises:
+            Unavailable: fewer are there when the time runs out.
         """
         if data is None:
             await self._calls.ready(timeout, count=count)
@@ -250,7 +267,7 @@ class EndpointClient:
         await self._calls.ready(timeout, count=0)  # it has its view now
         fitting: list[int] = []
 
-        def fits(picture: tuple[Instance, ...]) -> bool:
+        def fits(shown: tuple[Instance, ...]) -> bool:
             fitting[:] = [i.id for i in self.instances() if data.items() <= i.data.items()]
             return len(fitting) >= count
 
@@ -264,7 +281,7 @@ class EndpointClient:
         return fitting
 
     async def ask(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """One answer."""
+        """Send the call and return its one answer. `Invalid` where the arguments do not fit the endpoint."""
         bound, requests = await self._bind(arguments, keywords)
         options = self.options
         return await self._calls.unary(
@@ -278,7 +295,7 @@ class EndpointClient:
     async def follow(
         self, arguments: tuple[Any, ...], keywords: dict[str, Any], opened: OpenCall | None = None
     ) -> AsyncGenerator[Any, None]:
-        """A stream of answers. `opened` is told where it is answered."""
+        """Send the call and yield its answers. `opened` receives the connection, so that `stop` and `kill` reach it."""
         bound, requests = await self._bind(arguments, keywords)
         options = self.options
         stream = self._calls.stream(
@@ -293,15 +310,15 @@ class EndpointClient:
             async for answer in stream:
                 yield answer
 
-    # the same for code that cannot await
+    # for code that cannot await
 
     def result(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """One answer. `Invalid` where the caller's own loop would have to give it."""
+        """As `ask`, blocking this thread. `Invalid` where this thread's own event loop would have to answer."""
         bridge = self.runtime.bridge()
         return bridge.ask(self._ask_there(bridge.runtime, in_a_loop(), arguments, keywords))
 
     def iterate(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Any]:
-        """A stream of answers; leaving it early gives the call up. `Invalid` as for `result`."""
+        """As `follow`, blocking this thread for each answer. Leaving the iterator early cancels the call."""
         bridge = self.runtime.bridge()
         return bridge.iterate(self._follow_there(bridge.runtime, in_a_loop(), arguments, keywords))
 
@@ -316,8 +333,9 @@ class EndpointClient:
         return (await self._twin(runtime, blocks)).follow(arguments, keywords)
 
     async def _twin(self, runtime: CallingRuntime, blocks: bool) -> EndpointClient:
-        """This client in another runtime, kept from calling the process whose loop is blocked meanwhile."""
+        """This client in another runtime."""
         address = self.address
+        # The caller's loop stands while this thread waits. Where only that loop could answer, both would wait for ever.
         view = await runtime.view(address.namespace, address.component)
         serving = [i for i in view.instances() if any(info.name == address.endpoint for info in i.endpoints)]
         if blocks and serving and all(instance.pid == os.getpid() for instance in serving):
@@ -329,7 +347,7 @@ class EndpointClient:
     async def _bind(
         self, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[dict[str, Any], AsyncIterable[Any] | None]:
-        """Arguments by name, and the outgoing stream apart."""
+        """The arguments by parameter name, and the stream that goes out apart from them."""
         spec = self._spec
         requests = None
         if spec is None or spec.incoming is not None:
@@ -345,14 +363,19 @@ class EndpointClient:
         return {**bound, **keywords}, requests
 
     async def _told_names(self) -> tuple[str, ...]:
-        """The parameter names as the instances tell them."""
+        """The parameter names, as the record of an instance lists them."""
         told = (await self.told()).parameters
         if told is None:
             raise Invalid(f"{self.address} does not tell its parameters: pass arguments by name")
         return told
 
     async def told(self) -> EndpointInfo:
-        """What the instances say of this endpoint; `Unavailable` where none is there."""
+        """What the record of an instance says of this endpoint: parameters, shape, idempotence.
+
+        Raises:
+            NotFound: instances are there and none has this endpoint; the message lists those they have.
+            Unavailable: no instance is there.
+        """
         view = await self.runtime.view(self.address.namespace, self.address.component)
         if not self._calls.instances() and self.options.wait > 0:
             await self._calls.ready(self.options.wait)
@@ -367,9 +390,10 @@ class EndpointClient:
 
 
 class ServiceHandle:
-    """A service as its callers see it: every endpoint is a client under its method's name."""
+    """A service as its callers see it: each attribute is the `EndpointClient` of the method of that name."""
 
     def __init__(self, runtime: CallingRuntime, spec: ServiceSpec, options: Options, skip: int | None) -> None:
+        # One private entry instead of attributes: an endpoint may be named `spec` or `options` and must be found.
         self.__dict__["_about"] = (runtime, spec, options, skip)
 
     def __getattr__(self, name: str) -> EndpointClient:
@@ -378,7 +402,7 @@ class ServiceHandle:
             if name == (endpoint.attribute or endpoint.name):
                 address = Address(spec.namespace, spec.name, endpoint.name)
                 client = EndpointClient(runtime, address, endpoint, options, skip)
-                self.__dict__[name] = client
+                self.__dict__[name] = client  # `__getattr__` is not asked again
                 return client
         raise AttributeError(f"{spec.address} has no endpoint {name!r}")
 

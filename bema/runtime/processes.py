@@ -1,4 +1,4 @@
-"""Is that process still there, and is it still the same one? Process ids are reused; id and start time are not."""
+"""Whether a process still lives. Law: a process is known by its id and its start time, since the kernel reuses ids."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def process_start(pid: int) -> int | None:
             line = file.read(1024)
     except (FileNotFoundError, ProcessLookupError):
         return None if os.path.exists("/proc/self/stat") else _signalled(pid)  # noqa: PTH110
-    # the name, in parentheses, may hold anything
+    # the second field is the name in parentheses, which may hold spaces and parentheses (proc(5)): hence the last one
     fields = line[line.rindex(b")") + 2 :].split()
     return None if fields[0] in _ENDED else int(fields[19])
 
 
 @functools.lru_cache(maxsize=1)
 def own_start(pid: int) -> int:
-    """Our own start time, read once; 0 where it is not known. A forked child asks under a pid of its own."""
+    """The start time of this process, 0 where it is not known. `pid` is its own: a forked child must not get its parent's."""
     return process_start(pid) or 0
 
 
@@ -36,6 +36,7 @@ def is_same(pid: int, start: int) -> bool:
 
 
 def _signalled(pid: int) -> int | None:
+    # signal 0 tests for existence only; a process of another user exists too, but may not be signalled (kill(2))
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Owned tasks: every task belongs to a scope, and a scope that ends stops what it owns."""
+"""Owned tasks. Law: every task belongs to a scope, and a scope that ends cancels the tasks that it owns."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """A scope of tasks. A task that fails is logged with its name; nobody has to await it."""
+    """A scope of tasks. The scope logs a task that fails, with its name, so that nobody has to await it."""
 
     def __init__(self, name: str = "") -> None:
         self._name = name
+        # the event loop holds tasks weakly (asyncio, `create_task`): one that nobody else holds may vanish while it runs
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -26,7 +27,7 @@ class Tasks:
     def start(self, work: Coroutine[Any, Any, T], name: str = "") -> asyncio.Task[T]:
         """Run `work` until it ends or the scope does; `RuntimeError` once the scope has ended."""
         if self._closed:
-            work.close()
+            work.close()  # or the interpreter warns that it was never awaited
             raise RuntimeError(f"the scope {self._name!r} has ended and starts no {name or work}")
         task = asyncio.get_running_loop().create_task(work, name=name or None)
         self._tasks.add(task)
@@ -39,8 +40,9 @@ class Tasks:
             logger.error("%s: task %s failed", self._name or "tasks", task.get_name(), exc_info=error)
 
     async def stop(self) -> None:
-        """Cancel everything and wait until it has ended. Safe to call twice."""
+        """Cancel all tasks and wait until they have ended. Safe to call twice."""
         self._closed = True
+        # a task of the scope may end the scope: it cannot wait for itself
         own = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not own]
         for task in tasks:

@@ -1,8 +1,8 @@
-"""Plain functions as handlers: a sync handler runs in a thread, so that it blocks nobody's event loop.
+"""Threads for plain functions: a sync handler runs in a thread, so that it does not block the event loop.
 
-Laws: a thread cannot be cancelled, what it waits for can: a call that is given up gives up the calls its function is waiting
-for. How many run at once is admission's to say, so the threads are as many as the calls: with fewer, functions that wait for
-each other would stand still. A thread that outlives its process's grace does not keep the process.
+Laws: a thread cannot be cancelled, but what it waits for can, so cancelling a call cancels the calls that its function waits
+for. There are as many threads as running calls, and admission bounds those: with fewer threads, functions that wait for each
+other would deadlock. The threads are daemons, so that a function that never returns does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _END = object()
 
 
 class Waits:
-    """The calls that a function in a thread waits for."""
+    """The calls that one function in a thread waits for, so that they can be cancelled from the event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,9 +33,10 @@ class Waits:
         self._given_up = False
 
     def result(self, future: Future[T]) -> T:
-        """In the thread: wait for `future`; `CancelledError` once it was given up."""
+        """Called in the thread: wait for `future`; `CancelledError` once `give_up` was called."""
         with self._lock:
             self._futures.add(future)
+            # `give_up` may have come before: it cannot have seen this future
             if self._given_up:
                 future.cancel()
         try:
@@ -45,7 +46,7 @@ class Waits:
                 self._futures.discard(future)
 
     def give_up(self) -> None:
-        """In the loop: end what is waited for, and what will be."""
+        """Called in the loop: cancel what the function waits for now, and whatever it waits for later."""
         with self._lock:
             self._given_up = True
             waited_for = tuple(self._futures)
@@ -54,15 +55,13 @@ class Waits:
 
 
 WAITS: contextvars.ContextVar[Waits | None] = contextvars.ContextVar("bema_waits", default=None)
-"""Of the function that runs in this thread, where a handler's does."""
+"""The waits of the handler's function that runs in this thread; None in other threads."""
 
 
 class Threads:
-    """As many threads as functions run at once; one that was idle for `IDLE` seconds ends.
+    """A pool with as many threads as functions that run at once. A thread that was idle for `IDLE` seconds ends."""
 
-    The standard library's pool has a fixed size, and waits for its threads when the interpreter ends.
-    """
-
+    # not `ThreadPoolExecutor`: it has a fixed size, and joins its threads when the interpreter ends
     IDLE = 10.0
 
     def __init__(self) -> None:
@@ -70,7 +69,7 @@ class Threads:
         self._idle: deque[_Worker] = deque()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Run `work` in a thread, at once. `RuntimeError` where the machine gives no thread more."""
+        """Run `work` in a thread at once. `RuntimeError` where the machine gives no further thread."""
         done: Future[T] = Future()
         with self._lock:
             worker = self._idle.pop() if self._idle else None
@@ -81,12 +80,13 @@ class Threads:
         return done
 
     def rest(self, worker: _Worker) -> None:
-        """It is free: the one that was used last is used next, so that the others can end."""
+        """Take a worker back as free."""
         with self._lock:
+            # last in, first out: what is not needed stays idle until it ends
             self._idle.append(worker)
 
     def retire(self, worker: _Worker) -> bool:
-        """Whether a worker that nobody needed may end; if not, work is on its way to it."""
+        """Whether an idle worker may end. False means that `submit` has taken it, and its work is about to come."""
         with self._lock:
             if worker not in self._idle:
                 return False
@@ -94,7 +94,8 @@ class Threads:
             return True
 
     def forked(self) -> None:
-        """In a child: the threads stayed with the parent."""
+        """Called in a forked child, where the parent's threads are not."""
+        # the parent's lock may have been held by one of them, and nobody here would release it
         self._lock = threading.Lock()
         self._idle.clear()
 
@@ -117,6 +118,7 @@ class _Worker(threading.Thread):
             (work, done), self._next = self._next, None
             if done.set_running_or_notify_cancel():
                 _carry_out(work, done)
+            # an idle thread must not keep the arguments and the answer of its last call alive
             del work, done
             self._home.rest(self)
 
@@ -136,8 +138,9 @@ if hasattr(os, "register_at_fork"):
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any, waits: Waits | None = None) -> Any:
-    """Run a function in a thread of its own with the context of the caller."""
+    """Run a function in a thread, with a copy of the caller's context variables; raises what it raises."""
     waits = waits or Waits()
+    # a copy: the variables that are set for the thread are not seen by the caller (PEP 567)
     context = contextvars.copy_context()
     context.run(WAITS.set, waits)
     try:
@@ -148,6 +151,8 @@ async def in_thread(function: Callable[..., Any], *arguments: Any, waits: Waits 
 
 
 def unary_in_thread(function: Callable[[Call], Any]) -> Unary:
+    """A plain function as a handler: each call runs in a thread."""
+
     def unary(call: Call) -> Any:
         return in_thread(function, call)
 
@@ -155,7 +160,7 @@ def unary_in_thread(function: Callable[[Call], Any]) -> Unary:
 
 
 def stream_in_thread(function: Callable[[Call], Iterator[Any]]) -> Stream:
-    """A sync generator as a stream: each step in a thread, closed when the stream is."""
+    """A plain generator function as a streaming handler: each step runs in a thread."""
 
     async def stream(call: Call) -> AsyncIterator[Any]:
         items = await in_thread(function, call)
@@ -163,6 +168,7 @@ def stream_in_thread(function: Callable[[Call], Iterator[Any]]) -> Stream:
         waits = Waits()
         try:
             while True:
+                # `_END` as the default: a `StopIteration` cannot pass through a future (asyncio raises `TypeError`)
                 step = asyncio.ensure_future(in_thread(next, items, _END, waits=waits))
                 item = await asyncio.shield(step)
                 if item is _END:
@@ -170,7 +176,7 @@ def stream_in_thread(function: Callable[[Call], Iterator[Any]]) -> Stream:
                 yield item
         finally:
             if step is not None and not step.done():
-                # a generator cannot be closed while a thread is inside it
+                # `close` of a generator that a thread is executing raises `ValueError`
                 waits.give_up()
                 await asyncio.wait([step])
             close = getattr(items, "close", None)

@@ -12,10 +12,12 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import errno
 import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +35,7 @@ from bema.sdk.status import StatusFactory, StatusView
 from bema.wire.module.envelopes import read_to_module
 from bema.wire.module.handshake import FEATURES, Announce, Init, Stop, agree, default_init
 
+_GONE = (errno.EPIPE, errno.EIO)  # nobody reads it any more; the terminal was hung up
 LAST_WORDS = 1.0  # what `serve` has, after the drain, to come to its own end
 
 
@@ -165,10 +168,8 @@ class Boot:
             self.channel.announce(said)
 
     def _show(self, text: str) -> None:
-        if text and not self._embedded:
-            with contextlib.suppress(OSError, AttributeError):  # a terminal that is gone, or none
-                sys.stderr.write(text)
-                sys.stderr.flush()
+        if not self._embedded:
+            _say(text)
 
     async def live(self, served: Served) -> None:
         """Serve until it ends or is told to; then drain, then close. `SystemExit` (1) where something was cut."""
@@ -193,6 +194,7 @@ class Boot:
             left = max(LAST_WORDS, ending + self._grace_now() - time.monotonic())
             await asyncio.wait({running, watching}, timeout=left)
             closed = await self._closed(served, left)
+            self._show("")  # what others wrote to a terminal that has gone since
         if watched:
             watching.result()
         if not cut:
@@ -246,6 +248,23 @@ def run(
         if isinstance(error, Refused):
             raise SystemExit(f"error: {error.message} {error.fix}") from error
         raise
+
+
+def _say(text: str) -> None:
+    """On the terminal, with what waits to be written there.
+
+    One that is gone takes nothing more: what it did not take is let go, for Python would fail once more when it flushes
+    at exit, and exit with 120.
+    """
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno in _GONE:
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    except AttributeError:
+        return  # there is none
 
 
 def sentence(error: BemaError) -> str:

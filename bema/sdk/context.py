@@ -1,4 +1,4 @@
-"""Context: what a constructor may ask for, and the asking: by name or by type, never by a global."""
+"""Context: what a service's constructor may ask for. Law: it asks by type or by parameter name, never by a global."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = ("context", "dynamo_context")
 
 
 class Context:
-    """The process as its service sees it: the runtime, the place it is served at, what the launcher said."""
+    """The process as a service sees it: `runtime`, `component`, `endpoints`, and `init`, which the launcher sent."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Context:
         self.runtime = runtime
         self.spec = spec
         self.init = init
-        self.bound: dict[type[Any], Any] = {}  # by type, what extensions give to who asks for it
-        self.interceptors: dict[str, list[Interceptor]] = {}  # by endpoint, those of extensions
+        self.bound: dict[type[Any], Any] = {}  # objects of extensions, by the type that a constructor asks for
+        self.interceptors: dict[str, list[Interceptor]] = {}  # of extensions, by endpoint
         self._operations = operations
         self.namespace = spec.namespace
         self.name = spec.name
@@ -44,36 +44,51 @@ class Context:
 
     @property
     def instance_id(self) -> int:
+        """The id of this instance, a positive number below 2**63."""
         return self.component.hosted.instance_id
 
     def around(self, endpoint: str) -> Interceptor | None:
-        """What its extensions have put around an endpoint's handler, the first of them outermost."""
+        """The interceptors of extensions around one endpoint, as one, the first outermost; None where there are none."""
         return chained(self.interceptors.get(endpoint, ()))
 
     async def operations(self) -> LineChannel:
-        """The socket for what this process asks of its orchestrator; `NotFound` where it was given none."""
+        """The channel on which this process asks its orchestrator for something.
+
+        Raises:
+            NotFound: nobody launched this process, or its launcher offers no such channel.
+        """
         if self._operations is None:
             raise NotFound("nobody launched this process: there is nobody to ask")
         return await self._operations()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the launcher configured for this process."""
+        """The settings that the launcher gave this process, by name; empty for one that was started by hand."""
         return self.init.settings or {}
 
     def limit(self, name: str) -> float:
-        """A bound by its name, as it is in force here; `Refused` (bad_setting) for a name that is no row."""
+        """The limit of that name in force here: seconds, bytes or a count, as the table of limits says.
+
+        `Refused` (code `bad_setting`) where there is no limit of that name.
+        """
         return float(self.runtime.limits.named(name))
 
     def construct(self, cls: type[T]) -> T:
-        """Make the service; `BadDeclaration` names a parameter that nothing can be passed for."""
+        """Make an object of a service class, its constructor's arguments given as `arguments` finds them.
+
+        `BadDeclaration` as there; an exception of the constructor passes through.
+        """
         with constructing(self.runtime):
             service = cls(**self.arguments(cls, skip=1))
         bind(service, self.runtime)
         return service
 
     def arguments(self, function: Any, *, skip: int = 0) -> dict[str, Any]:
-        """What `function` asks for, by name or by type."""
+        """The arguments that `function` asks for by type or by parameter name, without its first `skip` parameters.
+
+        Raises:
+            BadDeclaration: a parameter without a default asks for something that a context does not have.
+        """
         target = inspect.getattr_static(function, "__init__") if isinstance(function, type) else function
         if target is object.__init__:
             return {}
@@ -107,6 +122,7 @@ class Context:
 
 
 def _hints(function: Any) -> dict[str, Any]:
+    # what `get_type_hints` raises when it evaluates an annotation that is a text (PEP 563)
     try:
         return typing.get_type_hints(function)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:

@@ -1,6 +1,6 @@
-"""The marks of a service. Law: a decorator marks and returns what it was given; the class stays a class.
+"""The decorators of a service. Law: a decorator marks what it is given and returns it; the class stays a class.
 
-`@service` adds to the class what it does not define itself: `name`, `namespace`, and `start`, a coroutine.
+`@service` adds three attributes where the class does not define them itself: `name`, `namespace`, and `start`, a coroutine.
 """
 
 from __future__ import annotations
@@ -48,17 +48,19 @@ def service(
     queue: int = 0,
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A class whose marked methods can be called from elsewhere, at `namespace.name`.
+    """Mark a class as a service: other processes can call its marked methods at `namespace.name`.
 
-    - `name`: its component; without one, the class's name.
-    - `namespace`: the first part of its address; `default`.
-    - `version`: what its description tells callers, a text without spaces; bema itself goes by the deployment's.
-    - `abstract`: it declares endpoints that others implement; it cannot start, and clients can be made of it.
+    - `name`: the component that the class serves; without one, the class's name.
+    - `namespace`: the first part of the address; `default`.
+    - `version`: a text of at most 63 characters without spaces, which the description shows to callers. bema itself goes
+      by the version of the deployment.
+    - `abstract`: the class declares endpoints that other classes implement. It cannot start; clients can be made of it.
     - `slots`: how many calls an instance runs at once, at least 1; without a number, as many as come.
     - `queue`: how many calls wait when all slots are taken, at least 0; the next is refused before it runs. 0.
-    - `extra`: what other rooms know of it, by the name of the room.
+    - `extra`: data for extensions, by the name of the extension.
 
-    An unknown option, and a value that cannot be meant, are `BadDeclaration`.
+    Raises:
+        BadDeclaration: an option is unknown or has an impossible value, or a marked method cannot be served.
     """
     said = ServiceMark(
         name="",
@@ -84,6 +86,7 @@ def service(
 def _declare(cls: type, said: ServiceMark) -> None:
     setattr(cls, spec.SERVICE, said)
     spec.check(cls)
+    # `getattr_static`: looking must not run a property or a metaclass of the user's
     for attribute, value in (("name", said.name), ("namespace", said.namespace)):
         if isinstance(inspect.getattr_static(cls, attribute, ""), str) and attribute not in vars(cls):
             setattr(cls, attribute, value)
@@ -108,17 +111,19 @@ def endpoint(
     raises: Raises = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A method that can be called from elsewhere.
+    """Mark a method as an endpoint, which other processes can call.
 
-    Its shape is its own: `async def` answers once, an async generator streams, a parameter annotated as AsyncIterator
-    receives a stream, a plain `def` runs in a thread.
+    The signature decides the shape: an `async def` answers once, an async generator streams its answers, and a parameter
+    annotated as `AsyncIterator[T]` receives a stream. A plain `def` runs in a thread.
 
-    - `name`: the last part of its address; without one, the method's name.
-    - `idempotent`: running it twice does no harm, so that a call that was lost is sent again. False.
-    - `raises`: exception types of your own that reach the caller as themselves, with attributes; others as `RemoteError`.
-    - `extra`: what other rooms know of it, by the name of the room.
+    - `name`: the last part of the address; without one, the method's name.
+    - `idempotent`: running the method twice does no harm, so that clients repeat a call that was lost. False.
+    - `raises`: exception types of your own that reach the caller as themselves, with their attributes. Any other exception
+      that is not one of Python's own or bema's reaches the caller as `RemoteError`.
+    - `extra`: data for extensions, by the name of the extension.
 
-    An unknown option, and a value that cannot be meant, are `BadDeclaration`.
+    Raises:
+        BadDeclaration: an option is unknown or has an impossible value, or what is decorated is no function.
     """
     if name != "":
         check_endpoint(name)
@@ -147,19 +152,31 @@ def _exceptions(raises: Raises) -> tuple[type[Exception], ...]:
 
 @options.bare
 def async_init(function: F, /) -> F:
-    """Runs after the constructor and before anything is served; plain or `async def`. Several run in order."""
+    """Mark a method that runs after the constructor and before anything is served; plain or `async def`.
+
+    Several run in order of definition. An exception ends the start. `BadDeclaration` for what is no function.
+    """
     return _marked(function, "init")
 
 
 @options.bare
 def on_shutdown(function: F, /) -> F:
-    """Runs once, after the last call has ended; plain or `async def`."""
+    """Mark a method that runs once, after the last call has ended; plain or `async def`.
+
+    An exception is logged, and the other hooks still run. `BadDeclaration` for what is no function.
+    """
     return _marked(function, "shutdown")
 
 
 @options.bare
 def entrypoint(function: F, /) -> F:
-    """Takes over the serving: nothing is served that this `async def` does not serve."""
+    """Mark the `async def` that serves in place of the default: only the endpoints that it serves can be called.
+
+    It may ask for a `Context` as the constructor may.
+
+    Raises:
+        BadDeclaration: the method is no `async def`. `@service` refuses a class with two entrypoints.
+    """
     if not inspect.iscoroutinefunction(function):
         raise BadDeclaration(
             f"@entrypoint decorates an `async def`, not {getattr(function, '__qualname__', function)!r}"
@@ -169,13 +186,21 @@ def entrypoint(function: F, /) -> F:
 
 @options.bare
 def liveness(function: F, /) -> F:
-    """Tells whether the process should live on: a method without arguments whose answer is true or false."""
+    """Mark a method without arguments that tells whether the process should live on, by a true or false answer.
+
+    An exception, or no answer within the limit `health_answer`, counts as false. Three times false in a row ends the
+    process. `BadDeclaration` for what is no function.
+    """
     return _marked(function, "liveness")
 
 
 @options.bare
 def readiness(function: F, /) -> F:
-    """Tells whether the instance can take calls now: a method without arguments whose answer is true or false."""
+    """Mark a method without arguments that tells whether the instance can take calls now, by a true or false answer.
+
+    While it answers false, raises, or does not answer within the limit `health_answer`, no new caller is sent to the
+    instance. `BadDeclaration` for what is no function.
+    """
     return _marked(function, "readiness")
 
 

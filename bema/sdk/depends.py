@@ -1,7 +1,7 @@
-"""depends(): another service, as an attribute of a service or as a constructor's default.
+"""depends(): a handle of another service, as an attribute of a service class or a default of its constructor.
 
-What is read is a typed handle: lazy, one per runtime, and its calls wait until an instance is there. It starts nothing:
-there is no graph of processes behind it.
+Laws: the handle is made when it is first read, once per runtime, and its calls wait for an instance. A dependency starts
+nothing: no graph of processes stands behind it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ _constructing: ContextVar[DistributedRuntime | None] = ContextVar("bema_construc
 
 
 def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
-    """A handle of `service`. Options as of `runtime.client`; `wait` is how long a call waits for an instance.
+    """A handle of another service: `worker = depends(Worker)` in a class, then `await self.worker.method()`.
 
-    - `timeout`: seconds that a call may take, more than 0; without one, as long as the call that is being answered has.
-    - `wait`: seconds, at least 0; the limit `start`.
-    - `metadata`: texts by name that go with each call.
-    - `instance`: the id of the one to call.
+    - `timeout`: seconds that a call may take, more than 0; without one, the rest of the call that is being answered.
+    - `wait`: seconds that a call waits for an instance to appear, at least 0; without one, the limit `start`.
+    - `metadata`: texts by name that travel with each call.
+    - `instance`: the id of the one instance to call.
     - `pick`: the name of a picker; without one, the picker in use.
 
-    An unknown option, and a time that cannot be meant, are `BadDeclaration`.
+    Raises:
+        BadDeclaration: `service` is no service class, an option is unknown, or a time is impossible.
     """
     Options.of(options)
     seconds("depends()", "timeout", options.get("timeout"))
@@ -40,7 +41,9 @@ def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
 
 
 class Depends:
-    """What `depends()` leaves on the class; assigning to the attribute of an instance replaces it, as tests do."""
+    """The attribute that `depends()` leaves on the class. A test replaces it by assigning to the instance's attribute."""
+
+    # no `__set__`: Python looks into the instance before a descriptor without one, so an assigned stand-in is found
 
     def __init__(self, service: Callable[..., Any], options: GivenOptions) -> None:
         if not hasattr(service, "__bema_spec__"):
@@ -64,13 +67,14 @@ class Depends:
         return self.of(runtime)
 
     def of(self, runtime: DistributedRuntime) -> Any:
+        """The handle that this dependency stands for in `runtime`."""
         options: GivenOptions = {"wait": runtime.limits.start, **self._options}
         return runtime.client(self._service, **options)
 
 
 @contextmanager
 def constructing(runtime: DistributedRuntime) -> Iterator[None]:
-    """While a constructor runs, its object has no runtime of its own yet."""
+    """Let dependencies be read inside of a constructor, whose object is not bound to a runtime yet."""
     token = _constructing.set(runtime)
     try:
         yield
@@ -79,9 +83,14 @@ def constructing(runtime: DistributedRuntime) -> Iterator[None]:
 
 
 def bind(instance: Any, runtime: DistributedRuntime) -> None:
-    """Let the dependencies of `instance` be found; needed only where it has any."""
+    """Bind a service object to the runtime that its dependencies call through, where the class has dependencies.
+
+    Raises:
+        BadDeclaration: the class has `__slots__` without a place for the runtime.
+    """
     if any(isinstance(value, Depends) for base in type(instance).__mro__ for value in vars(base).values()):
         try:
+            # past the class's own `__setattr__`: a frozen dataclass refuses
             object.__setattr__(instance, _RUNTIME, runtime)
         except AttributeError as error:
             raise BadDeclaration(

@@ -1,4 +1,4 @@
-"""Which event loop, where the loop is ours to choose: uvloop if it is installed. `asyncio.run(X.start())` keeps the user's."""
+"""The event loop of processes that bema starts: uvloop if it is installed. `asyncio.run(X.start())` keeps the user's."""
 
 from __future__ import annotations
 

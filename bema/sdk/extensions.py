@@ -1,9 +1,8 @@
-"""Extensions: rooms above this one, opened by the boot of a service whose spec names them.
+"""Extensions: parts that add to a service what its class or an endpoint names in `extra`, such as `extra={"jobs": ...}`.
 
-A fact of a class or of an endpoint (`extra={"jobs": ...}`) bears the name of an extension. Laws: none is named here; ours
-come in by entry point like anybody's. At a class, the fact is data for who looks for it, and opens the extension where it
-is installed. An endpoint needs what it names: without it that endpoint refuses its calls with `extension_missing`, and the
-others are served. What an extension opened it closes, after the last call.
+Laws: this module names no extension; ours come in by entry point like anybody's. An extension that a class names is opened
+where it is installed. An endpoint needs the extension that it names: without it, that endpoint refuses its calls with
+`extension_missing`, and the others are served. An extension closes what it opened, after the last call.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _OWN = {*RESERVED, "raises"}  # facts of an endpoint that name no room
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """What an extension gives to one service."""
+    """The objects and interceptors that an extension gives to one service."""
 
     values: Mapping[type[Any], Any] = {}  # by type: passed to a constructor or an entrypoint that asks for the type
     interceptors: Mapping[str, Interceptor] = {}  # by endpoint: around its handler
@@ -35,21 +34,21 @@ class Extension(Protocol):
     """One extension in one service: made without arguments, opened before the constructor runs."""
 
     async def open(self, context: Context, spec: ServiceSpec) -> Bound:
-        """What it gives to this service. Whatever it raises ends the start."""
+        """Prepare for one service, before its constructor runs. An exception ends the start of the service."""
         ...
 
     async def close(self) -> None:
-        """Let go of what `open` opened; called once, after the last call, when it was opened whole."""
+        """Release what `open` opened. Called once, after the last call, and only where `open` succeeded."""
         ...
 
 
 class ExtensionFactory(Factory[Extension], group="bema.extensions", api=VERSION):
-    """By the name of the fact."""
+    """Extensions by the name that `extra` gives them."""
 
 
 @contextlib.asynccontextmanager
 async def extended(context: Context) -> AsyncIterator[None]:
-    """The context with what its service's extensions give, from here to the service's end."""
+    """Open the extensions that the context's service names, and close them at the end of the `with`."""
     spec = context.spec
     needed = {endpoint.name: needs(endpoint) for endpoint in spec.endpoints}
     wanted = list(dict.fromkeys([*spec.facts, *(name for names in needed.values() for name in names)]))
@@ -69,7 +68,7 @@ async def extended(context: Context) -> AsyncIterator[None]:
 
 
 def needs(endpoint: EndpointSpec) -> list[str]:
-    """The extensions that an endpoint names."""
+    """The names of the extensions that an endpoint needs."""
     return [name for name in endpoint.facts if name not in _OWN]
 
 

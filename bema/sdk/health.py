@@ -1,7 +1,8 @@
-"""Health: what a service says of itself, asked again and again while it serves.
+"""Health: the liveness and readiness hooks of a service, asked at intervals while it serves.
 
-Law: not ready means that nobody new is sent here, and nothing else; ready again, it is found again. Not alive, several
-times in a row, ends the process, so that whoever watches it can start another. A hook that fails or hangs has said no.
+Laws: a service that is not ready gets no new callers, and nothing else happens; callers find it again once it is ready. A
+service that says three times in a row that it is not alive ends its process, so that its launcher starts another. A hook
+that raises or hangs counts as a no.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _log = logging.getLogger("bema.health")
 
 
 class Health:
-    """Asks the hooks of one service. `alive` and `ready` are the last answers."""
+    """Asks the hooks of one service; `alive` and `ready` are their last answers."""
 
-    def __init__(self, service: Any, spec: ServiceSpec, hosting: Host) -> None:
+    def __init__(self, service: Any, spec: ServiceSpec, host: Host) -> None:
         self._service = service
         self._hooks = spec.hooks
-        self._hosting = hosting
-        self._hosted = hosting.component(spec.namespace, spec.name)
+        self._host = host
+        self._hosted = host.component(spec.namespace, spec.name)
         self._noes: set[str] = set()
         self.alive = True
         self.ready = True
@@ -42,8 +43,8 @@ class Health:
         """Ask until cancelled; `Failed` when the service is not alive. Returns at once where it has no hooks."""
         misses = 0
         while self._hooks.readiness or self._hooks.liveness:
-            await asyncio.sleep(self._hosting.limits.health if self.ready else ASKED_AGAIN)
-            await self._hosting.say_ready(await self.ask_ready(), self._hosted)
+            await asyncio.sleep(self._host.limits.health if self.ready else ASKED_AGAIN)
+            await self._host.say_ready(await self.ask_ready(), self._hosted)
             misses = 0 if await self.ask_alive() else misses + 1
             if misses == PATIENCE:
                 raise Failed(f"the service says that it is not alive ({', '.join(self._hooks.liveness)})")
@@ -61,7 +62,7 @@ class Health:
 
     async def _asked(self, name: str) -> bool:
         try:
-            async with asyncio.timeout(self._hosting.limits.health_answer):
+            async with asyncio.timeout(self._host.limits.health_answer):
                 answer = getattr(self._service, name)()
                 said = bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception as error:  # noqa: BLE001 - a hook of the user's may raise anything, and has then said no

@@ -1,7 +1,7 @@
-"""start(): the five steps of a service. Whatever runs one, by hand or by a launcher, ends here.
+"""start(): the five steps in which a service runs, whether it was started by hand or by a launcher.
 
-Law: five steps of the one boot, each under its name. Nothing is listed before the fifth, a step that fails is named in
-the error, and the shutdown hooks run once, after the last call has ended.
+Laws: the steps are those of the one boot, each under its name, and the error names a step that fails. Discovery lists
+nothing before the fifth step. The shutdown hooks run once, after the last call has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ _log = logging.getLogger("bema.service")
 
 
 async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> None:
-    """Run `cls` as a service of this process until it is told to stop. A given runtime is used and left open."""
+    """Run the service class `cls` in this process until it is told to stop.
+
+    A given runtime is used and left open; without one, the service makes and closes its own. Raises what a step raises,
+    with a note that names the step; `BadDeclaration` for a class that is no service or is abstract.
+    """
     async with ServiceBoot(spec.spec_of(cls), runtime) as life:
         with life.step("handshake"):  # 1: from the launcher, or a default
             await life.handshake()
@@ -46,16 +50,20 @@ async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> No
 
 
 def serve(cls: type[Any], runtime: DistributedRuntime | None = None) -> Coroutine[Any, Any, None]:
-    """`cls.start()`, as type checkers know it."""
+    """Run a service class until it is told to stop: `asyncio.run(bema.serve(Worker))`.
+
+    It does what `Worker.start()` does, which type checkers cannot see. A given runtime is used and left open.
+    `BadDeclaration` at once where `cls` is no service class.
+    """
     spec.mark_of(cls)
     return start(cls, runtime)
 
 
 class ServiceBoot(Boot):
-    """The boot of one service: beside others of a given runtime, or with a runtime of its own."""
+    """The boot of one service, in a runtime that was given or in one of its own."""
 
     def __init__(self, said: ServiceSpec, runtime: DistributedRuntime | None) -> None:
-        embedded = runtime is not None and runtime.hosting.standing.embedded
+        embedded = runtime is not None and runtime.host.options.embedded
         super().__init__(said.address, embedded=embedded, shared=runtime is not None)
         self._spec = said
         self._runtime = runtime
@@ -70,42 +78,42 @@ class ServiceBoot(Boot):
     ) -> bool:
         ended = await super().__aexit__(kind, error, trace)
         if isinstance(error, Refused) and self.channel is None and not self.shared:
-            raise SystemExit(sentence(error)) from error  # who started it by hand has no use for our frames
+            raise SystemExit(sentence(error)) from error  # started by hand: our frames tell the user nothing
         return ended
 
     async def context(self) -> Context:
-        """The runtime, the service's place in it, which is told of when it is shown first, and its extensions."""
+        """Open the runtime and the extensions, and make the context that the constructor may ask for."""
         runtime = self._runtime
         if runtime is None:
-            runtime = DistributedRuntime(standing=_options(self.init), limits=self.limits)
+            runtime = DistributedRuntime(options=_options(self.init), limits=self.limits)
             self.opened.push_async_callback(runtime.close)
         self.limits, self.stopping = runtime.limits, runtime.stopping
         self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
         context = Context(runtime, self._spec, self.init, self.operations)
         if self.status is not None:
-            self.status.watch(self._spec, runtime.hosting)
+            self.status.watch(self._spec, runtime.host)
         hosted = context.component.hosted
         hosted.admission = _admission(self._spec, context.settings)
         hosted.about = self._spec
         if self.channel is not None and FEATURE in (self.init.features or ()):
-            runtime.hosting.reports = Reporter(self.channel, hosted)
+            runtime.host.reports = Reporter(self.channel, hosted)
         self._tell_once(context, hosted)
         await self.opened.enter_async_context(extended(context))
         return context
 
     def _tell_once(self, context: Context, mine: ServedComponent) -> None:
-        hosting = context.runtime.hosting
+        host = context.runtime.host
 
         def tell(hosted: ServedComponent) -> None:
             if hosted is mine and hosted.endpoints:
-                hosting.shown.remove(tell)
-                self.announce(_announcement(context), ready_text(context) if hosting.standing.registers else "")
+                host.shown.remove(tell)
+                self.announce(_announcement(context), ready_text(context) if host.options.registers else "")
 
-        hosting.shown.append(tell)
+        host.shown.append(tell)
 
 
 class ServedService(Served):
-    """An object of the class, and how it is served."""
+    """A service object with its context: how the boot serves, watches, drains and closes it."""
 
     def __init__(self, service: Any, context: Context) -> None:
         self._service = service
@@ -115,8 +123,8 @@ class ServedService(Served):
         await entrypoint_of(self._service, self._context)()
 
     async def watch(self) -> None:
-        """Ask after its health for as long as it lives; fails when it says that it does not."""
-        await Health(self._service, self._context.spec, self._context.runtime.hosting).watch()
+        """Ask the health hooks for as long as the service runs; `Failed` when it is not alive."""
+        await Health(self._service, self._context.spec, self._context.runtime.host).watch()
         await super().watch()
 
     async def drain(self, grace: float) -> bool:
@@ -131,7 +139,7 @@ class ServedService(Served):
 
 
 def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None]]:
-    """The service's own entrypoint, given what it asks for; else the default."""
+    """The service's own entrypoint with the arguments that it asks for, else the default `serve_endpoints`."""
     own = context.spec.hooks.entrypoint
     if own is None:
         return lambda: serve_endpoints(service, context)
@@ -140,20 +148,20 @@ def entrypoint_of(service: Any, context: Context) -> Callable[[], Awaitable[None
 
 
 async def serve_endpoints(service: Any, context: Context) -> None:
-    """The default entrypoint: every endpoint, once the service says it is ready, until Stop."""
+    """The default entrypoint: serve every endpoint, list them once the service is ready, and wait until it stops."""
     if not context.spec.endpoints:
         _log.warning(
             "%s has no endpoints, so nobody can call it: mark its methods with @endpoint()", context.spec.address
         )
     for declared in context.spec.endpoints:
         await context.component.add(declared, getattr(service, declared.attribute), context.around(declared.name))
-    await Health(service, context.spec, context.runtime.hosting).until_ready()
+    await Health(service, context.spec, context.runtime.host).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()
 
 
 async def run_hooks(service: Any, names: tuple[str, ...]) -> None:
-    """Call the hooks one after the other, plain or `async def`."""
+    """Call the hooks one after the other and await those that are `async def`; raises what the first failing one raises."""
     for name in names:
         answer = getattr(service, name)()
         if inspect.isawaitable(answer):
@@ -172,13 +180,13 @@ def _options(init: Init) -> LaunchOptions:
 
 
 def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:
-    """How many calls run and wait at once, as the launcher says or the class; None where neither does."""
+    """How many calls run and wait at once. The launcher's word goes before the class's; None where neither bounds them."""
     slots = told.get("slots", said.slots)
     return None if slots is None else Admission(slots, told.get("queue", said.queue))
 
 
 def _announcement(context: Context) -> Announce:
-    record = context.runtime.hosting.record(context.component.hosted)
+    record = context.runtime.host.record(context.component.hosted)
     return Announce(
         listen=context.init.listen,
         endpoints=[EndpointAnnounce(f"/{info.name}", ["POST"]) for info in record.endpoints],
@@ -193,10 +201,10 @@ def _announcement(context: Context) -> Announce:
 
 
 def ready_text(context: Context) -> str:
-    """What the first terminal shows: where it is, how to call it, how to end it."""
+    """What a terminal shows when the service is ready: its address, how to call it, how to stop it."""
     hosted, address = context.component.hosted, context.component.address
     lines = [f"{address} is ready: instance {show_instance_id(hosted.instance_id)}"]
-    lines += [f"  at       {place}" for place in context.runtime.hosting.addresses]
+    lines += [f"  at       {place}" for place in context.runtime.host.addresses]
     lines += [f"  call it  {_example(address, spec)}" for spec in context.spec.endpoints[:3]]
     return "\n".join([*lines, "  stop it  Ctrl-C", ""])
 

@@ -1,7 +1,7 @@
 """The options of a decorator: a closed list, whose values are checked where they are given.
 
-Law: what is misspelt or cannot be meant is refused where it is written, in a sentence with the offender; it never waits
-for the first call. What another room wants to know of a class or method has one place, `extra`, by the room's name.
+Laws: a misspelt name or an impossible value is refused where it is written, in a sentence that names it, not at the first
+call. Data for extensions has one place, `extra`, by the extension's name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _LONGEST_VERSION = 63
 
 
 def names(decorator: Callable[..., Any]) -> frozenset[str]:
-    """The options of a decorator: its keywords."""
+    """The names of a decorator's options, which are its keyword parameters."""
     return frozenset(getattr(decorator, "__wrapped__", decorator).__kwdefaults__ or ())
 
 
 def closed(decorator: D) -> D:
-    """A decorator that refuses an option which it has not, with the nearest that it has."""
+    """Make a decorator refuse an unknown option with `BadDeclaration`, which names the nearest that there is."""
     own, shown = names(decorator), f"@{decorator.__name__}"
 
     @functools.wraps(decorator)
@@ -37,7 +37,7 @@ def closed(decorator: D) -> D:
 
 
 def bare(decorator: D) -> D:
-    """A decorator without options, written without parentheses."""
+    """Make a decorator refuse every option: it is written without parentheses. `BadDeclaration` says so."""
     shown = f"@{decorator.__name__}"
 
     @functools.wraps(decorator)
@@ -59,17 +59,19 @@ def _unknown(shown: str, wrong: str, own: Iterable[str]) -> BadDeclaration:
 
 
 def flag(shown: str, name: str, value: Any) -> bool:
+    """A boolean; `BadDeclaration` for anything else, 0 and 1 among it."""
     if not isinstance(value, bool):
         raise BadDeclaration(f"{shown}: {name} is True or False, not {value!r}")
     return value
 
 
 def count(shown: str, name: str, value: Any, *, least: int) -> int | None:
-    """A whole number of at least `least`; None where nothing was said."""
+    """A whole number of at least `least`, or None where none was given; `BadDeclaration` for anything else."""
     return None if value is None else check_bound(f"{shown}: {name}", value, least)
 
 
 def version(value: Any) -> str:
+    """A text of at most 63 characters without spaces; `BadDeclaration` for anything else."""
     if not isinstance(value, str) or len(value) > _LONGEST_VERSION or value != "".join(value.split()):
         raise BadDeclaration(
             f"@service: version {value!r} is not a text of at most {_LONGEST_VERSION} characters without spaces"
@@ -78,9 +80,10 @@ def version(value: Any) -> str:
 
 
 def seconds(shown: str, name: str, value: Any, *, zero: bool = False) -> float | None:
-    """A time in seconds, above 0 (or 0 where nothing waits); None where nothing was said."""
+    """A time in seconds above 0, with `zero` also 0, or None where none was given; `BadDeclaration` for anything else."""
     if value is None:
         return None
+    # `bool` is an `int` to Python; NaN fails both comparisons below
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (value > 0 or (zero and value == 0)):
         raise BadDeclaration(
@@ -90,7 +93,7 @@ def seconds(shown: str, name: str, value: Any, *, zero: bool = False) -> float |
 
 
 def rooms(shown: str, extra: Any, *, taken: Iterable[str]) -> dict[str, Any]:
-    """What other rooms say, as facts by the room's name."""
+    """The data of `extra` by the extension's name; `BadDeclaration` for what is no mapping, or for a name in `taken`."""
     if extra is None:
         return {}
     if not isinstance(extra, Mapping):

@@ -1,6 +1,6 @@
-"""The first SIGTERM or SIGINT asks, the second ends the process at once.
+"""Signals: the first SIGTERM or SIGINT asks the services of a process to stop, the second ends the process at once.
 
-Several services of one process share the handlers; they are put back when the last of them has ended.
+Law: the services of one process share the handlers, and the last one to end restores those that were there before.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Signals:
         self._called = asked
 
     def __enter__(self) -> None:
+        # Python runs signal handlers in the main thread alone, and refuses to install them from another
         if threading.current_thread() is threading.main_thread() and not _asked:
             _install(asyncio.get_running_loop())
         _asked.append(self._called)

@@ -1,7 +1,7 @@
-"""What a class says with its marks, read once into a `ServiceSpec`.
+"""From the marks of a class to its `ServiceSpec`, once per class.
 
-Law: a mark belongs to the attribute's name. Base classes are read first, each in order of definition; a subclass that
-overrides a marked method without marking it again keeps the mark, and one that sets the name to None takes it away.
+Law: a mark belongs to the attribute's name. Base classes are read first, each in order of definition. A subclass that
+overrides a marked method without marking it again keeps the mark; one that sets the name to None removes it.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ class ServiceMark(msgspec.Struct, frozen=True):
 
 
 def mark(function: Any, what: Mark) -> None:
+    """Leave a mark on a function; `BadDeclaration` where it bears one already."""
     if getattr(function, MARK, None) is not None:
         raise BadDeclaration(f"{_show(function)} is marked twice: @{function.__bema_mark__.kind} and @{what.kind}")
     setattr(function, MARK, what)
 
 
 def mark_of(cls: type) -> ServiceMark:
-    """What the nearest `@service` said, or `BadDeclaration`."""
+    """The mark of the nearest `@service` in the class's bases; `BadDeclaration` where there is none."""
     found = getattr(cls, SERVICE, None)
     if not isinstance(found, ServiceMark):
         raise BadDeclaration(f"{_show(cls)} is not a service: decorate the class with @service(...)")
@@ -58,7 +59,10 @@ def mark_of(cls: type) -> ServiceMark:
 
 
 def marks_of(cls: type) -> dict[str, Mark]:
-    """Attribute name to mark, in the order of the law above; duplicates of an endpoint's name are refused."""
+    """The marks by attribute name, in the order of the law above.
+
+    `BadDeclaration` for two endpoints of one name, and for a mark on something that is no method.
+    """
     found: dict[str, Mark] = {}
     for base in reversed(cls.__mro__):
         for attribute, value in vars(base).items():
@@ -68,13 +72,15 @@ def marks_of(cls: type) -> dict[str, Mark]:
             elif isinstance(wrapped := _wrapped(value), Mark):
                 raise _hidden(cls, attribute, wrapped, value)
             elif value is None:
+                # as `__hash__ = None` in Python's own data model: the subclass has it no more
                 found.pop(attribute, None)
     _refuse_duplicates(cls, found)
     return found
 
 
 def check(cls: type) -> None:
-    """Refuse what is wrong without looking at annotations; runs when the class is decorated."""
+    """Refuse what can be told without annotations: runs when the class is decorated. `BadDeclaration` names it."""
+    # annotations wait for `spec_of`: one may name a class that is defined further down the module
     marks = marks_of(cls)
     for attribute, said in marks.items():
         function = inspect.getattr_static(cls, attribute)
@@ -91,7 +97,8 @@ def check(cls: type) -> None:
 
 
 def spec_of(cls: type) -> ServiceSpec:
-    """The spec of a decorated class; its annotations are resolved at the first look."""
+    """The spec of a decorated class. The first call resolves the annotations; `BadDeclaration` where one cannot be."""
+    # `vars`, not `getattr`: a subclass must not find the spec of its base
     known = vars(cls).get(_SPEC)
     if isinstance(known, ServiceSpec):
         return known
@@ -135,7 +142,7 @@ def _endpoints(cls: type, marks: dict[str, Mark]) -> Iterator[EndpointSpec]:
 
 
 def _promised(cls: type, attribute: str) -> EndpointSpec | None:
-    """The endpoint as the nearest decorated base class declares it."""
+    """The endpoint as the nearest decorated base class declares it, whose shape an implementation has to keep."""
     for base in cls.__mro__[1:]:
         if SERVICE in vars(base):
             return next((e for e in spec_of(base).endpoints if e.attribute == attribute), None)
@@ -156,7 +163,7 @@ def _hooks(cls: type, marks: dict[str, Mark]) -> Hooks:
 
 
 def _wrapped(value: Any) -> Mark | None:
-    """The mark of what a descriptor was made of."""
+    """The mark on the function inside of a descriptor: a classmethod, a property, a `functools.cached_property`."""
     for part in ("__func__", "fget", "func"):
         if isinstance(said := getattr(getattr(value, part, None), MARK, None), Mark):
             return said

@@ -112,6 +112,10 @@ class StateEngine(Protocol):
         store_newer, state_held (another process has it), state_unwritable.
         """
 
+    @classmethod
+    def check(cls, settings: PartSettings, name: str = "state.sqlite") -> None:
+        """Look at the state `name` without opening it: `Refused` (store_newer) where opening could only refuse."""
+
     @property
     def revision(self) -> int:
         """Of the last mutation; 0 for a new state."""

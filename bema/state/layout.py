@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from bema.core.errors import Refused
@@ -57,11 +58,23 @@ STEPS: tuple[Callable[[sqlite3.Connection, Older | None], None], ...] = (_first,
 """Step n takes a file from version n to n + 1."""
 
 
-def bring_up(db: sqlite3.Connection, path: Path, older: Older | None) -> None:
-    """Give the file the layout of today; `Refused` (store_newer) for one that this bema does not know."""
+def check(path: Path) -> None:
+    """`Refused` (store_newer) for a file that this bema does not know. It is only read; what else is wrong, opening tells."""
+    if path.exists():
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            _known(db, path)
+
+
+def _known(db: sqlite3.Connection, path: Path) -> int:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
         raise Refused(f"the store {path} has version {version}; this bema knows up to {len(STEPS)}", code="store_newer")
+    return int(version)
+
+
+def bring_up(db: sqlite3.Connection, path: Path, older: Older | None) -> None:
+    """Give the file the layout of today; `Refused` (store_newer) for one that this bema does not know."""
+    version = _known(db, path)
     if version == 1 and older is None:
         raise Refused(f"the store {path} has version 1, and who opens it cannot read that", code="store_newer")
     # WAL alone loses the last commits with the machine's power; FULL syncs the log at each of them

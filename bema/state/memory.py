@@ -33,6 +33,10 @@ class MemoryEngine:
     async def open(cls, settings: PartSettings, name: str = "state.sqlite", older: Older | None = None) -> MemoryEngine:
         return cls(settings.limits)
 
+    @classmethod
+    def check(cls, settings: PartSettings, name: str = "state.sqlite") -> None:
+        """Nothing is there before it is opened."""
+
     def __init__(self, limits: Limits = DEFAULTS) -> None:
         self._bounds = StateBounds.of(limits)
         self._feed = Feed()

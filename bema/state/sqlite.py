@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from bema.core.errors import BemaError, Refused
 from bema.core.limits import DEFAULTS, Limits
 from bema.core.settings import PartSettings
+from bema.state import layout
 from bema.state.engine import Entry, Mutation, Older, StateBounds, StateWatch, check_key
 from bema.state.feed import Feed
 from bema.state.file import Committed, SqliteFile
@@ -51,6 +52,10 @@ class SqliteEngine:
     @classmethod
     async def open(cls, settings: PartSettings, name: str = "state.sqlite", older: Older | None = None) -> SqliteEngine:
         return await cls.at(settings.state / name, settings.limits, older)
+
+    @classmethod
+    def check(cls, settings: PartSettings, name: str = "state.sqlite") -> None:
+        layout.check(settings.state / name)
 
     @classmethod
     async def at(cls, path: Path, limits: Limits = DEFAULTS, older: Older | None = None) -> SqliteEngine:

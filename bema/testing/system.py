@@ -1,8 +1,8 @@
-"""System: a graph of services in one process, for tests: no sockets, no files, no other process.
+"""System: several services in one process, for tests, without sockets, files or other processes.
 
-Law: each service boots by the same start() as anywhere and has a runtime of its own; they meet in one discovery in memory
-and call each other through memory. They start together, so that one may call another while it starts, and end one by one,
-the last named first.
+Laws: each service boots by the same start() as in production and has its own runtime; they find each other in one
+`MemoryDiscovery` and call each other through memory. They start together, so that one may call another while it starts,
+and end one by one, the last named first.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ _numbers = itertools.count(1)
 
 
 class System:
-    """`async with System(Worker, Router) as system: worker = system.client(Worker)`.
+    """Services for a test: `async with System(Worker, Router) as system: worker = system.client(Worker)`.
 
-    On entry every service is served; a failure of one is raised as it is, with a note that names the service and the step,
-    and the others are ended. `wait` is how long they have to start, in seconds (default: the limit `start`). Naming a class twice gives it two instances.
+    Inside of the `with`, every service is served. A class that is named twice has two instances. `wait` is the time in
+    seconds that they have to start together; without it, the limit `start`.
+
+    Entering raises what the start of a service raises, with a note that names the service and the step, and ends the
+    others; `DeadlineExceeded` names those that did not start in time. Leaving raises what a service ended with.
     """
 
     def __init__(self, *services: type[Any], wait: float | None = None) -> None:
@@ -38,11 +41,11 @@ class System:
         self._members = [_Member(service, self.discovery) for service in services]
 
     def client(self, service: Callable[..., T], **options: Any) -> T:
-        """A typed handle of a service. Options as of `DistributedRuntime.client`."""
+        """A typed handle of a service, with the options and errors of `DistributedRuntime.client`."""
         return self.runtime.client(service, **options)
 
     def endpoint(self, address: str) -> Endpoint:
-        """The endpoint at `namespace.component.endpoint`."""
+        """The endpoint at `namespace.component.endpoint`; `Invalid` (code `bad_name`) for any other form."""
         return self.runtime.endpoint(address)
 
     async def __aenter__(self) -> System:
@@ -54,6 +57,7 @@ class System:
         except TimeoutError as error:
             late = ", ".join(member.address for member in self._members if not member.shown.is_set())
             await self._abandon()
+            # a TimeoutError may also be a service's own, where all have started
             if late:
                 raise DeadlineExceeded(f"{late} did not serve within {self._wait:g} s") from error
             raise
@@ -66,6 +70,7 @@ class System:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._end()
+        # an exception of the test is the news; one of a service would hide it
         if error is None:
             for member in self._members:
                 member.outcome()
@@ -82,22 +87,22 @@ class System:
 
 
 class _Member:
-    """One service of the system: its runtime, and the task that is its life."""
+    """One service of the system: its runtime, and the task that runs it."""
 
     def __init__(self, service: type[Any], discovery: MemoryDiscovery) -> None:
         self.address = spec.spec_of(service).address
-        standing = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
+        options = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
         self.shown = asyncio.Event()
         self._service = service
-        self._runtime = DistributedRuntime(discovery, standing=standing)
-        self._runtime.hosting.shown.append(lambda hosted: self.shown.set())
+        self._runtime = DistributedRuntime(discovery, options=options)
+        self._runtime.host.shown.append(lambda hosted: self.shown.set())
         self._life: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._life = asyncio.create_task(lifecycle.start(self._service, self._runtime), name=self.address)
 
     async def served(self) -> None:
-        """Until it serves, or has ended without ever serving."""
+        """Wait until the service serves, or has ended without serving; raises what it ended with."""
         assert self._life is not None
         shown = asyncio.ensure_future(self.shown.wait())
         try:
@@ -107,7 +112,7 @@ class _Member:
         self.outcome()
 
     def cancel(self) -> None:
-        """Give it up, unless it serves: then its calls may finish."""
+        """Cancel a service that does not serve yet. One that serves is drained instead."""
         if self._life is not None and not self.shown.is_set():
             self._life.cancel()
 
@@ -119,6 +124,6 @@ class _Member:
         await self._runtime.close()
 
     def outcome(self) -> None:
-        """Raise what its life ended with."""
+        """Raise what the service ended with, if it ended with an exception."""
         if self._life is not None and self._life.done() and not self._life.cancelled():
             self._life.result()

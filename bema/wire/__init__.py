@@ -1,1 +1,1 @@
-"""The conversation: bytes in, events out. No event loop and no socket is known here."""
+"""The protocols between processes: bytes in, events out. Nothing here knows an event loop or a socket."""

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def test_the_last_lines(up: Served, capsys: pytest.CaptureFixture[str]):
     Log(up, api.create("hello", "app = 1", {})["id"]).write("one", "two", "three")
     assert cli.main(["logs", "hello", "--tail", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1:] for line in lines] == [["9abc", "stdout", "two"], ["9abc", "stdout", "three"]]
+    assert [line.split()[1:] for line in lines] == [
+        ["9abc", "stdout", "INFO", "two"],
+        ["9abc", "stdout", "INFO", "three"],
+    ]
     assert cli.main(["logs", "hello", "--json", "-n", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["event"] == "three"
 
@@ -79,10 +83,21 @@ def test_a_deployment_that_is_not_there(up: Served, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("record", "shown"),
     [
-        ({"stream": "stdout", "event": "plain"}, "stdout plain"),
-        ({"stream": "stderr", "event": "loud"}, "\x1b[33mstderr\x1b[0m loud"),
-        ({"stream": "bema", "event": "ours"}, "\x1b[34mbema  \x1b[0m ours"),
+        ({"stream": "stdout", "event": "plain"}, "stdout INFO    plain"),
+        ({"stream": "stderr", "event": "loud"}, "\x1b[33mstderr\x1b[0m INFO    loud"),
+        ({"stream": "bema", "event": "ours"}, "\x1b[34mbema  \x1b[0m INFO    ours"),
+        (
+            {"stream": "stderr", "event": "broke", "level": "error", "trace_id": "ab12"},
+            "\x1b[33mstderr\x1b[0m \x1b[31mERROR  \x1b[0m broke  trace=ab12",
+        ),
     ],
 )
 def test_what_is_not_stdout_is_marked(record: dict[str, Any], shown: str):
     assert line_of({"ts": 0, "instance": "0123456789abc", **record}).endswith(f".000 9abc {shown}")
+
+
+def test_a_line_has_its_date_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    record = {"ts": 1_700_000_000_123_456, "instance": "0123456789abc", "stream": "stdout", "event": "one"}
+    assert line_of(record, timestamps=True).startswith("2023-11-14T22:13:20.123+00:00 9abc ")

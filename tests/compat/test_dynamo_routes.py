@@ -32,7 +32,7 @@ def told(story, **limits):
 
     async def run():
         async with DistributedRuntime(discovery_backend="mem") as runtime:
-            runtime.hosting.limits = runtime.limits.but(**limits)
+            runtime.host.limits = runtime.limits.but(**limits)
             assert runtime.system_status_server_url is not None
             await story(runtime, int(runtime.system_status_server_url.rpartition(":")[2]))
         assert not server._by_loop

@@ -298,7 +298,7 @@ def test_an_endpoint_that_does_not_answer_its_health_check_gets_nobody():
     async def story():
         nonlocal hangs
         async with DistributedRuntime(discovery_backend="mem") as runtime:
-            runtime.hosting.limits = runtime.limits.but(health=0.01, health_answer=0.05)
+            runtime.host.limits = runtime.limits.but(health=0.01, health_answer=0.05)
             endpoint = runtime.endpoint("demo.checked.generate")
             view = await runtime.view("demo", "checked")
             serving = asyncio.create_task(

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.tools import tool
+
 from .conftest import DATA
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,7 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path):
     """One with a class, its document exported, and both committed."""
+    tool("git")
     found = Repository(tmp_path)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "shop.py").write_text(SHOP)
@@ -96,6 +99,10 @@ def test_a_hook_takes_documents_below_packages_and_nothing_else(hook):
     wanted = re.compile(hook["files"])
     assert all(map(wanted.search, ["packages/a.yaml", "package/a.yml", "deep/packages/b/c.json"]))
     assert not any(map(wanted.search, ["a.yaml", "packages/a.py", "mypackages/a.yaml", "packages.yaml", "x/p/a.json"]))
+    left = re.compile(hook["exclude"])
+    foreign = ["package.json", "package-lock.json", "tsconfig.build.json", "pnpm-lock.yaml", "node_modules/a/b.json"]
+    assert all(left.search(f"packages/x/{name}") for name in foreign)
+    assert not any(map(left.search, ["packages/a.yaml", "packages/my-package.json", "deep/packages/b/c.json"]))
     assert hook["language"] == "python"
     assert hook["require_serial"], "documents are looked at together"
 

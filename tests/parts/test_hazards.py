@@ -109,6 +109,23 @@ def test_two_plugins_of_one_name_are_a_conflict_told_once(machine: Machine) -> N
     assert "2 plugins and none is chosen" in strict.stderr
 
 
+def test_a_folder_that_appears_after_the_start_is_imported_from_after_a_refresh(machine: Machine) -> None:
+    machine.add("late")
+    place = machine.folder / "later"
+    code = f"""
+        import shutil, importlib.util
+        sys.path.append({str(place)!r})
+        assert importlib.util.find_spec("late") is None
+        F.discover_plugins()
+        shutil.copytree({str(machine.folder / "kept")!r}, {str(place)!r})
+        F.discover_plugins(refresh=True)
+        print({CREATE})
+        """
+    machine.site.rename(machine.folder / "kept")
+    done = machine.run(code)
+    assert done.stdout.strip() == "Late x", done.stderr
+
+
 def test_names_that_differ_in_case_or_dashes_are_one_name_and_a_conflict(machine: Machine) -> None:
     machine.add("one", {"My-Chat": "one:One"})
     machine.add("two", {"my_chat": "two:Two"})

@@ -158,7 +158,7 @@ def test_a_call_leaves_nothing_to_the_collector_and_a_stream_that_is_dropped_end
     async def story():
         async with serving() as (one, runtime):
             shapes: Any = runtime.client(Shapes)
-            server: Any = one.hosting._server
+            server: Any = one.host._server
             await call(shapes)
             gc.collect()
             gc.disable()
@@ -319,7 +319,7 @@ def test_a_client_by_address_learns_the_parameters_from_the_instances():
             client = await runtime.namespace("demo").component("shapes").endpoint("add").client()
             assert repr(client) == "<client of demo.shapes.add>"
             assert await client.add(2, 3) == await client(a=2, b=3) == await client.add(2, b=3) == 5
-            assert client.instance_ids() == [one.hosting.component("demo", "shapes").instance_id]
+            assert client.instance_ids() == [one.host.component("demo", "shapes").instance_id]
             assert await runtime.endpoint("demo.shapes.move").client()({"x": 1}) == {"x": 2, "y": 0}
             stream = runtime.endpoint("dyn://demo.shapes.count").client()
             assert [i async for i in stream.count(2)] == [0, 1]
@@ -341,7 +341,7 @@ def test_options_bound_name_and_inform_a_call():
         async with serving() as (one, runtime):
             told = runtime.client(Shapes, metadata={"user": "ada"})
             assert (await told.told())["user"] == "ada"
-            mine = one.hosting.component("demo", "shapes").instance_id
+            mine = one.host.component("demo", "shapes").instance_id
             client = runtime.endpoint("demo.shapes.told").client(instance=mine)
             assert (await client.using(timeout=5.0)())["route"] == "demo.shapes.told"
             with pytest.raises(Unavailable):
@@ -384,7 +384,7 @@ def test_awaiting_a_client_waits_for_an_instance():
             await asyncio.sleep(0.02)
             assert not arrived.done()
             served = asyncio.create_task(one.endpoint("demo.late.generate").serve_endpoint(late))
-            assert await asyncio.wait_for(arrived, 5) == [one.hosting.component("demo", "late").instance_id]
+            assert await asyncio.wait_for(arrived, 5) == [one.host.component("demo", "late").instance_id]
             assert (await client) is client
             assert [n async for n in client.generate(4)] == [4]
             one.stop()
@@ -434,7 +434,7 @@ def test_an_instance_publishes_and_is_waited_for_by_what_it_published():
             await component.publish(model="large", slots=3)
             assert not waits.done()
             await component.publish(model="small")
-            assert await asyncio.wait_for(waits, 5) == [one.hosting.component("demo", "shapes").instance_id]
+            assert await asyncio.wait_for(waits, 5) == [one.host.component("demo", "shapes").instance_id]
             assert client.instances()[0].data == {"model": "small", "slots": 3}
             await component.publish(slots=None)
             await until(lambda: client.instances()[0].data == {"model": "small"})
@@ -539,7 +539,7 @@ def test_handlers_that_cannot_be_called_by_name_are_refused_when_served():
                 await place.serve_endpoint(lambda *words: None)
             with pytest.raises(BadDeclaration, match="has no signature"):
                 await place.serve_endpoint(42)  # type: ignore[arg-type]
-            assert runtime.hosting.components == {}
+            assert runtime.host.components == {}
 
     asyncio.run(story())
 
@@ -618,7 +618,7 @@ def test_a_client_made_inside_an_instance_skips_that_instance(tmp_path):
     async def story():
         async with serving(Router, tmp_path) as (one, runtime):
             router = runtime.endpoint("demo.shapes.add").client(
-                instance=one.hosting.component("demo", "shapes").instance_id
+                instance=one.host.component("demo", "shapes").instance_id
             )
             with pytest.raises(Unavailable):
                 await router(1)
@@ -773,7 +773,7 @@ def test_a_record_that_cannot_be_written_ends_nothing_and_is_written_when_it_can
         async with serving(Slow, tmp_path) as (one, other):
             view = await other.view("demo", "slow")
             with nothing_can_be_written():
-                await one.hosting.say_ready(False)
+                await one.host.say_ready(False)
                 assert view.instances()[0].ready, "it shows what it showed"
                 running = asyncio.ensure_future(other.client(Slow).slowly())
                 await Slow.begun.wait()

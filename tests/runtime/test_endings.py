@@ -4,10 +4,12 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from bema.core.call import Call
 from bema.core.errors import BadAnswer, BemaError, Disconnected, RemoteError, Unavailable
+from bema.runtime.process import tracing
 from bema.runtime.rpc.pool import ConnectionPool
 from tests.runtime.served import serving, stream, unary, until
 
@@ -232,3 +234,34 @@ def test_what_a_handler_left_running_is_not_bound_by_its_callers_deadline(tmp_pa
             assert await asyncio.wait_for(await later.get(), 5) == "still called"
 
     asyncio.run(story())
+
+
+class Declared(Exception):
+    pass
+
+
+def test_what_nobody_declared_is_logged_with_its_traceback_and_trace(tmp_path, caplog):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(msgspec.structs.replace(unary("fails", which=str), facts={"raises": (Declared,)}))
+            async def fails(call: Call) -> Any:
+                match call.arguments["which"]:
+                    case "declared":
+                        raise Declared
+                    case "ours":
+                        raise Unavailable("not now")
+                return 1 // 0
+
+            await served.start()
+            for which in ("declared", "ours", "unforeseen"):
+                with pytest.raises((Declared, BemaError, ArithmeticError)):
+                    await served.call("fails", which=which)
+
+    caplog.handler.addFilter(tracing.TraceFilter())
+    asyncio.run(story())
+    [record] = [record for record in caplog.records if record.name == "bema.service"]
+    assert (record.levelname, record.getMessage()) == ("ERROR", "t.t.fails failed")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    assert len(record.trace_id) == 32

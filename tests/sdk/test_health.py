@@ -168,7 +168,7 @@ def test_a_program_may_say_so_itself():
             serving = asyncio.create_task(runtime.endpoint("demo.plain.answer").serve_endpoint(answer))
             view = await runtime.view("demo", "plain")
             await wait_for(view, lambda seen: [i.routable() for i in seen] == [True])
-            await runtime.hosting.say_ready(False)
+            await runtime.host.say_ready(False)
             assert [i.routable() for i in view.instances()] == [False]
             runtime.stop()
             await serving

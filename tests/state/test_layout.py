@@ -23,6 +23,9 @@ def test_a_newer_store_is_left_alone(tmp_path: Path):
         asyncio.run(SqliteEngine.at(path))
     assert caught.value.code == "store_newer"
     assert "\n" not in caught.value.message
+    with pytest.raises(Refused, match="version 99"):
+        layout.check(path)
+    layout.check(tmp_path / "nothing")
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (99,)
         assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)

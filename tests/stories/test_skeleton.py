@@ -11,7 +11,7 @@ import httpx2
 import mcp
 import pytest
 
-from tests.stories.harness import EXAMPLES, Platform
+from tests.stories.harness import EXAMPLES, Platform, until
 from tests.tools import tool
 
 pytestmark = pytest.mark.slow
@@ -161,3 +161,34 @@ def test_reading_deleting_and_reading_again(running: Platform, script: Any) -> N
         assert api.delete(f"/faas/python/{made['id']}").status_code == 404
     with httpx2.Client(timeout=10, trust_env=False) as client:
         assert client.get(made["url"]).status_code == 404
+
+
+FAILING = """
+import logging
+from bema import endpoint, service
+
+@service(name="failing", namespace="demo")
+class Failing:
+    @endpoint()
+    async def divide(self) -> int:
+        logging.getLogger("app").info("about to divide")
+        return 1 // 0
+"""
+
+
+def test_what_an_endpoint_raised_is_in_its_log_under_the_trace_of_the_answer(running: Platform) -> None:
+    made = running.deploy("failing", FAILING)
+    answer = httpx2.post(made["url"] + "/divide", json={}, trust_env=False, timeout=10)
+    trace = answer.json()["error"]["trace_id"]
+    assert answer.status_code == 500
+
+    def logged() -> list[str] | None:
+        lines = running.bema("logs", "failing").stdout.splitlines()
+        return lines if any("ZeroDivisionError" in line for line in lines) else None
+
+    lines = until("the traceback is in the log", logged)
+    assert any("INFO" in line and "about to divide" in line and trace in line for line in lines)
+    assert any("ERROR" in line and "demo.failing.divide failed" in line for line in lines)
+    assert any("return 1 // 0" in line for line in lines)
+    assert trace in "\n".join(lines)
+    assert running.bema("rm", "failing").returncode == 0

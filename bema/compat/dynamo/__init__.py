@@ -1,1 +1,1 @@
-"""Names for people who come from Dynamo: replace the import root `dynamo` by `bema.compat.dynamo`."""
+"""The names of Dynamo: replace the import root `dynamo` by `bema.compat.dynamo`."""

@@ -1,4 +1,4 @@
-"""`Client` and `UnaryClient` of `dynamo.runtime`: the one client, spoken to in that runtime's way.
+"""`Client` and `UnaryClient` of `dynamo.runtime`: bema's client with that runtime's methods.
 
 `stream = await client.generate(request)`, then `async for answer in stream: answer.data()`. The `await` may be left out.
 """

@@ -1,4 +1,4 @@
-"""Errors as programs of that runtime catch them: there, whatever a stream ends with is a `ValueError`.
+"""Errors as programs of Dynamo catch them: there, whatever a stream ends with is a `ValueError`.
 
 Law: an error keeps its class, its code and all it says; it is a `ValueError` as well.
 """

@@ -1,4 +1,4 @@
-"""Handlers as that runtime calls them, made into functions that say of themselves what ours need to know.
+"""Handlers as Dynamo calls them, made into functions that say of themselves what ours need to know.
 
 Law: a handler is called with its request by position and with `context` by name where it has such a parameter, and no
 other way: what was bound to a `partial` is its own, and `*args` and `**kwargs` stay empty but for a request that has no other

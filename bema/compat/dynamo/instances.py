@@ -15,7 +15,7 @@ class TransportType(NamedTuple):
 
 
 class Instance(instance.Instance, frozen=True, kw_only=True, omit_defaults=True):
-    """Ours, with that runtime's names for what it says. `str()` is namespace/component/endpoint/id."""
+    """Ours, with the names of Dynamo for what it says. `str()` is namespace/component/endpoint/id."""
 
     endpoint: str = ""
 

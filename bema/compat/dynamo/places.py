@@ -97,7 +97,7 @@ class Endpoint(distributed.Endpoint):
     async def _end_of_promise(self) -> None:
         if str(self.address) in self._promises:
             self._promises.discard(str(self.address))
-            await self.runtime.hosting.remove(self.component.hosted, self.name)
+            await self.runtime.host.remove(self.component.hosted, self.name)
 
     def connection_id(self) -> int:
         return self.component.hosted.instance_id

@@ -1,4 +1,4 @@
-"""Names that are tied to etcd, NATS, QUIC, language models or GPUs: refused, each with the name of what to use."""
+"""Names of Dynamo that need etcd, NATS, QUIC, language models or GPUs. Law: each is refused, with what to use instead."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ NAMES: dict[str, str] = {
 
 
 class NotSo(Refused):
-    """Something of that runtime that is not done here. A traceback shows what to use as well."""
+    """Something of Dynamo that bema does not do. A traceback shows what to use as well."""
 
     def __str__(self) -> str:
         return f"{self.message}. {self.fix}"
 
 
 class NotHere(NotSo, ImportError):
-    """A name of that runtime that this one does not have."""
+    """A name of Dynamo that bema does not have."""
 
 
 def refuse(of: str, name: str) -> NoReturn:

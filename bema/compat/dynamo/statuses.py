@@ -1,8 +1,8 @@
-"""Exceptions of HTTP libraries, as what a caller can catch.
+"""Exceptions with an HTTP status, as errors that a caller can catch by class.
 
-An exception of a handler that has a status of HTTP, as `code`, `status` or `status_code`, is raised at the caller as the
-error of that class. Law: the text is what the exception says of itself under a name for that, never the whole of it: some
-libraries put the URL with its signature there.
+A handler's exception with an HTTP status (`code`, `status` or `status_code`) reaches the caller as the error of that
+status. Law: only the attribute that holds the exception's message travels, never the whole exception, since some libraries
+put a URL with its signature there.
 """
 
 from __future__ import annotations

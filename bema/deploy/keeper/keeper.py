@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from .child import Child
 from .config import Config
@@ -24,6 +26,7 @@ from .warden import Warden
 
 _EARLY = 100  # lines of children that are kept until the banner was shown
 _FAILED = 2
+_GONE = (errno.EPIPE, errno.EIO)  # nobody reads it any more; the terminal was hung up
 _LAST_WORDS = 0.3  # seconds
 
 
@@ -166,9 +169,16 @@ class Keeper:
 
 
 def _say(text: str, *, error: bool = False) -> None:
-    """To the terminal, if it is still there."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr if error else sys.stdout, flush=True)
+    """To the terminal. One that is gone takes nothing more: Python would fail once more at exit, and exit with 120."""
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as failed:
+        if failed.errno in _GONE:
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    except ValueError:
+        return  # it was closed
 
 
 def main(descriptor: int) -> int:

@@ -21,6 +21,7 @@ from bema.core.errors import Disconnected, ProtocolError, Refused
 from bema.core.instance import State
 from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
+from bema.core.redaction import hides
 from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
@@ -49,6 +50,7 @@ class Locator(msgspec.Struct, frozen=True, kw_only=True):
     token: str  # of its RPC socket
     start_limit: float
     port: int | None = None  # the one that a program was asked to use
+    __repr__ = hides("token")
 
 
 class SupervisedProcess:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bema.core.limits import DEFAULTS
+from bema.core.redaction import hides
 from bema.deploy.model.deployment import ScriptEntry
 
 
@@ -42,3 +43,4 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # what a service is told beside
     launcher: str = ""
     operations: bool = False  # it asks the orchestrator for things, and is given a way to
+    __repr__ = hides("env")

@@ -14,6 +14,7 @@ import msgspec
 
 from bema.core.errors import BemaError
 from bema.core.instance import State
+from bema.core.redaction import hides
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
@@ -79,6 +80,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     requires_python: str = ""
     created: int = 0
     launcher: str = ""  # what starts it; empty for the platform's
+    __repr__ = hides("env")
 
     @property
     def label(self) -> str:
@@ -198,6 +200,7 @@ class CreateRequest(msgspec.Struct, frozen=True):
     name: str
     code: str
     env: dict[str, str] = {}
+    __repr__ = hides("env")
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):

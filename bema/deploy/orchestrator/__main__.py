@@ -23,7 +23,7 @@ from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import report, sow
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.deploy.store.deployments import Store
+from bema.deploy.store.deployments import FILE, Store
 from bema.deploy.store.released import RELEASED
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
 from bema.runtime.tasks import Tasks
@@ -75,7 +75,7 @@ async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Pa
     Instances are shown in `discovery`; without one, in a discovery that is opened for them.
     """
     state, limits = Path(settings.text("state_dir")), settings.limits
-    engine = await StateFactory.choose().open(settings.of(StateFactory.group), "store.sqlite", RELEASED)
+    engine = await StateFactory.choose().open(settings.of(StateFactory.group), FILE, RELEASED)
     store = await Store.open(engine)
     launchers = Launchers(
         lambda name: LauncherFactory.open_waiting(settings, name),

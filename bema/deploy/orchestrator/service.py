@@ -25,6 +25,7 @@ from bema.core.access import Principal, Scope, permitted
 from bema.core.call import CURRENT
 from bema.core.errors import Conflict, Denied, NotFound
 from bema.core.naming import check_deployment
+from bema.core.redaction import hides
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import (
     Activation,
@@ -258,6 +259,7 @@ class _Asked(msgspec.Struct, frozen=True):
     code: str
     env: dict[str, str]
     owner: str
+    __repr__ = hides("env")
 
 
 def _acting(principal: Principal | None, scope: Scope) -> Principal:

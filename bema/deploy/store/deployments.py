@@ -33,6 +33,9 @@ T = TypeVar("T")
 ANSWERS_KEPT = 1000
 _PAGE = 500
 
+FILE = "store.sqlite"
+"""What is deployed lies in the state of this name."""
+
 
 class Store:
     """Reads come from a picture in memory and cost nothing; writes return when they are durable.

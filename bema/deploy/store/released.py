@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from bema.core.redaction import hides
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version, VersionStatus
 from bema.deploy.model.restarts import Attempt
@@ -27,6 +28,7 @@ class _Version(msgspec.Struct, kw_only=True):
     created: int = 0
     launcher: str = ""
     build: Build = Build()
+    __repr__ = hides("env")
 
 
 class _Deployment(msgspec.Struct, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bema.core.access import Scope
+from bema.core.redaction import hides
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import DeploymentInfo, InstanceInfo
 
@@ -30,6 +31,7 @@ class CreateBody(msgspec.Struct, frozen=True):
     source: Inline | None = None
     code: str | None = None
     env: dict[str, str] = {}
+    __repr__ = hides("env")
 
 
 class Function(DeploymentInfo, frozen=True, kw_only=True):

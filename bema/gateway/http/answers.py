@@ -1,4 +1,4 @@
-"""The gateway's own answers: an error as JSON under its table's status, with the request id. Pure."""
+"""The gateway's own answers. Law: each has the request id, and an error has the status that its code's row says. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus} 
 def answer(
     status: int, headers: list[tuple[bytes, bytes]], body: bytes, trace_id: str, *, close: bool, head: bool = False
 ) -> bytes:
-    """A whole answer of ours; `head` leaves the body out, as HEAD asks."""
+    """A whole answer as bytes; `head` leaves the body out, `close` says that the connection ends."""
+    # RFC 9110 9.3.2: the answer to HEAD has the length of the body that GET would have
     parts = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
@@ -29,6 +30,8 @@ def answer(
 
 
 def error_answer(error: BemaError, trace_id: str, *, close: bool, head: bool = False) -> bytes:
+    """An error as a whole answer; `retry_after` becomes `Retry-After` in whole seconds."""
+    # rounded up: RFC 9110 10.2.3 has whole seconds, and a client that comes too early is refused again
     headers = [(b"content-type", b"application/json")]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
@@ -36,4 +39,5 @@ def error_answer(error: BemaError, trace_id: str, *, close: bool, head: bool = F
 
 
 def content(error: BemaError, trace_id: str) -> bytes:
+    """The JSON body of an error."""
     return msgspec.json.encode(as_json(error, trace_id)) + b"\n"

@@ -1,7 +1,7 @@
-"""How a body is delimited: declared, chunked, or until the connection ends. Bytes in, payload out; no sockets.
+"""Bodies: how the body of a message is delimited, by a length, by chunks or by the end of the connection. No sockets.
 
-Law: framing is never forwarded. A body is decoded on arrival and framed anew for the next hop, so what one side takes for
-the end of a message cannot be another thing on the other side.
+Law: framing is never forwarded. A body is decoded on arrival and framed anew for the next hop, so that both sides agree on
+where a message ends.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _LONGEST_TRAILERS = 64 * 1024
 
 
 class Body(Protocol):
-    """What is left to read of one message."""
+    """The rest of one message's body: bytes in, payload out, until `done`."""
 
     done: bool
     rest: bytes  # what came after the end
     trailers: bytes  # lines that followed a chunked body, each with its line end
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes off the wire; returns the payload among them."""
+        """Take bytes as they arrive and return the payload among them; `Invalid` or `TooLarge` for bad framing."""
         ...
 
 

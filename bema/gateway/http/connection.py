@@ -1,7 +1,7 @@
-"""A client's connection: heads in, one exchange at a time, answers out in order.
+"""HttpConnection: one client's connection, with one exchange at a time and answers in the order of requests.
 
-Law: a head that the guard refuses ends the connection, and nothing of it was forwarded. A request that came before its
-turn waits in `_held`; what comes after a connection's last answer is read and thrown away until the client is done.
+Laws: a head that the guard refuses ends the connection, and nothing of it is forwarded. A pipelined request waits in `_held`
+for its turn. After the last answer of a connection, what still comes is read and thrown away until the client is done.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class HttpConnection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, dispatcher: Dispatcher, door: Door, connections: set[HttpConnection]) -> None:
-        """`connections` are all of the listener's: this one is in them from its first moment to its last."""
+        """`connections` is the listener's set of open ones, which this connection joins and leaves by itself."""
         self._dispatcher = dispatcher
         self._door = door
         self._connections = connections
@@ -58,7 +58,7 @@ class HttpConnection(asyncio.Protocol):
         self._checked = 0  # bytes of a partial head known to be harmless
         self._lingers = False
 
-    # What the loop calls
+    # called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -66,6 +66,7 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = self._dispatcher.now + self._dispatcher.limits.http_head_time
         self._connections.add(self)
         self._dispatcher.activities.connections = len(self._connections)
+        # answered, not left unaccepted: a client in the kernel's queue would wait without knowing why
         if len(self._connections) > self._dispatcher.limits.http_connections:
             self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
 
@@ -117,25 +118,24 @@ class HttpConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._again)
 
     def _cut(self) -> None:
-        """The answer cannot be completed: end so that the client sees it is not whole."""
+        """End a connection whose answer cannot be completed, so that the client sees that it is not whole."""
         self.exchange = None
         self.transport.close()
 
-    # What the listener calls
+    # called by the listener
 
     def expire(self) -> None:
         """The deadline has passed."""
         if self._client.held_for:
-            self.deadline = (
-                self._dispatcher.now + self._dispatcher.limits.http_body_idle
-            )  # it is not read, so it is not late
+            # we do not read it at the moment, so it is not late
+            self.deadline = self._dispatcher.now + self._dispatcher.limits.http_body_idle
         elif self._lingers or (self.exchange is None and not self._held):
             self.transport.abort()
         else:
             self._refuse(BemaError(code="request_timeout"))
 
     def stop(self) -> None:
-        """Take no further request; what runs is finished."""
+        """Take no further request; a running exchange is finished."""
         if self.exchange is None and not self._lingers:
             self.transport.close()
 
@@ -150,6 +150,7 @@ class HttpConnection(asyncio.Protocol):
         while data and not self._lingers:
             exchange = self.exchange
             if exchange is None and not self._client.full:
+                # the empty line may lie across two reads: three bytes of it may have come before
                 end = data.find(END, max(0, self._checked - 3))
                 if end < 0 or end > self._dispatcher.limits.http_head:
                     self._partial(data)
@@ -165,7 +166,7 @@ class HttpConnection(asyncio.Protocol):
                 return
 
     def _partial(self, data: bytes) -> None:
-        """Keep the beginning of a head, unless nothing good can come of it."""
+        """Keep the beginning of a head, unless it cannot become an acceptable one any more."""
         dispatcher = self._dispatcher
         if len(data) > dispatcher.limits.http_head:
             raise TooLarge(
@@ -174,6 +175,7 @@ class HttpConnection(asyncio.Protocol):
         if data == b"\r\n" and not self._checked:
             return  # an empty line before a request (RFC 9112 2.2)
         if hopeless(data[max(0, self._checked - 1) :]):
+            # this raises with the reason
             read_request(data + END, dispatcher.limits.http_headers)
         if not self._checked:
             self.deadline = dispatcher.now + dispatcher.limits.http_head_time
@@ -231,7 +233,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
 
     def _refuse(self, error: BemaError) -> None:
-        """Answer what cannot be gone on with, and end the connection."""
+        """Answer with an error and end the connection."""
         self._held = b""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
@@ -246,9 +248,11 @@ class HttpConnection(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """End after the last answer. A client in the middle of sending would lose it to a reset, so it is read out."""
+        """End the connection after its last answer."""
         if self.transport.is_closing():
             return
+        # Closing while the client still sends makes the kernel answer with a reset, and the client may lose the last
+        # answer to it (RFC 9112 9.6). So our side is closed, and the client is read until it has closed its own.
         self._lingers = True
         self._held = b""
         self._client.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)

@@ -1,6 +1,6 @@
-"""From a deployment to a connection to one of its instances, and what all connections of one listener share.
+"""Dispatcher: from a deployment to a connection to one of its instances, shared by all connections of one listener.
 
-Law: the warm path waits for nothing: who finds an idle connection to a running instance has it at once.
+Law: the warm path waits for nothing. A request that finds an idle connection to a running instance gets it at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _LEAVES = 0.25  # seconds in which the record of a dead instance leaves the tabl
 
 
 class Dispatcher:
-    """`authority` is the listener's own; `now` is the loop's clock as of the last sweep, in seconds."""
+    """Finds connections to instances. `authority` is the listener's own; `now` is the loop's time at the last sweep."""
+
+    # `now` instead of the clock: a deadline needs no more than the sweep's half second, and the clock costs a call
 
     def __init__(
         self, table: RoutingTable, activate: Activate, *, loopback: bool = True, limits: Limits = DEFAULTS
@@ -38,13 +40,13 @@ class Dispatcher:
         self.activator = Activator(table, activate, limits)
 
     def left(self, remaining: int) -> None:
-        """A client's connection has ended; so many are left."""
+        """Note that a client's connection has ended, and how many are left."""
         self.activities.connections = remaining
         if not remaining:
             self.empty.set()
 
     def warm(self, deployment: str) -> tuple[Upstream, Activity] | None:
-        """An idle connection to an instance that takes requests, without waiting for anything."""
+        """An idle connection to an instance that takes requests, or None; never waits."""
         route = self.table.route(deployment)
         if route is None or route.protocol != "http":
             return None
@@ -52,11 +54,14 @@ class Dispatcher:
         return None if upstream is None else (upstream, self.activities.of(deployment))
 
     async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]:
-        """A connection to an instance, or the instance whose door is here; waits for a start where there is none.
+        """A connection to an instance, or the route to an instance that a door answers for. Waits for a start if need be.
 
-        Only a failed dial is tried again, once: nothing was sent then.
+        Raises:
+            Unavailable: no instance accepts a connection; `retry_after` is set.
+            BemaError: what `Activator.wait` raises where there is no instance.
         """
         failed: OSError | None = None
+        # only a failed dial is tried again: nothing was sent then, so the request cannot run twice
         for _ in range(2):
             route = self.table.route(deployment) or await self.activator.wait(deployment)
             activity = self.activities.of(deployment)

@@ -1,7 +1,7 @@
-"""One request and its answer, spliced between a client's connection and an instance's.
+"""Exchange: one request and its answer, spliced between a client's connection and an instance's.
 
-Law: nothing is kept that can be passed on. What arrives before an instance is there waits in `_pending` (bounded: the client
-is not read any further), and whichever side is slow stops the other from being read.
+Laws: nothing is kept that can be passed on. A body that arrives before an instance is there waits in `_pending`, which is
+bounded, since the client is then not read any further. A side that is slow stops the other from being read.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Exchange:
     def trace_id(self) -> str:
         return self.trace[3:35]
 
-    # From the client's side
+    # called from the client's side
 
     def start(self) -> None:
         warm = self._dispatcher.warm(self.to.deployment)
@@ -90,7 +90,7 @@ class Exchange:
             self._task = asyncio.get_running_loop().create_task(self._reach())
 
     def feed(self, payload: bytes, done: bool) -> None:
-        """More of the request's body."""
+        """Take a part of the request's body; `done` says that it is the last."""
         self.complete = done
         if self.upstream is not None:
             self.upstream.transport.write(self._framed(payload, done))
@@ -103,11 +103,12 @@ class Exchange:
             self.client.hold(FULL_PENDING, True)
 
     def abandon(self) -> None:
-        """The client went away: the instance is told at once."""
+        """End the exchange because the client went away. The instance sees its connection close at once."""
         if self._task is not None:
             self._task.cancel()
         if self.upstream is not None:
             self.upstream.let_go()
+        # 499 is nginx's for a client that closed first: the counters must not show it as a failure of the instance
         if not self.answered:
             self._count(499)
         self._leave()
@@ -152,9 +153,10 @@ class Exchange:
             return payload
         return chunk(payload) + b"0\r\n\r\n" if done else chunk(payload)
 
-    # From the instance's side
+    # called from the instance's side
 
     def interim(self, head: ResponseHead) -> None:
+        # RFC 9110 15.2: a client of HTTP/1.0 knows no interim answers
         if not self.head.http10:
             lines = b"".join(b"%b: %b\r\n" % header for header in head.headers)
             self.client.write(status_line(head) + lines + b"\r\n")
@@ -187,7 +189,7 @@ class Exchange:
         self.client.write(data)
 
     def ended(self) -> None:
-        """The answer is complete; until the connection closed, where nothing else delimited it."""
+        """The answer is complete, by its framing or by the end of the instance's connection."""
         self.upstream = None
         if self._encode:
             self.client.write(b"0\r\n\r\n")
@@ -204,7 +206,7 @@ class Exchange:
         self.client.hold(FULL_UPSTREAM, full)
 
     def fail(self, error: BemaError) -> None:
-        """Answer with an error; where the answer has begun, the client sees it cut short."""
+        """Answer with an error; an answer that has begun is cut short, so that the client sees that it is not whole."""
         if self.upstream is not None:
             self.upstream.let_go()
             self.upstream = None
@@ -224,23 +226,23 @@ class Exchange:
         return self.keep
 
     def begin_answer(self, raw: bytes, status: int) -> None:
-        """Write the start of an answer of ours."""
+        """Write the start of the gateway's own answer."""
         self.answered = True
         self._count(status)
         self.client.write(raw)
 
     def finish(self) -> None:
-        """An answer of ours is written to its end."""
+        """End the exchange after the gateway's own answer."""
         self._leave()
         self.client.done(self.keep)
 
     async def room(self) -> None:
-        """Wait while the client does not read."""
+        """Wait while the client does not read what was written."""
         while self.client.full:
             await self._wake()
 
     async def whole_body(self) -> bytes:
-        """The request's body; the listener bounds it."""
+        """The whole body of the request, at most `http_body` bytes, which the connection sees to."""
         self.client.hold(FULL_PENDING, False)
         while not self.complete:
             await self._wake()
@@ -252,6 +254,7 @@ class Exchange:
 
     def _framing(self, head: ResponseHead, body: Body | None) -> bytes:
         if body is None or isinstance(body, SizedBody):
+            # RFC 9110 8.6: an answer of status 204 has no content-length
             if head.length is None or head.status == 204:
                 return b""
             return b"content-length: %d\r\n" % head.length
@@ -267,6 +270,7 @@ class Exchange:
         if not body.done:
             return chunk(payload)
         self._encode = False
+        # RFC 9110 6.5.1: trailers may be dropped unless the client said that it takes them
         wanted = isinstance(body, Chunked) and b"trailers" in tokens(self.head.ours.get(b"te", b""))
         return b"%b0\r\n%b\r\n" % (chunk(payload), body.trailers if wanted else b"")
 
@@ -278,10 +282,11 @@ class Exchange:
             self._activity.answered(status, time.perf_counter() - self._started)
 
     def _leave(self) -> None:
+        # once per exchange, however it ends: a deployment whose count of requests in flight leaks never becomes idle
         if self._activity is not None:
             self._activity.end()
             self._activity = None
 
 
 Door = Callable[[Exchange, InstanceRoute], Awaitable[None]]
-"""Answers a request to an instance that is not spliced."""
+"""Answers a request to an instance that does not speak HTTP itself, such as a `@service`."""

@@ -1,9 +1,8 @@
-"""The guard: a raw head in, a `RequestHead` or a refusal out. Pure.
+"""Heads: the guard that turns the raw head of a message into a `RequestHead` or `ResponseHead`, or refuses it. Pure.
 
-Law: a head that two parsers could read differently is refused before anything is forwarded. The grammar is checked on the
-raw bytes by an expression of ours; a kept parser (httptools) then splits what passed.
-Rule: what frames, routes or identifies a message stands in `ours`, each name once; everything else is in `headers`, as it
-came, for the upstream to read.
+Laws: a head that two parsers could read differently is refused before anything is forwarded. An expression of ours checks
+the grammar on the raw bytes; httptools then splits what passed. The headers that frame, route or identify a message stand
+in `ours`, each name once; all others are in `headers` as they came, for the instance to read.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ __all__ = ["END", "RequestHead", "ResponseHead", "hopeless", "read_request", "re
 
 END = b"\r\n\r\n"
 
+# RFC 9110 5.6.2 and 9112 2-5, read strictly: lines end in CRLF, nothing stands before a colon, no header is folded. The
+# possessive quantifiers (`++`) keep a head that does not match from being tried in every division.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _LINE = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n"
 _REQUEST = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])\r\n(?:" + _LINE + rb")*+\r\n")
@@ -28,6 +29,7 @@ _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\x
 _TRAILERS = re.compile(rb"(?:" + _LINE + rb")*+\r\n")
 _HOPELESS = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+# no sign, no spaces, no list of equal values: `int` would take the first two, and proxies differ on the third (RFC 9110 8.6)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
@@ -51,6 +53,7 @@ _OURS = _ONCE | frozenset(
         b"x-request-id",
     }
 )
+# RFC 9110 6.5.1: a trailer must not frame, route or authenticate a message whose head was acted upon already
 _UNSAFE_TO_DROP = frozenset({b"host", b"content-length", b"authorization", b"x-request-id"})
 
 
@@ -70,6 +73,7 @@ class RequestHead:
         self.ours: dict[bytes, bytes] = {}
 
     def take(self, name: bytes, value: bytes) -> None:
+        """Take one header. Those that only the gateway may write (`x-forwarded-*`) are dropped."""
         low = name.lower()
         if b"_" in low:
             # CGI-style servers read '_' as '-': a client could spell what only we may write
@@ -104,7 +108,7 @@ class RequestHead:
 
 
 class ResponseHead:
-    """A response head of an instance, split the same way."""
+    """The head of an instance's response, split in the same way."""
 
     __slots__ = ("chunked", "headers", "http10", "length", "ours", "reason", "status")
 
@@ -130,11 +134,17 @@ class ResponseHead:
 
 
 def read_request(raw: bytes, most_headers: int) -> RequestHead:
-    """The head in `raw` (up to and with the empty line), or `Invalid`/`TooLarge` saying what is wrong with it."""
+    """Read a request head, `raw` with its empty line.
+
+    Raises:
+        Invalid: the head is ambiguous or breaks the grammar (code `bad_request`), or the method is not served.
+        TooLarge: it has more than `most_headers` headers (code `head_too_large`).
+    """
     line = _REQUEST.fullmatch(raw)
     if line is None:
         raise _bad("the request head does not follow the HTTP/1.1 grammar")
     head = RequestHead(line[1], line[2], line[3] == b"0")
+    # CONNECT would make a tunnel of the gateway, and TRACE would echo the headers that the gateway adds
     if head.method in (b"CONNECT", b"TRACE"):
         raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed")
     if raw.count(b"\n") - 2 > most_headers:
@@ -150,7 +160,7 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
 
 
 def read_response(raw: bytes, most_headers: int) -> ResponseHead:
-    """The response head in `raw`, or the error a client is told: the instance broke the protocol."""
+    """Read a response head; `BemaError` (code `bad_upstream`), which the client gets, where the instance broke the protocol."""
     line = _RESPONSE.fullmatch(raw)
     if line is None or raw.count(b"\n") - 2 > most_headers:
         raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
@@ -166,7 +176,7 @@ def read_response(raw: bytes, most_headers: int) -> ResponseHead:
 
 
 def read_trailers(raw: bytes) -> bytes:
-    """Trailer lines that keep the grammar (without the empty line), those that frame or route left out."""
+    """The trailer lines without the empty line, and without those that may not be trailers; `Invalid` for bad grammar."""
     if _TRAILERS.fullmatch(raw) is None:
         raise _bad("the trailers do not follow the HTTP/1.1 grammar")
     lines = raw.split(b"\r\n")[:-2]
@@ -175,7 +185,7 @@ def read_trailers(raw: bytes) -> bytes:
 
 
 def hopeless(part: bytes) -> bool:
-    """Whether no continuation can make an acceptable head of `part`."""
+    """Whether nothing that may follow makes `part` an acceptable head: it is refused before the rest is waited for."""
     return _HOPELESS.search(part) is not None
 
 
@@ -193,7 +203,9 @@ def _merged(ours: dict[bytes, bytes], name: bytes, value: bytes) -> bytes:
 
 
 class _Kept:
-    """A parser that is kept as long as it stands between two messages; it was made for one head after another."""
+    """An httptools parser that is used for one head after another, as long as it stands between two messages."""
+
+    # made anew only after a head that left it inside of a message, where it would take the next head for a body
 
     def __init__(self, make: Callable[[Any], httptools.HttpRequestParser | httptools.HttpResponseParser]) -> None:
         self._make = make
@@ -256,6 +268,7 @@ def _is_host(host: bytes) -> bool:
 def _frame(head: RequestHead | ResponseHead) -> None:
     coding, length = head.ours.get(b"transfer-encoding"), head.ours.get(b"content-length")
     head.chunked, head.length = coding is not None, None
+    # RFC 9112 6.3 lets a recipient prefer transfer-encoding; a peer that prefers the length reads another message
     if coding is not None:
         if length is not None:
             raise _bad("both content-length and transfer-encoding")
@@ -271,6 +284,7 @@ def _drop_connection_options(head: RequestHead | ResponseHead) -> None:
     named = head.ours.get(b"connection")
     if named is None:
         return
+    # RFC 9110 7.6.1: the headers that Connection names are for this hop only
     options = set(tokens(named))
     head.headers = [header for header in head.headers if header[0].lower() not in options]
 

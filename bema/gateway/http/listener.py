@@ -1,7 +1,7 @@
-"""The data listener: connections in, deployments behind them.
+"""DataListener: the listener through which HTTP clients reach deployments.
 
 Law: the warm path creates no task. A request that finds an idle connection to a running instance is spliced in the same
-turn of the loop in which it arrived; only what has to wait (a start, a new connection, a door) gets a task.
+turn of the loop in which it arrived; only a request that has to wait (for a start, a new connection, a door) gets a task.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ _SWEEP = 0.5
 
 
 def without_delay(listener: socket.socket) -> None:
-    """Accepted connections inherit it; asyncio sets it only where it knows the protocol, uvloop always."""
+    """Turn Nagle's algorithm off for the connections that a listener accepts."""
+    # On the listener, since accepted sockets inherit it on Linux. asyncio sets it only for sockets whose protocol number it
+    # knows, uvloop for all.
     if listener.family in (socket.AF_INET, socket.AF_INET6):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class DataListener:
-    """Owns the client connections and the sweep that ends what is late."""
+    """Owns the client connections, and the sweep that ends those whose deadline has passed."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class DataListener:
         return HttpConnection(self.dispatcher, self._door, self.connections)
 
     async def drain(self, grace: float) -> bool:
-        """Stop accepting, finish what runs within `grace` seconds, then end the rest. False when that was any request."""
+        """Stop accepting, give running requests `grace` seconds, then end the rest. False where any request was cut."""
         self.dispatcher.draining = True
         if self._server is not None:
             self._server.close()
@@ -87,6 +89,7 @@ class DataListener:
         return whole
 
     def _sweep(self) -> None:
+        # one timer for all connections, so that no request arms and cancels one
         self.dispatcher.now = now = self._loop.time()
         for connection in tuple(self.connections):
             if connection.deadline < now:

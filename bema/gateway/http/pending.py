@@ -1,7 +1,7 @@
-"""Requests that reached a deployment's kept listener after its instance died: they wait there for the next instance.
+"""PendingRequests: requests that wait in a deployment's kept listener after its instance died, for the next instance.
 
-Law: such a wait has an end. Where no next instance comes, the request is answered as if it had come now; one that an
-instance took, draining or slow as it may be, is left alone.
+Laws: such a wait has an end. Where no next instance comes, the request gets the answer that a new one would get. A request
+that an instance took is left alone, however slow the instance is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PendingRequests:
         self._asking: dict[Exchange, asyncio.Task[None]] = {}
 
     def look(self, exchanges: Iterable[Exchange]) -> None:
-        """Ask for the next instance for each of `exchanges` that has nobody behind its connection."""
+        """Ask for the next instance on behalf of each exchange whose connection no instance has accepted."""
         for exchange in exchanges:
             if _waits(exchange) and exchange not in self._asking and not self._table.present(exchange.to.deployment):
                 self._asking[exchange] = asyncio.create_task(self._ask(exchange))

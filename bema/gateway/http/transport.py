@@ -1,6 +1,6 @@
-"""The way to a client: bytes out, and reading held while what was read has nowhere to go.
+"""ClientTransport: writing to a client, and pausing its reading while what was read has nowhere to go.
 
-Law: whoever holds the client back says why; it is read on when no reason is left.
+Law: each pause has a reason, and reading resumes when no reason is left.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Callable
 __all__ = ["FULL_HELD", "FULL_PENDING", "FULL_UPSTREAM", "ClientTransport"]
 
 FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
-"""Why a client is not read: the instance takes no more, no instance is there yet, requests wait for their turn."""
+"""Why a client is not read: the instance takes no more, no instance is there yet, pipelined requests wait for their turn."""
 
 
 class ClientTransport:
-    """What an exchange has of its client. `done(keep)` and `cut()` tell the connection how the exchange ended.
+    """The client as an exchange sees it. `done(keep)` and `cut()` tell the connection how the exchange ended.
 
-    `full` says that the client does not read what was written, `held_for` why it is not read; `peer` is its address.
+    `full` says that the client does not read what was written, `held_for` holds the reasons why we do not read it, `peer`
+    is its IP address.
     """
 
     __slots__ = ("cut", "done", "full", "held_for", "peer", "transport")
@@ -40,7 +41,7 @@ class ClientTransport:
         self.transport.write(data)
 
     def hold(self, reason: int, held: bool) -> None:
-        """Stop or go on reading from the client; it goes on when no reason is left."""
+        """Add or remove a reason not to read from the client; reading goes on when none is left."""
         before = self.held_for
         self.held_for = before | reason if held else before & ~reason
         if bool(before) != bool(self.held_for) and not self.transport.is_closing():

@@ -1,7 +1,7 @@
-"""Connections to instances: one exchange at a time on each, kept warm in a pool by address.
+"""Upstream: a connection to an instance, with one exchange at a time; and the pool of idle ones by address.
 
-Law: bytes of an answer are handed on as they arrive; a connection goes back to the pool only when both messages ended where
-their framing said, so no exchange ever reads the end of another.
+Laws: bytes of an answer are handed on as they arrive. A connection goes back to the pool only if both messages ended where
+their framing said, so that no exchange ever reads the end of another's answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ResponseHandler", "Upstream", "UpstreamPool"]
 
 
 class ResponseHandler(Protocol):
-    """Who waits for the response on a connection: the exchange, which a pool of connections does not know."""
+    """What a connection calls with the parts of a response: the exchange, which this module must not import."""
 
     method: bytes
     complete: bool  # the request was sent to its end
@@ -57,7 +57,7 @@ class Upstream(asyncio.Protocol):
         self.transport.write(data)
 
     def let_go(self) -> None:
-        """Nobody waits any more: what is on the way is of no use, and the instance learns it at once."""
+        """Drop the connection, since nobody waits for the answer; the instance sees it close at once."""
         self.exchange = None
         self.transport.abort()
 

@@ -1,7 +1,7 @@
-"""Asking for an instance where there is none: one question per deployment, however many requests wait for it.
+"""Activator: asks the orchestrator for an instance where there is none, once per deployment for all waiting requests.
 
-Law: a request waits only while an instance is starting, or is there and takes nothing new for now. Building, failing and
-an absent orchestrator are answered at once.
+Law: a request waits only while an instance is starting, or is there and takes nothing new for the moment. A build, a
+failure and an absent orchestrator are answered at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ class Activator:
         self._questions: dict[str, _Question] = {}
 
     async def wait(self, deployment: str) -> InstanceRoute:
-        """An instance of `deployment`, or the error to answer with."""
+        """Wait for a route to an instance of the deployment; what it raises is the answer to the request.
+
+        Raises:
+            Overloaded: `http_waiters` requests wait for this deployment already.
+            NotFound: there is no such deployment.
+            Unavailable: the orchestrator cannot be asked.
+            BemaError: the deployment is building, failed, or did not start in time, by the code.
+        """
         question = self._questions.get(deployment)
         if question is None:
             question = self._questions[deployment] = _Question(asyncio.create_task(self._ask(deployment)))
@@ -49,6 +56,7 @@ class Activator:
             raise Overloaded(f"{question.waiters} requests wait for this deployment to start", retry_after=1)
         question.waiters += 1
         try:
+            # shielded: one client that leaves must not end the question for the others; the last one does
             return await asyncio.shield(question.asking)
         finally:
             question.waiters -= 1
@@ -58,7 +66,7 @@ class Activator:
     async def _ask(self, deployment: str) -> InstanceRoute:
         shown = asyncio.create_task(self._table.routed(deployment))
         try:
-            # "ready" may be said of one that has just died: what is not shown soon is asked about again
+            # the orchestrator may call an instance ready that has just died: one that is not shown soon is asked about again
             for _ in range(_LOOKS):
                 await self._kept_back(deployment)
                 if (route := self._table.route(deployment)) is not None:
@@ -72,7 +80,7 @@ class Activator:
             shown.cancel()
 
     async def _kept_back(self, deployment: str) -> None:
-        """Wait while it is not ready or stalled: its record says so, and nobody need be asked."""
+        """Wait while every instance is stalled or not ready. The records say so, and nobody need be asked."""
         try:
             async with asyncio.timeout(self._limits.start):
                 await self._table.decided(deployment)
@@ -80,7 +88,7 @@ class Activator:
             raise _starting() from None
 
     async def _answered(self, deployment: str, shown: asyncio.Task[InstanceRoute]) -> None:
-        """Until an instance is shown or said to be ready; raises what stands in its way."""
+        """Wait until an instance is shown or the orchestrator calls one ready; raises what stands in its way."""
         asked = asyncio.ensure_future(self._activate(deployment, self._limits.start))
         try:
             await asyncio.wait({shown, asked}, timeout=self._limits.start + 1, return_when=asyncio.FIRST_COMPLETED)
@@ -106,7 +114,7 @@ def _result(asked: asyncio.Future[Activation]) -> Activation:
 
 
 def refusal(activation: Activation) -> BemaError | None:
-    """What a request is answered when `activation` came instead of an instance; None where one is ready."""
+    """The error for a request to a deployment in the state of `activation`; None where an instance is ready."""
     state = str(activation.state)
     if state == "ready":
         return None

@@ -1,6 +1,6 @@
-"""What each deployment is doing: requests in flight, the last access, answers by class, time to the answer's head.
+"""Activity: the counters of each deployment: requests in flight, last access, answers by class, time to the answer's head.
 
-Law: counting costs a few integer additions on the warm path; nothing here waits or allocates per request.
+Law: counting costs a few integer additions on the warm path, and neither waits nor allocates per request.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Activity:
         self.in_flight += 1
 
     def answered(self, status: int, seconds: float) -> None:
+        # the bucket is the number of binary digits, so there is no search
         took = int(seconds * 1e6)
         self.answers[status // 100] += 1
         self.histogram[min(BUCKETS, took.bit_length())] += 1
@@ -51,7 +52,7 @@ class Activity:
 
 
 class Activities:
-    """All deployments that were reached since start."""
+    """The activities of all deployments that were reached since the gateway started."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()

@@ -1,8 +1,7 @@
-"""Where a request goes: `decide(target, host, origin, loopback) -> Forward | BemaError`. Pure.
+"""Decision: which deployment a request is for: `decide(target, host, origin, loopback) -> Forward | BemaError`. Pure.
 
-Law: a deployment is named by the path alone, in one spelling. What could be read as another path by somebody who decodes
-or normalises is refused (400); what names no deployment is unknown (404). The part after the id is the instance's own and
-passes byte for byte.
+Laws: the path alone names a deployment, in one spelling. A path that decoding or normalising would change is refused (400),
+and one that names no deployment is unknown (404). The part after the id belongs to the instance and passes byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ORIGIN = re.compile(rb"(?i)https?://([^/?#@\s]+)\Z")
 
 
 class Forward(NamedTuple):
-    """To the instances of `deployment`: ask for `target`; links they give are under `prefix`."""
+    """Forward a request for `target` to an instance of `deployment`; links in the answer go under `prefix`."""
 
     deployment: str
     prefix: bytes
@@ -35,7 +34,7 @@ Decision = Forward | BemaError
 def decide(target: bytes, host: bytes, origin: bytes | None, *, loopback: bool) -> Decision:
     """The deployment that `target` names, or the error to answer with. A `loopback` listener answers its own machine."""
     if loopback:
-        # a page elsewhere that resolves its own name to this machine shows itself by Host or by Origin
+        # DNS rebinding: a foreign page that resolves its own name to this machine shows itself by Host or by Origin
         if not _is_loopback(host):
             return _foreign(f"the Host {_show(host)} is not this machine's")
         if origin is not None and not _is_own_origin(origin):

@@ -1,7 +1,7 @@
-"""The table of instances: which address answers for a deployment now. It follows Discovery change by change.
+"""RoutingTable: which addresses answer for each deployment now, following Discovery change by change.
 
 Laws: warm traffic reads this table and nothing else; no request on the warm path asks the orchestrator. A change costs the
-same whatever the number of deployments, and wakes who waits for its own deployment only.
+same whatever the number of deployments, and wakes only those who wait for the deployment that it is about.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["InstanceRoute", "RoutingTable"]
 
 
 class InstanceRoute(NamedTuple):
-    """Where one instance is reached: `http` is spliced, `rpc` goes through the doors."""
+    """The address of one instance: the protocol `http` is spliced, `rpc` goes through a door."""
 
     deployment: str
     protocol: str
@@ -55,6 +55,7 @@ class _Replicas(LiveView):
         return in_turn[self._turn % len(in_turn)]
 
     def kept_back(self) -> bool:
+        # one is there and serves, so the orchestrator would start none: waiting is all that helps
         return self._serving > 0 and not self.routes
 
 
@@ -69,16 +70,16 @@ class RoutingTable:
         self._turned([InstanceChange(None, instance) for instance in view.instances()])
 
     def route(self, deployment: str) -> InstanceRoute | None:
-        """An instance that takes requests now, each in turn."""
+        """A route to an instance that takes requests now, each in turn; None where there is none."""
         replicas = self._deployments.get(deployment)
         return None if replicas is None else replicas.next()
 
     def present(self, deployment: str) -> bool:
-        """Whether it has any instance, taking requests or not: one that drains still answers what it took."""
+        """Whether the deployment has any instance: one that drains still answers the requests that it took."""
         return deployment in self._deployments
 
     def instances_of(self, deployment: str) -> View:
-        """The instances of a deployment; when the last has gone, the view stays empty."""
+        """A view of a deployment's instances. When the last has gone, the view stays empty."""
         return self._replicas(deployment)
 
     async def routed(self, deployment: str) -> InstanceRoute:
@@ -87,7 +88,7 @@ class RoutingTable:
         return next(iter(self._replicas(deployment).routes.values()))
 
     def kept_back(self, deployment: str) -> bool:
-        """Whether it serves and takes nothing new: not ready as it says itself, or its loop does not turn."""
+        """Whether the deployment has instances, and all of them are stalled or not ready."""
         return self._replicas(deployment).kept_back()
 
     async def decided(self, deployment: str) -> None:
@@ -95,7 +96,7 @@ class RoutingTable:
         await self._until(deployment, lambda: not self.kept_back(deployment))
 
     async def left(self, route: InstanceRoute) -> None:
-        """Wait until `route` is no longer offered. Put a timeout around it."""
+        """Wait until `route` is no longer in the table. Put a timeout around it."""
         deployment, instance = route.deployment, route.instance.id
         await self._until(deployment, lambda: self._replicas(deployment).routes.get(instance) != route)
 

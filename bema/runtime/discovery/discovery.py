@@ -68,7 +68,9 @@ class Reservation(Lease, Protocol):
     """
 
     @property
-    def descriptor(self) -> int | None: ...
+    def descriptor(self) -> int | None:
+        """The file descriptor that holds the lease, or None."""
+        ...
 
     @property
     def shown(self) -> Instance | None:
@@ -98,7 +100,9 @@ class View(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Keep it current no longer."""
+        ...
 
 
 class Discovery(Protocol):
@@ -313,7 +317,7 @@ async def wait_for(view: View, ready: Callable[[tuple[Instance, ...]], bool]) ->
 
 @DiscoveryFactory.register("memory")
 class MemoryDiscovery:
-    """Discovery inside one process and one event loop."""
+    """Discovery inside one process and one event loop, for tests and single processes."""
 
     spans_processes: bool = False
 
@@ -324,11 +328,13 @@ class MemoryDiscovery:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def register(self, instance: Instance) -> Lease:
+        """Show `instance` under a new lease; `Conflict` (code `already_served`) if its id is held."""
         lease = await self.reserve(instance.id)
         await lease.update(instance)
         return lease
 
     async def reserve(self, instance_id: int) -> Reservation:
+        """Hold an id and show nothing yet; `Conflict` (code `already_served`) if it is held."""
         if instance_id in self._held:
             raise Conflict(f"instance {show_instance_id(instance_id)} is registered already", code="already_served")
         self._held.add(instance_id)
@@ -337,18 +343,22 @@ class MemoryDiscovery:
         return _MemoryReservation(self, instance_id, self._fence)
 
     async def adopt(self, instance_id: int) -> Reservation:
+        """Take charge of a reservation whose owner has gone."""
         shown = self._views.shown(instance_id)
         self._fence += shown is None
         return _MemoryReservation(self, instance_id, self._fence if shown is None else shown.fence)
 
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
+        """A live view of one component, of one namespace, or (without either) of everything."""
         return self._views.open(namespace, component, self._views.close)
 
     async def close(self) -> None:
+        """Remove every record."""
         gone, self._held = self._held, set()
         self._views.show((instance_id, None) for instance_id in gone)
 
     def shown(self, instance_id: int) -> Instance | None:
+        """The record that is shown under an id; None where there is none."""
         return self._views.shown(instance_id)
 
     def put(self, instance: Instance) -> None:
@@ -362,10 +372,12 @@ class MemoryDiscovery:
             self.put(instance)
 
     def soon(self, instance: Instance) -> None:
+        """As `replace`, from any thread, at the loop's next turn."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.replace, instance)
 
     def drop(self, instance_id: int) -> None:
+        """Give an id back and remove its record."""
         self._held.discard(instance_id)
         self._views.show([(instance_id, None)])
 

@@ -22,13 +22,13 @@ from bema.wire.values import codecs
 class HealthCheck:
     def __init__(
         self,
-        hosting: Host,
+        host: Host,
         pool: ConnectionPool,
         hosted: ServedComponent,
         spec: EndpointSpec,
         arguments: dict[str, Any],
     ) -> None:
-        self._hosting = hosting
+        self._host = host
         self._pool = pool
         self._hosted = hosted
         self._name = spec.name
@@ -41,14 +41,14 @@ class HealthCheck:
             answers = await self.answers()
             if answers is (self._name in self._hosted.failing):
                 (self._hosted.failing.discard if answers else self._hosted.failing.add)(self._name)
-                await self._hosting.refresh()
-            await asyncio.sleep(self._hosting.limits.health)
+                await self._host.refresh()
+            await asyncio.sleep(self._host.limits.health)
 
     async def answers(self) -> bool:
         """Whether it gives anything, or ends, in time."""
         try:
-            async with asyncio.timeout(self._hosting.limits.health_answer):
-                conn = await self._pool.connect(self._hosting.record(self._hosted))
+            async with asyncio.timeout(self._host.limits.health_answer):
+                conn = await self._pool.connect(self._host.record(self._hosted))
                 route = self._hosted.route(self._name)
                 ident, inflow = conn.open(frames.STREAM, route, self._payload, NEVER, None, b"")
                 try:

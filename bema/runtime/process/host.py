@@ -27,6 +27,7 @@ from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import EndpointInfo, Instance, State, info_of
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
+from bema.core.redaction import hides
 from bema.core.settings import Settings
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime import threads
@@ -53,6 +54,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = ""
     registers: bool = True  # False: the launcher writes the record
     embedded: bool = False  # a part of another program, which has the signals and the terminal
+    __repr__ = hides("token")
 
 
 class ServedComponent:
@@ -77,6 +79,7 @@ class ServedComponent:
         self.data: dict[str, Any] = {}
 
     def route(self, endpoint: str) -> str:
+        """The address of one of its endpoints, `namespace.component.endpoint`."""
         return f"{self.namespace}.{self.component}.{endpoint}"
 
     def spec(self) -> ServiceSpec:
@@ -108,9 +111,9 @@ class Host:
     """The serving half of a runtime."""
 
     def __init__(
-        self, discovery: Discovery, standing: LaunchOptions, settings: Settings, clock: Clock | None = None
+        self, discovery: Discovery, options: LaunchOptions, settings: Settings, clock: Clock | None = None
     ) -> None:
-        self.standing = standing
+        self.options = options
         self.limits = settings.limits
         self._settings = settings
         self.addresses: tuple[str, ...] = ()
@@ -136,13 +139,13 @@ class Host:
         self._server: Server | None = None
         self._opening: asyncio.Task[Server] | None = None
         self._watch: Watchdog | None = None
-        self._token = standing.token or secrets.token_hex(16)
+        self._token = options.token or secrets.token_hex(16)
 
     def component(self, namespace: str, component: str) -> ServedComponent:
         """The component as it is or will be served here, claimed now: its instance id is known before it serves."""
         key = (namespace, component)
         if key not in self.components:
-            given = self.standing.instance if not self.components else None
+            given = self.options.instance if not self.components else None
             self.components[key] = ServedComponent(namespace, component, new_instance_id() if given is None else given)
         return self.components[key]
 
@@ -201,14 +204,14 @@ class Host:
 
     def is_shown(self, hosted: ServedComponent) -> bool:
         """Whether there is a record of it, here or with the launcher."""
-        return hosted.lease is not None if self.standing.registers else hosted.since > 0
+        return hosted.lease is not None if self.options.registers else hosted.since > 0
 
     async def show(self, hosted: ServedComponent) -> None:
         """Write the component's record as it is now."""
         if self.state is State.STARTING:
             self.state = State.SERVING
         hosted.since = hosted.since or self._clock.now()
-        if self.standing.registers:
+        if self.options.registers:
             if hosted.lease is not None:
                 await hosted.lease.update(self.record(hosted))
             elif hosted.endpoints:
@@ -228,8 +231,8 @@ class Host:
             endpoints=tuple(info for name, info in hosted.endpoints.items() if name not in hosted.hidden),
             addresses={"rpc": self.addresses},
             state=self.state,
-            deployment=self.standing.deployment,
-            version=self.standing.version,
+            deployment=self.options.deployment,
+            version=self.options.version,
             pid=os.getpid(),
             process_start=own_start(os.getpid()),
             host=socket.gethostname(),
@@ -265,7 +268,7 @@ class Host:
 
     def _report(self, hosted: ServedComponent) -> None:
         """Tell the launcher; what was so last is told last, whichever thread it was in."""
-        if self.reports is not None and not self.standing.registers and self.is_shown(hosted):
+        if self.reports is not None and not self.options.registers and self.is_shown(hosted):
             with self._reporting:
                 self.reports(hosted, self.record(hosted))
 
@@ -314,10 +317,10 @@ class Host:
         return self._server
 
     def _places(self, hosted: ServedComponent) -> list[str | socket.socket]:
-        if self.standing.listen_fd is not None:
-            return [socket.socket(fileno=self.standing.listen_fd)]
-        if self.standing.listen:
-            return [self.standing.listen]
+        if self.options.listen_fd is not None:
+            return [socket.socket(fileno=self.options.listen_fd)]
+        if self.options.listen:
+            return [self.options.listen]
         if not hasattr(socket, "AF_UNIX"):
             return ["tcp:127.0.0.1:0"]
         folder = socket_dir()

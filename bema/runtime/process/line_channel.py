@@ -56,6 +56,7 @@ class LineChannel(asyncio.Protocol):
         self.write(encode(message))
 
     def write(self, line: bytes) -> None:
+        """Send one line; nothing where the channel is not open."""
         if self._outlet is not None:
             self._outlet.write(line)
 
@@ -71,6 +72,7 @@ class LineChannel(asyncio.Protocol):
             _log.info("nothing here asked for %s", type(message).__name__)
 
     def unread(self, bad: BadLine) -> None:
+        """A line that is no message has come: it is logged and skipped."""
         _log.warning("a line of the module channel is skipped: %s: %s", bad.reason, bad.excerpt)
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ class LineFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def log_lines(level: int = logging.WARNING) -> None:
+def log_lines(level: int = logging.INFO) -> None:
     """Log JSON lines with traces to stderr, unless somebody has set up logging already."""
     handler = logging.StreamHandler()
     handler.addFilter(TraceFilter())

@@ -1,4 +1,7 @@
-"""A function as a `Handler`: the arguments of a call by name, the call itself and the incoming stream where it asks."""
+"""Adapter: from a user's function to a `Handler`.
+
+Law: the function gets the arguments of a call by name, and the call or the incoming stream only where it asks for them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from bema.runtime import threads
 
 
 def handler_of(function: Callable[..., Any], spec: EndpointSpec) -> Handler:
-    """What a server calls for this endpoint; where `spec.threaded`, the server calls it in a thread."""
+    """The handler of an endpoint's function. Where `spec.threaded` is set, it must be called in a thread."""
+    # most functions ask for neither: they get a handler without a copy of the arguments
     takes_call, incoming = spec.takes_call, spec.incoming
     if takes_call is None and incoming is None:
         return lambda call: function(**call.arguments)
@@ -28,7 +32,7 @@ def handler_of(function: Callable[..., Any], spec: EndpointSpec) -> Handler:
 
 
 def off_the_loop(handler: Handler, spec: EndpointSpec) -> Handler:
-    """A handler that may run on an event loop: one of a plain function runs in a thread."""
+    """A handler that may be called in an event loop: that of a plain function runs in a thread."""
     if not spec.threaded:
         return handler
     return threads.stream_in_thread(handler) if spec.shape.streams_out else threads.unary_in_thread(handler)  # type: ignore[arg-type]

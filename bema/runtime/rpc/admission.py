@@ -1,7 +1,7 @@
-"""Admission: how many calls run at once, how many may wait, and the refusal of the rest before anything ran.
+"""Admission: how many calls run at once, how many wait, and the refusal of the rest before they run.
 
-Law: call `slots + queue + 1` is refused at once with a hint of when to come back; what was accepted is not lost. A call that
-is given up or runs out of time while it waits leaves the queue without ever running.
+Laws: call `slots + queue + 1` is refused at once, with a hint in seconds of when to come back; an accepted call is not
+lost. A call that is cancelled or runs out of time while it waits leaves the queue without running.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LEAST_HINT = 0.01
 
 
 class Admitted(Protocol):
-    """What is admitted: a call, which bears the moment it was let in."""
+    """A call that is admitted; `began` is the moment, in seconds of the monotonic clock, or None while it waits."""
 
     began: float | None
 
 
 class Admission:
-    """`slots` calls run, `queue` more wait. A bound that is none is `BadDeclaration`, before any call meets it."""
+    """Lets `slots` calls run and `queue` more wait; `BadDeclaration` unless both are possible bounds."""
 
     def __init__(self, slots: int, queue: int) -> None:
         self._slots = check_bound("slots", slots, 1)
@@ -38,7 +38,8 @@ class Admission:
         return self._running >= self._slots and len(self._waiting) >= self._queue
 
     def refusal(self) -> Overloaded:
-        """What a call beyond the queue gets; the hint is the time until a place should be free."""
+        """The error for a call beyond the queue; `retry_after` is the expected time until a place is free."""
+        # the mean duration of calls, times those before it, shared among the slots
         hint = max(_LEAST_HINT, self._mean * (len(self._waiting) + 1) / self._slots)
         return Overloaded(
             f"{self._slots} calls run and {len(self._waiting)} wait, which is all this instance takes", retry_after=hint
@@ -57,7 +58,7 @@ class Admission:
         start()
 
     def leave(self, call: Admitted) -> None:
-        """A call has ended, whether it ran or still waited."""
+        """Take note that a call has ended, whether it ran or still waited, and start the next one."""
         if call.began is None:
             self._waiting = deque(entry for entry in self._waiting if entry[0] is not call)
             return

@@ -1,7 +1,7 @@
-"""Client: calls to one endpoint, wherever its instances are.
+"""Client: calls to one endpoint, on whichever instance is picked.
 
-Law: a call is sent again only if it was never written, was refused before it ran, or its endpoint is declared
-idempotent; and never beyond the retry budget. What was sent and not answered is `Disconnected`: whether it ran is unknown.
+Laws: a call is repeated only if it was never written, was refused before it ran, or its endpoint is declared idempotent; and
+never beyond the retry budget. A call that was sent and not answered raises `Disconnected`, since nobody knows whether it ran.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bema.runtime.rpc.stream import OpenCall, Stream
 from bema.wire.rpc import failures, frames
 from bema.wire.values import codecs
 
-ATTEMPTS = 5
+ATTEMPTS = 5  # of one call, the first among them
 
 
 class Client:
     """Calls one endpoint of one component.
 
-    `view` is the component's view, or what opens it; `endpoint` gives types, None means untyped dictionaries; `skip` is the
-    id of the caller's own instance; `wait` is how long a call waits for an instance to appear.
+    `view` is the component's view, or opens it at the first call. `endpoint` gives the types; with None, arguments and answers
+    are plain values. `skip` is the id of the caller's own instance, `wait` the seconds that a call waits for an instance.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Client:
     ) -> None:
         self.route = route
         self.endpoint = endpoint
-        self._finder = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
-        self._usable = self._finder.usable
-        self._connected = self._finder.connected
+        self._resolver = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
+        self._usable = self._resolver.usable
+        self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
@@ -64,11 +64,11 @@ class Client:
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
-        return self._finder.instances()
+        return self._resolver.instances()
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> Client:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
-        await self._finder.ready(timeout, count=count)
+        await self._resolver.ready(timeout, count=count)
         return self
 
     def __await__(self) -> Generator[Any, None, Client]:
@@ -85,7 +85,11 @@ class Client:
         instance: int | None = None,
         requests: AsyncIterable[Any] | None = None,
     ) -> Any:
-        """One answer. `requests` is the input of an endpoint that takes a stream."""
+        """Call and return the one answer. `timeout` is in seconds; `requests` is the stream that the endpoint takes.
+
+        Raises `Invalid` for arguments that do not fit, `Unavailable`, `DeadlineExceeded`, `Disconnected` or `BadAnswer`,
+        and what the service raised.
+        """
         try:
             payload = self._encode(arguments)
         except (Invalid, *codecs.UNFIT) as error:
@@ -130,7 +134,10 @@ class Client:
         requests: AsyncIterable[Any] | None = None,
         opened: OpenCall | None = None,
     ) -> Stream:
-        """A stream of answers; nothing is sent before the first is asked for. `opened` is told where it is answered."""
+        """A stream of answers, sent when the first one is asked for. It raises what `unary` raises, and `StreamCut`.
+
+        `opened` receives the connection, so that the call can be stopped from outside.
+        """
         opened = OpenCall() if opened is None else opened
         return Stream(self._items(opened, arguments, timeout, metadata, instance, requests), opened)
 
@@ -187,8 +194,10 @@ class Client:
     def _inherit(
         self, timeout: float | None, metadata: dict[str, str] | None
     ) -> tuple[float, float | None, bytes, dict[str, str] | None]:
-        """The call's deadline, the time until then, its headers and what they hold: its own, within those of the call
-        that is being answered here."""
+        """A call's deadline, the seconds until then, its packed headers and its metadata.
+
+        A call that is made while another is answered inherits the other's metadata, and cannot outlast its deadline.
+        """
         # not the loop's clock: asking for the running loop costs a system call
         deadline = NEVER if timeout is None else monotonic() + timeout
         parent = CURRENT.get()
@@ -204,7 +213,7 @@ class Client:
         return deadline, timeout, frames.pack_metadata(metadata, self._most_headers), metadata
 
     def _again(self, error: BaseException, attempt: int) -> bool:
-        """Whether a failed call may be sent once more."""
+        """Whether a failed call may be sent once more: the law at the top of this module."""
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
         if isinstance(error, Answered) and error.failure.code in ("not_found", "too_large"):
             return False
@@ -216,7 +225,7 @@ class Client:
         return attempt < ATTEMPTS and self._budget.take()
 
     def _may_run_twice(self) -> bool:
-        return self._finder.idempotent() if self._idempotent is None else self._idempotent
+        return self._resolver.idempotent() if self._idempotent is None else self._idempotent
 
     def _raised(self, error: BaseException) -> BaseException:
         if not isinstance(error, Answered):
@@ -228,10 +237,10 @@ class Client:
 
 
 def _is_unknown(error: BaseException) -> bool:
-    """Whether the call may or may not have run: its connection was lost, or its process ended around it."""
+    """Whether nobody knows if the call ran: its connection was lost, or its process ended around it."""
     return isinstance(error, Disconnected) or (isinstance(error, Answered) and error.failure.code == Disconnected.code)
 
 
 def _until(deadline: float) -> float | None:
-    """The time that is left, None where there is no deadline."""
+    """The seconds that are left, None where there is no deadline."""
     return None if deadline == NEVER else deadline - monotonic()

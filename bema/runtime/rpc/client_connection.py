@@ -1,7 +1,8 @@
-"""The caller's end of a connection: requests out, answers to whoever waits for them.
+"""ClientConnection: the caller's end of a connection, which sends requests and hands out their answers.
 
-Unary answers are set on their future by the reader; streams get their items as lists. A peer that was silent for a
-heartbeat gets no new calls, and is never held dead for it: running calls live to their deadline.
+Laws: the reader sets a unary answer on its future itself, and a stream gets its items as lists, so that no task switch stands
+between. A peer that was silent for a heartbeat gets no new calls, but is not taken for dead: running calls live to their
+deadline.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from bema.wire.rpc import calls, failures, frames
 from bema.wire.values import codecs
 from bema.wire.values.codecs import Encode
 
-BEATS: Final = 4  # looks per heartbeat: who says nothing until the third of them is silent before it is over
+BEATS: Final = 4  # looks per heartbeat: a peer that says nothing until the third of them is silent before it is over
 
 Pending = tuple["asyncio.Future[bytes]", float]
 
 
 class Answered(Exception):
-    """The callee answered with a failure; whoever knows the endpoint's declared errors rebuilds it."""
+    """The callee answered with a failure. The client, which knows the endpoint's declared errors, rebuilds it."""
 
     def __init__(self, failure: failures.Failure) -> None:
         self.failure = failure
@@ -52,7 +53,7 @@ class ClientConnection(Connection):
         self.silent = False
         self.changed: asyncio.Future[None] = loop.create_future()
         self._quiet = 0
-        self._beat: asyncio.TimerHandle | None = None
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._every = limits.rpc_heartbeat / BEATS
         self._hello = self.hello(token=token, name=name)
         self._inputs = Tasks("input streams")
@@ -67,12 +68,12 @@ class ClientConnection(Connection):
 
     def greeted(self, hello: frames.Hello) -> None:
         self.usable = True
-        self._beat = self.loop.call_later(self._every, self._heartbeat)
+        self._heartbeat_timer = self.loop.call_later(self._every, self._heartbeat)
         if not self.ready.done():
             self.ready.set_result(None)
 
     def _heartbeat(self) -> None:
-        self._beat = self.loop.call_later(self._every, self._heartbeat)
+        self._heartbeat_timer = self.loop.call_later(self._every, self._heartbeat)
         if self.heard:
             self.heard = False
             self._quiet = 0
@@ -84,6 +85,7 @@ class ClientConnection(Connection):
             self.usable = False
 
     def hear(self) -> None:
+        """Note that the peer spoke; one that was silent may get calls again."""
         self.heard = True
         if self.silent:
             self.silent = False
@@ -101,8 +103,8 @@ class ClientConnection(Connection):
 
     def lost(self, error: BemaError) -> None:
         self.usable = False
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._heartbeat_timer is not None:
+            self._heartbeat_timer.cancel()
         if not self.ready.done():
             self.ready.set_exception(error)
         pending, self.calls = self.calls, {}
@@ -129,6 +131,7 @@ class ClientConnection(Connection):
     # deadlines
 
     def deadlines(self) -> Iterable[float]:
+        """The deadlines of the unanswered calls."""
         return (entry.deadline if isinstance(entry, Inflow) else entry[1] for entry in self.calls.values())
 
     def expire(self, now: float) -> None:

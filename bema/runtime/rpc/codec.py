@@ -1,8 +1,8 @@
-"""How values become the payloads of calls: the codec in use, chosen once for everything this process sends and takes.
+"""Codec: how values become the payloads of calls, chosen once for everything that a process sends and receives.
 
-Law: both ends of a call speak the same codec; who plugs in another gives it to all who call each other. A codec refuses
-a value by `Invalid` or by what is listed in `wire.codecs.UNFIT`, and then one call fails and no other. A codec is pure:
-there is nothing that a twin in memory would leave out.
+Laws: both ends of a call need the same codec, so a plugin has to be installed with all that call each other. A codec refuses
+a value by `Invalid` or by an exception of `wire.values.codecs.UNFIT`; then that one call fails and no other. A codec does
+no I/O, so it has no twin in memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ T = TypeVar("T")
 
 
 class Codec(Protocol):
-    """Every method gives a function that is made once per endpoint and used for every call of it."""
+    """Makes the encoders and decoders of one format. Each is made once per endpoint and used for every call of it."""
 
     def encoder(self, declared: Any) -> Encode:
-        """Of values of a declared type; `Any` is what nobody declared."""
+        """Make a function that encodes values of a declared type to bytes; `Any` stands for a missing annotation.
+
+        The function refuses a value that would not arrive equal.
+        """
         ...
 
     def decoder(self, declared: Any) -> Decode:
-        """Of values of a declared type, which are of that type afterwards. `BadDeclaration` for what cannot travel."""
+        """Make a function that decodes bytes to values of a declared type, and checks them against it.
+
+        `BadDeclaration` where values of the type cannot travel.
+        """
         ...
 
     def requests_decoder(self, declared: Any) -> Decode:
@@ -36,16 +42,19 @@ class Codec(Protocol):
         return self.decoder(declared)
 
     def arguments_encoder(self, parameters: Iterable[Parameter] | None) -> Encode:
-        """Of a dictionary of arguments by name; None where the callee's types are not known here."""
+        """Make a function that encodes arguments, a dictionary by name; None where the parameters are not known here."""
         ...
 
     def arguments_decoder(self, parameters: Iterable[Parameter]) -> Decode:
-        """Of such a dictionary: unknown and missing names are refused, omitted ones with a default stay away."""
+        """Make a function that decodes arguments to a dictionary by name, and checks them against the parameters.
+
+        The function refuses unknown and missing names, and leaves out omitted parameters that have a default.
+        """
         ...
 
 
 class EndpointCodec:
-    """The functions of one endpoint. `BadDeclaration` names it, and what of it cannot travel."""
+    """Makes the codec's functions for one endpoint."""
 
     __slots__ = ("codec", "route")
 
@@ -54,7 +63,7 @@ class EndpointCodec:
         self.codec = codec
 
     def of(self, make: Callable[[Any], T], declared: Any, part: str = "") -> T:
-        """What the codec makes for a part of the endpoint."""
+        """The codec's function for a part of the endpoint; `BadDeclaration` names the endpoint and the part."""
         try:
             return make(declared)
         except BadDeclaration as error:
@@ -62,7 +71,7 @@ class EndpointCodec:
 
 
 class CodecFactory(Factory[Codec], group="bema.codec", api=VERSION, default="msgpack", opens="plain"):
-    """By the name of the format."""
+    """Codecs by the name of their format."""
 
 
 @CodecFactory.register("msgpack")

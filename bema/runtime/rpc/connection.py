@@ -1,8 +1,7 @@
-"""One end of an RPC connection.
+"""Connection: one end of an RPC connection, without knowledge of calls, which its two subclasses add.
 
-Law: all messages of one loop turn leave in one write. What is put is collected and written when the turn ends, or when
-a frame is full. Nothing here knows what a call is; `server` and `client` subclass `Connection` with what they do with a
-batch. The limits become numbers of the connection when it is made and when it is greeted, and no call asks for them.
+Laws: all messages of one turn of the event loop leave in one write; they are collected until the turn ends or a frame is
+full. The limits become numbers of the connection when it is made and when it is greeted, so that no call looks them up.
 """
 
 from __future__ import annotations
@@ -27,25 +26,24 @@ _TELLS: Final = sys.version_info < (3, 12) or (3, 12, 9) <= sys.version_info < (
 
 
 class NotGreeted(ProtocolError):
-    """The peer was connected to and said nothing."""
+    """The peer accepted the connection and sent no greeting in time."""
 
 
 _spaces: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
 
 
 def _space(loop: asyncio.AbstractEventLoop) -> memoryview:
-    """What all connections of a loop read into: one read is looked through before the next begins."""
+    """The buffer that all connections of a loop read into."""
+    # one for all: a read is decoded before the loop begins the next, and 256 KiB for each connection would add up
     if loop not in _spaces:
         _spaces[loop] = memoryview(bytearray(READ))
     return _spaces[loop]
 
 
 class Sizes:
-    """What the limits come to on one connection: ours until the greeting, then what both sides take.
+    """The sizes in bytes that hold on one connection: our limits until the greeting, then what both sides accept."""
 
-    An object of its own, for an instance of CPython is fast up to thirty attributes, and a connection has as many.
-    """
-
+    # an object of its own: CPython keeps the attributes of an instance inline up to thirty, and a connection has as many
     __slots__ = ("connection", "frame", "grant", "large", "limits", "stream")
 
     def __init__(self, limits: Limits) -> None:
@@ -58,7 +56,7 @@ class Sizes:
         self.grant = min(self.stream, self.connection) // calls.GRANTS
 
     def agree(self, hello: frames.Hello, largest: int) -> None:
-        """From here on each side sends what the other takes."""
+        """Take over what the peer accepts: from here on neither side sends more than the other takes."""
         # what is too large has to come by where that is looked at
         self.large = min(frames.LARGE, largest + 1)
         self.stream = max(calls.FLOOR, min(self.stream, hello.stream))
@@ -66,7 +64,7 @@ class Sizes:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Collects, writes, reads, and keeps the connection's window, deadlines and end."""
+    """Collects and writes messages, reads batches, and keeps the connection's window, deadlines and end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits = DEFAULTS) -> None:
         self.loop = loop
@@ -97,21 +95,22 @@ class Connection(asyncio.BufferedProtocol):
     # what the two roles fill in
 
     def greeted(self, hello: frames.Hello) -> None:
-        """The peer's first message has come."""
+        """Take the peer's first message. A subclass says how; here it raises `TypeError`."""
         raise TypeError("a role says what a greeting means")
 
     def batch(self, messages: list[Any]) -> None:
-        """The messages of one read; the hot path."""
+        """Take the messages of one read, on the hot path. A subclass says how; here it raises `TypeError`."""
         raise TypeError("a role says what a batch means")
 
     def lost(self, error: BemaError) -> None:
-        """The connection is gone."""
+        """Settle what is open: the connection is gone, for the reason `error`."""
 
     def deadlines(self) -> Iterable[float]:
+        """The deadlines of the open calls, as times of the loop in seconds."""
         return ()
 
     def expire(self, now: float) -> None:
-        """End the calls whose time ran out."""
+        """End the calls whose deadline is at or before `now`."""
 
     # asyncio's side
 
@@ -138,7 +137,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort(error)
 
     def data_received(self, data: bytes) -> None:
-        """For transports that have read already."""
+        """Take bytes that a transport has read already."""
         for size in self.reader.lay(data):
             if self.error is None:
                 self.buffer_updated(size)
@@ -175,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
             self.loop.call_soon(self._turn)
 
     def put_payload(self, ident: int, kind: int, payload: bytes) -> None:
-        """Send a message whose body is a payload; `TooLarge` is raised here, and the connection lives on."""
+        """Send a message whose body is a payload; `TooLarge` for one beyond the limit, and the connection goes on."""
         self.size = size = self.size + len(payload)
         if size >= self.full:
             self._put_full(ident, kind, payload)
@@ -194,7 +193,11 @@ class Connection(asyncio.BufferedProtocol):
             self.flush()
 
     def put_large(self, ident: int, kind: int, body: Any, payload: bytes) -> None:
-        """Send a message with a large payload in a frame of its own, after what was put before it."""
+        """Send a message with a large payload in a frame of its own, after what was put before it.
+
+        Raises:
+            TooLarge: the payload is larger than the limit `rpc_message` of either side.
+        """
         if len(payload) > self.largest:
             raise TooLarge(
                 f"a message of {len(payload)} bytes is larger than the limit of {self.largest} bytes (rpc_message)",
@@ -215,12 +218,13 @@ class Connection(asyncio.BufferedProtocol):
         self.flush()
 
     def hurry(self) -> None:
-        """Send what was put now: once a turn, so that many streams that begin together still share a write."""
+        """Send at once what was put, but only once per turn: streams that begin together still share a write."""
         if not self.hurried:
             self.hurried = True
             self.flush()
 
     def flush(self) -> None:
+        """Write what was put, in one write."""
         out = self.out
         if out:
             self.out = []
@@ -233,21 +237,21 @@ class Connection(asyncio.BufferedProtocol):
                 )
 
     async def writable(self) -> None:
-        """Wait while the peer's side is full."""
+        """Wait while the socket's write buffer is full. Returns also when the connection is closed."""
         while self.paused is not None and not self.closed:
             await asyncio.shield(self.paused)
 
     # the window
 
     def release(self, size: int) -> None:
-        """Give back stream bytes that nobody will read."""
+        """Give credit for stream bytes that nobody will read."""
         self.owed += size
         if self.owed >= self.sizes.grant and not self.closed:
             self.put(0, frames.CREDIT, self.owed)
             self.owed = 0
 
     def credited(self, size: Any) -> int:
-        """The peer consumed `size` bytes of ours."""
+        """Take the peer's credit of `size` bytes; `ProtocolError` where it is no count."""
         if type(size) is not int or size < 0:
             raise ProtocolError(f"a credit of {size!r}")
         self.window = min(self.window + size, self.sizes.connection)
@@ -259,6 +263,7 @@ class Connection(asyncio.BufferedProtocol):
     # deadlines: one timer for the connection, armed for the nearest
 
     def watch(self, deadline: float) -> None:
+        """Have `expire` called at a deadline, a time of the loop in seconds."""
         if deadline < self.next_due:
             self.next_due = deadline
             if self.timer is not None:
@@ -268,6 +273,7 @@ class Connection(asyncio.BufferedProtocol):
     def _due(self) -> None:
         self.timer = None
         self.next_due = NEVER
+        # uvloop counts timers in whole milliseconds, so one may come a little early, and would be armed again for nothing
         self.expire(self.loop.time() + 0.001)
         nearest = min(self.deadlines(), default=NEVER)
         if nearest < NEVER:
@@ -303,7 +309,7 @@ class Connection(asyncio.BufferedProtocol):
         self.reader.limit = max(whole, frames.FRAME_LIMIT)
 
     def hello(self, **said: str) -> bytes:
-        """What this side says of itself."""
+        """The greeting of this side, as a frame."""
         limits = self.sizes.limits
         return frames.pack_hello(
             frames.Hello(
@@ -318,16 +324,17 @@ class Connection(asyncio.BufferedProtocol):
         self.abort(NotGreeted(f"the peer did not greet within {self.sizes.limits.rpc_connect:g} s"))
 
     def hear(self) -> None:
+        """Note that the peer has sent something since the last look."""
         self.heard = True
 
     def abort(self, error: BemaError) -> None:
-        """Drop the connection at once, with a reason for whoever waits on it."""
+        """Drop the connection at once; the open calls end with `error`."""
         self.error = self.error or error
         if self.transport is not None:
             self.transport.abort()
 
     def close(self) -> None:
-        """Write what was put, then close."""
+        """Write what was put, then close the connection."""
         self.flush()
         if self.transport is not None:
             self.transport.close()

@@ -1,7 +1,7 @@
-"""Asking instances what their services say of themselves, once for each digest however many instances have it.
+"""Descriptions: asking instances for the description of their service, once per digest for all that have the same.
 
-Law: who has read a description need not ask for it again; an instance that answers none, as those of an older bema, is
-known by its record. What a component says holds for itself alone: nobody speaks for another by giving its digest.
+Laws: a description that was read is not asked for again. An instance of an older bema, which answers none, is known by its
+record. A description holds for the component that gave it alone: none can speak for another by giving its digest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE: Final = 10.0  # seconds for a description; a stalled instance gives no
 
 
 class Descriptions:
-    """Of the instances that one pool connects to."""
+    """The descriptions of the instances that one pool connects to."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -35,7 +35,7 @@ class Descriptions:
         self._decode = codec.decoder(bytes)
 
     async def of(self, instance: Instance, timeout: float = PATIENCE) -> Description:
-        """What the instance says. Raises what a call raises: `Unavailable`, `DeadlineExceeded`, `BadAnswer`."""
+        """The description of an instance; `timeout` is in seconds. `Unavailable`, `DeadlineExceeded`, `BadAnswer` as a call."""
         if not instance.digest:
             return describe.told(instance)
         key = (instance.component_address, instance.deployment, instance.digest)
@@ -49,7 +49,7 @@ class Descriptions:
         return said
 
     async def shown(self, instance: Instance, timeout: float = PATIENCE) -> Description:
-        """What the instance says, or its record where it cannot be asked."""
+        """The description of an instance, or what its record tells where it cannot be asked."""
         try:
             return await self.of(instance, timeout)
         except BemaError:

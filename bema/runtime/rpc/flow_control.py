@@ -25,12 +25,10 @@ PER_ITEM: Final = 100
 
 
 class Outflow:
-    """The sending end of one stream.
+    """The sending end of one stream."""
 
-    Items are pushed on a budget, which a turn is worth; what was pushed is counted against the stream's window when it is
-    spent. So credit may come for what is not counted yet, as much as a budget.
-    """
-
+    # Items are pushed on a budget, one per turn of the loop, and counted against the stream's window when the budget is
+    # spent. So credit may come for items that are not counted yet, at most for a budget's worth of them.
     __slots__ = (
         "_budget",
         "_conn",
@@ -108,7 +106,7 @@ class Outflow:
         return not first or conn.paused is not None or not self._has_room()
 
     async def turn(self) -> None:
-        """Let the others run, and wait until the reader and the socket have room. Returns when the line is gone, too."""
+        """Let other tasks run, then wait until the reader and the socket have room, or the connection is gone."""
         conn = self._conn
         await asyncio.sleep(0)
         while not conn.closed:
@@ -182,7 +180,7 @@ class Inflow:
         self._most = window + BUDGET + conn.sizes.limits.rpc_message
 
     def take(self, payloads: Any) -> None:
-        """Items have come."""
+        """Queue items that have come; `ProtocolError` where the sender went beyond its window."""
         if type(payloads) is list and len(payloads) == 1 and type(payloads[0]) is bytes:
             size = len(payloads[0])
         else:
@@ -199,7 +197,7 @@ class Inflow:
                 waiter.set_result(None)
 
     def finish(self, outcome: BaseException | None = None, *, at_once: bool = False) -> None:
-        """The stream ended, well or with an error; what came before is still read, unless it has to stop at once."""
+        """End the stream, well or with the error `outcome`. What came before is still read, unless `at_once` is set."""
         if self.ended:
             return
         self.ended = True
@@ -210,9 +208,9 @@ class Inflow:
             self._waiter.set_result(None)
 
     def poll(self) -> list[bytes] | None:
-        """The next batch, empty at a good end, None while there is nothing to read; raises a bad end.
+        """The next batch, an empty one at a good end, or None while there is nothing to read; raises the error of a bad end.
 
-        What was given out before counts as read.
+        The batch before counts as read from here on.
         """
         if self._given:
             self._eaten += self._given
@@ -229,14 +227,14 @@ class Inflow:
         return []
 
     def arrival(self) -> asyncio.Future[None]:
-        """Done when there is something to poll."""
+        """A future that is done when there is something to poll."""
         if self._eaten >= FLOOR // 2:
             self._give_back()
         self._waiter = self._conn.loop.create_future()
         return self._waiter
 
     async def items(self, decode: Decode) -> AsyncIterator[Any]:
-        """The decoded items in order; raises how the stream ended, if not well."""
+        """The decoded items in order; raises the error of a bad end."""
         while True:
             payloads = self.poll()
             if payloads is None:
@@ -259,7 +257,7 @@ class Inflow:
             self._eaten = 0
 
     def close(self) -> None:
-        """Nobody reads on: give back what is held."""
+        """Drop what is held and give its bytes back, since nobody reads on."""
         self._batches.clear()
         self._conn.release(self._held)
         self._held = self._given = self._eaten = 0

@@ -1,8 +1,7 @@
-"""What a process counts of the calls it answers, when somebody wants to know.
+"""CallMetrics: the counters of the calls that a process answers.
 
-Law: who does not count pays nothing. Counting is a kind of connection of its own, chosen when a server accepts; one
-counter per endpoint, changed in the event loop alone; another thread is given copies. A call counts once, under what it
-ended as.
+Laws: a process that does not count pays nothing: counting is a subclass of the connection, chosen when a server accepts.
+Only the event loop changes a counter, and another thread gets copies. A call counts once, under its outcome.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class CallCounter:
         return self.ok + self.cancelled + self.errors.total()
 
     def copied(self) -> CallCounter:
-        """As it is now, for who reads it while it goes on counting."""
+        """A copy as of now, for another thread to read while this one goes on counting."""
         copy = CallCounter()
         copy.in_flight, copy.ok, copy.cancelled, copy.seconds = self.in_flight, self.ok, self.cancelled, self.seconds
         copy.errors.update(dict(self.errors))
@@ -53,49 +52,49 @@ class CallMetrics:
     """Counters by route, and by code of what was refused before it ran."""
 
     def __init__(self) -> None:
-        self.tallies: dict[str, CallCounter] = {}
+        self.counters: dict[str, CallCounter] = {}
         self.refused: Counter[str] = Counter()
 
     def connection(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> ServerConnection:
-        """What a server that is counted accepts."""
-        return _Metered(loop, server, self)
+        """A connection that counts its calls here; a server makes one for each peer."""
+        return _CountedConnection(loop, server, self)
 
     def of(self, route: str) -> CallCounter:
-        tally = self.tallies.get(route)
-        if tally is None:
-            tally = self.tallies[route] = CallCounter()
-        return tally
+        counter = self.counters.get(route)
+        if counter is None:
+            counter = self.counters[route] = CallCounter()
+        return counter
 
     def seen(self, route: str) -> CallCounter:
-        """A copy, from any thread: a counter that is not there yet is not made by who looks."""
-        tally = self.tallies.get(route)
-        return CallCounter() if tally is None else tally.copied()
+        """A copy of a counter, from any thread. Looking makes no counter, since only the event loop may change the table."""
+        counter = self.counters.get(route)
+        return CallCounter() if counter is None else counter.copied()
 
 
 _unary, _stream, _done = ServerConnection._unary, ServerConnection._stream, ServerConnection._done
 
 
-class _Metered(ServerConnection):
+class _CountedConnection(ServerConnection):
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection], meter: CallMetrics
+        self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection], metrics: CallMetrics
     ) -> None:
         super().__init__(loop, server)
-        self._meter = meter
-        self._tallies = meter.tallies
+        self._metrics = metrics
+        self._counters = metrics.counters
         self._running: dict[int, tuple[CallCounter, float]] = {}
         self._codes: dict[int, str] = {}
 
     # the drivers are asked for when a call is admitted: what waits in the queue is not in flight yet
     def _unary(self, call: ServerCall, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
-        tally = self._tallies.get(call.route) or self._meter.of(call.route)
-        tally.in_flight += 1
-        self._running[call.ident] = (tally, monotonic())
+        counter = self._counters.get(call.route) or self._metrics.of(call.route)
+        counter.in_flight += 1
+        self._running[call.ident] = (counter, monotonic())
         return _unary(self, call, route, payload)
 
     def _stream(self, call: ServerCall, route: Route, payload: bytes) -> Coroutine[Any, Any, None]:
-        tally = self._tallies.get(call.route) or self._meter.of(call.route)
-        tally.in_flight += 1
-        self._running[call.ident] = (tally, monotonic())
+        counter = self._counters.get(call.route) or self._metrics.of(call.route)
+        counter.in_flight += 1
+        self._running[call.ident] = (counter, monotonic())
         return _stream(self, call, route, payload)
 
     def _failed(self, call: ServerCall, error: BaseException) -> None:
@@ -107,27 +106,27 @@ class _Metered(ServerConnection):
         _done(self, call)
         entry = self._running.pop(ident, None)
         if entry is None:  # it ended in the queue
-            tally = self._meter.of(call.route)
+            counter = self._metrics.of(call.route)
         else:
-            tally, began = entry
+            counter, began = entry
             seconds = monotonic() - began
-            tally.in_flight -= 1
-            tally.seconds += seconds
-            tally.buckets[bisect_left(BOUNDS, seconds)] += 1
+            counter.in_flight -= 1
+            counter.seconds += seconds
+            counter.buckets[bisect_left(BOUNDS, seconds)] += 1
         if call.reason is None and not self._codes:
-            tally.ok += 1
+            counter.ok += 1
         else:
-            self._count_end(call, tally)
+            self._count_end(call, counter)
 
-    def _count_end(self, call: ServerCall, tally: CallCounter) -> None:
+    def _count_end(self, call: ServerCall, counter: CallCounter) -> None:
         code = self._codes.pop(call.ident, None)
         if call.reason is GIVEN_UP:
-            tally.cancelled += 1
+            counter.cancelled += 1
         elif code is None:
-            tally.ok += 1
+            counter.ok += 1
         else:
-            tally.errors[code] += 1
+            counter.errors[code] += 1
 
     def _refuse(self, ident: int, error: BemaError) -> None:
-        self._meter.refused[error.code] += 1
+        self._metrics.refused[error.code] += 1
         super()._refuse(ident, error)

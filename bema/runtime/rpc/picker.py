@@ -1,7 +1,7 @@
-"""Which instance a call goes to. A picker chooses among candidates that can take calls; it never waits.
+"""Pickers: which instance a call goes to.
 
-One is made per client, so it may remember. It is asked where there is a choice, and again when a call is sent again. They
-are pure: there is nothing that a twin in memory would leave out.
+Laws: a picker chooses among instances that can take calls, and never waits. Each client has its own, so a picker may remember
+what it chose. It is asked where there is a choice, and again when a call is repeated.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _dice = random.Random()
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _ORIGIN: Final = f"{_dice.getrandbits(48):x}"
 next_number: Final = itertools.count(1).__next__
-"""Of the calls that this process makes."""
+"""The number of the next call that this process makes."""
 
 
 class OutgoingCall(Struct, frozen=True, gc=False):
-    """A call before it is sent: `route` is its endpoint's address, `metadata` what travels with it.
+    """A call before it is sent: `route` is the address of its endpoint, `metadata` travels with it.
 
-    `id` is its own, and the same when it is sent again. A picker changes nothing of it.
+    `id` stays the same when the call is repeated. A picker must not change anything here.
     """
 
     route: str
@@ -49,12 +49,12 @@ Pick = Callable[[Sequence[Instance], Load, OutgoingCall], Instance]
 
 
 class Picker(Protocol):
-    """Which of the instances that can take a call gets it; each is of one client."""
+    """Chooses the instance that gets a call, for one client."""
 
     def pick(self, candidates: Sequence[Instance], load: Load, call: OutgoingCall) -> Instance:
-        """One of the candidates, of which there is at least one, for `call`.
+        """Choose one of the candidates, of which there is at least one.
 
-        `load` tells the calls of ours an instance has. `Invalid` refuses the call.
+        `load(instance)` is the number of our calls that the instance has not answered. Raising `Invalid` refuses the call.
         """
         ...
 

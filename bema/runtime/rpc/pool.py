@@ -1,7 +1,7 @@
-"""One connection per instance, made on demand and shared by every client of one event loop.
+"""ConnectionPool: one connection per instance, opened on demand and shared by every client of one event loop.
 
-Law: who was silent for a heartbeat gets no new calls, and is waited for by nobody who could go elsewhere. That holds for
-who accepts a connection and says nothing, too: a stopped process does.
+Law: an instance that was silent for a heartbeat gets no new calls, and no caller waits for it who could go elsewhere. A
+stopped process counts as silent too: the kernel accepts connections for it, and nothing answers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ REMEMBERED: Final = 1024
 
 
 class Silent(Unavailable):
-    """It did not answer in time; whoever has nobody else may wait on."""
+    """The instance did not answer in time. A caller without another instance may wait on."""
 
 
 class ConnectionPool:
-    """Connections by instance id. `connections` may be read by anybody; only `connect` adds to it."""
+    """Connections by instance id. Any code may read `connections`; only `connect` adds to it."""
 
     def __init__(self, name: str = "", settings: Settings | None = None) -> None:
         self.name = name
@@ -40,12 +40,15 @@ class ConnectionPool:
         self._tasks = Tasks("connecting")
 
     def load(self, instance: Instance) -> int:
-        """Calls of ours that the instance has not answered yet."""
+        """How many calls of this pool the instance has not answered yet."""
         connection = self.connections.get(instance.id)
         return 0 if connection is None else len(connection.calls)
 
     def quiet(self, instance: Instance) -> asyncio.Future[Any] | None:
-        """If the instance was silent for a heartbeat, what is done when that has changed; until then it is tried on."""
+        """A future that is done when a silent instance has changed; None for an instance that is not silent.
+
+        An instance that was never reached is tried again meanwhile.
+        """
         connection = self.connections.get(instance.id)
         if connection is not None and not connection.closed:
             return connection.changed if connection.silent else None
@@ -55,9 +58,11 @@ class ConnectionPool:
         return self._begun(instance)
 
     async def connect(self, instance: Instance, patience: float | None = None) -> ClientConnection:
-        """The instance's connection, opened if need be; `Unavailable` if it cannot take calls.
+        """The connection to an instance, opened if need be.
 
-        `Silent` after `patience` seconds, while the connection is opened on.
+        Raises:
+            Silent: it did not answer within `patience` seconds; opening the connection goes on.
+            Unavailable: it cannot be reached, or is stopping.
         """
         connection = self.connections.get(instance.id)
         if connection is not None and not connection.closed:
@@ -86,7 +91,8 @@ class ConnectionPool:
         return opening
 
     async def _tried(self, instance: Instance) -> ClientConnection | BemaError:
-        """A connection, or why there is none: whoever waits for it raises that, and it is no failure of the task."""
+        """Open a connection; returns it, or the reason why there is none."""
+        # returned, not raised: a scope logs a task that fails, and an instance that cannot be reached is no failure of ours
         try:
             opened: ClientConnection | BemaError = await self._open(instance)
         except BemaError as error:
@@ -103,7 +109,7 @@ class ConnectionPool:
             try:
                 connection = await self._greet(address, instance.token)
             except Silent:
-                raise  # whoever accepts and says nothing does so at every address
+                raise  # a process that accepts and says nothing does so at every address
             except BemaError as error:
                 problem = error
                 continue
@@ -124,7 +130,8 @@ class ConnectionPool:
         )
         try:
             await connection.ready
-        except asyncio.CancelledError:  # nobody else knows this connection yet
+        except asyncio.CancelledError:
+            # nobody else knows this connection yet, so nobody else would close it
             connection.abort(Disconnected("nobody waits for the greeting any more"))
             raise
         except NotGreeted as error:

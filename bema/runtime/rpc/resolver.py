@@ -1,7 +1,7 @@
-"""Resolving an endpoint: which instances answer it, and a connection to one of them, within a call's time.
+"""Resolver: which instances answer an endpoint, and a connection to one of them within a call's time.
 
-Law: who answers an endpoint is kept once per view, for all of its clients, and follows it change by change; a change costs
-the same whatever the number of instances, and nothing for an endpoint that nobody here calls.
+Law: the instances that answer an endpoint are kept once per view for all its clients, and follow the view change by change.
+A change costs the same whatever the number of instances, and nothing for an endpoint that nobody here calls.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Viewing = View | Callable[[], Awaitable[View]]
 
 
 class EndpointIndex:
-    """The instances of one view by the endpoint that they answer; of the endpoints that were asked for."""
+    """The instances of one view by the endpoints that they answer, for those endpoints that a client has asked for."""
 
     def __init__(self) -> None:
         self._by_route: dict[str, InstanceSet] = {}
 
     def answering(self, route: str, view: View) -> InstanceSet:
-        """Who answers `route` now and from now on, kept current."""
+        """The instances that answer `route`, kept current."""
         found = self._by_route.get(route)
         if found is None:
             found = InstanceSet(i for i in view.instances() if _answers(i, route))
@@ -65,7 +65,7 @@ def index_of(view: View) -> EndpointIndex:
 
 
 class Resolver:
-    """The instances of one endpoint. `skip` is the caller's own instance; `wait` is how long to wait for the first."""
+    """Finds an instance of one endpoint. `skip` is the caller's own instance, `wait` the seconds to wait for the first."""
 
     def __init__(
         self,
@@ -86,23 +86,24 @@ class Resolver:
         self._skip = skip
         self._wait = wait
         self._answering = InstanceSet() if self._view is None else index_of(self._view).answering(route, self._view)
-        self._picture: tuple[Instance, ...] | None = None
+        self._snapshot: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
-        self._only: ClientConnection | None = None  # to the one candidate of this picture
+        self._only: ClientConnection | None = None  # to the one candidate of this snapshot
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
-        picture = self._answering.instances()
-        if picture is not self._picture:
-            self._picture = picture
+        # by identity: the set hands out the same tuple until one of its instances changes
+        snapshot = self._answering.instances()
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
             self._only = None
             skip = self._skip
-            self._candidates = picture if skip is None else tuple(i for i in picture if i.id != skip)
+            self._candidates = snapshot if skip is None else tuple(i for i in snapshot if i.id != skip)
         return self._candidates
 
     def idempotent(self) -> bool:
-        """Whether every instance that a call could go to says that calls may run twice."""
+        """Whether every instance that a call could go to declares the endpoint idempotent."""
         told = [info.idempotent for i in self.instances() for info in i.endpoints if info.name == self._name]
         return bool(told) and all(told)
 
@@ -111,7 +112,7 @@ class Resolver:
         view = await self._viewed()
         try:
             async with asyncio.timeout(timeout):
-                await wait_for(view, lambda picture: len(self.instances()) >= count)
+                await wait_for(view, lambda snapshot: len(self.instances()) >= count)
         except TimeoutError as error:
             raise Unavailable(f"no instance of {self._route} appeared within {timeout:g} s") from error
 
@@ -123,9 +124,9 @@ class Resolver:
         return self._view
 
     def usable(self, wanted: int | None, number: int, metadata: dict[str, str] | None) -> ClientConnection | None:
-        """The connection to use if it is open already: what every call but the first finds."""
+        """The connection to use, if it is open already, as for every call but the first; None otherwise."""
         only = self._only
-        if only is not None and only.usable and wanted is None and self._answering.instances() is self._picture:
+        if only is not None and only.usable and wanted is None and self._answering.instances() is self._snapshot:
             return only
         candidates = self.instances()
         if wanted is not None or not candidates:
@@ -151,7 +152,12 @@ class Resolver:
     async def connected(
         self, wanted: int | None, deadline: float, number: int, metadata: dict[str, str] | None
     ) -> ClientConnection:
-        """Find an instance and connect to it, within the call's time."""
+        """Find an instance and connect to it within the call's time.
+
+        Raises:
+            DeadlineExceeded: the time ran out first.
+            Unavailable: no instance is there, or none can be reached.
+        """
         chosen = self._chosen
         try:
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
@@ -194,7 +200,7 @@ class Resolver:
                 await self._appeared(wanted)
 
     async def _heard(self, silent: list[Instance]) -> dict[int, BemaError]:
-        """Every candidate was silent for a heartbeat: wait until one speaks, is gone, or is given up; gives those."""
+        """Wait until one of several silent instances speaks, goes or fails; returns the errors of those that failed."""
         waiting = {change: i.id for i in silent if (change := self._pool.quiet(i)) is not None}
         view = await self._viewed()
         turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()

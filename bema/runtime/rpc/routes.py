@@ -1,7 +1,7 @@
-"""Routes: what a server answers, and what its connections ask it.
+"""Routes: the table of the endpoints that a server answers, as its connections read it.
 
-Law: a route is complete when it is added: codecs and both forms of its handler are made there, so that a call makes none.
-Connections know this table and not the server that listens.
+Laws: a route is complete when it is added: its codecs and both forms of its handler are made then, so that a call makes
+none. Connections know this table and not the server that listens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bema.wire.rpc import frames
 
 
 class Route:
-    """One endpoint as it is served: both forms of its handler, its codecs, and what admits calls to it."""
+    """One served endpoint: both forms of its handler, its codecs, and the admission of its calls."""
 
     __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
 
@@ -54,7 +54,7 @@ C = TypeVar("C", bound=CallConnection)
 
 
 class RouteTable(Generic[C]):
-    """What the connections of one server share: its routes, its token, and whether it still takes calls."""
+    """What the connections of one server share: routes, token, limits, and whether the server still takes calls."""
 
     def __init__(self, token: str, name: str, limits: Limits) -> None:
         self.token = token
@@ -67,14 +67,14 @@ class RouteTable(Generic[C]):
         self.routes: dict[str, Route] = {}
         self.connections: set[C] = set()
         self.draining = False
-        self.idle: asyncio.Event | None = None  # set when the last call has ended, for who waits for that
+        self.idle: asyncio.Event | None = None  # set when the last call has ended, where somebody waits for that
 
     @property
     def inflight(self) -> int:
         return sum(len(connection.calls) for connection in self.connections)
 
     def refusal(self, connection: C, route: str, headers: int) -> BemaError:
-        """Why a call is not taken; `headers` is their size in bytes."""
+        """The error for a call that is not taken; `headers` is the size of its headers in bytes."""
         if self.draining:
             return Unavailable(f"{self.name or 'the instance'} is stopping and takes no new calls")
         if route not in self.routes:

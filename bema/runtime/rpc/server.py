@@ -23,7 +23,7 @@ from bema.wire.rpc import frames
 
 
 class Server(RouteTable[ServerConnection]):
-    """Answers calls. `token` is what every peer must show; `slots` bounds what runs at once, `queue` what waits for it."""
+    """Answers calls. Every peer must show `token`; at most `slots` calls run at once, and `queue` more wait for a slot."""
 
     def __init__(
         self,
@@ -44,18 +44,18 @@ class Server(RouteTable[ServerConnection]):
         self._listeners: list[transports.Listening] = []
 
     def add(self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None = None) -> None:
-        """Serve `handler` at `route`; its form follows `spec.shape`, a `threaded` one is a plain function or generator.
+        """Serve `handler` at `route`. Its form follows `spec.shape`; a `threaded` one is a plain function or generator.
 
-        `admission` bounds what runs at once of the routes that share it; without one the server's own does, if it has one.
-        The item type of an incoming stream is `spec.facts["requests"]`; exception types that travel as themselves are
-        `spec.facts["raises"]`.
+        `admission` bounds how many calls run at once on the routes that share it; without one, the server's own applies.
+        `spec.facts["requests"]` is the item type of an incoming stream, `spec.facts["raises"]` the exception types that
+        travel as themselves. `Conflict` (code `already_served`) where the route is taken.
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
         self.routes[route] = Route(route, handler, spec, admission or self._admission, self.codec)
 
     def add_built_in(self, route: str, handler: Handler, spec: EndpointSpec) -> None:
-        """Serve what every component answers: no bound of its user's holds for it. Safe to call twice."""
+        """Serve an endpoint that every component has, without admission. Safe to call twice."""
         if route not in self.routes:
             self.routes[route] = Route(route, handler, spec, None, self.codec)
 
@@ -64,7 +64,7 @@ class Server(RouteTable[ServerConnection]):
         self.routes.pop(route, None)
 
     async def listen(self, where: str | socket.socket) -> str:
-        """Accept connections at an address or on a listening socket; returns the address it has."""
+        """Accept connections at an address or on a listening socket; returns the address, its port filled in."""
         listener = await transports.listen(where, self._accept(), self.settings)
         self._listeners.append(listener)
         return listener.address
@@ -76,7 +76,10 @@ class Server(RouteTable[ServerConnection]):
     # ending
 
     async def drain(self, grace: float | None = None) -> bool:
-        """Refuse new calls, let running ones finish within `grace`, cut the rest. True when nothing had to be cut."""
+        """Refuse new calls, give running ones `grace` seconds (None: the limit `drain`), and cut the rest.
+
+        Returns whether nothing had to be cut.
+        """
         grace = self.limits.drain if grace is None else grace
         self._take_no_more()
         for connection in self.connections:
@@ -107,7 +110,7 @@ class Server(RouteTable[ServerConnection]):
             await asyncio.wait(tasks, timeout=1.0)
 
     async def close(self) -> None:
-        """Stop listening, cut what runs, close every connection. Safe to call twice."""
+        """Stop listening, cut running calls, close every connection. Safe to call twice."""
         self._take_no_more()
         for listener in self._listeners:
             listener.close()

@@ -1,4 +1,4 @@
-"""A call while it is answered: what its connection keeps of it beside what its handler sees."""
+"""ServerCall: a call while it is answered, with what its connection keeps beside what its handler sees."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class CallConnection(Protocol):
 
 
 class ServerCall(Call):
-    """A call while it is answered here. What most calls never change is kept by the class: these are made by the million."""
+    """A call while this process answers it."""
 
+    # defaults of the class, not of each instance: most calls never change them, and a call makes one of these
     requests: AsyncIterator[Any] | None = None
     inflow: Inflow | None = None
     outflow: Outflow | None = None
@@ -49,7 +50,7 @@ class ServerCall(Call):
     began: float | None = None  # when it was admitted
     ended = False
     _stopped = False
-    _ending: asyncio.Future[None] | None = None  # made for who waits for the stop
+    _ending: asyncio.Future[None] | None = None  # made where somebody waits for the stop
 
     def __init__(self, conn: CallConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
         self.conn = conn
@@ -87,7 +88,7 @@ class ServerCall(Call):
         self.conn.end(self, StreamCut("the handler ended the call"))
 
     async def until_stopped(self) -> None:
-        """Wait until its end is asked for, or has come."""
+        """Wait until the call is asked to end, or has ended."""
         if self._ending is None:
             self._ending = self.conn.loop.create_future()
             task = self.task or asyncio.current_task()  # an eager task is not told of before it waits
@@ -101,6 +102,7 @@ class ServerCall(Call):
         if self._ending is not None and not self._ending.done():
             self._ending.set_result(None)
 
+    # decoded only where a handler looks: most never do
     @cached_property
     def metadata(self) -> dict[str, str]:  # type: ignore[override]
         return frames.read_metadata(self.headers)

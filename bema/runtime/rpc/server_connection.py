@@ -1,7 +1,7 @@
-"""The callee's end of a connection: one task per call, from request to answer.
+"""ServerConnection: the callee's end of a connection, with one task per call from request to answer.
 
-Law: a call ends in exactly one of answer, end or error, unless its caller has gone or given it up. Whatever a handler
-raises, or returns that cannot travel, is that one call's failure.
+Laws: a call ends in exactly one of answer, end or error, unless its caller has gone or cancelled it. Whatever a handler
+raises, or returns that cannot travel, is the failure of that one call.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -30,6 +31,8 @@ from bema.wire.values import codecs
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 _task: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER) if _EAGER else asyncio.Task
 
+_log = logging.getLogger("bema.service")
+
 BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller before it is read no further
 
 
@@ -43,7 +46,7 @@ class ServerConnection(Connection):
         self.calls: dict[int, ServerCall] = {}
         self.peer = ""
         self.principal: Principal | None = None
-        self.mark = secrets.token_hex(8)  # ids of calls are unique by it
+        self.mark = secrets.token_hex(8)  # the part of a call's id that no other connection has
         self.deaf = False
 
     # greeting and end
@@ -51,6 +54,7 @@ class ServerConnection(Connection):
     def greeted(self, hello: frames.Hello) -> None:
         if not hmac.compare_digest(hello.token.encode(), self.server.token.encode()):
             self.put(0, frames.ERROR, failures.pack_failure(Denied("the token is not this instance's"), refused=True))
+            # what the peer sent behind its greeting may have been read already, and must not be answered
             self.received = lambda messages: None
             self.close()
             return
@@ -68,7 +72,7 @@ class ServerConnection(Connection):
         self.server.connection_lost(self)
 
     def _pause_reading(self) -> None:
-        """A caller that asks on and on and does not read its answers is not read either."""
+        """Stop reading a caller that sends requests and does not read its answers: they would pile up here."""
         if self.transport is not None and self.transport.get_write_buffer_size() > BACKLOG:
             self.transport.pause_reading()
             self.deaf = True
@@ -101,6 +105,7 @@ class ServerConnection(Connection):
                 self._other(ident, kind, body)
 
     def _request(self, ident: Any, kind: int, body: Any) -> None:
+        # ids grow, so that a late message for a call can be told from one for a call that never was
         if type(ident) is not int or ident <= self.newest:
             raise ProtocolError(f"a request bears the id {ident!r} after {self.newest}")
         self.newest = ident
@@ -198,7 +203,7 @@ class ServerConnection(Connection):
     # ending
 
     def give_up(self, call: ServerCall) -> None:
-        """The caller has gone or wants no answer."""
+        """End a call whose caller has gone or wants no answer."""
         self.end(call, GIVEN_UP)
 
     def end(self, call: ServerCall, reason: BemaError) -> None:
@@ -229,11 +234,19 @@ class ServerConnection(Connection):
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
         else:
+            self._report(call, error)
             self._failed(call, error)
         # SystemExit is its caller's too: one call's handler does not end the others' process
         if isinstance(error, KeyboardInterrupt):
             self.flush()
             raise error
+
+    def _report(self, call: ServerCall, error: BaseException) -> None:
+        """Log what nobody declared, with its traceback: callers are told of it, and at the HTTP door they get no more."""
+        route = self.routes.get(call.route)
+        expected = () if route is None else route.spec.facts.get("raises", ())
+        if not isinstance(error, (BemaError, *expected)):
+            _log.error("%s failed", call.route, exc_info=error)
 
     def _cancelled(self, call: ServerCall) -> None:
         self._failed(call, call.reason or _cancelled_by_whom())
@@ -309,7 +322,8 @@ class ServerConnection(Connection):
 
 
 def _cancelled_by_whom() -> BaseException:
-    """Why a call's task was cancelled, where its connection did not: a loop that is ended cancels all its tasks."""
+    """The error for a call whose task was cancelled by something other than its connection."""
+    # `asyncio.run` cancels every task when it ends its loop; `cancelling()` tells that from a handler that cancels itself
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         return Disconnected("the call was cancelled in its own process, which may be ending")

@@ -1,7 +1,7 @@
-"""What a function says about itself, read into an `EndpointSpec`.
+"""Signatures: from a function's signature to its `EndpointSpec`.
 
-Law: what cannot work is refused here, in a sentence with the offender, and not when it is called. `check` looks at what
-needs no annotation and runs when something is declared; `read` resolves annotations and runs when they can be resolved.
+Law: a function that cannot be an endpoint is refused here, in a sentence that names it, not at a call. `check` needs no
+annotations and runs at the declaration; `read` resolves annotations and runs when the names in them exist.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 
 def check(function: Callable[..., Any], name: str, *, method: bool) -> None:
-    """Refuse a function that can never be an endpoint: arguments travel by name."""
+    """Refuse a function that can never be an endpoint.
+
+    Raises:
+        BadDeclaration: the name is no endpoint's, or a parameter cannot be passed by name.
+    """
     check_endpoint(name)
     where = getattr(function, "__qualname__", repr(function))
     for parameter in _parameters(function, method=method, where=where):
@@ -46,7 +50,11 @@ def check(function: Callable[..., Any], name: str, *, method: bool) -> None:
 def read(
     function: Callable[..., Any], name: str, *, method: bool, declared: bool = False, idempotent: bool = False
 ) -> EndpointSpec:
-    """The spec of a function. `method` leaves out its first parameter; `declared` means that its body says nothing."""
+    """The spec of a function. `method` leaves out its first parameter; `declared` says that its body is a placeholder.
+
+    Raises:
+        BadDeclaration: an annotation cannot be resolved, or the signature cannot be served.
+    """
     where = getattr(function, "__qualname__", repr(function))
     hints = _hints(function, where)
     parameters: list[Parameter] = []
@@ -110,7 +118,9 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
 def _answers(
     function: Callable[..., Any], hints: dict[str, Any], where: str, *, declared: bool
 ) -> tuple[bool, bool, Any]:
-    """Whether answers stream, whether it runs in a thread, and the type of one answer."""
+    """Whether the answers stream, whether the function runs in a thread, and the type of one answer."""
+    # The code decides where it can: a function with `yield` is a generator whatever its annotation says. Only a plain `def`
+    # goes by its annotation, since it may return the iterator or the awaitable of another function.
     target = _code(function)
     returns = hints.get("return", Any)
     origin = typing.get_origin(returns) or returns
@@ -141,7 +151,7 @@ _ITERABLES = (AsyncIterable, typing.get_origin(typing.Iterable[int]))
 
 
 def _code(function: Callable[..., Any]) -> Any:
-    """What bears the annotations and the kind: the function itself, or the `__call__` of an object."""
+    """The function that has the annotations and the kind: inside of decorators and partials, or an object's `__call__`."""
     function = inspect.unwrap(function)
     while hasattr(function, "func"):  # functools.partial
         function = function.func

@@ -1,4 +1,7 @@
-"""Addresses as sockets."""
+"""Sockets: from an address to a listening socket, and back.
+
+Law: only a socket file at which nobody answers is replaced.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from bema.core.errors import Invalid, Refused
 
 
 def split(address: str) -> tuple[str, str]:
-    """`unix:/path`, `tcp:host:port` or `memory:name` as protocol and rest."""
+    """Split `unix:/path`, `tcp:host:port` or `memory:name` into protocol and rest; `Invalid` for any other form."""
     protocol, colon, rest = address.partition(":")
     if not colon or not rest or protocol not in ("unix", "tcp", "memory"):
         raise Invalid(f"address {address!r} is not unix:PATH, tcp:HOST:PORT or memory:NAME")
@@ -19,6 +22,7 @@ def split(address: str) -> tuple[str, str]:
 
 
 def host_port(rest: str) -> tuple[str, int]:
+    """Split `host:port`, an IPv6 address in brackets; `Invalid` for any other form."""
     host, colon, port = rest.rpartition(":")
     if not colon or not port.isdecimal():
         raise Invalid(f"address 'tcp:{rest}' is not tcp:HOST:PORT")
@@ -26,7 +30,11 @@ def host_port(rest: str) -> tuple[str, int]:
 
 
 def bind(address: str) -> socket.socket:
-    """A listening socket of an address; a stale socket file is replaced, one that answers is not."""
+    """A listening socket at a Unix or TCP address.
+
+    Raises:
+        Refused: it cannot listen there; the code is `port_in_use` where the port is taken.
+    """
     protocol, rest = split(address)
     if protocol == "unix":
         return _bind_unix(rest)
@@ -44,6 +52,7 @@ def _bind_unix(path: str) -> socket.socket:
     try:
         if Path(path).exists() and not _answers(path):
             Path(path).unlink(missing_ok=True)
+        # `bind` makes the file, with the mode that umask leaves: a `chmod` afterwards would leave it open for a moment
         before = os.umask(0o177)
         try:
             listener.bind(path)
@@ -66,6 +75,7 @@ def _answers(path: str) -> bool:
 
 
 def address_of(listener: socket.socket) -> str:
+    """The address of a bound socket, its port filled in."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"

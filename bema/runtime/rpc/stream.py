@@ -1,7 +1,7 @@
 """Stream: the answers of one call, as an async iterator that can be closed early.
 
-Law: whoever drops a stream gives its call up at once, and not when the collector comes by. So the generator that reads
-the answers knows where the call was opened, never the stream or the answer that holds the generator.
+Law: dropping a stream cancels its call at once, not when the garbage collector comes by. So no cycle may arise: the
+generator that reads the answers refers to the `OpenCall`, never to the stream or the handle that holds the generator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bema.runtime.rpc.client_connection import ClientConnection
 
 
 class OpenCall:
-    """Where a call was opened, once it was: what ends it from outside of who reads it."""
+    """The connection and id of a call once it is open, to end it from outside of its reader."""
 
     __slots__ = ("conn", "ident")
 
@@ -22,18 +22,20 @@ class OpenCall:
         self.ident = 0
 
     def stop(self) -> None:
+        """Ask the handler to end early; nothing before the call is open."""
         if self.conn is not None:
             self.conn.stop(self.ident)
 
     def kill(self) -> None:
+        """Cancel the call; nothing before it is open."""
         if self.conn is not None:
             self.conn.kill(self.ident)
 
 
 class Stream:
-    """Iterate it; leaving `async with`, `aclose()`, a cancelled task or a dropped iterator give the call up.
+    """The answers of one call. Leaving its `async with`, `aclose()`, cancelling the reader or dropping it cancels the call.
 
-    A stream that its producer finished just ends. One that was cut by a stop, a failure or a lost connection raises.
+    A stream that its producer finished just ends; one that was cut raises `StreamCut` or the handler's failure.
     """
 
     __slots__ = ("_items", "_opened")
@@ -49,15 +51,15 @@ class Stream:
         return await self._items.__anext__()
 
     async def aclose(self) -> None:
-        """Give the call up, unless it has ended."""
+        """Cancel the call, unless it has ended."""
         await self._items.aclose()
 
     def stop(self) -> None:
-        """Ask the producer to end early; what it still sends can be read, then `StreamCut` tells that it is not all."""
+        """Ask the producer to end early. The reader gets what is still sent, then `StreamCut`."""
         self._opened.stop()
 
     def kill(self) -> None:
-        """Give the call up at once, from outside of who reads it, who is told so by `BemaError` of the code `cancelled`."""
+        """Cancel the call from outside of its reader, who gets `BemaError` with the code `cancelled`."""
         self._opened.kill()
 
     async def __aenter__(self) -> Stream:

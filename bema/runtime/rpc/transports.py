@@ -1,6 +1,7 @@
-"""The only module that opens RPC sockets: Unix, TCP, and pairs inside one process.
+"""Transports: the ways to connect, by Unix sockets, by TCP, and by pairs inside of one process.
 
-Law: an address begins with the name of its transport, so that a plugin adds a way to connect by its name alone.
+Laws: no other module opens RPC sockets. An address begins with the name of its transport, so that a plugin adds a way to
+connect by its name alone.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ class MemoryEnd(asyncio.Transport):
         self._closing = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is buffered here: the windows of the streams bound what is on its way."""
+        """Does nothing, since nothing is buffered here: the windows of streams bound what is under way."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         peer = self.peer
+        # a turn later, as a socket would: a peer that answers within `write` would run inside of the writer's code
         if not self._closing and peer is not None:
             self._loop.call_soon(peer.deliver, bytes(data))
 
@@ -75,11 +77,13 @@ C = TypeVar("C", bound=Connection)
 
 
 class Listening(Protocol):
-    """Something that accepts connections at an address until closed; accepted connections live on."""
+    """Accepts connections at an address until it is closed; accepted connections live on."""
 
     address: str
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Accept no more."""
+        ...
 
 
 class Transport(Protocol):
@@ -90,23 +94,24 @@ class Transport(Protocol):
     """
 
     async def listen(self, address: str, accept: Accept) -> Listening:
-        """Accept connections, each driven by what `accept()` gives; the address may be open where it is not said."""
+        """Accept connections at an address, each driven by what `accept()` returns; a port of 0 takes a free one."""
         ...
 
     async def connect(self, address: str, make: Callable[[], C]) -> C:
-        """Open a connection driven by `make()` and wait for its transport; `Unavailable` when nobody listens there."""
+        """Open a connection driven by what `make()` returns; `Unavailable` where nobody listens at the address."""
         ...
 
     def reachable(self, address: str, *, same_host: bool) -> bool:
-        """Whether connecting can work from this loop at all."""
+        """Whether a connection from this event loop can succeed at all."""
         ...
 
 
 class TransportFactory(Factory[Transport], group="bema.transport", api=VERSION, opens="plain"):
-    """By the name that addresses begin with."""
+    """Transports by the name that addresses begin with."""
 
 
 def transport_of(address: str, settings: Settings | None = None) -> Transport:
+    """The transport of an address; `Invalid` for what is no address, `FactoryError` for an unknown transport."""
     name, colon, rest = address.partition(":")
     if not colon or not rest:
         raise Invalid(f"address {address!r} is not a transport's name, a colon and a place")
@@ -114,14 +119,14 @@ def transport_of(address: str, settings: Settings | None = None) -> Transport:
 
 
 async def listen(where: str | socket.socket, accept: Accept, settings: Settings | None = None) -> Listening:
-    """Accept connections at an address, or on a socket that listens already."""
+    """Accept connections at an address, or on a socket that listens already. Raises what the transport raises."""
     if isinstance(where, str):
         return await transport_of(where, settings).listen(where, accept)
     return await _listen(where, accept)
 
 
 def reachable(address: str, settings: Settings | None = None, *, same_host: bool) -> bool:
-    """Whether connecting can work from this loop at all; a transport that is not installed here reaches nobody."""
+    """Whether a connection from this loop can succeed at all; False where the transport is not installed."""
     try:
         return transport_of(address, settings).reachable(address, same_host=same_host)
     except FactoryError:
@@ -129,7 +134,7 @@ def reachable(address: str, settings: Settings | None = None, *, same_host: bool
 
 
 async def connect(address: str, make: Callable[[], C], settings: Settings | None = None) -> C:
-    """Open a connection and wait for its transport; `Unavailable` when nobody listens there, or not in time."""
+    """Open a connection; `Unavailable` where nobody listens there, or nobody answers within the limit `rpc_connect`."""
     settings = current() if settings is None else settings
     try:
         async with asyncio.timeout(settings.limits.rpc_connect):
@@ -204,6 +209,7 @@ class TcpTransport:
         host, port = sockets.host_port(sockets.split(address)[1])
         with _answered(address):
             transport, made = await asyncio.get_running_loop().create_connection(make, host, port)
+        # a host that lost power closes nothing: the kernel finds out by keepalive
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made

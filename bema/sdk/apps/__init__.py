@@ -1,6 +1,6 @@
-"""What a script may hold besides services, brought to one form: an ASGI app and what to say of it.
+"""Apps: the kinds of app that a script may hold besides services, each adapted to ASGI.
 
-Law: what is found is decided by looking at the object, never by trying it; what is none of these is refused by name.
+Law: the kind of an object is decided by looking at it, never by calling it. An object of no known kind is refused by name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class AppServer(Protocol):
     """One kind of app that a script may hold."""
 
     def adapt(self, target: Any) -> HttpApp | None:
-        """The app that `target` is or can give; None when it is of another kind, told without calling it."""
+        """Adapt an object of this kind to an ASGI app; None, without calling it, for an object of another kind."""
         ...
 
 
 class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION, opens="plain"):
-    """By the kind of app. Each is pure: there is nothing that a twin in memory would leave out."""
+    """Adapters by the kind of app. They do no I/O, so there is no twin in memory."""
 
 
 OURS = ("mcp", "asgi", "wsgi")  # from the narrowest kind to the widest
@@ -34,9 +34,13 @@ for _name in OURS:
 
 
 def adapt(target: Any, name: str) -> HttpApp:
-    """The app that `target` is or can give; `BadDeclaration` naming it when it is of no known kind."""
+    """The ASGI app for an object of a script.
+
+    Raises:
+        BadDeclaration: the object is of no known kind; the message has its `name`.
+    """
     ServerFactory.discover_plugins()
-    # who wrote a plugin knows its own objects; ours go by their shape
+    # plugins first: a plugin recognises its own objects, ours go by the shape of a call
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
         found = ServerFactory.open(settings.current(), kind).adapt(target)
         if found is not None:

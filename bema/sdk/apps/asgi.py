@@ -1,4 +1,4 @@
-"""ASGI apps, served by uvicorn on the socket that the launcher passed."""
+"""ASGI apps, served by uvicorn. Law: the app listens on the socket that the launcher passed and on nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _positional(target: Any) -> int:
 
 
 def _routes(app: Any) -> Iterator[EndpointAnnounce]:
-    """What a Starlette or FastAPI app says it answers; any app at least answers somewhere."""
+    """The routes of a Starlette or FastAPI app; `/` for any other app."""
     found = [route for route in getattr(app, "routes", ()) if hasattr(route, "path")]
     for route in found:
         yield EndpointAnnounce(route.path, sorted(getattr(route, "methods", None) or ["*"]))
@@ -44,10 +44,8 @@ def _routes(app: Any) -> Iterator[EndpointAnnounce]:
 
 
 def behind_prefix(app: ASGIApp) -> ASGIApp:
-    """Tell the app under which path the gateway shows it (`root_path`), so that the links it makes hold.
-
-    The ASGI specification has `path` include `root_path`.
-    """
+    """Tell the app the path under which the gateway shows it (`root_path`), so that the links that it makes are right."""
+    # in the ASGI specification (HTTP connection scope), `path` includes `root_path`
 
     async def prefixed(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -62,7 +60,7 @@ def behind_prefix(app: ASGIApp) -> ASGIApp:
 
 
 class _Running:
-    """Counts the calls of an app that run; `cut` once one of them was cancelled after `stop`."""
+    """Counts the running calls of an app; `cut` is true once a call was cancelled after `stop`."""
 
     def __init__(self, app: ASGIApp, stop: asyncio.Future[float]) -> None:
         self.now = 0
@@ -85,9 +83,13 @@ class _Running:
 async def serve(
     adapted: HttpApp, listener: socket.socket, ready: Callable[[], None], stop: asyncio.Future[float]
 ) -> bool:
-    """Serve until `stop` gives the seconds that running requests have; what runs on after them is cut.
+    """Serve an app until `stop` gives the seconds that running requests still have, then cut the rest.
 
-    True when nothing had to be. `Failed` when the app's start-up fails.
+    Returns whether nothing had to be cut.
+
+    Raises:
+        Failed: the start-up of the app fails.
+        Refused: uvicorn is not installed (code `missing_extra`).
     """
     try:
         import uvicorn  # noqa: PLC0415 - extra
@@ -102,7 +104,7 @@ async def serve(
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
-            yield  # the boot has them
+            yield  # the boot handles signals: uvicorn would replace its handlers
 
     running = _Running(behind_prefix(adapted.app), stop)
     server = Server(

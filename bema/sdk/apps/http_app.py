@@ -1,4 +1,4 @@
-"""One form for everything that answers HTTP."""
+"""HttpApp: the one form of everything that answers HTTP, an ASGI app with its routes."""
 
 from __future__ import annotations
 

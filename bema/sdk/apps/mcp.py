@@ -1,6 +1,6 @@
-"""MCP objects: `MCPServer` and `FastMCP` of the `mcp` package, `FastMCP` of `fastmcp`; spoken over streamable HTTP.
+"""MCP servers: `MCPServer` and `FastMCP` of the package `mcp`, `FastMCP` of `fastmcp`, served over streamable HTTP.
 
-They are told by the method that gives their app, so neither package is imported here.
+Law: they are recognised by the method that gives their app, so that neither package is imported here.
 """
 
 from __future__ import annotations

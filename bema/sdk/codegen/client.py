@@ -1,8 +1,8 @@
-"""A typed client as text: the module that declares a service to those who have its spec and not its class.
+"""Typed clients as text: a module that declares a service for projects without its class.
 
-Law: pure; the same spec gives the same bytes. What is made is an abstract service with the models it speaks in, so a client
-is made of it as of any service's class, and it needs nothing but bema. Models travel by their fields: whatever kind of
-class a model was, its twin here is a struct of the same fields.
+Laws: the same spec gives the same bytes. The module holds an abstract service with its models, so that a client is made of
+it as of any service class, and needs bema alone. Models travel by their fields: whatever class a model was, the module has
+a struct of the same fields.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _opening(spec: ServiceSpec, cls: str) -> str:
 
 
 def _imports(names: Names, *, stub: bool) -> Iterator[str]:
-    """Sorted as the formatters sort them, so that checking the module in changes nothing."""
+    """The imports, sorted as formatters sort them, so that a project that formats the module changes nothing."""
     modules = {"abc"} | names.modules
     theirs = {"msgspec"} & modules
     froms = {module: found for module, found in names.imported.items() if found}
@@ -90,7 +90,7 @@ def _method(endpoint: EndpointSpec, names: Names, *, stub: bool) -> str:
 
 
 def _spaced(methods: list[str], *, stub: bool) -> str:
-    """Apart as formatters put them: in stubs, what has no body needs no room after it."""
+    """The methods with the blank lines that formatters put between them; a stub's methods without body need none."""
     return "".join(text + ("\n" if stub and text.endswith("...") else "\n\n") for text in methods).rstrip()
 
 
@@ -102,7 +102,7 @@ def _head(name: str, parameters: list[str], returns: str) -> str:
 
 
 def _parameters(endpoint: EndpointSpec, names: Names) -> Iterator[str]:
-    """As they are called: what must be given first. Where that is not their order, the rest goes by name only."""
+    """The parameters, required ones first; where that is not their order, the others can be given by name only."""
     required = [f"{p.name}: {names.of(p.type)}" for p in endpoint.parameters if p.required]
     if endpoint.incoming is not None:
         item = names.of(endpoint.facts.get("requests", MISSING))

@@ -1,7 +1,7 @@
-"""A description as a spec again: types that say what its schemas say, for who writes clients of what runs.
+"""From a description back to a spec, to generate clients of a running service: types are made of the schemas.
 
-Law: what a schema does not say is `Any`, and a default that it does not tell is left to the callee; so is every check of a
-value beyond its type. A model that holds itself is `Any` where it does.
+Law: a type that a schema does not tell is `Any`. The callee fills a default that the schema does not tell, and checks
+values beyond their type. A model is `Any` where it holds itself.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _literal(values: list[Any]) -> Any:
 
 
 def _identifier(name: str, number: int) -> str:
-    """A name as Python has it; its own on the wire."""
+    """A Python identifier for a name, which keeps its own spelling on the wire."""
     made = "".join(_letters(name)).strip("_") or f"field{number}"
     return f"{made}_" if keyword.iskeyword(made) else made if made[0].isalpha() else f"field_{made}"
 

@@ -1,7 +1,7 @@
-"""Annotations as text, and the models they name as struct classes of the same fields.
+"""Models of generated modules: annotations as text, and the models that they name as structs of the same fields.
 
-Law: what cannot be said is `Any`; a default that cannot be written is left to the callee, which has it. A model is written
-once, after the models it is made of; two of one name get a number.
+Laws: an annotation that cannot be written is `Any`, and a default that cannot be written is left to the callee. A model is
+written once, after the models that it uses; a second model of the same name gets a number.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _value(value: Any) -> str:
 
 
 def _unwrapped(kind: Any) -> Any:
-    """Without what says nothing about the shape: annotations' extras, new names of old types, type variables."""
+    """An annotation without extras, new names of types and type variables, which say nothing about its shape."""
     while True:
         if isinstance(kind, typing.TypeVar):
             return Any
@@ -236,7 +236,7 @@ def _fields(kind: Any, names: Names) -> Iterator[Field]:
 
 
 def _options(kind: Any, fields: list[Field]) -> Iterator[str]:
-    """What of a struct's configuration changes how it travels, and whether it can be a key."""
+    """The options of a struct that change how it travels, or whether it can be a key of a dictionary."""
     config = getattr(kind, "__struct_config__", None)
     if config is not None:
         if config.tag is not None:

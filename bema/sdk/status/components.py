@@ -1,7 +1,7 @@
-"""What is seen of the components of a process, from a thread that is not theirs.
+"""ComponentView: the components of a process as another thread sees them.
 
-Law: nothing is changed from here, and nothing of theirs is walked through while they may change it: a dictionary or a set is
-copied whole first, which no other thread can get between.
+Law: this thread changes nothing of theirs, and iterates over nothing that they may change. It copies a dictionary or a set
+whole first, which no other thread can interrupt.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from bema.runtime.rpc.metrics import CallCounter, CallMetrics
 
 
 class ComponentView(NamedTuple):
-    """One component that is served here."""
+    """One component that this process serves."""
 
-    hosting: Host
+    host: Host
     hosted: ServedComponent
-    meter: CallMetrics
+    metrics: CallMetrics
 
     @property
     def address(self) -> str:
@@ -28,21 +28,21 @@ class ComponentView(NamedTuple):
 
     @property
     def state(self) -> State:
-        state = self.hosting.state
+        state = self.host.state
         return State.STARTING if state is State.SERVING and not self.hosted.since else state
 
     @property
     def ready(self) -> bool:
-        return self.state is State.SERVING and self.hosting.ready and not self.hosted.failing
+        return self.state is State.SERVING and self.host.ready and not self.hosted.failing
 
     @property
     def alive(self) -> bool:
-        return all(hosted.alive for hosted in components(self.hosting))
+        return all(hosted.alive for hosted in components(self.host))
 
-    def tallies(self) -> Iterator[tuple[str, CallCounter]]:
+    def counters(self) -> Iterator[tuple[str, CallCounter]]:
         """The counters by endpoint, those of endpoints that were never called among them."""
         for name in dict(self.hosted.endpoints):
-            yield name, self.meter.seen(self.hosted.route(name))
+            yield name, self.metrics.seen(self.hosted.route(name))
 
     def described(self) -> dict[str, Any]:
         failing = set(self.hosted.failing)
@@ -54,15 +54,15 @@ class ComponentView(NamedTuple):
             "endpoints": {
                 name: {
                     "serving": self.state is State.SERVING and name not in failing,
-                    "in_flight": tally.in_flight,
-                    "ok": tally.ok,
-                    "errors": tally.errors.total(),
-                    "cancelled": tally.cancelled,
+                    "in_flight": counter.in_flight,
+                    "ok": counter.ok,
+                    "errors": counter.errors.total(),
+                    "cancelled": counter.cancelled,
                 }
-                for name, tally in self.tallies()
+                for name, counter in self.counters()
             },
         }
 
 
-def components(hosting: Host) -> tuple[ServedComponent, ...]:
-    return tuple(dict(hosting.components).values())
+def components(host: Host) -> tuple[ServedComponent, ...]:
+    return tuple(dict(host.components).values())

@@ -1,7 +1,7 @@
-"""Functions of a process that are asked for over HTTP beside its status: `POST` with a JSON object, answered by one.
+"""Engine routes: functions of a process that HTTP clients call beside its status pages, with JSON objects both ways.
 
-Law: a function runs in its own event loop, in the context that it was added in, and to its end once it has begun. What could
-not begin while the loop stood never will. No traceback leaves here; it is in the log.
+Laws: a function runs in its own event loop, in the context in which it was added, and to its end once it has begun. A call
+that could not begin while the loop was blocked never begins. Tracebacks go to the log and not to the client.
 """
 
 from __future__ import annotations
@@ -38,13 +38,18 @@ class EngineRoute(NamedTuple):
 
 
 class EngineRoutes:
-    """The functions of one event loop, by path. The table is there whether or not somebody serves it."""
+    """The functions of one event loop by path. The table exists whether or not a status server reads it."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, EngineRoute] = {}
 
     def add(self, path: str, function: Function, owner: object) -> None:
-        """Answer at `path`, which has a first part of its owner's kind: `/engine/sleep`. Refused where it is taken."""
+        """Answer at `path`, which begins with a part of its owner's kind: `/engine/sleep`.
+
+        Raises:
+            BadDeclaration: the path breaks the naming rule (code `bad_name`), or `function` is not callable.
+            Conflict: the path is taken (code `already_served`).
+        """
         if not isinstance(path, str) or len(path) > LONGEST or not _PATH.match(path):
             raise BadDeclaration(
                 f"the route {path!r} is not parts of letters, digits, '.', '_' and '-', at most {LONGEST} characters",
@@ -58,7 +63,7 @@ class EngineRoutes:
         self._by_path[path] = EngineRoute(path, function, owner, contextvars.copy_context())
 
     def remove(self, owner: object) -> None:
-        """Take away what `owner` added."""
+        """Remove the routes that `owner` added."""
         for route in tuple(self._by_path.values()):
             if route.owner is owner:
                 del self._by_path[route.path]
@@ -80,19 +85,23 @@ def routes_of(loop: asyncio.AbstractEventLoop) -> EngineRoutes:
 
 
 class EngineRequest:
-    """Asks functions of `loop` from another one, and owns the tasks they run in."""
+    """Calls the functions of `loop` from another loop, and owns the tasks in which they run."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, beat: LoopDelay) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay: LoopDelay) -> None:
         self._loop = loop
-        self._beat = beat
+        self._delay = delay
         self._tasks = Tasks("status")
 
     async def close(self) -> None:
-        """In the functions' loop: cancel what runs."""
+        """Called in the functions' loop: cancel those that run."""
         await self._tasks.stop()
 
     async def ask(self, route: EngineRoute, body: dict[str, Any], patience: float) -> Answer:
-        """In the loop of who asks. `Unavailable` when the functions' loop stands for `patience` seconds before it begins."""
+        """Called in the client's loop: run a function and return its answer.
+
+        Raises:
+            Unavailable: the functions' loop was blocked for `patience` seconds before the function began, or has ended.
+        """
         asked: Future[Answer] = Future()
         answer = asyncio.wrap_future(asked)
         try:
@@ -100,10 +109,11 @@ class EngineRequest:
         except RuntimeError as error:
             raise Unavailable(f"this process ends: {route.path} did not begin") from error
         while not asked.running() and not asked.done():
-            left = patience - self._beat.standing
+            left = patience - self._delay.stalled_for
+            # `cancel` fails once the function has begun: then its outcome is waited for, however long it takes
             if left <= 0 and asked.cancel():
                 raise Unavailable(
-                    f"the event loop of this process has stood still for {self._beat.standing:.1f} s: {route.path} did not begin",
+                    f"the event loop of this process has stood still for {self._delay.stalled_for:.1f} s: {route.path} did not begin",
                     fix="Try again when /readyz says that it turns.",
                 )
             await asyncio.wait({answer}, timeout=max(left, 0.01))

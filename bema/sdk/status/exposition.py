@@ -1,4 +1,4 @@
-"""The counters of a process as Prometheus reads them."""
+"""Exposition: the counters of a process in the text format of Prometheus, version 0.0.4."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 def exposition(members: Sequence[ComponentView], *, ready: bool, stalled: bool, lag: float) -> str:
     """The page of `/metrics`."""
-    rows = [(_where(member, name), tally) for member in members for name, tally in member.tallies()]
-    meters = {id(member.meter): member.meter for member in members}.values()
-    refused = [dict(meter.refused) for meter in meters]
+    rows = [(_where(member, name), counter) for member in members for name, counter in member.counters()]
+    counted = {id(member.metrics): member.metrics for member in members}.values()
+    refused = [dict(metrics.refused) for metrics in counted]
     families = (
         _family("requests_total", "counter", "Calls that ended, by what they ended as.", _outcomes(rows)),
         _family("requests_in_flight", "gauge", "Calls that run.", ((w, "", t.in_flight) for w, t in rows)),
@@ -40,7 +40,7 @@ def exposition(members: Sequence[ComponentView], *, ready: bool, stalled: bool, 
 
 
 def _where(member: ComponentView, endpoint: str) -> str:
-    """The labels of an endpoint's counters: its place, and what it was served with."""
+    """The labels of an endpoint's counters: its address, and the labels that it was served with."""
     hosted = member.hosted
     own = hosted.labels.get(endpoint, {})
     labels = {**own, "namespace": hosted.namespace, "component": hosted.component, "endpoint": endpoint}
@@ -57,23 +57,23 @@ def _family(name: str, kind: str, says: str, samples: Any) -> str:
 
 
 def _outcomes(rows: Rows) -> Iterator[tuple[str, str, int]]:
-    for where, tally in rows:
+    for where, counter in rows:
         for outcome in ("ok", "error", "cancelled"):
-            count = tally.errors.total() if outcome == "error" else getattr(tally, outcome)
+            count = counter.errors.total() if outcome == "error" else getattr(counter, outcome)
             yield f'{where},outcome="{outcome}"', "", count
 
 
 def _errors(rows: Rows) -> Iterator[tuple[str, str, int]]:
-    for where, tally in rows:
-        for code, count in sorted(tally.errors.items()):
+    for where, counter in rows:
+        for code, count in sorted(counter.errors.items()):
             yield f'{where},code="{code}"', "", count
 
 
 def _durations(rows: Rows) -> Iterator[tuple[str, str, float]]:
-    for where, tally in rows:
+    for where, counter in rows:
         so_far = 0
-        for bound, count in zip((*BOUNDS, "+Inf"), tally.buckets, strict=True):
+        for bound, count in zip((*BOUNDS, "+Inf"), counter.buckets, strict=True):
             so_far += count
             yield f'{where},le="{bound}"', "_bucket", so_far
-        yield where, "_sum", tally.seconds
+        yield where, "_sum", counter.seconds
         yield where, "_count", so_far

@@ -1,7 +1,7 @@
-"""Telling the launcher how the instance serves, where the launcher writes its record.
+"""Launcher report: tells the launcher how an instance serves, where the launcher writes the instance's record.
 
-Law: it is told what the record would have said, and only when that has changed; what the announcement says is not told
-beside it.
+Law: a report holds what the instance would have written into its record, and is sent only when that has changed since the
+announcement or the last report.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ FEATURE = "status"
 
 
 def status_of(record: Instance) -> Status:
-    """What may change of a record, as the channel carries it. One that drains unasked takes nothing new either."""
+    """The part of a record that may change, as the channel carries it."""
+    # an instance that drains by itself takes no new calls, which the launcher knows only as "not ready"
     return Status(
         ready=record.ready and record.state is State.SERVING,
         stalled=record.stalled,
@@ -27,12 +28,12 @@ def status_of(record: Instance) -> Status:
 
 
 class Reporter:
-    """Reports on one component: a launcher knows its instance by one record, however much the process serves."""
+    """Reports on one component: a launcher has one record for its process, however many components that serves."""
 
     def __init__(self, channel: Channel, hosted: ServedComponent) -> None:
         self._channel = channel
         self._hosted = hosted
-        self._said = b""  # as text, for what is published may change under us
+        self._said = b""  # encoded, since the service may change the data that it published
 
     def __call__(self, hosted: ServedComponent, record: Instance) -> None:
         if hosted is not self._hosted:

@@ -1,7 +1,7 @@
-"""How late an event loop is, told to whoever asks from another thread.
+"""LoopDelay: how late an event loop is, for readers in other threads.
 
-Law: what is told is counted from the last beat, so that it grows while the loop stands and cannot beat. The loop alone
-writes, each time one whole value; who reads takes what is there and asks nothing of the loop.
+Laws: the delay counts from the timer that is due, so that it grows while the loop is blocked and cannot run the timer. Only
+the loop writes, each time one whole value; a reader takes what is there and needs nothing of the loop.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 from collections import deque
 from time import monotonic
 
-INTERVAL = 0.1  # seconds between beats
-BEATS = 100  # of which the latest is told
+INTERVAL = 0.1  # seconds between two timers
+BEATS = 100  # timers over which the greatest lag is shown: ten seconds
 
 
 class LoopDelay:
-    """Beats in `loop` until `close`."""
+    """Measures the delay of `loop` by a timer, until `close`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -28,17 +28,17 @@ class LoopDelay:
         self._timer.cancel()
 
     @property
-    def standing(self) -> float:
-        """Seconds that the loop has not turned for, as of now."""
+    def stalled_for(self) -> float:
+        """Seconds for which the timer is overdue now: 0 while the loop turns."""
         return max(0.0, monotonic() - self._due)
 
     @property
     def lag(self) -> float:
-        """How late it was at most, of late; while it stands, at least that long."""
-        return max(self._latest, self.standing)
+        """The greatest delay in seconds of the last `BEATS` timers and the current one."""
+        return max(self._latest, self.stalled_for)
 
     def _turn(self) -> None:
-        self._lags.append(self.standing)
+        self._lags.append(self.stalled_for)
         self._latest = max(self._lags)
         self._due = monotonic() + INTERVAL
         self._timer = self._loop.call_later(INTERVAL, self._turn)

@@ -1,8 +1,8 @@
-"""The doors of a process's status: `/healthz`, `/readyz` and `/metrics`, and the functions that were added to it.
+"""StatusPages: `/healthz`, `/readyz` and `/metrics` of a process, and its engine routes.
 
-Law: `/healthz` says whether the process should live on, also while it drains and while its event loop stands; `/readyz` is
-200 only while every service takes calls. These pages show no argument, answer or token. A function is asked by nothing
-that a page of another origin can make a browser send.
+Laws: `/healthz` says whether the process should live on, also while it drains or its event loop is blocked; `/readyz` is 200
+only while every service takes calls. The pages show no argument, answer or token. No request that a page of another origin
+can make a browser send reaches an engine route.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StatusPage(NamedTuple):
 
 
 class StatusPages:
-    """The ASGI app. `told` gives what both health pages say, `metrics` the page of that name, `limits` what is in force."""
+    """The ASGI app of the pages. `told` gives the JSON of the health pages, `metrics` the page of that name."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ def _refuse(scope: Scope) -> None:
     if scope["method"] != "POST":
         raise Invalid(f"{scope['path']} takes POST, not {scope['method']}", code="method_not_allowed")
     if b"origin" in headers:
-        # a browser sends it with every POST, also to a name that was made to lead here
+        # a browser sends Origin with every POST (Fetch standard), also to a name that was made to lead here (DNS rebinding)
         raise Denied("a page in a browser cannot ask this", code="forbidden", fix="Ask from a program.")
     if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != JSON:
         raise Invalid("the content-type is not application/json", code="bad_request", fix="Send a JSON object as that.")
@@ -115,7 +115,7 @@ async def _body(scope: Scope, receive: Receive, most: int, idle: float) -> bytes
 
 
 async def _discard(receive: Receive, most: int) -> None:
-    """Read on for a while: who is still writing when the connection closes loses the refusal (RFC 9112, section 9.6)."""
+    """Read on for a while, so that a client that still sends does not lose the answer to a reset (RFC 9112, section 9.6)."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER):
             while most > 0:
@@ -126,7 +126,7 @@ async def _discard(receive: Receive, most: int) -> None:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """An empty body is an object without keys."""
+    """The JSON object of a body, without keys for an empty one; `Invalid` (code `bad_request`) for anything else."""
     try:
         return msgspec.json.decode(body or b"{}", type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

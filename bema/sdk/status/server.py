@@ -1,8 +1,8 @@
-"""The status of a process over HTTP, where `BEMA_STATUS_PORT` asks for it.
+"""StatusServer: the status of a process over HTTP, where `BEMA_STATUS_PORT` asks for it.
 
-Law: it is there from the first step to the last hook, so that who waits sees why, and answers from a thread of its own, so
-that a loop that stands can be told from a process that is dead. One per event loop, shared by its services and by
-runtimes that serve without a class.
+Laws: the server runs from the first step of the boot to the last hook, so that a caller who waits sees why. A thread of its
+own answers, so that a blocked event loop can be told from a dead process. There is one per event loop, shared by its
+services and by runtimes that serve without a class.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ def _listening() -> socket.socket:
 
 
 def bound() -> socket.socket:
-    """A socket that listens where `BEMA_STATUS_HOST` and `BEMA_STATUS_PORT` say, or `Refused`."""
+    """A bound socket at `BEMA_STATUS_HOST` and `BEMA_STATUS_PORT`.
+
+    Raises:
+        Refused: one of them is no address or port (code `bad_setting`), or the port is taken.
+    """
     port, host = os.environ.get(PORT.variable, ""), os.environ.get(HOST.variable) or str(HOST.default)
     if not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
         raise Refused(f"{PORT.variable} is {port!r}, which is not the number of a port", code="bad_setting")
@@ -71,7 +75,7 @@ def bound() -> socket.socket:
 
 
 class StatusServer:
-    """Serves from its making until the last who needs it has left."""
+    """Serves the pages from when it is made until its last service and runtime have left."""
 
     def __init__(self, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self.services = 0
@@ -80,55 +84,55 @@ class StatusServer:
         # replaced and never changed: another thread goes through them
         self._members: tuple[ComponentView, ...] = ()
         self._runtimes: tuple[tuple[Host, CallMetrics], ...] = ()
-        self._beat = LoopDelay(loop)
-        self._asking = EngineRequest(loop, self._beat)
+        self._delay = LoopDelay(loop)
+        self._asking = EngineRequest(loop, self._delay)
         pages = StatusPages(self.told, self.metrics, routes_of(loop), self._asking, self.limits)
-        self._aside = ServerThread(pages, listener, loop, lambda: _by_loop.pop(loop, None))
+        self._thread = ServerThread(pages, listener, loop, lambda: _by_loop.pop(loop, None))
 
     @classmethod
     def opened(cls) -> StatusServer:
-        """The status of this loop's services, one more of which begins."""
+        """The server of the running loop, for one more service."""
         status = _of(asyncio.get_running_loop())
         status.services += 1
         return status
 
     @classmethod
-    def joined(cls, hosting: Host, loop: asyncio.AbstractEventLoop) -> StatusServer:
-        """The status of this loop, which tells from now on of whatever this runtime serves; see `parted`."""
+    def joined(cls, host: Host, loop: asyncio.AbstractEventLoop) -> StatusServer:
+        """The server of `loop`, which shows from now on what a runtime serves, until `parted`."""
         status = _of(loop)
-        status.join(hosting)
+        status.join(host)
         return status
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it."""
+        """The URL at which this machine reaches the server."""
         address = ipaddress.ip_address(self.host)
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if address.version == 6 else f"http://{host}:{self.port}"
 
-    def watch(self, spec: ServiceSpec, hosting: Host) -> None:
-        """Tell of a service from now on. What it has served before is not counted."""
-        meter = self._counted(hosting)
-        self._members += (ComponentView(hosting, hosting.component(spec.namespace, spec.name), meter),)
+    def watch(self, spec: ServiceSpec, host: Host) -> None:
+        """Show a service from now on. Calls that it answered before are not counted."""
+        metrics = self._counted(host)
+        self._members += (ComponentView(host, host.component(spec.namespace, spec.name), metrics),)
 
-    def join(self, hosting: Host) -> None:
-        self._runtimes += ((hosting, self._counted(hosting)),)
+    def join(self, host: Host) -> None:
+        self._runtimes += ((host, self._counted(host)),)
 
-    def _counted(self, hosting: Host) -> CallMetrics:
-        counted = {id(hosting): meter for hosting, meter in self._runtimes}
-        counted |= {id(member.hosting): member.meter for member in self._members}
-        meter = counted.get(id(hosting)) or CallMetrics()
-        hosting.accepts = meter.connection
-        return meter
+    def _counted(self, host: Host) -> CallMetrics:
+        counted = {id(host): metrics for host, metrics in self._runtimes}
+        counted |= {id(member.host): member.metrics for member in self._members}
+        metrics = counted.get(id(host)) or CallMetrics()
+        host.accepts = metrics.connection
+        return metrics
 
     async def left(self) -> None:
         """One of the services has ended; the last to leave ends the status."""
         self.services -= 1
         await self._unless_needed()
 
-    async def parted(self, hosting: Host) -> None:
+    async def parted(self, host: Host) -> None:
         """A runtime that had joined has ended."""
-        self._runtimes = tuple(each for each in self._runtimes if each[0] is not hosting)
+        self._runtimes = tuple(each for each in self._runtimes if each[0] is not host)
         await self._unless_needed()
 
     async def _unless_needed(self) -> None:
@@ -136,39 +140,39 @@ class StatusServer:
             return
         _by_loop.pop(self._loop, None)
         await self._asking.close()
-        await self._aside.close()
-        self._beat.close()
+        await self._thread.close()
+        self._delay.close()
 
-    # asked from the thread that answers
+    # called from the thread that answers
 
     def told(self) -> dict[str, Any]:
-        """What both health pages say; their status is of their own field."""
+        """The JSON of both health pages; each takes its HTTP status from its own field."""
         members, stalled = self._seen(), self._stalled()
         return {
             "alive": all(member.alive for member in members),
             "ready": not stalled and self._ready(members),
             "stalled": stalled,
-            "loop_lag": self._beat.lag,
+            "loop_lag": self._delay.lag,
             "services": {member.address: member.described() for member in members},
         }
 
     def metrics(self) -> str:
         members, stalled = self._seen(), self._stalled()
         ready = not stalled and self._ready(members)
-        return exposition(members, ready=ready, stalled=stalled, lag=self._beat.lag)
+        return exposition(members, ready=ready, stalled=stalled, lag=self._delay.lag)
 
     def limits(self) -> Limits:
-        """Of each bound the least of those that hold for what is served here."""
-        hostings = [member.hosting for member in self._members] + [hosting for hosting, _ in self._runtimes]
-        held = [hosting.limits for hosting in hostings] or [DEFAULTS]
+        """The limits of the pages: of each limit the least that holds for a runtime that is served here."""
+        hosts = [member.host for member in self._members] + [host for host, _ in self._runtimes]
+        held = [host.limits for host in hosts] or [DEFAULTS]
         return held[0] if len(held) == 1 else Limits(**{name: min(map(attrgetter(name), held)) for name in LIMITS})
 
     def _seen(self) -> tuple[ComponentView, ...]:
         known = {id(member.hosted) for member in self._members}
         others = (
-            ComponentView(hosting, hosted, meter)
-            for hosting, meter in self._runtimes
-            for hosted in components(hosting)
+            ComponentView(host, hosted, metrics)
+            for host, metrics in self._runtimes
+            for hosted in components(host)
             if hosted.endpoints and id(hosted) not in known
         )
         return (*self._members, *others)
@@ -178,5 +182,5 @@ class StatusServer:
         return here and all(member.ready for member in members)
 
     def _stalled(self) -> bool:
-        """Whether the loop has stood still for as long as marks its instances."""
-        return self._beat.standing > self.limits().stalled
+        """Whether the loop has been blocked for longer than the limit `stalled`, which marks its instances."""
+        return self._delay.stalled_for > self.limits().stalled

@@ -1,7 +1,7 @@
-"""An ASGI app in a thread of its own, which answers while the event loop of the process stands.
+"""ServerThread: an ASGI app in a thread of its own, which answers while the event loop of the process is blocked.
 
-Law: the thread lives until `close`, or until the loop it belongs to is closed without it. It shares nothing with that loop
-but what the app reads; a child of `os.fork` has neither the thread nor the listener.
+Laws: the thread lives until `close`, or until the loop that it belongs to is closed without it. It shares with that loop
+only what the app reads. A forked child has neither the thread nor the listener.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger("bema.status")
 
 
 class ServerThread:
-    """Serves from its making on, for the services of `loop`. `abandoned` is called when that is closed before this."""
+    """Serves from when it is made, for the services of `loop`. It calls `abandoned` if the loop is closed first."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ServerThread:
         self._thread.start()
 
     async def close(self) -> None:
-        """End it, in its loop. In a child of the process there is nothing to end."""
+        """End the thread; called in the loop of the services. Does nothing in a forked child."""
         if forks.forget(self._descriptor) and not self._ended.is_set():
             self._stop.set_result(GRACE)
             await self._ended.wait()

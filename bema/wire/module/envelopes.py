@@ -1,6 +1,6 @@
-"""What surrounds an operation on the wire: nothing, or `{id, content, metadata}`; and the reading of either.
+"""Envelopes: an operation travels bare, or wrapped as `{id, content, metadata}`; both are read here.
 
-Law: one line or frame body in, one message out, or `ProtocolError`. The two directions have one reader each.
+Law: one line or frame body in, one message or `ProtocolError` out. Each of the two directions has its own reader.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class _Peek(msgspec.Struct):
 
 
 def read_from_module(line: bytes) -> Any:
-    """A message from a module: an operation, or an `Envelope` whose content is read too."""
+    """A message from a module: an operation, or an `Envelope` whose content is read too; `ProtocolError` for neither."""
     return _read(line, FromModule)
 
 
 def read_to_module(line: bytes) -> Any:
-    """A message to a module, after the first line."""
+    """A message to a module after the first line; `ProtocolError` where it is none."""
     return _read(line, ToModule)
 
 

@@ -1,8 +1,8 @@
-"""The handshake: Init -> Announce -> Stop, between who launched and what was launched.
+"""Handshake: Init -> Announce -> Stop, between a launcher and the process that it launched.
 
-Law: one table (`core.instance.MOVES`) is run from both ends. `Handshake` does not know sockets, pipes or clocks; it knows
-who may say what, and to which state each word leads. The three shapes are the module protocol's, field for field; all
-that is ours is an optional field, absent unless it was given.
+Laws: both ends run one table (`core.instance.MOVES`). `Handshake` knows no sockets, pipes or clocks; it knows which end may
+say which word, and to which state each word leads. The three messages have the fields of the module protocol; every field
+of ours is optional, and absent unless it was given.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from bema.core.errors import ProtocolError, Refused
 from bema.core.instance import EndpointInfo, State, move
+from bema.core.redaction import hides
 
 PROTOCOL = 1
 FEATURES: tuple[str, ...] = ("listen_fd", "lease_fd", "drain", "status", "operations")
@@ -41,7 +42,7 @@ class IpcChannel(msgspec.Struct, frozen=True):
 
 
 class InitEntry(msgspec.Struct, frozen=True):
-    """What of a script is run, and as what."""
+    """The object of a script that is run, and the kind of app that it is."""
 
     kind: Kind
     name: str = ""
@@ -84,6 +85,7 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     host: str | None = None  # "module:function" that serves what the script holds
     listen_fds: dict[str, int] | None = None
     settings: dict[str, Any] | None = None
+    __repr__ = hides("env", "auth_token")
 
 
 class EndpointAnnounce(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -119,8 +121,10 @@ Word = Init | Announce | Stop
 
 
 class HandshakeSide(enum.StrEnum):
+    """One of the two ends."""
+
     INSIDE = "inside"  # the process
-    OUTSIDE = "outside"  # who launched it
+    OUTSIDE = "outside"  # its launcher
 
     @property
     def opposite(self) -> HandshakeSide:
@@ -143,17 +147,17 @@ class Handshake:
         self.state = State.NEW
 
     def say(self, word: Word) -> bytes:
-        """The line that says `word`, and the move it makes; `ProtocolError` when it is not ours to say, or not now."""
+        """Make the move of a word and return it as a line; `ProtocolError` where this end may not say it, or not now."""
         self._turn(word, said_here=True)
         return encode(word)
 
     def hear(self, word: Word) -> State:
-        """The move that the peer's word makes; `ProtocolError` when it is not the peer's to say, or not now."""
+        """Make the move of the peer's word and return the state; `ProtocolError` where the peer may not say it, or not now."""
         self._turn(word, said_here=False)
         return self.state
 
     def ended(self, clean: bool) -> State:
-        """The process is over: cleanly once it was asked to stop (or by its own will), or otherwise."""
+        """Take note that the process has ended; `clean` where it was asked to stop, or ended with success by itself."""
         self.state = move(self.state, State.GONE if clean else State.FAILED)
         return self.state
 
@@ -173,7 +177,7 @@ def encode(word: msgspec.Struct) -> bytes:
 
 
 def read_init(line: bytes | str) -> Init:
-    """The first line to a process: a bare Init (an `op` in it is ignored), or `ProtocolError`."""
+    """Read the first line to a process: a bare Init, in which an `op` is ignored. `ProtocolError` for anything else."""
     try:
         return msgspec.json.decode(line, type=Init)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -181,7 +185,7 @@ def read_init(line: bytes | str) -> Init:
 
 
 def init_of(data: dict[str, Any]) -> Init:
-    """The same from data that was decoded already."""
+    """An Init from data that was decoded already; `ProtocolError` where it is none."""
     try:
         return msgspec.convert(data, Init)
     except msgspec.ValidationError as error:
@@ -189,12 +193,12 @@ def init_of(data: dict[str, Any]) -> Init:
 
 
 def default_init(module_id: str) -> Init:
-    """What a process that was started by hand would have been told."""
+    """The Init of a process that was started by hand."""
     return Init(orchestrator_api="", module_id=module_id, env={}, listen="")
 
 
 def agree(theirs: Protocol | None, ours: Protocol | None = None) -> int | None:
-    """The version both sides speak; None where the launcher does not name any, `Refused` where there is none."""
+    """The version that both sides speak, or None where the launcher names none; `Refused` where they have none in common."""
     ours = ours or Protocol(PROTOCOL, PROTOCOL)
     if theirs is None:
         return None

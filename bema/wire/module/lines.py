@@ -1,7 +1,7 @@
-"""Bytes in, messages out: the cutting of a byte stream into lines, bounded.
+"""LineReader: cuts a stream of bytes into lines of bounded length, and reads each as a message.
 
-Law: whatever comes in, the reader goes on. A line that is too long is dropped while it arrives, a line that cannot be
-read is dropped when it ends, and either is reported as exactly one `BadLine`.
+Law: whatever comes in, the reader goes on. It drops a line that is too long while the line arrives, and one that cannot be
+read when it ends; each gives exactly one `BadLine`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _SHOWN = 120
 
 
 class BadLine(msgspec.Struct, frozen=True):
-    """A line that is no message: why, and how it begins."""
+    """A line that is no message: the reason, and the beginning of the line."""
 
     reason: str
     excerpt: str
 
 
 class LineReader:
-    """Feed it bytes; it yields what `read` makes of each line, or a `BadLine`. Empty lines are nothing."""
+    """Yields for each line what `read` makes of it, or a `BadLine`. Empty lines are passed over."""
 
     def __init__(self, read: Callable[[bytes], Any], longest: int = DEFAULTS.channel_line) -> None:
         self._read = read
@@ -44,7 +44,7 @@ class LineReader:
         yield from self._take(rest)
 
     def reading_with(self, read: Callable[[bytes], Any]) -> None:
-        """Read the lines from here on with another reader: the first line of a conversation is not like the rest."""
+        """Read the lines from here on with another function: the first line of a channel differs from the rest."""
         self._read = read
 
     def _take(self, part: bytes) -> Iterator[BadLine]:

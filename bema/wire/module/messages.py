@@ -1,8 +1,7 @@
-"""Every operation of the module channel, both directions, as typed structs tagged by `op`.
+"""Messages: every operation of the module channel, in both directions, as structs tagged by `op`.
 
-Law: exact on output, lenient on input. What we write has the reference's fields in its order, `null` where it writes
-`null` and nothing where it writes nothing; what we read may hold unknown fields and text where bytes are meant.
-Envelopes are in `envelopes.py`, the cutting of lines in `lines.py`.
+Law: exact on output, lenient on input. What we write has the fields of the reference implementation in its order, with
+`null` where it writes `null`. What we read may hold unknown fields, and text in place of bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bema.core.instance import EndpointInfo
+from bema.core.redaction import hides
 from bema.wire.module.handshake import Announce, Init, Stop, always
 
 Octet = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -19,7 +19,7 @@ Body = list[Octet] | str | None  # written as a list of integers; text is read t
 
 
 def body_of(data: bytes | None) -> list[int] | None:
-    """Bytes as this wire writes them."""
+    """Bytes as this protocol writes them: a list of integers."""
     return None if data is None else list(data)
 
 
@@ -117,10 +117,10 @@ class HeartbeatAck(Op, tag="heartbeat_ack"):
 
 
 class Status(Op, tag="status"):
-    """Ours, and said only to who lists the feature: what of its record may change while the process serves.
+    """The parts of a record that change while a process serves. Only a launcher that lists the feature gets it.
 
-    Each says the whole of it, so only the last one counts; what is absent is as it was announced. One that comes before
-    the announcement is how it will serve.
+    Each message is complete, so only the last one counts; an absent field is as it was announced. One that comes before the
+    announcement says how the process will serve.
     """
 
     ready: bool = always(True)  # takes new calls
@@ -134,7 +134,7 @@ class Status(Op, tag="status"):
 
 
 class OperationError(Op, tag="error"):
-    """Ours, and said only to who lists the feature: an operation that the reference has no refusal for.
+    """The refusal of an operation for which the reference has none. Only a module that lists the feature gets it.
 
     `of` is the operation's `op`, absent where the line could not be read; `key` is what it is matched by: the
     `request_id` of one that bears any, the `name` of a secret.
@@ -149,11 +149,14 @@ class OperationError(Op, tag="error"):
 class InitAgain(Init, kw_only=True, omit_defaults=True, tag_field="op", tag="init"):
     """An Init after the first line: it carries its tag and changes nothing."""
 
+    __repr__ = hides("env", "auth_token")
+
 
 class Secret(Op, tag="secret"):
     name: str
     value: str
     rotation_id: str | None = None
+    __repr__ = hides("value")
 
 
 class Rotated(Op, tag="rotated"):

@@ -1,7 +1,7 @@
-"""How an operation that is not carried out is answered, in the reference's shape where it has one.
+"""Refusals: the answers to operations that are not carried out, in the form of the reference where it has one.
 
-Law: what asks for an answer gets one. The reference can say no to five of its operations; for the others there is an
-`error` of ours, which only a peer that lists the feature understands.
+Law: an operation that asks for an answer gets one. The reference can refuse five of its operations; for the others there is
+an `error` of ours, which only a peer that lists the feature understands.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _KEYS: dict[type[Op], str] = {GetSecret: "name", RouteToModule: "request_id"}
 
 
 def refusal_of(asked: Any, error: BemaError) -> Op | None:
-    """The answer to `asked`; None where nobody waits for one."""
+    """The answer that refuses an operation; None where nobody waits for one."""
     if (shape := _SHAPES.get(type(asked))) is not None:
         return shape(asked, error.message)
     if (key := _KEYS.get(type(asked))) is not None:

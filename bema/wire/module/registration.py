@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from bema.core.redaction import hides
 from bema.wire.module.handshake import EndpointAnnounce
 
 
@@ -22,6 +23,7 @@ class RegisteredModule(msgspec.Struct, kw_only=True):
     token: str
     orchestrator_host: str
     orchestrator_port: int
+    __repr__ = hides("token")
 
 
 class Capabilities(msgspec.Struct, kw_only=True):
@@ -42,17 +44,20 @@ class HeartbeatReport(Request, kw_only=True, tag="heartbeat"):
     token: str
     status: str
     details: dict[str, str] | None = None
+    __repr__ = hides("token")
 
 
 class Advertise(Request, kw_only=True, tag="capabilities"):
     module_id: str
     token: str
     capabilities: Capabilities
+    __repr__ = hides("token")
 
 
 class Unregister(Request, kw_only=True, tag="unregister"):
     module_id: str
     token: str
+    __repr__ = hides("token")
 
 
 class Reply(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="response_type"):

@@ -1,8 +1,8 @@
-"""Many calls on one connection, as a table.
+"""The states of a call on a connection, as one table for both ends.
 
-Law 1: everything that decides what a message does to a call is in `TABLE`; an illegal move fails in `step` alone.
-Law 2: this module does not know which end it plays: both ends hold the same state for a call, moved by what was sent and
-received alike. A message that crosses the end of its call is late, not illegal.
+Law 1: `TABLE` alone decides what a message does to a call, and an illegal move fails in `step` alone.
+Law 2: this module does not know which end it plays. Both ends hold the same state for a call, and messages move it, sent or
+received. A message that crosses the end of its call is late, not illegal.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 from bema.core.errors import ProtocolError
 from bema.wire.rpc import frames as f
 
-FLOOR: Final = 16 * 1024  # what every stream may have unread, however full the connection's window is
-GRANTS: Final = 4  # consumed bytes are given back in portions of a window, this many to one
+FLOOR: Final = 16 * 1024  # bytes that every stream may have unread, however full the connection's window is
+GRANTS: Final = 4  # a receiver gives consumed bytes back in portions of this part of a window
 
 
 class CallSide(enum.Enum):
@@ -83,7 +83,7 @@ SENDERS: Final[dict[int, frozenset[CallSide]]] = {
 
 
 def step(state: CallState, kind: Any, sender: CallSide) -> CallState:
-    """The state after a message, or `ProtocolError`: the one place where an illegal one fails."""
+    """The state of a call after a message; `ProtocolError` where the sender may not send it in this state."""
     known = f.KINDS.get(kind) if type(kind) is int else None
     if known is None:
         raise ProtocolError(f"a message of unknown kind {kind!r}")

@@ -1,12 +1,11 @@
-"""Errors as payloads.
+"""Failures: exceptions as payloads, and back.
 
-Ours travel by their code. Python's builtin exceptions, and those an endpoint declares (`facts["raises"]`), are rebuilt
-as themselves with their arguments, attributes and the remote traceback; any other becomes a `RemoteError` that names its
-type; a group arrives as a group. Nothing is imported and no constructor but those of the builtins runs on the word of a
-peer.
+Errors of bema travel by their code. Python's builtin exceptions, and those that an endpoint declares (`facts["raises"]`),
+are rebuilt as themselves with arguments, attributes and the remote traceback. Any other exception becomes a `RemoteError`
+that names its type; a group arrives as a group.
 
-Laws: whatever can be raised can be packed, be it unable to say what it is; and whatever was read gives an exception to
-raise, never one while it is made.
+Laws: a peer cannot make us import anything or run a constructor other than those of the builtins. Every exception can be
+packed, even one whose `str` fails. Every payload that was read gives an exception to raise; making it never raises.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Declared = Mapping[str, type[BaseException]]
 
 
 class Failure(msgspec.Struct, omit_defaults=True):
-    """`refused`: nothing ran, so trying again elsewhere is safe."""
+    """An exception as it travels. `refused` says that nothing ran, so that another attempt is safe."""
 
     code: str
     message: str = ""
@@ -51,9 +50,8 @@ _BUILTIN: dict[str, type[BaseException]] = {
     for name, value in vars(builtins).items()
     if isinstance(value, type)
     and issubclass(value, Exception)
-    and not issubclass(
-        value, (Warning, StopIteration, StopAsyncIteration)
-    )  # these end loops, and no coroutine may raise them
+    # StopIteration and StopAsyncIteration end loops, and a coroutine that raises one gets a RuntimeError instead (PEP 479)
+    and not issubclass(value, (Warning, StopIteration, StopAsyncIteration))
 }
 
 _read = msgspec.msgpack.Decoder(Failure).decode
@@ -69,11 +67,12 @@ _HELD: dict[type[BaseException], tuple[str, ...]] = {
 
 
 def declared(types: Iterable[type[BaseException]]) -> Declared:
-    """The exception types an endpoint declares, by the name they travel under."""
+    """The exception types that an endpoint declares, by the name that they travel under."""
     return {cls.__qualname__: cls for cls in types}
 
 
 def pack_failure(error: BaseException, *, refused: bool = False) -> bytes:
+    """An exception as a payload of at most about `LIMIT` bytes. Never raises."""
     packed: bytes | None = _tried(None, _packed, error, refused)
     return packed or codecs.pack(
         Failure("remote_error", "an error that cannot be described", type=_name_of(error), refused=refused)
@@ -134,7 +133,7 @@ def _members(errors: Sequence[BaseException], depth: int) -> list[Failure]:
 
 
 def _tried(otherwise: Any, made: Callable[..., Any], *given: Any) -> Any:
-    """What is made by running code of the exception's own, which may do anything."""
+    """Run code of the exception's own class, which may do anything; `otherwise` where it raises."""
     try:
         return made(*given)
     except BaseException:  # noqa: BLE001 - an error of an error is no third one: its caller waits for the first
@@ -147,12 +146,13 @@ def _name_of(error: BaseException) -> str:
 
 
 def _clean(text: str) -> str:
-    """As text that travels: half of a surrogate pair, as in a file's name that is no UTF-8, is shown escaped."""
+    """A text that can be encoded: lone surrogates, as in a file name that is no UTF-8 (PEP 383), are escaped."""
+    # `str.encode`, not a method: a subclass of `str` may have its own
     return str.encode(text, "utf-8", "backslashreplace").decode()
 
 
 def _slots(cls: type[BaseException]) -> dict[str, Any]:
-    """What an exception holds outside of its dictionary: by name, what reads and writes it."""
+    """The slots of an exception that are outside of its dictionary, each by name with the descriptor that reads it."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         own = vars(base)
@@ -173,7 +173,7 @@ def _travelling(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value where it travels unchanged, else its text: an error must not fail for what it carries."""
+    """The value if it can be encoded, else its `repr`: an error must not fail for what it carries."""
     if isinstance(value, str):
         return _clean(value)
     if _tried(None, codecs.encode, value) is None:
@@ -187,6 +187,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def read_failure(payload: Any) -> Failure:
+    """Read a failure; `ProtocolError` where the payload is none."""
     try:
         return _read(payload)
     except (TypeError, RecursionError, msgspec.MsgspecError) as error:
@@ -249,7 +250,9 @@ _OWN_CONSTRUCTORS = frozenset({*_BUILTIN.values(), BaseException})
 
 
 def _constructed(cls: type[Exception], base: Any, failure: Failure, members: list[Any]) -> Exception | None:
-    """By the constructor of its builtin base, for what that keeps is what its text is made of; nobody else's runs."""
+    """An exception made by the constructor of its builtin base, from the arguments or else from the message; None if neither
+    works."""
+    # the builtin's constructor keeps what `str()` of the exception reads; the class's own may have any signature
     given: list[tuple[Any, ...]] = [tuple(failure.arguments), (failure.message,)]
     if issubclass(base, BaseExceptionGroup):
         given = [(str(failure.arguments[0]), members)]

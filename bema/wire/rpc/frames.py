@@ -1,9 +1,8 @@
-"""Batches of messages to bytes, and what a message may hold; `reader` is the way back.
+"""Frames: batches of messages as bytes, and what a message may hold; `reader` reads them back.
 
-A frame is a little-endian u32 length and one msgpack array: the messages of one turn, flattened as `id, kind, body, id,
-kind, body, ...`. Payloads inside a body are opaque msgpack `bin`: encoded before they come here and decoded after, so a
-frame can be read, counted and forwarded without knowing any user's type. Everything is known from the first version on:
-the table `KINDS` holds every kind of message, and a kind or shape outside of it is a `ProtocolError`.
+A frame is a little-endian u32 length and one msgpack array: the messages of one turn of the loop, flattened as `id, kind,
+body, id, kind, body, ...`. Laws: payloads inside of a body are opaque msgpack `bin`, so that a frame can be read, counted and
+forwarded without knowing any user's type. `KINDS` holds every kind of message; any other kind or shape is a `ProtocolError`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import msgspec
 
 from bema.core.errors import Invalid, ProtocolError, TooLarge
 from bema.core.limits import DEFAULTS
+from bema.core.redaction import hides
 
 VERSION: Final = 1
 OLDEST: Final = 1
@@ -67,7 +67,7 @@ KINDS: Final[dict[int, KindInfo]] = {
 
 REQUESTS: Final = frozenset({UNARY, STREAM, COLLECT, BOTH})
 
-# what every peer takes, whatever it or we have set; the protocol's own numbers
+# The protocol's own numbers, which every peer takes whatever its limits: changing a default changes the protocol.
 FRAME_LIMIT: Final = DEFAULTS.rpc_frame
 MESSAGE_LIMIT: Final = DEFAULTS.rpc_message
 HEADERS_LIMIT: Final = DEFAULTS.rpc_headers
@@ -76,10 +76,10 @@ CONNECTION_WINDOW: Final = DEFAULTS.rpc_connection_window
 
 FULL: Final = 8  # a batch is closed at this part of a frame, so that the message that fills it still fits
 LARGE: Final = 64 * 1024  # a payload from here on travels in a frame of its own, uncopied
-HELLO_LIMIT: Final = 4096  # nobody unknown makes us hold more than this
+HELLO_LIMIT: Final = 4096  # bytes that a peer can make us hold before it has shown its token
 
 Payload = bytes | memoryview
-"""What came of a value: bytes, or the part of a large frame's buffer where it lies."""
+"""An encoded value: bytes, or the part of a large frame's buffer where it lies."""
 BINARY: Final = frozenset({bytes, memoryview})
 
 LENGTH: Final = struct.Struct("<I")
@@ -91,13 +91,13 @@ _decode_metadata = msgspec.msgpack.Decoder(dict[str, str]).decode
 
 
 def pack(messages: list[Any]) -> bytes:
-    """One frame of a flat batch."""
+    """A flat batch as one frame."""
     body = _encode(messages)
     return LENGTH.pack(len(body)) + body
 
 
 def pack_within(messages: list[Any], most: int) -> bytes:
-    """As `pack`, in as many frames as it takes for none with several messages to be larger than `most`."""
+    """As `pack`, in as many frames as it takes that none with several messages is larger than `most` bytes."""
     frame = pack(messages)
     if len(frame) <= most or len(messages) == 3:
         return frame
@@ -106,10 +106,11 @@ def pack_within(messages: list[Any], most: int) -> bytes:
 
 
 def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes, bytes]:
-    """A frame for one message with a large payload, as two buffers: `payload` itself is not copied.
+    """A frame for one message with a large payload, as two buffers, so that `payload` is not copied.
 
     `body` is the message's body with `b""` in the payload's place, which is always its last element.
     """
+    # the empty payload ends the encoding as two bytes (bin 8, length 0); a bin 32 header (0xC6) takes their place
     keep()
     head = _encode([ident, kind, body])[:-2]
     length = len(head) + _BIN32.size + len(payload)
@@ -117,17 +118,17 @@ def pack_large(ident: int, kind: int, body: Any, payload: bytes) -> tuple[bytes,
 
 
 def messages(batch: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """The batch, three by three."""
+    """The messages of a flat batch, each as id, kind and body."""
     parts = iter(batch)
     return zip(parts, parts, parts, strict=False)
 
 
 def read_request(body: Any) -> tuple[str, float | None, bytes, Payload]:
-    """The body of the four request kinds: route, remaining time, headers, payload, each of its type.
+    """The body of a request: route, remaining time, headers, payload; `ProtocolError` where one is of another type.
 
-    The remaining time is in seconds or nil, for clocks of two hosts are never compared. Headers are opaque like the
-    payload: most calls never look at theirs.
+    The remaining time is in seconds, or None. Headers are opaque like the payload, since most calls never look at theirs.
     """
+    # a remaining time, not a deadline: the clocks of two hosts are never compared
     if type(body) is not list or len(body) != 4:
         raise ProtocolError("a request is not route, remaining time, headers and payload")
     route, remaining, headers, payload = body
@@ -147,7 +148,7 @@ def read_request(body: Any) -> tuple[str, float | None, bytes, Payload]:
 
 
 def pack_metadata(metadata: dict[str, str] | None, most: int = HEADERS_LIMIT) -> bytes:
-    """Headers as they travel; `TooLarge` beyond their limit, `Invalid` for what is no text."""
+    """Metadata as headers; `TooLarge` beyond `most` bytes, `Invalid` where a name or value is no text."""
     if not metadata:
         return b""
     try:
@@ -160,12 +161,14 @@ def pack_metadata(metadata: dict[str, str] | None, most: int = HEADERS_LIMIT) ->
 
 
 def headers_too_large(size: int, most: int) -> TooLarge:
+    """The error for metadata of `size` bytes."""
     return TooLarge(
         f"metadata of {size} bytes is larger than the limit of {most} bytes (rpc_headers)", limit=most, size=size
     )
 
 
 def read_metadata(headers: bytes) -> dict[str, str]:
+    """Headers as metadata; `Invalid` where they are not text by text."""
     if not headers:
         return {}
     try:
@@ -175,8 +178,9 @@ def read_metadata(headers: bytes) -> dict[str, str]:
 
 
 def payload_size(payloads: Any) -> int:
-    """The bytes in a list of payloads; `ProtocolError` unless it is one."""
+    """The size in bytes of a list of payloads; `ProtocolError` for anything else."""
     try:
+        # `bytes.__len__` checks the type and measures in one step
         if len(payloads) == 1 and type(payloads) is list:
             only = payloads[0]
             return len(only) if type(only) is memoryview else bytes.__len__(only)
@@ -188,7 +192,7 @@ def payload_size(payloads: Any) -> int:
 
 
 class Hello(msgspec.Struct, omit_defaults=True):
-    """The first message of each side. The newest version both speak is spoken."""
+    """The first message of each side. Both then speak the newest version that both know."""
 
     oldest: int = OLDEST
     newest: int = VERSION
@@ -198,6 +202,7 @@ class Hello(msgspec.Struct, omit_defaults=True):
     name: str = ""
     stream: int = STREAM_WINDOW  # unread bytes this side holds of a stream
     window: int = CONNECTION_WINDOW  # and of all streams of the connection
+    __repr__ = hides("token")
 
 
 def pack_hello(hello: Hello) -> bytes:
@@ -212,7 +217,7 @@ def read_hello(body: Any) -> Hello:
 
 
 def agree(theirs: Hello) -> int:
-    """The version to speak, or `ProtocolError` when there is none in common."""
+    """The version to speak; `ProtocolError` where both sides have none in common."""
     version = min(VERSION, theirs.newest)
     if version < max(OLDEST, theirs.oldest):
         raise ProtocolError(
@@ -221,18 +226,13 @@ def agree(theirs: Hello) -> int:
     return version
 
 
-# memory for large messages, which the allocator would give back after each of them
-
-
 KEPT: Final = 4 * 1024 * 1024
 
 
 @functools.cache
 def keep() -> None:
-    """Have freed memory kept for the next large message, up to twice `KEPT`.
-
-    glibc gives what is freed at the top of its heap back to the kernel, from 128 KiB on, and a page that comes anew costs
-    a fault: twenty for each call of 64 KiB. It raises that bound to twice the largest block that was ever freed (mallopt(3),
-    "dynamic mmap threshold"), so one is asked for and freed, which no page is touched for. Elsewhere this does nothing.
-    """
+    """Make glibc keep freed memory for the next large message, up to twice `KEPT` bytes. Elsewhere this does nothing."""
+    # glibc gives what is freed at the top of its heap back to the kernel, from 128 KiB on, and each page that comes anew
+    # costs a fault: twenty for each call of 64 KiB. It raises that bound to twice the largest block that was ever freed
+    # (mallopt(3), "dynamic mmap threshold"), so one block is allocated and freed; none of its pages is touched.
     bytes(KEPT)

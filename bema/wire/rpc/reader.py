@@ -1,7 +1,7 @@
-"""Bytes to batches of messages: the way back from `frames`.
+"""BatchReader: bytes to batches of messages, the reverse of `frames`.
 
-Law: a frame is read where it lies. What is small is decoded out of a space that all readers of a loop may share; what is
-large gets a buffer of its own, and its payload is not copied on the way to whoever decodes it.
+Law: a frame is read where it lies. Small frames are decoded from a buffer that all readers of a loop may share; a large one
+gets its own buffer, and its payload is not copied on the way to its decoder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from bema.core.errors import ProtocolError
 from bema.wire.rpc import frames
 
-STEP: Final = 1024 * 1024  # what is set aside at once for a frame that has only begun to come
+STEP: Final = 1024 * 1024  # bytes set aside for a frame of which only the beginning has come
 
 
 def _no_extensions(code: int, data: memoryview) -> NoReturn:
@@ -29,15 +29,14 @@ _DECODE_BODY: Final[dict[int, Callable[[Any], Any]]] = {
     **dict.fromkeys((frames.ANSWER, frames.ERROR), msgspec.msgpack.Decoder(memoryview).decode),
     **dict.fromkeys((frames.INPUT, frames.ITEM), msgspec.msgpack.Decoder(list[memoryview]).decode),
 }
-"""The bodies of messages that are large enough to travel alone, their payloads left where they are."""
+"""By kind of message: what decodes the body of one that travels alone, leaving its payload where it is."""
 
 
 class BatchReader:
-    """Takes frames out of what is read into `room()`, whatever the pieces it comes in.
+    """Cuts frames out of the bytes that are read into `room()`, in whatever pieces they come.
 
-    `space` is where small frames are read to; nothing is kept in it between two reads, so that the connections of one loop
-    may share one. A frame that is larger than what came of it gets a buffer of its own and is read into that, so its
-    payload is not copied on the way: it is a `memoryview` then, and `bytes` otherwise.
+    Small frames are read into `space`. Nothing stays in it between two reads, so that all connections of a loop may share
+    one. The payload of a large frame is a `memoryview` of the frame's own buffer; other payloads are `bytes`.
     """
 
     __slots__ = ("_filled", "_frame", "_left", "_length", "_space", "limit")
@@ -50,7 +49,7 @@ class BatchReader:
         self._length = self._filled = 0
 
     def room(self) -> memoryview:
-        """Where the next bytes are to be put; `put(size)` says how many came."""
+        """The buffer for the next bytes; `put(size)` then says how many came."""
         if self._frame is not None:
             return memoryview(self._frame)[self._filled :]
         left = self._left
@@ -60,7 +59,10 @@ class BatchReader:
         return self._space[len(left) :]
 
     def put(self, size: int) -> list[Any]:
-        """The messages that `size` more bytes complete, as one flat list; empty while a frame is unfinished."""
+        """The messages that `size` more bytes complete, as one flat list, empty while a frame is unfinished.
+
+        `ProtocolError` for a frame beyond `limit` bytes, and for what is no frame.
+        """
         view = self._space
         if self._frame is not None:
             return self._fill(size)
@@ -96,7 +98,7 @@ class BatchReader:
         return messages
 
     def _begin(self, length: int, part: memoryview) -> None:
-        # who only says that much will come makes us hold twice what it sent, or a little
+        # a peer that only announces a large frame makes us hold twice what it has sent, or `STEP`
         frames.keep()
         self._length, self._filled = length, len(part)
         self._frame = bytearray(min(length, max(STEP, 2 * len(part))))
@@ -117,7 +119,7 @@ class BatchReader:
         return unpack_large(memoryview(frame))
 
     def lay(self, data: bytes) -> Iterator[int]:
-        """For who has read already: put `data` into the room, piece by piece; gives the sizes to `put`."""
+        """Copy `data` into the room piece by piece, for a caller that has read it already; yields the sizes to `put`."""
         rest = memoryview(data)
         while rest:
             room = self.room()
@@ -128,7 +130,7 @@ class BatchReader:
 
 
 def unpack(frame: memoryview | bytes) -> list[Any]:
-    """The flat messages of one frame's body."""
+    """The flat messages of one frame's body; `ProtocolError` where it is not our msgpack."""
     try:
         batch = _decode(frame)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, TypeError) as error:
@@ -139,7 +141,7 @@ def unpack(frame: memoryview | bytes) -> list[Any]:
 
 
 def unpack_large(frame: memoryview) -> list[Any]:
-    """As `unpack`, for a frame that is ours to keep: the payload of a lone message stays where it is."""
+    """As `unpack`, for a frame with its own buffer: the payload of a lone message stays in it."""
     try:
         ident, kind, body = _decode_lone(frame)
         if (decode := _DECODE_BODY.get(kind)) is not None:

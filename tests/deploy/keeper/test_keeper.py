@@ -273,6 +273,14 @@ def test_the_first_signal_drains_and_exits_0(platform, number):
     assert platform.log()[-1]["event"] == "ended with code 0"
 
 
+def test_a_terminal_that_is_gone_costs_it_nothing(platform):
+    platform.ready()
+    platform.process.stdout.close()
+    platform.process.stderr.close()
+    platform.signal()
+    assert platform.process.wait(timeout=15) == 0
+
+
 def test_nothing_is_started_while_it_drains(platform):
     platform.ready()
     platform.serving("stubborn")

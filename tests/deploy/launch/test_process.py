@@ -273,8 +273,11 @@ def test_what_cannot_be_started_fails_at_once(platform):
 
 def test_while_the_platform_stops_nothing_is_started_and_nobody_is_blamed(platform):
     async def story(stage):
-        stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
+        deaf = stage.file("deaf")
+        ignores = "import pathlib, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        stubborn = f"{ignores}pathlib.Path({str(deaf)!r}).touch()\ntime.sleep(600)\n"
         running = await stage.start(stage.given(stubborn, "main"))
+        until(deaf.exists)  # one that is stopped before it ignores anything ends, and the platform with it
         platform.signal()
         assert platform.process.stderr.readline().startswith("bema: draining")
         with pytest.raises(Unavailable, match="stopping"):

@@ -49,10 +49,10 @@ async def called(orchestrator: Orchestrator, name: str, principal: Principal | N
 async def served(folder: Path, token: str = "") -> AsyncIterator[tuple[Orchestrator, DistributedRuntime]]:
     """An orchestrator behind a connection; `token` is what its record says."""
     discovery = MemoryDiscovery()
-    standing = LaunchOptions(token=token) if token else None
+    options = LaunchOptions(token=token) if token else None
     async with (
         Platform(folder).orchestrator() as orchestrator,
-        DistributedRuntime(discovery, standing=standing) as serving,
+        DistributedRuntime(discovery, options=options) as serving,
         DistributedRuntime(discovery) as calling,
     ):
         component = serving.namespace("bema").component("orchestrator")

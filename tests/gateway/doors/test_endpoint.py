@@ -88,7 +88,7 @@ async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
     discovery = MemoryDiscovery()
     service = Shop()
     async with (
-        DistributedRuntime(discovery, standing=LaunchOptions(deployment=ID)) as serving,
+        DistributedRuntime(discovery, options=LaunchOptions(deployment=ID)) as serving,
         DistributedRuntime(discovery) as calling,
     ):
         component = serving.namespace("demo").component("shop")

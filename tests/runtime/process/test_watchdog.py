@@ -65,7 +65,7 @@ def test_what_is_told_late_does_not_bring_a_record_back(tmp_path):
         async with DistributedRuntime(FlockDiscovery(tmp_path)) as runtime:
             component = runtime.namespace("demo").component("slow")
             hosted = component.hosted
-            record = runtime.hosting.record(hosted)
+            record = runtime.host.record(hosted)
             lease = await runtime.discovery.register(record)
             await lease.release()
             lease.mark(record)

@@ -94,14 +94,14 @@ def test_the_built_in_endpoint_is_asked_once_for_a_digest(monkeypatch):
 def test_asking_for_it_is_not_counted_among_the_users_calls():
     async def story():
         async with DistributedRuntime(meeting := MemoryDiscovery()) as serving, DistributedRuntime(meeting) as calling:
-            meter = CallMetrics()
-            serving.hosting.accepts = meter.connection
+            metrics = CallMetrics()
+            serving.host.accepts = metrics.connection
             task = asyncio.create_task(serving.endpoint("demo.shapes.length").serve_endpoint(length))
             client = await calling.endpoint("demo.shapes.length").client()
             await client(Text("a"))
             await calling.namespace("demo").component("shapes").description()
-            view = ComponentView(serving.hosting, serving.namespace("demo").component("shapes").hosted, meter)
-            assert [(name, tally.ok) for name, tally in view.tallies()] == [("length", 1)]
+            view = ComponentView(serving.host, serving.namespace("demo").component("shapes").hosted, metrics)
+            assert [(name, counter.ok) for name, counter in view.counters()] == [("length", 1)]
             serving.stop()
             await task
 

@@ -45,10 +45,8 @@ class Watched:
     def __init__(self, cls, **limits):
         self._cls = cls
         self.discovery = MemoryDiscovery()
-        self.serving = DistributedRuntime(
-            self.discovery, standing=LaunchOptions(listen=f"memory:status-{cls.__name__}")
-        )
-        self.serving.hosting.limits = self.serving.limits.but(**limits)
+        self.serving = DistributedRuntime(self.discovery, options=LaunchOptions(listen=f"memory:status-{cls.__name__}"))
+        self.serving.host.limits = self.serving.limits.but(**limits)
         self.calling = DistributedRuntime(self.discovery)
 
     async def __aenter__(self):
@@ -271,7 +269,7 @@ def test_what_is_refused_is_counted_and_after_the_drain_nothing_is_in_flight():
 
     async def story():
         watched = Watched(Full, drain=0.2)
-        watched.serving.hosting.slots = 2
+        watched.serving.host.slots = 2
         async with watched:
             await watched.listed()
             full = watched.calling.client(Full)
@@ -444,7 +442,7 @@ def test_services_of_one_loop_share_one_thread_which_ends_with_the_last():
     async def story():
         async with Watched(Blocks) as one:
             (thread,) = threads()
-            runtime = DistributedRuntime(one.discovery, standing=LaunchOptions(listen="memory:status-second"))
+            runtime = DistributedRuntime(one.discovery, options=LaunchOptions(listen="memory:status-second"))
             second = asyncio.create_task(serve(Second, runtime))
             await asyncio.wait_for(wait_for(await one.discovery.view(), lambda found: len(found) == 2), 5)
             code, told = await one.page("/readyz")
@@ -472,29 +470,29 @@ def test_a_loop_that_is_closed_before_its_services_left_takes_the_thread_along()
 
 
 def test_who_looks_changes_nothing_and_is_not_confused_by_what_changes():
-    hosting = DistributedRuntime(MemoryDiscovery()).hosting
-    hosted, meter = hosting.component("status", "changing"), CallMetrics()
-    member, rounds = ComponentView(hosting, hosted, meter), 300
+    host = DistributedRuntime(MemoryDiscovery()).host
+    hosted, metrics = host.component("status", "changing"), CallMetrics()
+    member, rounds = ComponentView(host, hosted, metrics), 300
     hosted.endpoints["always"] = EndpointInfo("always")
-    assert exposition([member], ready=True, stalled=False, lag=0.0).count("always") and meter.tallies == {}
-    tally = meter.of(hosted.route("always"))
-    seen = meter.seen(hosted.route("always"))
-    tally.errors["later"] += 1
-    tally.buckets[0] += 1
+    assert exposition([member], ready=True, stalled=False, lag=0.0).count("always") and metrics.counters == {}
+    counter = metrics.of(hosted.route("always"))
+    seen = metrics.seen(hosted.route("always"))
+    counter.errors["later"] += 1
+    counter.buckets[0] += 1
     assert (seen.errors.total(), sum(seen.buckets)) == (0, 0)
 
     def change():
         for number in range(200):
             name = f"changing{number}"
             hosted.endpoints[name] = EndpointInfo(name)
-            hosting.component("status", name)
+            host.component("status", name)
             hosted.failing.add(name)
-            tally.errors[name] += 1
-            meter.refused[name] += 1
-        for each in (hosted.endpoints, tally.errors, meter.refused):
+            counter.errors[name] += 1
+            metrics.refused[name] += 1
+        for each in (hosted.endpoints, counter.errors, metrics.refused):
             for name in tuple(each)[1:]:
                 del each[name]
-        hosting.components.clear()
+        host.components.clear()
         hosted.failing.clear()
 
     def look():

@@ -117,7 +117,7 @@ class DistributedRuntime(distributed.DistributedRuntime):
         self.leaving = Tasks("streams that were stopped and left")
         self._status: StatusView | None = None
         if os.environ.get("BEMA_STATUS_PORT"):
-            self._status = StatusFactory.choose().joined(self.hosting, self.event_loop)
+            self._status = StatusFactory.choose().joined(self.host, self.event_loop)
 
     def namespace(self, name: str) -> Namespace:
         return Namespace(self, check_name(name, "namespace"))
@@ -136,8 +136,8 @@ class DistributedRuntime(distributed.DistributedRuntime):
 
     def set_health_status(self, healthy: bool) -> None:
         """Whether anybody new is sent here."""
-        self.hosting.ready = healthy
-        self.hosting.mark()
+        self.host.ready = healthy
+        self.host.mark()
 
     @property
     def system_status_server_url(self) -> str | None:
@@ -159,7 +159,7 @@ class DistributedRuntime(distributed.DistributedRuntime):
         await self.leaving.stop()
         await super().close()
         if status is not None:
-            await status.parted(self.hosting)
+            await status.parted(self.host)
 
     if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
 
