@@ -166,6 +166,7 @@ class EndpointClient:
         spec: EndpointSpec | None = None,
         options: Options = Options(),  # noqa: B008 - frozen
         skip: int | None = None,
+        calls: Client | None = None,
     ) -> None:
         self.runtime = runtime
         self.address = address
@@ -174,7 +175,7 @@ class EndpointClient:
         self._skip = skip
         self._names = None if spec is None else tuple(parameter.name for parameter in spec.parameters)
         self._by_pick: dict[str, EndpointClient] = {}
-        self._calls = Client(
+        self._calls = calls or Client(
             runtime.pool,
             lambda: runtime.view(address.namespace, address.component),
             address.route,
@@ -201,8 +202,14 @@ class EndpointClient:
         return f"<client of {self.address}>"
 
     def using(self, **options: Unpack[GivenOptions]) -> EndpointClient:
-        """A client with some options changed: timeout, metadata, instance, pick, wait, as of `DistributedRuntime.client`."""
-        return self.again(self.runtime, msgspec.structs.replace(self.options, **options))
+        """A client with some options changed: timeout, metadata, instance, pick, wait, as of `DistributedRuntime.client`.
+
+        Of one way to choose and to wait there is one turn and one retry budget, however often the other options change.
+        """
+        changed = msgspec.structs.replace(self.options, **options)
+        if (changed.pick, changed.wait) != (self.options.pick, self.options.wait):
+            return self.again(self.runtime, changed)
+        return EndpointClient(self.runtime, self.address, self._spec, changed, self._skip, self._calls)
 
     def again(self, runtime: CallingRuntime, options: Options) -> EndpointClient:
         """A client of the same endpoint in another runtime."""

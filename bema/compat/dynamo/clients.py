@@ -5,15 +5,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from typing import TYPE_CHECKING, Any, Final
 
 from bema.compat.dynamo.context import Annotated, Cancelled, Context
-from bema.compat.dynamo.refused import refuse
-from bema.core.errors import BemaError, Refused, StreamCut
-from bema.core.instance import Instance
+from bema.compat.dynamo.failures import as_there
+from bema.compat.dynamo.instances import Instance
+from bema.compat.dynamo.refused import NotSo, refuse
+from bema.core import instance
+from bema.core.errors import BemaError, StreamCut, Unavailable
+from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.handles import CallHandle, EndpointClient
+from bema.runtime.tasks import Tasks
+
+PATIENCE: Final = 2.0
+"""Seconds that a handler has to end a stream that was stopped and left."""
 
 
 class RouterMode(enum.StrEnum):
@@ -27,9 +36,9 @@ class RouterMode(enum.StrEnum):
 
 
 def pick_of(mode: RouterMode | str | None) -> str:
-    """Our name for it; `Refused` for what looks at tokens or devices."""
+    """Our name for it; `NotSo` for what looks at tokens or devices."""
     if mode in (RouterMode.KV, RouterMode.DeviceAwareWeighted):
-        raise Refused(
+        raise NotSo(
             f"router_mode {mode!s} looks at tokens or devices, which a runtime for any service does not know",
             fix="Use RouterMode.LeastLoaded, or a picker of your own that reads the data instances publish.",
         )
@@ -48,7 +57,11 @@ class Replies:
 
     def __await__(self) -> Generator[Any, None, Replies]:
         _refuse_if_stopped(self._context, self._client)
-        yield from self._client.told().__await__()
+        try:
+            yield from self._client.told().__await__()
+        except BemaError as error:
+            as_there(error)
+            raise
         return self
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -68,26 +81,54 @@ class Replies:
 
 def _refuse_if_stopped(context: Context | None, client: EndpointClient) -> None:
     if context is not None and context.is_stopped():
-        raise Cancelled(f"the context was stopped before {client.address} was called")
+        raise as_there(Cancelled(f"the context was stopped before {client.address} was called"))
 
 
 async def _replies(
     client: EndpointClient, answer: CallHandle, annotated: bool, context: Context | None
 ) -> AsyncGenerator[Any, None]:
     _refuse_if_stopped(context, client)
+    left = False
     unlink = None if context is None else context.link(lambda killed: answer.kill() if killed else answer.stop())
     try:
         async for item in answer:
             yield Annotated.of(item) if annotated else item
-    except StreamCut:
-        if context is None or not context.is_stopped():
-            raise  # whoever stopped it knows that it is not all
     except BemaError as error:
-        raise Cancelled(error.message) if error.code == Cancelled.code else error from error
+        if isinstance(error, StreamCut) and context is not None and context.is_stopped():
+            return  # whoever stopped it knows that it is not all
+        if error.code == Cancelled.code:
+            raise as_there(Cancelled(error.message)) from error
+        as_there(error)
+        raise
+    except GeneratorExit:
+        if context is not None and unlink is not None and context.is_stopped() and not context.is_killed():
+            leaving: Tasks = vars(client.runtime)["leaving"]
+            with contextlib.suppress(RuntimeError):  # the runtime has ended
+                leaving.start(_left_to_end(answer, unlink), f"the end of a stream of {client.address}")
+                left = True
+        raise
     finally:
-        if unlink is not None:
-            unlink()
+        if not left:
+            if unlink is not None:
+                unlink()
+            await answer.aclose()
+
+
+async def _left_to_end(answer: CallHandle, unlink: Callable[[], None]) -> None:
+    """Who stopped a stream and left it asked its handler to end, which is not to be cut while it does."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for _ in answer:
+                pass
+    except (BemaError, TimeoutError):
+        pass  # nobody reads it any more
+    finally:
+        unlink()
         await answer.aclose()
+
+
+class NotInTime(Unavailable, TimeoutError):
+    """The instances that were waited for did not come."""
 
 
 class Client:
@@ -102,7 +143,7 @@ class Client:
 
     def _ask(self, client: EndpointClient, request: Any, annotated: bool, context: Context | None) -> Replies:
         if context is not None:
-            client = client.using(metadata=context.metadata)
+            client = client.using(metadata=context.travels())
         return Replies(client, client(request), annotated, context)
 
     def generate(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
@@ -126,8 +167,13 @@ class Client:
     def instance_ids(self) -> list[int]:
         return self._client.instance_ids()
 
-    def instances(self) -> tuple[Instance, ...]:
-        return self._client.instances()
+    def instances(self) -> list[Instance]:
+        return [Instance.of(found, self._client.address.endpoint) for found in self._client.instances()]
+
+    def instance_tcp_addresses(self) -> dict[int, str]:
+        """Where the instances are reached from other machines, of those that are."""
+        found = {each.id: [way.address for way in each.transports() if way.kind == "tcp"] for each in self.instances()}
+        return {ident: addresses[0] for ident, addresses in found.items() if addresses}
 
     async def wait_for_instances(self) -> list[int]:
         return await self._client.wait_for_instances()
@@ -135,11 +181,32 @@ class Client:
     async def wait_for_instances_by_runtime_data(
         self, key: str, value: Any, min_count: int = 1, timeout_s: float | None = None
     ) -> list[int]:
-        """Wait for instances that published `key` as `value`; see `Endpoint.publish`."""
-        return await self._client.wait_for_instances(min_count, timeout_s, data={key: value})
+        """Wait for instances that published `key` as `value`; see `Endpoint.publish`. `NotInTime` when time runs out."""
+        return await self._fitting({key: value}, lambda count: count >= min_count, f"{min_count} instances", timeout_s)
 
     async def wait_for_instance_by_runtime_data(self, key: str, value: Any, timeout_s: float | None = None) -> int:
-        return (await self.wait_for_instances_by_runtime_data(key, value, 1, timeout_s))[0]
+        """Wait until exactly one instance has published `key` as `value`."""
+        return (await self._fitting({key: value}, lambda count: count == 1, "one instance and no second", timeout_s))[0]
+
+    async def _fitting(
+        self, data: dict[str, Any], enough: Callable[[int], bool], wanted: str, timeout: float | None
+    ) -> list[int]:
+        client, found = self._client, list[int]()
+        view = await client.runtime.view(client.address.namespace, client.address.component)
+        await client.wait_for_instances(0)
+
+        def fits(picture: tuple[instance.Instance, ...]) -> bool:
+            found[:] = [each.id for each in client.instances() if data.items() <= each.data.items()]
+            return enough(len(found))
+
+        try:
+            async with asyncio.timeout(timeout):
+                await wait_for(view, fits)
+        except TimeoutError as error:
+            raise NotInTime(
+                f"no {wanted} of {client.address} with {data} within {timeout} s (last_match_count={len(found)})"
+            ) from error
+        return found
 
     if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bema.compat.dynamo.metadata import REQUEST_ID, TRACE, ContextMetadata
 from bema.compat.dynamo.refused import refuse
 from bema.core.call import Call, traceparent
 from bema.core.errors import BemaError
 from bema.runtime.rpc.server_call import ServerCall
 
-REQUEST_ID = "request-id"
 MARK = "_dynamo_annotated"
 
 
@@ -28,8 +28,12 @@ class Context:
 
     def __init__(self, id: str | None = None, metadata: dict[str, str] | None = None) -> None:
         self._call: Call = Call(id=id or secrets.token_hex(16), metadata=dict(metadata or {}))
-        self._call.metadata.setdefault(REQUEST_ID, self._call.id)
+        if id is None:
+            self._call.metadata.setdefault(REQUEST_ID, self._call.id)
+        else:
+            self._call.metadata[REQUEST_ID] = self._call.id
         self._stopped = asyncio.Event()
+        self._ended = False
         self._killed = False
         self._linked: list[Callable[[bool], None]] = []
         self._parent: str | None = None
@@ -38,8 +42,7 @@ class Context:
     @classmethod
     def of(cls, call: Call) -> Context:
         """The context of a call that is answered here."""
-        made = cls(call.metadata.get(REQUEST_ID, call.id))
-        call.metadata.setdefault(REQUEST_ID, made.id())
+        made = cls(call.metadata.setdefault(REQUEST_ID, call.id))
         made._call = call
         return made
 
@@ -47,36 +50,57 @@ class Context:
         return self._call.metadata[REQUEST_ID]
 
     @property
-    def metadata(self) -> dict[str, str]:
+    def metadata(self) -> ContextMetadata:
         """Travels with every call that this context is passed to."""
+        return ContextMetadata(self._call.metadata)
+
+    @metadata.setter
+    def metadata(self, metadata: Mapping[str, str]) -> None:
+        view, said = self.metadata, dict(metadata)
+        view.clear()
+        view.update(said)
+
+    def travels(self) -> dict[str, str]:
+        """The metadata with the request's id and its trace, as a call sends them."""
         return self._call.metadata
 
     def detached(self, id: str | None = None) -> Context:
         """Another request of the same trace, with what the metadata are now, which does not end with this one."""
         self._trace()
-        return Context(id, {name: value for name, value in self.metadata.items() if name != REQUEST_ID})
+        return Context(id, {name: value for name, value in self.travels().items() if name != REQUEST_ID})
 
     def is_stopped(self) -> bool:
-        return self._call.is_stopped() or self._call.is_killed() or self._stopped.is_set()
+        return self._ended or self._call.is_stopped() or self._call.is_killed()
 
     def is_killed(self) -> bool:
         return self._killed or self._call.is_killed()
 
     def stop_generating(self) -> None:
         """Ask for an early end, here and in every call that is linked."""
-        self._end(False)
-        self._call.stop_generating()
+        self._ended = True
+        self._in_loop(lambda: self._end(False))
 
     def kill(self) -> None:
         """End the call, and every call that is linked, without asking."""
-        self._killed = True
-        self._end(True)
-        self._call.kill()
+        self._ended = self._killed = True
+        self._in_loop(lambda: self._end(True))
+
+    def _in_loop(self, act: Callable[[], None]) -> None:
+        """A plain function answers in a thread, and what it ends belongs to the loop of its call."""
+        call = self._call
+        if isinstance(call, ServerCall) and asyncio._get_running_loop() is not call.conn.loop:
+            call.conn.loop.call_soon_threadsafe(act)
+        else:
+            act()
 
     def _end(self, at_once: bool) -> None:
         self._stopped.set()
         for ended in tuple(self._linked):
             ended(at_once)
+        if at_once:
+            self._call.kill()
+        else:
+            self._call.stop_generating()
 
     async def async_killed_or_stopped(self) -> bool:
         """Wait until either is so."""
@@ -120,16 +144,16 @@ class Context:
 
     def trace_headers(self) -> dict[str, str]:
         """What another protocol's request should carry on."""
-        return {"traceparent": "-".join(self._trace())}
+        return {TRACE: "-".join(self._trace())}
 
     def _trace(self) -> list[str]:
         """This request's own span, which whatever is asked on its behalf is told of."""
         if not self._traced:
-            came = self.metadata.get("traceparent")
-            own = self.metadata["traceparent"] = traceparent(came)
+            came = self.travels().get(TRACE)
+            own = self.travels()[TRACE] = traceparent(came)
             self._parent = came.split("-")[2] if came and came.split("-")[1:2] == own.split("-")[1:2] else None
             self._traced = True
-        return self.metadata["traceparent"].split("-")
+        return self.travels()[TRACE].split("-")
 
     if not TYPE_CHECKING:  # with it, a misspelt name would be Any to type checkers
 

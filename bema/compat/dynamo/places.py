@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bema.compat.dynamo.clients import Client, RouterMode, pick_of
-from bema.compat.dynamo.context import Context
+from bema.compat.dynamo.handlers import CONTEXT, adapted
 from bema.compat.dynamo.refused import refuse
 from bema.compat.dynamo.statuses import mapping
-from bema.core.call import Call, Interceptor
+from bema.core.call import Interceptor
+from bema.core.errors import Unavailable
 from bema.core.naming import check_endpoint, check_name
 from bema.core.spec import EndpointSpec
 from bema.runtime import distributed
+from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
-
-_ABSENT = "context"
 
 
 class Namespace(distributed.Namespace):
@@ -64,7 +64,8 @@ class Endpoint(distributed.Endpoint):
         metrics_labels: Sequence[tuple[str, str]] | None,
         payload: Mapping[str, Any] | None,
     ) -> None:
-        names = [name for name in inspect.signature(handler).parameters if name != _ABSENT]
+        names = [name for name in inspect.signature(handler).parameters if name != CONTEXT]
+        await self._end_of_promise()
         await super().serve_endpoint(
             handler,
             graceful_shutdown=graceful_shutdown,
@@ -80,7 +81,23 @@ class Endpoint(distributed.Endpoint):
         await self.hide()
 
     async def register_endpoint_instance(self) -> None:
+        """Tell of it again; or for the first time, before it is served: until then, who calls it is told so."""
+        if self.name not in self.component.hosted.endpoints:
+            spec = signatures.read(_promised, self.name, method=False)
+            await self.component.add(spec, _promised)
+            self._promises.add(str(self.address))
         await self.show()
+
+    @property
+    def _promises(self) -> set[str]:
+        """The endpoints that are told of before they are served."""
+        promises: set[str] = vars(self.runtime).setdefault("promised", set())
+        return promises
+
+    async def _end_of_promise(self) -> None:
+        if str(self.address) in self._promises:
+            self._promises.discard(str(self.address))
+            await self.runtime.host.remove(self.component.hosted, self.name)
 
     def connection_id(self) -> int:
         return self.component.hosted.instance_id
@@ -93,42 +110,5 @@ class Endpoint(distributed.Endpoint):
             return refuse("Endpoint", name)
 
 
-def adapted(handler: Callable[..., Any], *, streams: bool = False) -> Callable[..., Any]:
-    """The handler as we call it: its `context` made of our `Call`, its first parameter a stream where it `streams`."""
-    signature = inspect.signature(handler)
-    if _ABSENT not in signature.parameters and not streams:
-        return handler
-    kinds = dict(inspect.get_annotations(inspect.unwrap(handler), eval_str=True))
-    if _ABSENT in signature.parameters:
-        kinds[_ABSENT] = Call
-    if streams:
-        first = next(iter(signature.parameters))
-        if kinds.get(first, Any) is Any:
-            kinds[first] = AsyncIterator[Any]
-    run = _streaming(handler) if inspect.isasyncgenfunction(inspect.unwrap(handler)) else _answering(handler)
-    run.__annotations__ = kinds
-    run.__name__, run.__qualname__ = handler.__name__, handler.__qualname__
-    said: Any = run
-    said.__signature__ = signature
-    return run
-
-
-def _given(arguments: dict[str, Any]) -> dict[str, Any]:
-    if _ABSENT in arguments:
-        arguments[_ABSENT] = Context.of(arguments[_ABSENT])
-    return arguments
-
-
-def _streaming(handler: Callable[..., Any]) -> Callable[..., Any]:
-    async def run(**arguments: Any) -> AsyncIterator[Any]:
-        async for answer in handler(**_given(arguments)):
-            yield answer
-
-    return run
-
-
-def _answering(handler: Callable[..., Any]) -> Callable[..., Any]:
-    async def run(**arguments: Any) -> Any:
-        return await handler(**_given(arguments))
-
-    return run
+async def _promised(request: Any) -> Any:
+    raise Unavailable("it was registered, and is not served yet", fix="Call again when it is served.")

@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
-import logging
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from logging import getLogger  # the module of that name beside this one would take its place
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from bema.compat.dynamo.clients import Client, Replies, RouterMode, UnaryClient
 from bema.compat.dynamo.context import Annotated, Cancelled, Context
+from bema.compat.dynamo.handlers import dynamo_endpoint
+from bema.compat.dynamo.metadata import ContextMetadata
 from bema.compat.dynamo.places import Component, Endpoint, Namespace
 from bema.compat.dynamo.refused import backend, refuse
 from bema.core.errors import (
@@ -36,6 +35,7 @@ from bema.core.naming import Address, check_name
 from bema.runtime import distributed
 from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
 from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.tasks import Tasks
 from bema.sdk.signals import Signals
 from bema.sdk.status import StatusFactory, StatusView
 from bema.sdk.status.engine_routes import Function, routes_of
@@ -48,6 +48,7 @@ __all__ = [
     "Component",
     "ConnectionTimeout",
     "Context",
+    "ContextMetadata",
     "Disconnected",
     "DistributedRuntime",
     "DynamoException",
@@ -84,7 +85,7 @@ _EVENTS = dict.fromkeys(("zmq", "nats"), "Leave event_plane out: serve an endpoi
 _RESPONSES = {"quic": "Leave response_plane out: answers come back over the connection of their request."}
 _NATS = {True: "Leave enable_nats out: nothing here needs a broker."}
 
-_log = logging.getLogger("bema.service")
+_log = getLogger("bema.service")
 _memory: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, MemoryDiscovery] = weakref.WeakKeyDictionary()
 
 
@@ -107,9 +108,13 @@ class DistributedRuntime(distributed.DistributedRuntime):
         backend("event_plane", event_plane, _EVENTS)
         backend("response_plane", response_plane, _RESPONSES)
         if (discovery_backend, request_plane) not in (("file", "tcp"), ("mem", "tcp")):
-            raise Invalid(f"there is no DistributedRuntime({discovery_backend=}, {request_plane=})")
+            raise Invalid(
+                f"there is no DistributedRuntime({discovery_backend=}, {request_plane=}): its instances meet by 'file' or 'mem',"
+                " and its calls go by 'tcp'"
+            )
         self.event_loop = event_loop or asyncio.get_running_loop()
         super().__init__(_meeting(self.event_loop, discovery_backend))
+        self.leaving = Tasks("streams that were stopped and left")
         self._status: StatusView | None = None
         if os.environ.get("BEMA_STATUS_PORT"):
             self._status = StatusFactory.choose().joined(self.host, self.event_loop)
@@ -151,6 +156,7 @@ class DistributedRuntime(distributed.DistributedRuntime):
     async def close(self) -> None:
         status, self._status = self._status, None
         routes_of(self.event_loop).remove(self)
+        await self.leaving.stop()
         await super().close()
         if status is not None:
             await status.parted(self.host)
@@ -170,14 +176,15 @@ def _meeting(loop: asyncio.AbstractEventLoop, name: str) -> Discovery:
 
 
 def dynamo_worker(
-    static: bool = False, *, register_shutdown: bool = False
+    static: bool = False, *, enable_nats: bool | None = None, register_shutdown: bool = False
 ) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Coroutine[Any, Any, None]]]:
     """Give the function a runtime as its first argument, and release it when the function ends.
 
     With `register_shutdown` the first SIGTERM or SIGINT shuts the runtime down, the second ends the process.
     """
     if static:
-        raise BadDeclaration("dynamo_worker(static=True): there are no static workers here", fix="Leave `static` out.")
+        raise BadDeclaration("dynamo_worker(static=True): there are no static workers here; leave `static` out")
+    backend("enable_nats", enable_nats, _NATS, of="dynamo_worker")
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, None]]:
         @functools.wraps(function)
@@ -195,42 +202,6 @@ def dynamo_worker(
 async def serve_unary_endpoint(endpoint: Endpoint, handler: Callable[..., Any], **options: Any) -> None:
     """Serve an `async def` that gives one reply."""
     await endpoint.serve_endpoint(handler, **options)
-
-
-def dynamo_endpoint(request_type: Any, response_type: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare what a handler takes and yields: the same as annotating it, and enforced both ways."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        if not inspect.isasyncgenfunction(function):
-            raise BadDeclaration(f"@dynamo_endpoint decorates async generators, not {function!r}")
-        name = [name for name in inspect.signature(function).parameters if name != "context"][-1]
-
-        @functools.wraps(function)
-        async def handle(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
-            async for answer in function(*arguments, **keywords):
-                yield _checked(answer, response_type, function.__qualname__)
-
-        handle.__annotations__ = {
-            **function.__annotations__,
-            name: request_type,
-            "return": AsyncIterator[response_type],
-        }
-        del handle.__wrapped__
-        read: Any = handle
-        read.__signature__ = inspect.signature(function)
-        return handle
-
-    return decorate
-
-
-def _checked(answer: Any, response_type: Any, where: str) -> Any:
-    if isinstance(answer, response_type):
-        return answer
-    validate = getattr(response_type, "model_validate", None)
-    try:
-        return validate(answer) if validate else msgspec.convert(answer, response_type)
-    except ValueError as error:
-        raise Invalid(f"{where} yielded what is no {response_type.__qualname__}: {error}") from error
 
 
 if not TYPE_CHECKING:
