@@ -33,6 +33,7 @@ class Outflow:
         "_budget",
         "_conn",
         "_counted",
+        "_full",
         "_gate",
         "_given_back",
         "_ident",
@@ -49,6 +50,7 @@ class Outflow:
         self._conn = conn
         self._ident = ident
         self._kind = kind
+        self._full = conn.full  # kept here: it is asked for at every item, and a connection has many attributes
         self._window = self._left = conn.sizes.stream
         self._portion = min(BUDGET, conn.largest)  # so that what is too large spends it, and is looked at
         self._budget = 0  # the first item finds it spent
@@ -71,7 +73,7 @@ class Outflow:
         self._items.append(payload)
         conn.window -= size
         conn.size = size = conn.size + size
-        if size >= conn.full:
+        if size >= self._full:
             conn.flush()
         return conn.paused is not None
 
