@@ -11,7 +11,7 @@ import httpx2
 
 from tests.stories.harness import Platform
 
-__all__ = ["HERE", "PROGRAMS", "Program", "ask"]
+__all__ = ["HERE", "MCP", "PROGRAMS", "Program", "ask"]
 
 
 @dataclass(frozen=True)
@@ -346,7 +346,87 @@ def get(request):
     return PlainTextResponse(request.cookies["seen"])
 """
 
+_AIOHTTP = """
+from aiohttp import web
+
+routes = web.RouteTableDef()
+
+@routes.get("/hello")
+async def hello(request):
+    return web.Response(text="hello")
+
+@routes.get("/old")
+async def old(request):
+    raise web.HTTPFound("/hello")
+
+@routes.get("/login")
+async def login(request):
+    answer = web.Response(text="in")
+    answer.set_cookie("seen", "1")
+    return answer
+
+@routes.get("/cookie")
+async def cookie(request):
+    return web.Response(text=request.cookies["seen"])
+
+app = web.Application()
+app.add_routes(routes)
+
+if __name__ == "__main__":
+    web.run_app(app)
+"""
+
+_DASH = """
+import dash
+import flask
+
+app = dash.Dash(__name__)
+app.layout = dash.html.Div("hello")
+
+@app.server.get("/hello")
+def hello():
+    return "hello"
+
+@app.server.get("/old")
+def old():
+    return flask.redirect(flask.url_for("hello"))
+
+@app.server.get("/login")
+def login():
+    answer = flask.make_response("in")
+    answer.set_cookie("seen", "1")
+    return answer
+
+@app.server.get("/cookie")
+def cookie():
+    return flask.request.cookies.get("seen")
+
+@app.server.get("/nowhere")
+def nowhere():
+    flask.abort(404)  # Dash shows its page at every other path
+
+if __name__ == "__main__":
+    app.run(debug=True)
+"""
+
+_MCP = """
+import mcp.types as types
+from mcp.server.lowlevel import Server
+
+app = Server("given")
+
+@app.list_tools()
+async def list_tools():
+    return [types.Tool(name="hello", description="", inputSchema={"type": "object"})]
+
+@app.call_tool()
+async def call_tool(name, arguments):
+    return [types.TextContent(type="text", text="hello")]
+"""
+
 PROGRAMS = {
+    "aiohttp": Program(("aiohttp",), _AIOHTTP),
+    "dash": Program(("dash",), _DASH),
     "fastapi": Program(("fastapi",), _FASTAPI),
     "fastapi-0.100": Program(("fastapi==0.100.0",), _FASTAPI),
     "flask": Program(("flask",), _FLASK),
@@ -362,5 +442,8 @@ PROGRAMS = {
     "fasthtml": Program(("python-fasthtml",), _FASTHTML),
 }
 
-HERE = ("fastapi", "fastapi-0.100", "flask", "http-server")
+HERE = ("fastapi", "fastapi-0.100", "flask", "aiohttp", "http-server")
 """Those that every run asks; `dev.py soak frameworks` asks all."""
+
+MCP = Program(("mcp<2",), _MCP)
+"""A server without an app of its own: it answers no paths, but sessions."""

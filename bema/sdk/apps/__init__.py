@@ -1,4 +1,4 @@
-"""What a script may hold besides services, brought to one form: an ASGI app and what to say of it.
+"""What a script may hold besides services, brought to one form: an app that is served, and what to say of it.
 
 Law: what is found is decided by looking at the object, never by trying it; what is none of these is refused by name.
 """
@@ -28,7 +28,7 @@ class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION, opens=
     """By the kind of app. Each is pure: there is nothing that a twin in memory would leave out."""
 
 
-OURS = ("mcp", "asgi", "wsgi")  # from the narrowest kind to the widest
+OURS = ("mcp", "aiohttp", "asgi", "wsgi")  # from the narrowest kind to the widest
 for _name in OURS:
     ServerFactory.register_lazy(_name, f"bema.sdk.apps.{_name}:{_name.capitalize()}Server")
 
@@ -38,9 +38,11 @@ def adapt(target: Any, name: str) -> HttpApp:
     ServerFactory.discover_plugins()
     # who wrote a plugin knows its own objects; ours go by their shape
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
-        found = ServerFactory.open(settings.current(), kind).adapt(target)
-        if found is not None:
-            return found
+        server = ServerFactory.open(settings.current(), kind)
+        # a framework that builds on another holds the app that is served (`.server` of Dash)
+        for candidate in (target, getattr(target, "server", None)):
+            if candidate is not None and (found := server.adapt(candidate)) is not None:
+                return found
     kind_of = type(target)
     raise BadDeclaration(
         f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"
