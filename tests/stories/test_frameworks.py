@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx2
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.stories.frameworks import HERE, MCP, ask
-from tests.stories.harness import Platform
+from tests.stories.harness import Platform, until
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +32,27 @@ def test_a_low_level_mcp_server_is_served(running: Platform) -> None:
             return str((await session.call_tool("hello", {})).content)
 
     assert "hello" in asyncio.run(call())
+
+
+SIDE_FIRST = """
+import http.server, os, threading, time
+
+def answering(text):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text)
+    return Handler
+
+side = http.server.HTTPServer(("127.0.0.1", 0), answering(b"side"))
+threading.Thread(target=side.serve_forever, daemon=True).start()
+time.sleep(4)
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), answering(b"main")).serve_forever()
+"""
+
+
+def test_a_side_listener_that_came_first_is_given_up_for_the_port(running: Platform) -> None:
+    made = running.deploy("side-first", SIDE_FIRST)
+    with httpx2.Client(timeout=30, trust_env=False) as client:
+        until("PORT answers", lambda: client.get(made["url"]).text == "main", 20)
