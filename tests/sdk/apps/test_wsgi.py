@@ -72,9 +72,10 @@ def test_a_body_reaches_the_app_whole():
         given = iter([{"type": "http.request", "body": b"%d" % n, "more_body": n < 5} for n in range(6)])
 
         async def receive():
-            if (message := next(given, None)) is not None:
-                return message
-            await asyncio.get_running_loop().create_future()
+            message = next(given, None)
+            if message is None:
+                await asyncio.get_running_loop().create_future()
+            return message
 
         async def send(message):
             said.append(message.get("body", b""))
