@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bema.core.access import GATEWAY
+from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
 from bema.gateway.doors.endpoint import Doors
@@ -66,7 +68,7 @@ class Gateway:
         )
         await self.data.listen(data)
         without_delay(control)
-        self._control = Embedded(api.app, self._limits.drain)
+        self._control = Embedded(api.app, self._limits)
         self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
         accepting = asyncio.create_task(self._control.accepting.wait())
         await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,9 +94,12 @@ class Gateway:
 
 
 class Embedded(uvicorn.Server):
-    """uvicorn without its signal handlers: who launched this process says when it stops."""
+    """uvicorn without its signal handlers: who launched this process says when it stops.
 
-    def __init__(self, app: ASGIApp, drain: float) -> None:
+    It closes no connection that never asked for anything, so that is done here: nobody needs a token to open one.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits = DEFAULTS) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -103,9 +108,12 @@ class Embedded(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=max(1, round(drain)),
+                timeout_graceful_shutdown=max(1, round(limits.drain)),
+                limit_concurrency=limits.http_connections,
             )
         )
+        self._patience = limits.http_head_time
+        self._silent: dict[Any, float] = {}  # connections that run no request, and since when they were seen so
         self.accepting = asyncio.Event()
 
     @contextlib.contextmanager
@@ -115,6 +123,19 @@ class Embedded(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.accepting.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._sweep(time.monotonic())
+        return await super().on_tick(counter)
+
+    def _sweep(self, now: float) -> None:
+        """End what has not sent a whole head for as long as the data listener would wait for one."""
+        silent = [c for c in self.server_state.connections if getattr(c, "cycle", None) is None]
+        self._silent = {c: self._silent.get(c, now) for c in silent}
+        for connection, since in self._silent.items():
+            if now - since > self._patience and connection.transport is not None:
+                connection.transport.close()
 
 
 def _is_loopback(host: str) -> bool:

@@ -76,7 +76,8 @@ class ServedApp(Served):
             self._boot.announce(Announce(listen=self._boot.init.listen, endpoints=adapted.endpoints, kind=adapted.kind))
 
         try:
-            self._whole.set_result(await asgi.serve(self._adapted, self._listener, ready, self._stop))
+            serve = self._adapted.serve or asgi.serve
+            self._whole.set_result(await serve(self._adapted, self._listener, ready, self._stop))
         finally:
             self._whole.cancel()
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
+from bema.core.limits import DEFAULTS
 from bema.gateway.server import Embedded
 from tests.gateway.gate import Gate, gate
 from tests.gateway.http.test_listener import run
@@ -80,7 +81,7 @@ async def deployed(tmp_path) -> AsyncIterator[tuple[Gate, str]]:
     """The app on uvicorn on a Unix socket, and its URL at a listener."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "app.sock"))
-    server = Embedded(APP, 1)
+    server = Embedded(APP, DEFAULTS.but(drain=1))
     serving = asyncio.create_task(server.serve([listener]))
     await server.accepting.wait()
     try:

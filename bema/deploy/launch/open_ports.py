@@ -6,9 +6,11 @@ A program may ignore `PORT`, bind another host, or listen in a child. /proc tell
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ _LISTEN = "0A"
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON
 _FIRST_POLL = 0.01
 _LAST_POLL = 0.05
+_LATE_POLL = 1.0
+_PATIENCE = 2.0  # seconds that PORT may come after another listener
+_PROBE = 5.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what to connect to where all addresses are bound
 
 
@@ -37,18 +42,56 @@ def free_port() -> int:
 async def listener_of(session: int, port: int | None) -> str:
     """The address at which the session's processes accept, once there is one. Put a timeout around it.
 
-    `port` is the one it was asked to use: it is taken at once, any other when it is still there a moment later.
+    `port` is the one it was asked to use: it is taken at once. Another is taken when `port` has not come for a while after it,
+    and it answers HTTP: a program may open a side listener, for metrics or for its workers, before the one it was asked for.
     """
-    seen: str | None = None
+    since: dict[str, float] = {}
     pause = _FIRST_POLL
     while True:
         found = await asyncio.to_thread(listeners, session)
-        asked = next((a for a in found if port is not None and a.endswith(f":{port}")), None)
-        if asked or (found and found[0] == seen):
-            return asked or found[0]
-        seen = found[0] if found else None
+        if asked := at_port(found, port):
+            return asked
+        now = time.monotonic()
+        since = {address: since.get(address, now) for address in found}
+        for address, seen in since.items():
+            if port is None and seen < now:
+                return address
+            if port is not None and now - seen > _PATIENCE and await _answers(address):
+                return at_port(await asyncio.to_thread(listeners, session), port) or address
         await asyncio.sleep(pause)
         pause = min(pause * 1.2, _LAST_POLL)
+
+
+async def port_of(session: int, port: int) -> str:
+    """The address at `port`, whenever the session's processes come to accept there."""
+    while True:
+        if asked := at_port(await asyncio.to_thread(listeners, session), port):
+            return asked
+        await asyncio.sleep(_LATE_POLL)
+
+
+def at_port(addresses: list[str], port: int | None) -> str | None:
+    return next((a for a in addresses if port is not None and a.endswith(f":{port}")), None)
+
+
+async def _answers(address: str) -> bool:
+    """Whether something that speaks HTTP listens there."""
+    kind, _, where = address.partition(":")
+    host, _, port = where.rpartition(":")
+    with contextlib.suppress(OSError, TimeoutError, ValueError):
+        async with asyncio.timeout(_PROBE):
+            opening = (
+                asyncio.open_unix_connection(where)
+                if kind == "unix"
+                else asyncio.open_connection(host.strip("[]"), int(port))
+            )
+            reader, writer = await opening
+            try:
+                writer.write(b"HEAD / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                return (await reader.read(5)).startswith(b"HTTP")
+            finally:
+                writer.close()
+    return False
 
 
 def listeners(session: int) -> list[str]:

@@ -26,7 +26,7 @@ from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
-from bema.deploy.launch.open_ports import free_port, listener_of, socket_of
+from bema.deploy.launch.open_ports import at_port, free_port, listener_of, port_of, socket_of
 from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
@@ -160,6 +160,7 @@ class ProcessLauncher:
             await self._told(process, kept["status"])
         if kept["announce"] is not None:
             await self._show(process, kept["announce"])
+            self._watch_port(process, kept["announce"])
         if kept["stopping"]:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
@@ -199,6 +200,22 @@ class ProcessLauncher:
         announce = found_at(address, {"listen": (self._clock.now() - replica.since) // 1000})
         await self._keeper.request("announced", instance=replica.instance, announce=announce)
         self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
+
+    def _watch_port(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+        """A program that was found elsewhere is given up there when PORT comes."""
+        port = process.locator.port
+        found = announce.get("addresses", {}).get("http", [])
+        if process.replica.kind == "main" and port is not None and found and not at_port(found, port):
+            watching = self._await_port(process, port, announce)
+            process.waiting = asyncio.create_task(watching, name=f"port of {process.replica.instance}")
+
+    async def _await_port(self, process: SupervisedProcess, port: int, announce: dict[str, Any]) -> None:
+        address = await port_of(process.replica.pid, port)
+        announce = found_at(address, announce["phases"])
+        await self._keeper.request("announced", instance=process.replica.instance, announce=announce)
+        record = process.supervision.moved(announce)
+        if record is not None:
+            await process.reservation.update(record)
 
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
         process.supervision.fault = (cause, how)
@@ -275,6 +292,7 @@ class ProcessLauncher:
         except (ProtocolError, Refused) as error:
             await self._end(process, "exited", error.message)
             return None
+        self._watch_port(process, message["announce"])
         return Announced(message["instance"], message["announce"], process.replica.ready)
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:

@@ -57,6 +57,15 @@ class Supervision:
         )
         return self._shown()
 
+    def moved(self, announce: dict[str, Any]) -> Instance | None:
+        """It listens elsewhere than it was found: the record to show, if one is shown."""
+        if self._announced is None:
+            return None
+        said = msgspec.convert({"op": "announce", **announce}, Announce)
+        self.replica = msgspec.structs.replace(self.replica, listen=announce["listen"])
+        self._announced = msgspec.structs.replace(self._announced, addresses=self._addresses(said))
+        return self.record
+
     def told(self, status: dict[str, Any]) -> Instance | None:
         """How it serves now: the record to show, if that changes one that is shown. `ProtocolError` when what it said
         cannot be understood, or is more than a record holds."""

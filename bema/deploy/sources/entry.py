@@ -21,6 +21,7 @@ APP_MAKERS = frozenset(
     {"FastAPI", "Starlette", "Litestar", "Quart", "Flask", "get_asgi_application", "get_wsgi_application"}
 )
 MCP_MAKERS = frozenset({"FastMCP", "MCPServer"})
+MOUNTS = frozenset({"mount", "import_server"})
 MCP_PACKAGES = ("mcp", "fastmcp")
 PROGRAM = "__main__"
 
@@ -51,6 +52,7 @@ class _Script:
         self.imports: dict[str, str] = {}
         self.bound: dict[str, ast.AST] = {}
         self.guarded: list[ast.AST] = []
+        self.calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         for statement in self._top_level(tree.body):
             self._bind(statement)
 
@@ -71,8 +73,19 @@ class _Script:
         apps += [n for n in APP_NAMES if n in self.bound and not self._is_mcp(self.bound[n])]
         if apps:
             return {"kind": "app", "name": next((n for n in APP_NAMES if n in apps), apps[0])}
-        tools = [n for n, node in self.bound.items() if self._is_mcp(node)]
-        return {"kind": "mcp", "name": tools[0]} if tools else {"kind": "main", "name": PROGRAM}
+        return self._tools([n for n, node in self.bound.items() if self._is_mcp(node)])
+
+    def _tools(self, names: list[str]) -> dict[str, Any]:
+        """Of several MCP servers the one that the script runs, else the one that no other is mounted on."""
+        inner = {arg.id for call in self.calls if self._path(call.func)[1] in MOUNTS for arg in _names(call)}
+        run = [name for name in names if any(self._path(call.func) == (name, "run") for call in self.calls)]
+        left = run if len(run) == 1 else [name for name in names if name not in inner]
+        if len(left) > 1:
+            said = ", ".join(names)
+            line = f'# [tool.bema]\n# entry = "{left[0]}"'
+            message = f"the script has {len(names)} MCP servers: {said}; choose one in its block:\n{line}"
+            return _refused("entry_ambiguous", message, names=names)
+        return {"kind": "mcp", "name": (left or names)[0]} if names else {"kind": "main", "name": PROGRAM}
 
     def _named(self, wanted: str) -> dict[str, Any]:
         if wanted == PROGRAM:
@@ -113,7 +126,10 @@ class _Script:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 self.bound[name] = statement
             case ast.Assign(targets=targets, value=value):
-                self.bound |= {target.id: value for target in targets if isinstance(target, ast.Name)}
+                several = [
+                    t for target in targets for t in (target.elts if isinstance(target, ast.Tuple) else [target])
+                ]
+                self.bound |= {target.id: value for target in several if isinstance(target, ast.Name)}
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 self.bound[name] = value
 
@@ -150,6 +166,11 @@ class _Script:
             )
             for call in calls
         )
+
+
+def _names(call: ast.Call) -> list[ast.Name]:
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return [one for one in given if isinstance(one, ast.Name)]
 
 
 def _is_main_guard(test: ast.expr) -> bool:

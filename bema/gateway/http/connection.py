@@ -174,7 +174,7 @@ class HttpConnection(asyncio.Protocol):
             )
         if data == b"\r\n" and not self._checked:
             return  # an empty line before a request (RFC 9112 2.2)
-        if hopeless(data[max(0, self._checked - 1) :]):
+        if hopeless(data, self._checked):
             # this raises with the reason
             read_request(data + END, dispatcher.limits.http_headers)
         if not self._checked:

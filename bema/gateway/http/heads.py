@@ -184,9 +184,12 @@ def read_trailers(raw: bytes) -> bytes:
     return b"".join(line + b"\r\n" for line in kept)
 
 
-def hopeless(part: bytes) -> bool:
-    """Whether nothing that may follow makes `part` an acceptable head: it is refused before the rest is waited for."""
-    return _HOPELESS.search(part) is not None
+def hopeless(part: bytes, checked: int = 0) -> bool:
+    """Whether no continuation can make an acceptable head of `part`, whose first `checked` bytes were found harmless.
+
+    The last of those is looked at again, and with it what stands before: a cut may lie anywhere.
+    """
+    return _HOPELESS.search(part, max(0, checked - 1)) is not None
 
 
 def tokens(value: bytes) -> list[bytes]:

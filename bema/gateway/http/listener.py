@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 
 from bema.core.limits import DEFAULTS, Limits
@@ -21,6 +22,7 @@ from bema.gateway.routing.table import RoutingTable
 __all__ = ["DataListener", "without_delay"]
 
 _SWEEP = 0.5
+_OWN = 128  # descriptors for what is no client: files, the keeper, the orchestrator, the control listener
 
 
 def without_delay(listener: socket.socket) -> None:
@@ -29,6 +31,14 @@ def without_delay(listener: socket.socket) -> None:
     # knows, uvloop for all.
     if listener.family in (socket.AF_INET, socket.AF_INET6):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def affordable() -> int:
+    """Client connections that the descriptors of this process allow: each may need one to an instance beside its own.
+
+    Past them a client is told 503; past the descriptors themselves nobody could be accepted, or told anything.
+    """
+    return max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN) // 2)
 
 
 class DataListener:
@@ -43,6 +53,7 @@ class DataListener:
         loopback: bool = True,
         limits: Limits = DEFAULTS,
     ) -> None:
+        limits = limits.but(http_connections=min(limits.http_connections, affordable()))
         self.dispatcher = Dispatcher(table, activate, loopback=loopback, limits=limits)
         self.activities = self.dispatcher.activities
         self.table = table

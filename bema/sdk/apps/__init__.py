@@ -28,7 +28,7 @@ class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION, opens=
     """Adapters by the kind of app. They do no I/O, so there is no twin in memory."""
 
 
-OURS = ("mcp", "asgi", "wsgi")  # from the narrowest kind to the widest
+OURS = ("mcp", "aiohttp", "asgi", "wsgi")  # from the narrowest kind to the widest
 for _name in OURS:
     ServerFactory.register_lazy(_name, f"bema.sdk.apps.{_name}:{_name.capitalize()}Server")
 
@@ -42,9 +42,11 @@ def adapt(target: Any, name: str) -> HttpApp:
     ServerFactory.discover_plugins()
     # plugins first: a plugin recognises its own objects, ours go by the shape of a call
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
-        found = ServerFactory.open(settings.current(), kind).adapt(target)
-        if found is not None:
-            return found
+        server = ServerFactory.open(settings.current(), kind)
+        # a framework that builds on another holds the app that is served (`.server` of Dash)
+        for candidate in (target, getattr(target, "server", None)):
+            if candidate is not None and (found := server.adapt(candidate)) is not None:
+                return found
     kind_of = type(target)
     raise BadDeclaration(
         f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"

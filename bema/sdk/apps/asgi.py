@@ -11,9 +11,8 @@ from typing import Any
 
 from bema.core.errors import Failed, Refused
 from bema.sdk.apps.http_app import ASGIApp, HttpApp, Scope
+from bema.sdk.apps.root_path import behind_prefix
 from bema.wire.module.handshake import EndpointAnnounce
-
-_PREFIX = b"x-forwarded-prefix"
 
 
 class AsgiServer:
@@ -41,22 +40,6 @@ def _routes(app: Any) -> Iterator[EndpointAnnounce]:
         yield EndpointAnnounce(route.path, sorted(getattr(route, "methods", None) or ["*"]))
     if not found:
         yield EndpointAnnounce("/", ["*"])
-
-
-def behind_prefix(app: ASGIApp) -> ASGIApp:
-    """Tell the app the path under which the gateway shows it (`root_path`), so that the links that it makes are right."""
-    # in the ASGI specification (HTTP connection scope), `path` includes `root_path`
-
-    async def prefixed(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        if scope["type"] in ("http", "websocket"):
-            prefix = next((value for name, value in scope["headers"] if name == _PREFIX), b"").rstrip(b"/")
-            if prefix:
-                scope["root_path"] = text = prefix.decode("latin-1")
-                scope["path"] = text + scope["path"]
-                scope["raw_path"] = prefix + (scope.get("raw_path") or b"")
-        await app(scope, receive, send)
-
-    return prefixed
 
 
 class _Running:

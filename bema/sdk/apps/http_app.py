@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal, NamedTuple
 
@@ -9,10 +11,13 @@ from bema.wire.module.handshake import EndpointAnnounce
 
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Callable[..., Any], Callable[..., Any]], Awaitable[None]]
+Serve = Callable[["HttpApp", socket.socket, Callable[[], None], "asyncio.Future[float]"], Awaitable[bool]]
+"""Serves an app on a bound socket: calls when it is ready, ends within what `stop` gives, tells whether nothing was cut."""
 
 
 class HttpApp(NamedTuple):
-    kind: Literal["asgi", "wsgi", "mcp"]
+    kind: Literal["asgi", "wsgi", "mcp", "app"]
     app: ASGIApp
     endpoints: list[EndpointAnnounce]
     lifespan: Literal["auto", "on", "off"] = "auto"
+    serve: Serve | None = None  # where it has a server of its own, and `app` is no ASGI app

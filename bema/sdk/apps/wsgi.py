@@ -1,13 +1,24 @@
-"""WSGI apps, each request on a thread of a2wsgi's pool."""
+"""WSGI apps, each request on a thread of a2wsgi's pool.
+
+Law: an answer whose client has left is closed at its next piece, so that its thread is free again: WSGI has no other way to
+tell an app.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
+from collections.abc import Callable, Iterable, Iterator
+from threading import Event
 from typing import Any
 
 from bema.core.errors import Refused
-from bema.sdk.apps.http_app import HttpApp
+from bema.sdk.apps.http_app import ASGIApp, HttpApp, Scope
 from bema.wire.module.handshake import EndpointAnnounce
+
+_LEFT = "bema.left"
+_THREADS = 40
 
 
 class WsgiServer:
@@ -20,8 +31,8 @@ class WsgiServer:
             raise Refused(
                 "serving a WSGI app needs a2wsgi", code="missing_extra", fix="Install bema[platform], or add a2wsgi."
             ) from error
-        app: Any = WSGIMiddleware(target)
-        return HttpApp("wsgi", app, [EndpointAnnounce("/", ["*"])], lifespan="off")
+        app: Any = WSGIMiddleware(_until_left(target), workers=_THREADS)
+        return HttpApp("wsgi", _Watched(app), [EndpointAnnounce("/", ["*"])], lifespan="off")
 
 
 def _positional(target: Any) -> int:
@@ -30,3 +41,56 @@ def _positional(target: Any) -> int:
     except (TypeError, ValueError):
         return -1
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)
+
+
+def _until_left(target: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return _Pieces(target(environ, start_response), environ["asgi.scope"][_LEFT])
+
+    return app
+
+
+class _Pieces:
+    """The pieces of an answer, as long as somebody is there to take them."""
+
+    def __init__(self, pieces: Iterable[bytes], left: Event) -> None:
+        self._pieces = pieces
+        self._left = left
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            if self._left.is_set():
+                return
+            yield piece
+
+    def close(self) -> None:
+        getattr(self._pieces, "close", lambda: None)()
+
+
+class _Watched:
+    """Sees that the client leaves: reads one message ahead of the app, which reads only what it needs."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        left = scope[_LEFT] = Event()
+        ahead: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1)
+
+        async def watch() -> None:
+            while not left.is_set():
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    left.set()
+                await ahead.put(message)
+
+        watching = asyncio.create_task(watch())
+        try:
+            await self.app(scope, ahead.get, send)
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching

@@ -1,6 +1,7 @@
 """Where a program listens is found by its sockets, whatever it was asked to use."""
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -68,6 +69,62 @@ def test_a_tcp_listener_is_found(program, arguments, address):
 def test_the_port_it_was_asked_to_use_is_taken(program):
     port = open_ports.free_port()
     assert found(program("127.0.0.1", port), port) == f"tcp:127.0.0.1:{port}"
+
+
+SIDE = """
+import http.server, os, socket, sys, threading
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+kind, port = sys.argv[1], int(os.environ["PORT"])
+if kind == "silent":
+    side = socket.create_server(("127.0.0.1", 0))
+else:
+    side = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=side.serve_forever, daemon=True).start()
+print(side.getsockname()[1] if kind == "silent" else side.server_port, flush=True)
+sys.stdin.readline()
+main = http.server.HTTPServer(("127.0.0.1", port), Answer)
+threading.Thread(target=main.serve_forever, daemon=True).start()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["silent", "http"])
+def test_the_port_wins_over_a_side_listener_that_came_first(tmp_path, kind):
+    (tmp_path / "side.py").write_text(SIDE)
+    port = open_ports.free_port()
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "side.py"), kind],
+        env={**os.environ, "PORT": str(port)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    go, side = process.stdin, process.stdout.readline().strip()
+
+    async def story():
+        early = asyncio.ensure_future(open_ports.listener_of(process.pid, port))
+        if kind == "silent":  # nobody was found in it, however long it was there
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(early), 2.5)
+        else:  # it may be all there is: taken, and given up
+            assert await early == f"tcp:127.0.0.1:{side}"
+        late = asyncio.ensure_future(open_ports.port_of(process.pid, port))
+        go.write("go\n")
+        go.flush()
+        assert await late == f"tcp:127.0.0.1:{port}"
+        if kind == "silent":
+            assert await early == f"tcp:127.0.0.1:{port}"
+
+    try:
+        asyncio.run(asyncio.wait_for(story(), 30))
+    finally:
+        process.communicate(timeout=10)
 
 
 def test_a_unix_listener_is_found(program, tmp_path):

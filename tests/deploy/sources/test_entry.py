@@ -32,6 +32,18 @@ SERVICE = "from bema import service\n@service(name='w')\nclass Worker: ...\n"
         ("from mcp.server import MCPServer\nserver = MCPServer('x')", "mcp", "server"),
         ("from mcp.server.lowlevel import Server\napp = Server('x')", "mcp", "app"),
         ("from fastmcp import FastMCP\nmcp = FastMCP('x')\napp = mcp.http_app()", "app", "app"),
+        ("from fastmcp import FastMCP\nsub = FastMCP('s')\nhub = FastMCP('h')\nhub.mount(sub)", "mcp", "hub"),
+        (
+            "from fastmcp import FastMCP\nsub = FastMCP('s')\nhub = FastMCP('h')\nhub.mount('/s', server=sub)",
+            "mcp",
+            "hub",
+        ),
+        (
+            "from fastmcp import FastMCP\nsub = FastMCP('s')\nhub = FastMCP('h')\nif __name__ == '__main__':\n    hub.run()",
+            "mcp",
+            "hub",
+        ),
+        ("from fasthtml.common import fast_app\napp, rt = fast_app()", "app", "app"),
         ("from uvicorn import Server\nserver = Server(None)", "main", "__main__"),
         ("if __name__ == '__main__':\n    app = 1", "main", "__main__"),
         ("def f():\n    app = 1", "main", "__main__"),
@@ -102,3 +114,9 @@ def test_it_runs_alone_by_path():
         [sys.executable, "-I", "-S", entry.__file__, "app"], input=b"app = 1", capture_output=True, check=True
     )
     assert json.loads(done.stdout) == {"kind": "app", "name": "app"}
+
+
+def test_several_mcp_servers_are_refused_with_the_line_that_chooses():
+    refused = inspect(b"from fastmcp import FastMCP\nsub = FastMCP('s')\nhub = FastMCP('h')\n")
+    assert (refused["error"], refused["names"]) == ("entry_ambiguous", ["sub", "hub"])
+    assert '# entry = "sub"' in refused["message"]

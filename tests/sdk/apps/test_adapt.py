@@ -1,8 +1,5 @@
 """What a script holds is told by looking at it; what is none of the known kinds is refused by name."""
 
-import asyncio
-from typing import Any
-
 import flask
 import pytest
 from fastapi import FastAPI
@@ -10,7 +7,6 @@ from mcp.server import MCPServer
 
 from bema.core.errors import BadDeclaration
 from bema.sdk.apps import adapt
-from bema.sdk.apps.asgi import behind_prefix
 from bema.wire.module.handshake import EndpointAnnounce
 
 
@@ -77,29 +73,3 @@ def test_fastmcp_is_told_by_the_method_that_gives_its_app():
 def test_anything_else_is_refused_by_name(target):
     with pytest.raises(BadDeclaration, match=f"'app' of the script is a .*{type(target).__name__}.*: neither"):
         adapt(target, "app")
-
-
-def seen_by_app(scope: dict[str, Any]) -> dict[str, Any]:
-    seen: list[dict[str, Any]] = []
-
-    async def app(scope, receive, send):
-        seen.append(scope)
-
-    asyncio.run(behind_prefix(app)({"type": "http", "headers": [], **scope}, None, None))  # type: ignore[arg-type]
-    return seen[0]
-
-
-def test_the_prefix_becomes_the_root_path_which_the_path_includes():
-    scope = seen_by_app(
-        {"path": "/a b", "raw_path": b"/a%20b", "headers": [(b"x-forwarded-prefix", b"/gateway/7/")]},
-    )
-    assert (scope["root_path"], scope["path"], scope["raw_path"]) == (
-        "/gateway/7",
-        "/gateway/7/a b",
-        b"/gateway/7/a%20b",
-    )
-
-
-def test_without_a_prefix_nothing_changes():
-    assert seen_by_app({"path": "/a"}) == {"type": "http", "headers": [], "path": "/a"}
-    assert seen_by_app({"path": "/a", "headers": [(b"x-forwarded-prefix", b"/")]})["path"] == "/a"

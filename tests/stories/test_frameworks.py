@@ -1,0 +1,58 @@
+"""Programs as the documentation of their frameworks writes them answer below the gateway's prefix."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.stories.frameworks import HERE, MCP, ask
+from tests.stories.harness import Platform, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_program_finds_its_paths_redirects_and_cookies(running: Platform, name: str) -> None:
+    ask(running, name)
+
+
+def test_a_low_level_mcp_server_is_served(running: Platform) -> None:
+    made = running.deploy("low-level", MCP.script())
+
+    async def call() -> str:
+        async with (
+            streamable_http_client(f"{made['url'].rstrip('/')}/mcp") as (read, write, *_),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return str((await session.call_tool("hello", {})).content)
+
+    assert "hello" in asyncio.run(call())
+
+
+SIDE_FIRST = """
+import http.server, os, threading, time
+
+def answering(text):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text)
+    return Handler
+
+side = http.server.HTTPServer(("127.0.0.1", 0), answering(b"side"))
+threading.Thread(target=side.serve_forever, daemon=True).start()
+time.sleep(4)
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), answering(b"main")).serve_forever()
+"""
+
+
+def test_a_side_listener_that_came_first_is_given_up_for_the_port(running: Platform) -> None:
+    made = running.deploy("side-first", SIDE_FIRST)
+    with httpx2.Client(timeout=30, trust_env=False) as client:
+        until("PORT answers", lambda: client.get(made["url"]).text == "main", 20)
