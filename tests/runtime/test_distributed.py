@@ -163,12 +163,16 @@ def test_a_call_leaves_nothing_to_the_collector_and_a_stream_that_is_dropped_end
             gc.collect()
             gc.disable()
             try:
-                for _ in range(20):
-                    await call(shapes)
-                await until(lambda: server.inflight == 0)
-                assert gc.collect() < 20
+                left = []
+                for _ in range(3):
+                    for _ in range(20):
+                        await call(shapes)
+                    await until(lambda: server.inflight == 0)
+                    left.append(gc.collect())
             finally:
                 gc.enable()
+            # what calls leave is left each time; what an earlier test let go only now, once
+            assert min(left) < 20, left
 
     asyncio.run(story())
 
