@@ -66,8 +66,8 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = self._dispatcher.now + self._dispatcher.limits.http_head_time
         self._connections.add(self)
         self._dispatcher.activities.connections = len(self._connections)
-        # answered, not left unaccepted: a client in the kernel's queue would wait without knowing why
-        if len(self._connections) > self._dispatcher.limits.http_connections:
+        # answered, not left unaccepted: a client in the queue of the kernel would wait without knowing why
+        if len(self._connections) > self._dispatcher.most_connections:
             self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
 
     def data_received(self, data: bytes) -> None:

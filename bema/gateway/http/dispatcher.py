@@ -29,6 +29,7 @@ class Dispatcher:
         self, table: RoutingTable, activate: Activate, *, loopback: bool = True, limits: Limits = DEFAULTS
     ) -> None:
         self.limits = limits
+        self.most_connections = limits.http_connections
         self.loopback = loopback
         self.authority = b"127.0.0.1"
         self.draining = False

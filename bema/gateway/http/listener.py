@@ -53,8 +53,8 @@ class DataListener:
         loopback: bool = True,
         limits: Limits = DEFAULTS,
     ) -> None:
-        limits = limits.but(http_connections=min(limits.http_connections, affordable()))
         self.dispatcher = Dispatcher(table, activate, loopback=loopback, limits=limits)
+        self.dispatcher.most_connections = min(limits.http_connections, affordable())
         self.activities = self.dispatcher.activities
         self.table = table
         self.connections: set[HttpConnection] = set()

@@ -19,7 +19,8 @@ from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import CodecFactory
 from bema.runtime.rpc.routes import Route, RouteTable
 from bema.runtime.rpc.server_connection import ServerConnection
-from bema.wire.rpc import frames
+
+SETTLE = 0.5  # seconds that a drain waits for callers to have read that it goes
 
 
 class Server(RouteTable[ServerConnection]):
@@ -82,15 +83,15 @@ class Server(RouteTable[ServerConnection]):
         """
         grace = self.limits.drain if grace is None else grace
         self._take_no_more()
-        for connection in self.connections:
-            if not connection.closed:
-                connection.put(0, frames.GOAWAY, None)
+        settling = [connection.go_away() for connection in self.connections if not connection.closed]
         try:
             async with asyncio.timeout(grace):
                 await self._wait_idle()
         except TimeoutError:
             await self._cut()
             return False
+        if settling:
+            await asyncio.wait(settling, timeout=min(SETTLE, grace))
         return True
 
     def _take_no_more(self) -> None:

@@ -30,6 +30,9 @@ class CallConnection(Protocol):
     def end(self, call: ServerCall, reason: BemaError) -> None:
         """End a running or waiting call, and tell its caller why unless the caller gave it up."""
 
+    def go_away(self) -> asyncio.Future[None]:
+        """Tell the caller to send no more calls; done when none that it sent before can still be on its way."""
+
     def put(self, ident: int, kind: int, body: Any) -> None:
         """Send one message with the next write."""
 

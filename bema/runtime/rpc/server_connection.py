@@ -48,6 +48,7 @@ class ServerConnection(Connection):
         self.principal: Principal | None = None
         self.mark = secrets.token_hex(8)  # the part of a call's id that no other connection has
         self.deaf = False
+        self._settled: asyncio.Future[None] | None = None  # of `go_away`
 
     # greeting and end
 
@@ -66,7 +67,20 @@ class ServerConnection(Connection):
         if self.server.draining:
             self.put(0, frames.GOAWAY, None)
 
+    def go_away(self) -> asyncio.Future[None]:
+        # messages keep their order: the answer to a ping comes behind every call that was sent before the GOAWAY was read,
+        # and each of these is refused as never run; a connection that closed earlier would leave their callers in doubt
+        self._settled = self.loop.create_future()
+        self.put(0, frames.GOAWAY, None)
+        self.put(0, frames.PING, None)
+        return self._settled
+
+    def _settle(self) -> None:
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
     def lost(self, error: BemaError) -> None:
+        self._settle()
         for call in tuple(self.calls.values()):
             self.give_up(call)
         self.server.connection_lost(self)
@@ -177,9 +191,11 @@ class ServerConnection(Connection):
     def _on_connection(self, kind: int, body: Any) -> None:
         if kind == frames.PING:
             self.put(0, frames.PONG, None)
+        elif kind == frames.PONG:
+            self._settle()
         elif kind == frames.CREDIT:
             self.credited(body)
-        elif kind not in (frames.PONG, frames.GOAWAY):
+        elif kind != frames.GOAWAY:
             raise ProtocolError(f"a message of kind {kind} bears no call's id")
 
     def _on_call(self, call: ServerCall, kind: int, body: Any) -> None:

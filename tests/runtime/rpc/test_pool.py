@@ -72,9 +72,10 @@ def test_an_instance_that_goes_away_takes_no_new_calls(tmp_path):
         pool = ConnectionPool()
         instance = an_instance(addresses={"rpc": (where,)}, token="t")
         connection = await pool.connect(instance)
+        changed = connection.changed
         await server.drain(1)
         async with asyncio.timeout(5):
-            await connection.changed
+            await changed
         with pytest.raises(Unavailable, match="stopping"):
             await pool.connect(instance)
         await pool.close()

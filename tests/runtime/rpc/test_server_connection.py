@@ -233,6 +233,25 @@ def test_who_does_not_greet_properly_is_not_let_in(greeting, tmp_path):
     asyncio.run(story())
 
 
+def test_a_drain_is_over_when_no_call_can_be_on_its_way(tmp_path):
+    """A call that crosses the GOAWAY is refused as never run; a connection closed before would leave its caller in doubt."""
+
+    async def story():
+        async with connected(tmp_path) as (served, peer, ran):
+            draining = asyncio.ensure_future(served.server.drain(5))
+            assert [(await peer.hear())[:2] for _ in range(2)] == [(0, f.GOAWAY), (0, f.PING)]
+            peer.say(1, f.UNARY, request("echo", x=1))
+            ident, kind, body = await peer.hear()
+            assert (ident, kind) == (1, f.ERROR)
+            assert failures.read_failure(body).refused
+            assert not draining.done()
+            peer.say(0, f.PONG, None)
+            assert await asyncio.wait_for(draining, 0.4)
+            assert not ran
+
+    asyncio.run(story())
+
+
 def test_late_messages_for_ended_calls_are_dropped(tmp_path):
     async def story():
         async with connected(tmp_path) as (_, peer, _):
