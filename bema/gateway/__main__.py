@@ -17,6 +17,7 @@ from bema.core.errors import Refused
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.server import Gateway
 from bema.runtime.distributed import DistributedRuntime
+from bema.runtime.process.descriptors import raise_limit
 from bema.sdk.boot import Boot, Served, run
 from bema.sdk.event_loop import loop_factory
 from bema.wire.module.handshake import Announce, EndpointAnnounce, Init
@@ -73,4 +74,5 @@ def _announcement(settings: dict[str, Any]) -> Announce:
 
 
 if __name__ == "__main__":
+    raise_limit()
     run(main(), loop_factory(), platform=True)

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -240,8 +239,6 @@ def run(
 
     A process of the `platform` says it in one line, which the keeper repeats; its other failures are ours to trace.
     """
-    if platform:
-        _raise_descriptor_limit()
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(work)
@@ -268,13 +265,6 @@ def _say(text: str) -> None:
                 os.dup2(nowhere.fileno(), sys.stderr.fileno())
     except AttributeError:
         return  # there is none
-
-
-def _raise_descriptor_limit() -> None:
-    """All the descriptors we may have: the keeper gave its own limit back when it started us, as it does for any program."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def sentence(error: BemaError) -> str:

@@ -26,6 +26,7 @@ from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import FILE, Store
 from bema.deploy.store.released import RELEASED
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
+from bema.runtime.process.descriptors import raise_limit
 from bema.runtime.tasks import Tasks
 from bema.sdk.boot import run
 from bema.sdk.context import Context
@@ -98,4 +99,5 @@ async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Pa
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    raise_limit()
     run(serve(PlatformOrchestrator), platform=True)

@@ -179,14 +179,15 @@ class Asking:
             self.orchestrator.on(kind, self.answers.put_nowait)
         self.orchestrator.send(GetSecret(name="A"))
         self.orchestrator.send(PortRequest(request_id="r"))
-        Path("FOLDER/first").write_text(repr([await self.answers.get(), await self.answers.get()]))
+        secret, port = await self.answers.get(), await self.answers.get()
+        Path("FOLDER/first").write_text(f"{secret.value} {port}")
         self.again = asyncio.create_task(self.asked_again())
 
     async def asked_again(self):
         while not Path("FOLDER/again").exists():
             await asyncio.sleep(0.01)
         self.orchestrator.send(GetSecret(name="B"))
-        Path("FOLDER/second").write_text(repr(await self.answers.get()))
+        Path("FOLDER/second").write_text((await self.answers.get()).value)
 
     @endpoint()
     async def fine(self) -> str:
