@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFINE = f"""
 import sys, time, json
 from bema.parts import Factory, configured
-from bema.parts.policy import Policy
+from bema.parts.policy import PluginPolicy
 from bema.parts.scan import installed
-configured.place(Policy())
+configured.place(PluginPolicy())
 factories = [type(f"F{{n}}", (Factory,), {{}}, group=f"bench.kind{{n}}") for n in range({FACTORIES})]
 began = time.perf_counter()
 """
