@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from bema.cli import output
 from bema.core.errors import NotFound
@@ -41,4 +42,4 @@ def _list(as_json: bool) -> None:
 
 
 def _row(code: str) -> dict[str, Any]:
-    return {"code": code, **PROBLEMS[code]._asdict()}
+    return {"code": code, **msgspec.structs.asdict(PROBLEMS[code])}

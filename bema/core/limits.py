@@ -6,7 +6,7 @@ limit can be set, within the range in which it works.
 
 # no `annotations` of __future__ here: the table is made of them
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -14,7 +14,7 @@ from bema.core.errors import Refused
 from bema.core.naming import nearest
 
 
-class _Row(NamedTuple):
+class _Row(msgspec.Struct, frozen=True):
     """What the table says of a limit. It works from `least` to `most`; 0 stands for what its unit allows."""
 
     unit: str
@@ -131,7 +131,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class Limit(NamedTuple):
+class Limit(msgspec.Struct, frozen=True):
     """A row of the table, as the docs and the settings read it."""
 
     name: str

@@ -5,10 +5,10 @@ Law: the code alone decides. No door has a table of its own, and `bema explain C
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 
-class Problem(NamedTuple):
+class Problem(msgspec.Struct, frozen=True):
     """One row of the table: the outward statuses of a code, its meaning and its remedy."""
 
     http: int

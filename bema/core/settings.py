@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from bema.core import files, paths
 from bema.core.errors import Refused
 from bema.core.files import ENV_FILE, PYPROJECT_FILE, TOML_FILE
@@ -26,7 +28,7 @@ LEVELS = ("debug", "info", "warning", "error")
 Scalar = str | int | float
 
 
-class Setting(NamedTuple):
+class Setting(msgspec.Struct, frozen=True):
     """One setting. `choices` are its only values, where they are few; a number lies within `least` and `most`.
 
     `in_files` is False for a setting that is needed before any file is read, so that only the environment can give it.
@@ -240,7 +242,7 @@ def _sections_of_parts(texts: Mapping[str, str]) -> dict[str, dict[str, Scalar]]
     return found
 
 
-class _Said(NamedTuple):
+class _Said(msgspec.Struct, frozen=True):
     value: object
     origin: str
 

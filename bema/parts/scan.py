@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bema.parts.entries import canonical
 
 Groups = dict[str, list[tuple[str, str]]]
@@ -42,7 +44,7 @@ class Broken(NamedTuple):
     problem: str
 
 
-class EntryPointRow(NamedTuple):
+class EntryPointRow(msgspec.Struct, frozen=True):
     """One line of one entry_points.txt."""
 
     name: str
@@ -50,7 +52,7 @@ class EntryPointRow(NamedTuple):
     dist: Distribution
 
 
-class Snapshot(NamedTuple):
+class Snapshot(msgspec.Struct, frozen=True):
     """Everything that one pass found."""
 
     groups: dict[str, tuple[EntryPointRow, ...]]

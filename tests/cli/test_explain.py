@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from bema.core.problems import PROBLEMS
 
 
@@ -15,7 +17,10 @@ def test_a_code_is_explained(bema):
 
 
 def test_a_code_is_explained_to_a_program(bema):
-    assert json.loads(bema("explain", "not_up", "--json").stdout) == {"code": "not_up", **PROBLEMS["not_up"]._asdict()}
+    assert json.loads(bema("explain", "not_up", "--json").stdout) == {
+        "code": "not_up",
+        **msgspec.structs.asdict(PROBLEMS["not_up"]),
+    }
 
 
 def test_without_a_code_all_are_listed(bema):

@@ -2,6 +2,7 @@
 
 import socket
 
+import msgspec
 import pytest
 
 from bema.core import settings
@@ -25,7 +26,7 @@ def test_a_default_port_gives_way_to_the_kept_one_and_that_to_a_free_one(monkeyp
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
         kept = free.getsockname()[1]
         free.close()
-        default = settings.SETTINGS["gateway.port"]._replace(default=taken.getsockname()[1])
+        default = msgspec.structs.replace(settings.SETTINGS["gateway.port"], default=taken.getsockname()[1])
         monkeypatch.setattr(
             settings, "_TABLE", tuple(default if row.name == "gateway.port" else row for row in settings._TABLE)
         )

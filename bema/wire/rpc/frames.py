@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -40,7 +40,7 @@ PONG: Final = 15
 GOAWAY: Final = 16
 
 
-class KindInfo(NamedTuple):
+class KindInfo(msgspec.Struct, frozen=True):
     name: str
     body: str
 

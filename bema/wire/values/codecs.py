@@ -113,21 +113,20 @@ def refusal(error: Exception, what: str, value: Any = None) -> Invalid:
     return Invalid(f"{what}: {_in_one(str(error))}", fix=getattr(error, "fix", None))
 
 
-_PATHS: Final = re.compile(r" - at `\$([^`]*)` - at `\$([^`]*)`$")
-
-
-_AT: Final = re.compile(r"^(.*) - at `\$([^`]*)`$", re.DOTALL)
+# compiled at the first refusal: every process that starts would pay for them, and few refuse
+_PATHS: Final = r" - at `\$([^`]*)` - at `\$([^`]*)`$"
+_AT: Final = r"(?s)^(.*) - at `\$([^`]*)`$"
 
 
 def _unequal(error: Exception) -> Unequal:
     """What the reader at the other end would say."""
-    found = _AT.match(_in_one(str(error)))
+    found = re.match(_AT, _in_one(str(error)))
     return Unequal(str(error)) if found is None else Unequal(found[1], path=f"${found[2]}")
 
 
 def _in_one(says: str) -> str:
     """One path, where a reader within a reader has each added its own."""
-    while found := _PATHS.search(says):
+    while found := re.search(_PATHS, says):
         says = f"{says[: found.start()]} - at `${found[2]}{found[1]}`"
     return says
 

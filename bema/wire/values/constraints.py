@@ -11,7 +11,7 @@ import datetime as dt
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ _LENGTHS = {"MinLen": "min_length", "MaxLen": "max_length"}
 _SILENT = ("DocInfo", "Unit")
 
 
-class Demands(NamedTuple):
+class Demands(msgspec.Struct, frozen=True):
     """`meta` is what msgspec checks, `marks` are those of annotated_types that it cannot, `pydantic` is Pydantic's."""
 
     meta: dict[str, Any]

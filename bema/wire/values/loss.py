@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import inspect
@@ -34,7 +34,7 @@ class Loss(msgspec.ValidationError):
         self.fix = fix
 
 
-class Holds(NamedTuple):
+class Holds(msgspec.Struct, frozen=True):
     """What values of a declared type may hold."""
 
     floats: bool
@@ -129,7 +129,7 @@ def look(raw: Any, value: Any, *, strict: bool, path: str = "") -> None:
         _sequence(raw, value, strict=strict, path=path)
 
 
-class _Model(NamedTuple):
+class _Model(msgspec.Struct, frozen=True):
     names: frozenset[str]  # that may come
     deep: tuple[tuple[str, str], ...]  # of these what may lose something within, with their attributes
     open: bool  # it ignores what it does not know, or reads it by itself

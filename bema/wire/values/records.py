@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, NamedTuple, Union
+from typing import Annotated, Any, Final, Union
 
 import msgspec
 
 
-class RecordField(NamedTuple):
+class RecordField(msgspec.Struct, frozen=True):
     """`wire` is its name where it travels."""
 
     name: str

@@ -8,7 +8,9 @@ declared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from bema.core.errors import BadDeclaration
 from bema.wire.values import constraints
@@ -17,7 +19,7 @@ from bema.wire.values.records import bare, fields, is_pydantic, origin_of, show
 Read = Callable[[Any], Any]
 
 
-class Arm(NamedTuple):
+class Arm(msgspec.Struct, frozen=True):
     """`names` are those of its fields on the wire, if it always sends them all; `tolerant` leaves out unknown fields."""
 
     name: str
@@ -26,7 +28,7 @@ class Arm(NamedTuple):
     tolerant: Read
 
 
-class _Fit(NamedTuple):
+class _Fit(msgspec.Struct, frozen=True):
     arm: Arm
     value: Any
 
