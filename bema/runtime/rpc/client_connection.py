@@ -44,6 +44,21 @@ class Answered(Exception):
 class ClientConnection(Connection):
     """Sends requests and gives out answers. `usable`: greeted, open, not going away, and heard within a heartbeat."""
 
+    __slots__ = (
+        "_every",
+        "_heartbeat_timer",
+        "_hello",
+        "_inputs",
+        "_quiet",
+        "_sending",
+        "calls",
+        "changed",
+        "going",
+        "ready",
+        "silent",
+        "usable",
+    )
+
     def __init__(self, loop: asyncio.AbstractEventLoop, token: str, name: str = "", limits: Limits = DEFAULTS) -> None:
         super().__init__(loop, limits)
         self.calls: dict[int, Pending | Inflow] = {}

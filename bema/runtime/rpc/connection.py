@@ -43,7 +43,6 @@ def _space(loop: asyncio.AbstractEventLoop) -> memoryview:
 class Sizes:
     """The sizes in bytes that hold on one connection: our limits until the greeting, then what both sides accept."""
 
-    # an object of its own: CPython keeps the attributes of an instance inline up to thirty, and a connection has as many
     __slots__ = ("connection", "frame", "grant", "large", "limits", "stream")
 
     def __init__(self, limits: Limits) -> None:
@@ -65,6 +64,35 @@ class Sizes:
 
 class Connection(asyncio.BufferedProtocol):
     """Collects and writes messages, reads batches, and keeps the connection's window, deadlines and end."""
+
+    # CPython keeps the attributes of an instance inline up to thirty, and a connection has more: in slots each is found as fast
+    __slots__ = (
+        "__weakref__",
+        "_descriptor",
+        "blocked",
+        "closed",
+        "error",
+        "full",
+        "greeting",
+        "heard",
+        "hurried",
+        "largest",
+        "loop",
+        "newest",
+        "next_due",
+        "out",
+        "owed",
+        "paused",
+        "reader",
+        "received",
+        "scheduled",
+        "size",
+        "sizes",
+        "timer",
+        "transport",
+        "window",
+        "written",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits = DEFAULTS) -> None:
         self.loop = loop

@@ -39,6 +39,8 @@ BACKLOG: Final = 8 * 1024 * 1024  # bytes of answers that may wait for a caller 
 class ServerConnection(Connection):
     """Reads requests, runs handlers, sends what they give."""
 
+    __slots__ = ("_settled", "calls", "deaf", "mark", "peer", "principal", "routes", "server")
+
     def __init__(self, loop: asyncio.AbstractEventLoop, server: RouteTable[ServerConnection]) -> None:
         super().__init__(loop, server.limits)
         self.server = server

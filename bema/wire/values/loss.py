@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -87,6 +87,9 @@ def reader(read: Unpack, info: inspect.Type, *, is_asked: bool, repack: Repack, 
             look(unpack(payload), value, strict=True)
         return value
 
+    def read_model(payload: bytes) -> Any:
+        return read(payload) if payload[: len(head)] == head else read_models(payload)
+
     def read_floats(payload: bytes) -> Any:
         value = read(payload)
         if _has_large(payload) and (found.foreign or repack(value) != payload):
@@ -94,9 +97,30 @@ def reader(read: Unpack, info: inspect.Type, *, is_asked: bool, repack: Repack, 
         return value
 
     if is_asked and found.models:
-        guard = None if found.foreign else skeleton.guard_of(info)
-        return read_models
+        guard, head = None if found.foreign else skeleton.guard_of(info), head_of_whole(info) or b""
+        return read_model if head else read_models
     return read_floats if found.floats else read
+
+
+def head_of_whole(info: inspect.Type) -> bytes | None:
+    """How a payload begins that names every field of the model it is read as, and so no other; None where none tells that.
+
+    A model whose fields are all required leaves, of as many keys, none to a stranger. Most calls bear one such model.
+    """
+    match info:
+        case inspect.StructType(forbid_unknown_fields=True, array_like=False, tag=None, fields=(only,)) if only.required:
+            head = head_of_whole(only.type)
+            return None if head is None else b"\x81" + msgspec.msgpack.encode(only.encode_name) + head
+        case inspect.StructType(array_like=False, tag=None, fields=fields) | inspect.DataclassType(fields=fields):
+            required = sum(field.required for field in fields)
+        case inspect.CustomType(cls=type()):
+            required = sum(field.is_required() for field in getattr(info.cls, "__pydantic_fields__", {}).values())
+        case _:
+            return None
+    model = _model_of(get_origin(info.cls) or info.cls)
+    if model is None or model.deep or len(model.names) != required:
+        return None
+    return bytes((0x80 | required,)) if required < 16 else b"\xde" + required.to_bytes(2, "big")
 
 
 def _has_large(payload: bytes) -> bool:
