@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bema.core.errors import TooLarge as TooLarge
     from bema.core.errors import Unavailable as Unavailable
     from bema.core.version import VERSION as __version__
-    from bema.runtime.discovery.discovery import MemoryDiscovery as MemoryDiscovery
+    from bema.runtime.discovery.memory import MemoryDiscovery as MemoryDiscovery
     from bema.runtime.distributed import DistributedRuntime as DistributedRuntime
     from bema.runtime.distributed import connect as connect
     from bema.sdk.context import Context as Context
@@ -58,7 +58,7 @@ _NAMES: dict[str, str] = {
     "serve": "bema.sdk.lifecycle",
     "connect": "bema.runtime.distributed",
     "DistributedRuntime": "bema.runtime.distributed",
-    "MemoryDiscovery": "bema.runtime.discovery.discovery",
+    "MemoryDiscovery": "bema.runtime.discovery.memory",
     # what can go wrong
     **dict.fromkeys(
         (

@@ -39,7 +39,7 @@ from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store
 from bema.gateway.routing.table import RoutingTable
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver
 from bema.state.memory import MemoryEngine

@@ -42,7 +42,7 @@ from bema.gateway.server import Gateway
 from bema.packages.nodes import Source
 from bema.packages.reader import examine_text
 from bema.runtime.discovery import records
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.process.host import LaunchOptions
 from bema.runtime.rpc.connection import Connection

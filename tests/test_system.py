@@ -19,7 +19,8 @@ from bema.core import settings
 from bema.core.errors import Refused
 from bema.core.limits import DEFAULTS
 from bema.deploy.ports import PublicListener
-from bema.runtime.discovery.discovery import DiscoveryFactory, MemoryDiscovery
+from bema.runtime.discovery.discovery import DiscoveryFactory
+from bema.runtime.discovery.memory import MemoryDiscovery
 
 
 def given(**env: str) -> settings.Settings:

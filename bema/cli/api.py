@@ -16,7 +16,7 @@ from typing import Any
 
 from bema import system
 from bema.core.errors import BemaError, Disconnected, NotFound, ProtocolError, StreamCut, Unavailable, of_code
-from bema.core.naming import UUID
+from bema.core.naming import is_uuid
 from bema.core.paths import state_dir
 
 Json = dict[str, Any]
@@ -42,7 +42,7 @@ def deployments() -> list[Json]:
 
 def deployment(name: str) -> Json:
     """One deployment, by name or id."""
-    if UUID.match(name):
+    if is_uuid(name):
         return read(name)
     for found in deployments():
         if found["name"] == name:

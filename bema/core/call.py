@@ -142,12 +142,12 @@ def as_unary(stream: Stream) -> Unary:
 
 
 # W3C Trace Context: the version ff is forbidden, and an id of zeros only is invalid
-_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})\Z")
+_PARENT = r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})\Z"
 
 
 def traceparent(parent: str | None = None) -> str:
     """A `traceparent` header: a new span in the parent's trace, or in a new trace where the parent is absent or invalid."""
     # https://www.w3.org/TR/trace-context/: who cannot read its parent starts a new trace; 01 says that it may be sampled
-    valid = _PARENT.match(parent) if parent else None
+    valid = re.match(_PARENT, parent) if parent else None
     trace, flags = valid.groups() if valid else (secrets.token_hex(16), "01")
     return f"00-{trace}-{secrets.token_hex(8)}-{flags}"

@@ -16,7 +16,6 @@ from bema.core.errors import BadDeclaration, Invalid
 # `\Z`, not `$`: `$` also matches before a newline at the end
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 INSTANCE = re.compile(r"[0-9a-v]{13}\Z")
 
 _BASE32 = "0123456789abcdefghijklmnopqrstuv"
@@ -107,6 +106,11 @@ def read_instance_id(text: str) -> int:
     if text.isdecimal():
         return int(text)
     raise Invalid(f"{text!r} is not an instance id", code="bad_name")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether it is a UUID as we write them, in lower case: the id of a deployment."""
+    return re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", text) is not None
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:

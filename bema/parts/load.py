@@ -8,6 +8,7 @@ would wait for each other. A failure is kept, and not tried again until a refres
 from __future__ import annotations
 
 import contextvars
+import functools
 import importlib
 import inspect
 import logging
@@ -200,11 +201,17 @@ def _protocol_misfit(value: type, base: type) -> str:
     if missing:
         return f"{value.__qualname__} does not implement {', '.join(sorted(missing))} of {base.__qualname__}"
     for name, promised in methods.items():
-        if why := _signature_misfit(inspect.getattr_static(value, name), promised):
+        if why := _signature_misfit(_written(value, name), promised):
             return f"{value.__qualname__}.{name} cannot be called as {base.__qualname__}.{name} is: {why}"
     return ""
 
 
+def _written(cls: type, name: str) -> Any:
+    """An attribute as it stands in the class that has it, None where none has."""
+    return next((vars(klass)[name] for klass in cls.__mro__ if name in vars(klass)), None)
+
+
+@functools.cache
 def members(protocol: type) -> dict[str, Any]:
     """The methods and properties a Protocol promises. Plain data members appear on instances only, so none is asked for."""
     found: dict[str, Any] = {}

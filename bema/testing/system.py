@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from bema.core.errors import DeadlineExceeded
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime, Endpoint
 from bema.runtime.process.host import LaunchOptions
 from bema.sdk import lifecycle, spec

@@ -15,7 +15,7 @@ from bema.core.instance import EndpointInfo, Instance
 from bema.core.limits import DEFAULTS
 from bema.core.settings import current
 from bema.core.spec import EndpointSpec
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.server import Server

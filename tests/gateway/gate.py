@@ -20,7 +20,7 @@ from bema.deploy.model.deployment import Activation
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.http.listener import DataListener
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -13,7 +13,7 @@ from typing import Any
 from bema.core.call import Handler
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.server import Server

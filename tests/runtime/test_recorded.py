@@ -14,7 +14,7 @@ from bema.core.call import Call
 from bema.core.errors import NotFound, StreamCut
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec, Shape
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.server import Server

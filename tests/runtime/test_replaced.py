@@ -12,8 +12,9 @@ import pytest
 from bema.core.errors import BemaError
 from bema.core.instance import Instance
 from bema.parts import UnknownImplementation
-from bema.runtime.discovery.discovery import DiscoveryFactory, MemoryDiscovery
+from bema.runtime.discovery.discovery import DiscoveryFactory
 from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.codec import CodecFactory, MsgpackCodec

@@ -20,7 +20,7 @@ import pytest
 
 from bema.core.errors import BemaError
 from bema.core.instance import EndpointInfo, Instance
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from tests.gateway.test_process import launched

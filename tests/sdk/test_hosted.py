@@ -9,7 +9,7 @@ import pytest
 from bema.core.errors import Overloaded, StreamCut
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import Shape
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from tests.runner.conftest import Launch

@@ -20,8 +20,9 @@ from bema.deploy.build.pythons import own_python
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import Launcher, MemoryLauncher, crashes
 from bema.deploy.launch.launchers import Launchers
-from bema.runtime.discovery.discovery import Lease, MemoryDiscovery
+from bema.runtime.discovery.discovery import Lease
 from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.codec import MsgpackCodec
 from bema.runtime.rpc.picker import PickerFactory
 from bema.runtime.rpc.transports import TransportFactory

@@ -23,7 +23,8 @@ from bema.core.version import VERSION
 from bema.deploy.launch.workload import Workload
 from bema.deploy.model.replica import Replica
 from bema.parts import Factory
-from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
+from bema.runtime.discovery.discovery import Discovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 
 
 class Announced(msgspec.Struct, frozen=True):

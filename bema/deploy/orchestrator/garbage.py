@@ -11,7 +11,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bema.core.naming import UUID
+from bema.core.naming import is_uuid
 from bema.deploy.orchestrator.parts import Parts
 
 _WEEK = 7 * 24 * 3600
@@ -21,7 +21,7 @@ def left_over(parts: Parts) -> set[str]:
     """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
     folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
     known = {*parts.store.rollouts(), *parts.store.unreadable()}
-    return {folder.name for folder in folders if UUID.match(folder.name)} - known
+    return {folder.name for folder in folders if is_uuid(folder.name)} - known
 
 
 def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:

@@ -22,7 +22,7 @@ from bema.core.access import LOCAL_ADMIN, Credentials, Principal, permitted
 from bema.core.call import CURRENT, Call, traceparent
 from bema.core.errors import BemaError, Denied, Invalid, NotFound, TooLarge, Unavailable, as_json
 from bema.core.limits import DEFAULTS
-from bema.core.naming import UUID
+from bema.core.naming import is_uuid
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.orchestrator.service import Orchestrator
@@ -215,7 +215,7 @@ def _json(value: Any, status: int = 200, **headers: str) -> Response:
 
 def _id(request: Request) -> str:
     given = str(request.path_params["id"])
-    if not UUID.match(given):
+    if not is_uuid(given):
         raise NotFound(f"{given!r} is not the id of a deployment")
     return given
 

@@ -37,7 +37,7 @@ class _Replicas(LiveView):
 
     def take(self, change: InstanceChange) -> None:
         super().take(change)
-        before, after = change
+        before, after = change.before, change.after
         self._serving += _serves(after) - _serves(before)
         if before is not None:
             self.routes.pop(before.id, None)
@@ -121,7 +121,8 @@ class RoutingTable:
 
     def _turned(self, changes: Sequence[InstanceChange]) -> None:
         told: dict[str, list[InstanceChange]] = {}
-        for before, after in changes:
+        for change in changes:
+            before, after = change.before, change.after
             left = before.deployment if before is not None else ""
             reached = after.deployment if after is not None else ""
             for deployment in {left, reached} - {""}:

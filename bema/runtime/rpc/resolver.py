@@ -38,7 +38,8 @@ class EndpointIndex:
     def turned(self, changes: Sequence[InstanceChange]) -> None:
         for change in changes:
             for route, answering in self._by_route.items():
-                before, after = (i if i is not None and _answers(i, route) else None for i in change)
+                came_or_went = (change.before, change.after)
+                before, after = (i if i is not None and _answers(i, route) else None for i in came_or_went)
                 answering.take(InstanceChange(before, after))
 
 

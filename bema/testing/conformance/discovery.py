@@ -178,7 +178,8 @@ async def followers_hear_what_changed(make: Make) -> None:
     heard: list[int] = []
 
     def told(changes: Sequence[InstanceChange]) -> None:
-        for before, after in changes:
+        for change in changes:
+            before, after = change.before, change.after
             one = after or before
             assert one is not None
             assert index.get(one.id) == before

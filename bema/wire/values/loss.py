@@ -108,7 +108,9 @@ def head_of_whole(info: inspect.Type) -> bytes | None:
     A model whose fields are all required leaves, of as many keys, none to a stranger. Most calls bear one such model.
     """
     match info:
-        case inspect.StructType(forbid_unknown_fields=True, array_like=False, tag=None, fields=(only,)) if only.required:
+        case inspect.StructType(forbid_unknown_fields=True, array_like=False, tag=None, fields=(only,)) if (
+            only.required
+        ):
             head = head_of_whole(only.type)
             return None if head is None else b"\x81" + msgspec.msgpack.encode(only.encode_name) + head
         case inspect.StructType(array_like=False, tag=None, fields=fields) | inspect.DataclassType(fields=fields):

@@ -12,7 +12,7 @@ import pydantic
 from bema.core.call import Call
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.spec import EndpointSpec, Parameter, Shape
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.server import Server

@@ -16,7 +16,7 @@ from bema.deploy.build import layers
 from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import Python, own_python
 from bema.deploy.build.uv import Uv
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.pool import ConnectionPool
 from tests.runner.conftest import Launch

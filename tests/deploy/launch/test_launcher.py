@@ -7,7 +7,7 @@ import pytest
 from bema.core.errors import Conflict
 from bema.core.instance import State
 from bema.deploy.launch.launcher import Announced, Exited, MemoryLauncher, Reported, crashes, hangs
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from tests.deploy.platform import workload
 
 

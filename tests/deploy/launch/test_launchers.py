@@ -9,7 +9,7 @@ import pytest
 from bema.core.errors import NotFound
 from bema.deploy.launch.launcher import Announced, Exited, Launcher, MemoryLauncher, hangs
 from bema.deploy.launch.launchers import Launchers
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from tests.deploy.platform import workload
 
 

@@ -27,8 +27,9 @@ from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadL
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.model.replica import Replica
 from bema.runtime.discovery import flock
-from bema.runtime.discovery.discovery import MemoryDiscovery, wait_for
+from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from tests.deploy.keeper.conftest import DUMMIES, Platform, alive, ask, platform, until
 from tests.deploy.platform import eventually
 

@@ -16,7 +16,7 @@ from bema.core.access import GATEWAY, LOCAL_ADMIN, Kind, Principal, holder
 from bema.core.errors import BemaError, Denied, Invalid, NotFound
 from bema.core.spec import EndpointSpec
 from bema.deploy.orchestrator.service import Orchestrator
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.process.host import LaunchOptions
 from bema.sdk.spec import spec_of

@@ -21,7 +21,7 @@ from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
 from bema.gateway.control.operations import OPERATIONS
 from bema.gateway.server import Gateway
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from tests.deploy.platform import Platform
 from tests.gateway.gate import OK, read_request

@@ -16,7 +16,8 @@ from bema.core.instance import EndpointInfo, Instance
 from bema.gateway.doors.endpoint import Doors, arguments_of
 from bema.gateway.http.listener import DataListener
 from bema.gateway.routing.table import RoutingTable
-from bema.runtime.discovery.discovery import LiveView, MemoryDiscovery
+from bema.runtime.discovery.discovery import LiveView
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.process.host import LaunchOptions
 from bema.runtime.rpc import signatures

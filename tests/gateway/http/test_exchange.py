@@ -23,7 +23,7 @@ from bema.gateway.http.listener import DataListener
 from bema.gateway.http.upstream import Upstream
 from bema.gateway.routing.activity import Activity
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from tests.gateway.gate import OK, gate, read_request, request, unknown, until
 
 ID = "0b9a7a3c-1111-4222-8333-123456789abc"

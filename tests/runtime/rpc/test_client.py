@@ -151,7 +151,7 @@ CALLER = """
 import asyncio, sys
 from bema.core.instance import EndpointInfo, Instance
 from bema.runtime.rpc.client import Client
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.pool import ConnectionPool
 
 async def main():

@@ -13,7 +13,7 @@ import pytest
 from bema.core import describe
 from bema.core.errors import NotFound, Unavailable
 from bema.core.instance import Instance
-from bema.runtime.discovery.discovery import MemoryDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import Component, DistributedRuntime
 from bema.runtime.rpc.metrics import CallMetrics
 from bema.sdk.status.components import ComponentView

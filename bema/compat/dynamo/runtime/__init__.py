@@ -33,8 +33,9 @@ from bema.core.errors import (
 )
 from bema.core.naming import Address, check_name
 from bema.runtime import distributed
-from bema.runtime.discovery.discovery import Discovery, MemoryDiscovery
+from bema.runtime.discovery.discovery import Discovery
 from bema.runtime.discovery.flock import FlockDiscovery
+from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.tasks import Tasks
 from bema.sdk.signals import Signals
 from bema.sdk.status import StatusFactory, StatusView

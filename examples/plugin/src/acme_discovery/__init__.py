@@ -6,7 +6,8 @@ Its counter begins where `[parts."bema.discovery"] from = 5` says, or `BEMA_DISC
 from __future__ import annotations
 
 from bema.core.settings import PartSettings
-from bema.runtime.discovery.discovery import MemoryDiscovery, View
+from bema.runtime.discovery.discovery import View
+from bema.runtime.discovery.memory import MemoryDiscovery
 
 
 class CountingDiscovery(MemoryDiscovery):
