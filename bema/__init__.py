@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bema.core.call import Call as Call
+    from bema.core.call import Item as Item
     from bema.core.errors import BadAnswer as BadAnswer
     from bema.core.errors import BadDeclaration as BadDeclaration
     from bema.core.errors import BemaError as BemaError
@@ -53,6 +54,7 @@ _NAMES: dict[str, str] = {
     "depends": "bema.sdk.depends",
     "Context": "bema.sdk.context",
     "Call": "bema.core.call",
+    "Item": "bema.core.call",
     "spec_of": "bema.sdk.spec",
     # run
     "serve": "bema.sdk.lifecycle",

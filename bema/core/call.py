@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from bema.core.access import Principal
 from bema.core.errors import Invalid
@@ -20,6 +20,7 @@ __all__ = [
     "Call",
     "Handler",
     "Interceptor",
+    "Item",
     "Stream",
     "Unary",
     "as_stream",
@@ -27,6 +28,9 @@ __all__ = [
     "chained",
     "traceparent",
 ]
+
+
+T = TypeVar("T")
 
 
 class Call:
@@ -38,6 +42,7 @@ class Call:
     - `deadline`: a time of `time.monotonic()` in seconds, or None.
     - `peer`: the name that the caller's process gave itself; `principal`: who asks, by the credential of the connection,
       or None where the caller showed none.
+    - `resume`: the cursor of the last item that the caller has, where a resumable stream is continued; None for a new one.
     - `stopped`: the caller asked the stream to end early; `ended`: the call was answered.
 
     A caller that gives the call up cancels the one task that runs the handler.
@@ -53,6 +58,7 @@ class Call:
         "peer",
         "principal",
         "requests",
+        "resume",
         "route",
         "stopped",
     )
@@ -68,6 +74,7 @@ class Call:
         requests: AsyncIterator[Any] | None = None,
         peer: str = "",
         principal: Principal | None = None,
+        resume: Any = None,
     ) -> None:
         self.route = route
         self.arguments = {} if arguments is None else arguments
@@ -77,6 +84,7 @@ class Call:
         self.requests = requests
         self.peer = peer
         self.principal = principal
+        self.resume = resume
         self.stopped = False
         self.ended = False
 
@@ -95,6 +103,20 @@ class Call:
     def kill(self) -> None:
         """Cancel the call where a connection runs it; elsewhere, ask it to stop."""
         self.stopped = True
+
+
+class Item(Generic[T]):
+    """An item of a resumable stream with a cursor of its own: `yield Item(value, cursor=position)`.
+
+    The caller gets the value. The cursor comes back as `call.resume` where the stream is continued behind this item. It is any
+    value that travels, of at most 1,024 bytes.
+    """
+
+    __slots__ = ("cursor", "value")
+
+    def __init__(self, value: T, cursor: Any) -> None:
+        self.value = value
+        self.cursor = cursor
 
 
 CURRENT: ContextVar[Call | None] = ContextVar("bema_call", default=None)

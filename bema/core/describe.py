@@ -49,6 +49,7 @@ class EndpointDescription(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape = Shape.UNARY
     doc: str = ""
     idempotent: bool = False
+    resumable: bool = False
     parameters: tuple[ParameterDescription, ...] | None = None  # None where the instance does not say
     incoming: str = ""
     takes: str = ""
@@ -118,7 +119,8 @@ def digest_of(spec: ServiceSpec) -> str:
         names = [(p.name, p.required, None if p.required else type_text.value(p.default)) for p in endpoint.parameters]
         raises = [kind.__qualname__ for kind in endpoint.facts.get("raises", ())]
         own = (endpoint.name, endpoint.shape.value, endpoint.idempotent, endpoint.doc, endpoint.incoming)
-        said.append(repr((own, names, raises)))
+        # only where it is said, so that the digests of all other services stay what they were
+        said.append(repr((own, names, raises, *(("resumable",) if endpoint.resumable else ()))))
     said.append(type_text.whole(kind for endpoint in spec.endpoints for kind in _types(endpoint)))
     return hashlib.sha256("\n".join(said).encode("utf-8", "backslashreplace")).hexdigest()
 
@@ -161,6 +163,7 @@ def _endpoint(spec: EndpointSpec, schemas: list[Schema]) -> EndpointDescription:
         shape=spec.shape,
         doc=spec.doc,
         idempotent=spec.idempotent,
+        resumable=spec.resumable,
         parameters=tuple(map(_parameter, spec.parameters)),
         incoming=(spec.incoming or "requests") if spec.shape.streams_in else "",
         takes=type_text.text(spec.facts.get("requests", Any)) if spec.shape.streams_in else "",
@@ -213,6 +216,7 @@ def _told_endpoint(info: EndpointInfo) -> EndpointDescription:
         name=info.name,
         shape=info.shape,
         idempotent=info.idempotent,
+        resumable=info.resumable,
         doc=f"Takes {info.parameters[0]} with {', '.join(info.fields)}." if info.parameters and info.fields else "",
         parameters=None
         if info.parameters is None

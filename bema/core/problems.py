@@ -95,6 +95,13 @@ PROBLEMS: dict[str, Problem] = {
         "The connection was lost after the call was sent: its outcome is unknown.",
         "Repeat it only if running twice does no harm.",
     ),
+    "handed_over": Problem(
+        503,
+        14,
+        3,
+        "The instance stops, and its stream goes on elsewhere.",
+        "Continue it from its last item; clients of bema do that by themselves while another instance is there.",
+    ),
     "stream_cut": Problem(
         502,
         14,

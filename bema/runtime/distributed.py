@@ -322,6 +322,7 @@ class Endpoint:
         *,
         graceful_shutdown: bool = True,
         idempotent: bool = False,
+        resumable: bool = False,
         metrics_labels: Iterable[tuple[str, str]] = (),
         health_check_payload: Mapping[str, Any] | None = None,
     ) -> None:
@@ -330,6 +331,7 @@ class Endpoint:
         - `handler`: a function or bound method; its signature says what it takes and whether it streams.
         - `graceful_shutdown`: False gives running calls no time at the end; True gives them the limit `drain`.
         - `idempotent`: running it twice does no harm, so that clients repeat a call that was lost.
+        - `resumable`: the handler begins its stream behind `call.resume`, so that it goes on with another instance.
         - `metrics_labels`: pairs of name and value for the metrics of this endpoint.
         - `health_check_payload`: arguments by name. The runtime calls the handler with them at intervals of the limit
           `health`; while it fails to answer, callers are not sent here.
@@ -339,7 +341,7 @@ class Endpoint:
             Conflict: this runtime serves the endpoint already (code `already_served`).
         """
         signatures.check(handler, self.name, method=False)
-        spec = signatures.read(handler, self.name, method=False, idempotent=idempotent)
+        spec = signatures.read(handler, self.name, method=False, idempotent=idempotent, resumable=resumable)
         if labels := dict(metrics_labels):
             if bad := [name for name in labels if not (name.isidentifier() and name.isascii())]:
                 raise BadDeclaration(f"{self.address}: {bad[0]!r} is no name of a label: letters, digits and '_'")

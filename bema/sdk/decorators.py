@@ -99,7 +99,12 @@ def _declare(cls: type, said: ServiceMark) -> None:
 def endpoint(function: F, /) -> F: ...
 @overload
 def endpoint(
-    *, name: str = "", idempotent: bool = False, raises: Raises = (), extra: Mapping[str, Any] | None = None
+    *,
+    name: str = "",
+    idempotent: bool = False,
+    resumable: bool = False,
+    raises: Raises = (),
+    extra: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
 @options.closed
 def endpoint(
@@ -108,6 +113,7 @@ def endpoint(
     *,
     name: str = "",
     idempotent: bool = False,
+    resumable: bool = False,
     raises: Raises = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -118,6 +124,8 @@ def endpoint(
 
     - `name`: the last part of the address; without one, the method's name.
     - `idempotent`: running the method twice does no harm, so that clients repeat a call that was lost. False.
+    - `resumable`: the method begins its stream behind `call.resume`, the number of items that its caller has, or the cursor
+      of the last one (`yield Item(value, cursor=...)`). So a stream goes on with another instance when this one ends. False.
     - `raises`: exception types of your own that reach the caller as themselves, with their attributes. Any other exception
       that is not one of Python's own or bema's reaches the caller as `RemoteError`.
     - `extra`: data for extensions, by the name of the extension.
@@ -130,7 +138,9 @@ def endpoint(
     facts = options.rooms("@endpoint", extra, taken={*options.names(endpoint), *RESERVED})
     if declared := _exceptions(raises):
         facts["raises"] = declared
-    mark = Mark("endpoint", name, options.flag("@endpoint", "idempotent", idempotent), facts)
+    said = {"idempotent": idempotent, "resumable": resumable}
+    flags = {option: options.flag("@endpoint", option, value) for option, value in said.items()}
+    mark = Mark("endpoint", name, facts=facts, **flags)
 
     def decorate(function: F) -> F:
         if not inspect.isfunction(function):

@@ -28,6 +28,7 @@ class Mark(msgspec.Struct, frozen=True):
     kind: Kind
     name: str = ""
     idempotent: bool = False
+    resumable: bool = False
     facts: dict[str, Any] = {}
 
 
@@ -131,6 +132,7 @@ def _endpoints(cls: type, marks: dict[str, Mark]) -> Iterator[EndpointSpec]:
             method=True,
             declared=getattr(function, "__isabstractmethod__", False) or mark_of(cls).abstract,
             idempotent=said.idempotent,
+            resumable=said.resumable,
         )
         promised = _promised(cls, attribute)
         if promised is not None and promised.shape is not spec.shape:

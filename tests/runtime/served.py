@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bema.core.call import Handler
-from bema.core.instance import EndpointInfo, Instance
+from bema.core.instance import Instance, info_of
 from bema.core.spec import EndpointSpec, Parameter, Shape
 from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.rpc.client import Client
@@ -33,8 +35,8 @@ def unary(name: str, returns: Any = Any, *, idempotent: bool = False, **types: A
     return _spec(name, Shape.UNARY, returns, types, idempotent)
 
 
-def stream(name: str, returns: Any = Any, **types: Any) -> EndpointSpec:
-    return _spec(name, Shape.STREAM, returns, types, False)
+def stream(name: str, returns: Any = Any, *, resumable: bool = False, **types: Any) -> EndpointSpec:
+    return msgspec.structs.replace(_spec(name, Shape.STREAM, returns, types, False), resumable=resumable)
 
 
 def _spec(name: str, shape: Shape, returns: Any, types: dict[str, Any], idempotent: bool) -> EndpointSpec:
@@ -72,12 +74,23 @@ class Served:
                 id=ident,
                 namespace="t",
                 component="t",
-                endpoints=tuple(EndpointInfo(s.name, s.shape, s.idempotent) for s, _ in self._handlers.values()),
+                endpoints=tuple(info_of(spec) for spec, _ in self._handlers.values()),
                 addresses={"rpc": (where,)},
                 token=f"token {ident}",
             )
         )
         return ident
+
+    def lose(self, ident: int) -> None:
+        """End an instance as kill -9 does: its record goes, and its connections break."""
+        self.cut(ident)
+        self.discovery.drop(ident)
+
+    def cut(self, ident: int) -> None:
+        """Break the connections of an instance."""
+        for connection in tuple(self.servers[ident].connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def client(self, name: str, **options: Any) -> Client:
         spec = options.pop("endpoint", self._handlers[name][0] if name in self._handlers else None)

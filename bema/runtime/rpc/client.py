@@ -1,6 +1,6 @@
 """Client: calls to one endpoint, on whichever instance is picked.
 
-Laws: a call is repeated only if it was never written, was refused before it ran, or its endpoint is declared idempotent; and
+Laws: a resumable stream goes on behind its last item when its instance ends. Any other call is repeated only if it was never written, was refused before it ran, or its endpoint is declared idempotent; and
 never beyond the retry budget. A call that was sent and not answered raises `Disconnected`, since nobody knows whether it ran.
 """
 
@@ -15,9 +15,10 @@ from bema.core.call import CURRENT, traceparent
 from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, Unavailable
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
-from bema.runtime.rpc.client_connection import Answered
+from bema.runtime.rpc.client_connection import Answered, StreamLost
 from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.continuation import Continuation
 from bema.runtime.rpc.picker import next_number
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver, Viewing
@@ -54,6 +55,8 @@ class Client:
         self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
+        # None of the class: as the instances say, and an older one continues nothing
+        self._resumable = endpoint is None or endpoint.resumable
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
         made = EndpointCodec(route, CodecFactory.open(pool.settings))
@@ -160,11 +163,15 @@ class Client:
         self._budget.calls += 1
         number = next_number()
         attempt = 0
+        continued: Continuation | None = None
         while True:
             conn = self._usable(instance, number, metadata)
             if conn is None:
                 conn = await self._connected(instance, deadline, number, metadata)
                 remaining = _until(deadline)
+            if self._resumable and instance is None:
+                continued = self._continuation(continued)
+                headers = self._headers(metadata, continued)
             ident, inflow = conn.open(kind, self.route, payload, deadline, remaining, headers)
             opened.conn, opened.ident = conn, ident
             if requests is not None:
@@ -178,18 +185,30 @@ class Client:
                         continue
                     if not payloads:
                         return
-                    for item in payloads:
-                        yield decode(item)
+                    if continued is None:
+                        for item in payloads:
+                            yield decode(item)
+                    else:
+                        for item in payloads:
+                            yield decode(continued.take(item))
             except codecs.UNFIT as error:
                 raise codecs.bad_answer(error, f"an item of {self.route}") from error
-            except (Answered, Unavailable, Disconnected) as error:
-                attempt += 1
-                if inflow.began or requests is not None or not self._again(error, attempt):
+            except (Answered, Unavailable, Disconnected, StreamLost) as error:
+                attempt = attempt + 1 if continued is None or not continued.moved() else 1
+                began = inflow.began and continued is None
+                if began or requests is not None or not self._again(error, attempt, continued, opened):
                     raise self._raised(error) from None
                 remaining = _until(deadline)
             finally:
                 conn.cancel(ident)
                 inflow.close()
+
+    def _continuation(self, known: Continuation | None) -> Continuation | None:
+        """Of a stream that is opened, or opened again: None where an instance could not continue it."""
+        return (known or Continuation()) if self._resolver.resumable() else known
+
+    def _headers(self, metadata: dict[str, str] | None, continued: Continuation | None) -> bytes:
+        return frames.pack_metadata(metadata if continued is None else continued.metadata(metadata), self._most_headers)
 
     def _inherit(
         self, timeout: float | None, metadata: dict[str, str] | None
@@ -212,8 +231,16 @@ class Client:
             raise DeadlineExceeded(f"the time for {self.route} had run out before it was called")
         return deadline, timeout, frames.pack_metadata(metadata, self._most_headers), metadata
 
-    def _again(self, error: BaseException, attempt: int) -> bool:
+    def _again(
+        self,
+        error: BaseException,
+        attempt: int,
+        continued: Continuation | None = None,
+        opened: OpenCall | None = None,
+    ) -> bool:
         """Whether a failed call may be sent once more: the law at the top of this module."""
+        if continued is not None and opened is not None and _goes_on(error) and not opened.asked_to_end:
+            return continued.pays() or (attempt < ATTEMPTS and self._budget.take())
         safe = isinstance(error, Unavailable) or (isinstance(error, Answered) and error.failure.refused)
         if isinstance(error, Answered) and error.failure.code in ("not_found", "too_large"):
             return False
@@ -234,6 +261,15 @@ class Client:
         if isinstance(raised, Unavailable | Overloaded) and not error.failure.refused:
             raised.fix = f"{self.route} itself ran and met this: repeat it only if it may run twice."
         return raised
+
+
+def _goes_on(error: BaseException) -> bool:
+    """Whether the instance ended and not the stream: its connection was lost, or it hands its streams over."""
+    return (
+        isinstance(error, StreamLost)
+        or _is_unknown(error)
+        or (isinstance(error, Answered) and error.failure.code == "handed_over")
+    )
 
 
 def _is_unknown(error: BaseException) -> bool:

@@ -41,6 +41,10 @@ class Answered(Exception):
         self.failure = failure
 
 
+class StreamLost(StreamCut):
+    """The connection broke under a stream that had begun: another instance may continue it, where it is resumable."""
+
+
 class ClientConnection(Connection):
     """Sends requests and gives out answers. `usable`: greeted, open, not going away, and heard within a heartbeat."""
 
@@ -133,7 +137,7 @@ class ClientConnection(Connection):
         if ident > self.written:
             return Unavailable(f"the connection was lost before the call was sent: {error.message}")
         if isinstance(entry, Inflow) and entry.began:
-            return StreamCut(f"the connection was lost before the stream ended: {error.message}")
+            return StreamLost(f"the connection was lost before the stream ended: {error.message}")
         return Disconnected(f"the connection was lost after the call was sent: {error.message}")
 
     @staticmethod

@@ -108,6 +108,11 @@ class Resolver:
         told = [info.idempotent for i in self.instances() for info in i.endpoints if info.name == self._name]
         return bool(told) and all(told)
 
+    def resumable(self) -> bool:
+        """Whether every instance that a call could go to declares the endpoint's stream resumable."""
+        told = [info.resumable for i in self.instances() for info in i.endpoints if info.name == self._name]
+        return bool(told) and all(told)
+
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> None:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
         view = await self._viewed()

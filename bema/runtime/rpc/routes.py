@@ -10,7 +10,7 @@ import asyncio
 from typing import Any, Generic, TypeVar, cast
 
 from bema.core.access import LOCAL_ADMIN, Credentials
-from bema.core.call import Handler, Stream, Unary, as_stream, as_unary
+from bema.core.call import Handler, Item, Stream, Unary, as_stream, as_unary
 from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable
 from bema.core.limits import Limits
 from bema.core.spec import EndpointSpec
@@ -18,13 +18,23 @@ from bema.runtime.rpc.adapter import off_the_loop
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import Codec, EndpointCodec
 from bema.runtime.rpc.server_call import CallConnection
-from bema.wire.rpc import frames
+from bema.wire.rpc import cursors, frames
 
 
 class Route:
     """One served endpoint: both forms of its handler, its codecs, and the admission of its calls."""
 
-    __slots__ = ("admission", "decode", "decode_request", "encode", "spec", "stream", "streams_in", "unary")
+    __slots__ = (
+        "admission",
+        "decode",
+        "decode_request",
+        "encode",
+        "encode_item",
+        "spec",
+        "stream",
+        "streams_in",
+        "unary",
+    )
 
     def __init__(
         self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None, codec: Codec
@@ -40,6 +50,8 @@ class Route:
             spec.facts.get("requests", Any),
             "the stream that it takes",
         )
+        # of a stream that is not resumable the items are what they are: an `Item` among them is refused as any other type
+        self.encode_item = self._encode_value if spec.resumable else self.encode
         self.unary: Unary
         self.stream: Stream
         if spec.shape.streams_out:
@@ -48,6 +60,15 @@ class Route:
         else:
             self.unary = cast("Unary", off_the_loop(handler, spec))
             self.stream = as_stream(self.unary)
+
+    def _encode_value(self, item: Any) -> bytes:
+        """An item for who asked for no cursors."""
+        return self.encode(item.value if type(item) is Item else item)
+
+    def encode_with_cursor(self, item: Any) -> bytes:
+        """An item for who can continue the stream."""
+        cursor, value = (item.cursor, item.value) if type(item) is Item else (None, item)
+        return cursors.pack_item(cursor, self.encode(value))
 
 
 C = TypeVar("C", bound=CallConnection)

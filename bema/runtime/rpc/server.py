@@ -1,7 +1,7 @@
 """Server: routes and their handlers, served to many connections at many addresses.
 
 `add` takes a handler and the spec of its endpoint; everything that can be wrong with either is said there and not when
-the first call comes. `drain` is the polite end: refuse what is new as never run, finish what runs.
+the first call comes. `drain` is the polite end: refuse what is new as never run, hand over the streams that can go on elsewhere, finish what runs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bema.runtime.rpc import transports
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import CodecFactory
 from bema.runtime.rpc.routes import Route, RouteTable
+from bema.runtime.rpc.server_call import HANDED_OVER
 from bema.runtime.rpc.server_connection import ServerConnection
 
 SETTLE = 0.5  # seconds that a drain waits for callers to have read that it goes
@@ -83,6 +84,7 @@ class Server(RouteTable[ServerConnection]):
         """
         grace = self.limits.drain if grace is None else grace
         self._take_no_more()
+        self._hand_over()
         settling = [connection.go_away() for connection in self.connections if not connection.closed]
         try:
             async with asyncio.timeout(grace):
@@ -98,6 +100,12 @@ class Server(RouteTable[ServerConnection]):
         self.draining = True
         self.most = 0
 
+    def _hand_over(self) -> None:
+        """End the streams whose callers continue them elsewhere: a drain would wait for them to their end."""
+        for connection in self.connections:
+            for call in [call for call in connection.calls.values() if call.continues]:
+                connection.end(call, HANDED_OVER)
+
     async def _wait_idle(self) -> None:
         while self.inflight:
             self.idle = asyncio.Event()
@@ -105,8 +113,9 @@ class Server(RouteTable[ServerConnection]):
 
     async def _cut(self) -> None:
         running = [call for connection in self.connections for call in connection.calls.values()]
+        cut = StreamCut("the instance stopped before the call ended")
         for call in running:
-            call.conn.end(call, StreamCut("the instance stopped before the call ended"))
+            call.conn.end(call, HANDED_OVER if call.continues else cut)
         if tasks := [call.task for call in running if call.task is not None]:
             await asyncio.wait(tasks, timeout=1.0)
 

@@ -12,9 +12,10 @@ from bema.core.call import Call
 from bema.core.errors import BemaError, StreamCut, Unavailable
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.flow_control import Inflow, Outflow
-from bema.wire.rpc import frames
+from bema.wire.rpc import cursors, frames
 
 GIVEN_UP: Final = Unavailable("the caller gave the call up")
+HANDED_OVER: Final = StreamCut("the instance stops, and hands the stream over", code="handed_over")
 
 
 class CallConnection(Protocol):
@@ -51,7 +52,9 @@ class ServerCall(Call):
     task: asyncio.Task[None] | None = None  # None while it waits for admission
     admission: Admission | None = None  # what bounds how many run
     began: float | None = None  # when it was admitted
+    continues: bool = False  # its caller goes on elsewhere when we end it with `HANDED_OVER`
     _stopped = False
+    _resume: str | None = None  # the header as it came, once the metadata was read
     _ending: asyncio.Future[None] | None = None  # made where somebody waits for the stop
 
     def __init__(self, conn: CallConnection, ident: int, route: str, headers: bytes, deadline: float | None) -> None:
@@ -112,4 +115,15 @@ class ServerCall(Call):
     # decoded only where a handler looks: most never do
     @cached_property
     def metadata(self) -> dict[str, str]:  # type: ignore[override]
-        return frames.read_metadata(self.headers)
+        found = frames.read_metadata(self.headers)
+        # it is about this stream alone, and metadata goes on to whatever the handler calls
+        self._resume = found.pop(cursors.HEADER, None)
+        return found
+
+    def asks_for_cursors(self) -> bool:
+        """Whether the caller can continue the stream, and wants a cursor with each item."""
+        return self.metadata is not None and self._resume is not None
+
+    @cached_property
+    def resume(self) -> Any:
+        return cursors.read_header(self._resume) if self.asks_for_cursors() and self._resume else None

@@ -310,6 +310,7 @@ class ServerConnection(Connection):
             except codecs.UNFIT as error:
                 raise codecs.refusal(error, f"the arguments of {call.route}") from None
             call.outflow = Outflow(self, call.ident, frames.ITEM)
+            call.continues = route.spec.resumable and call.asks_for_cursors()
             answers = route.stream(call)
             try:
                 await self._pump(answers, call, route)
@@ -328,7 +329,8 @@ class ServerConnection(Connection):
 
     async def _pump(self, answers: AsyncIterator[Any], call: ServerCall, route: Route) -> None:
         assert call.outflow is not None
-        push, turn, encode = call.outflow.push, call.outflow.turn, route.encode
+        push, turn = call.outflow.push, call.outflow.turn
+        encode = route.encode_with_cursor if call.continues else route.encode_item
         async for answer in answers:
             try:
                 payload = encode(answer)

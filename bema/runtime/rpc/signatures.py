@@ -20,7 +20,7 @@ from collections.abc import (
 )
 from typing import Any
 
-from bema.core.call import Call
+from bema.core.call import Call, Item
 from bema.core.errors import BadDeclaration
 from bema.core.naming import check_endpoint
 from bema.core.spec import EndpointSpec, Parameter, Shape
@@ -48,7 +48,13 @@ def check(function: Callable[..., Any], name: str, *, method: bool) -> None:
 
 
 def read(
-    function: Callable[..., Any], name: str, *, method: bool, declared: bool = False, idempotent: bool = False
+    function: Callable[..., Any],
+    name: str,
+    *,
+    method: bool,
+    declared: bool = False,
+    idempotent: bool = False,
+    resumable: bool = False,
 ) -> EndpointSpec:
     """The spec of a function. `method` leaves out its first parameter; `declared` says that its body is a placeholder.
 
@@ -72,6 +78,14 @@ def read(
             required = parameter.default is inspect.Parameter.empty
             parameters.append(Parameter(parameter.name, kind, required, None if required else parameter.default))
     streams_out, threaded, returns = _answers(function, hints, where, declared=declared)
+    if resumable and (incoming is not None or not streams_out):
+        raise BadDeclaration(
+            f"{where} is declared resumable, but "
+            + (f"takes the stream {incoming!r}, which no other instance has" if incoming else "answers once"),
+            fix="Only a stream of answers to one request can be continued; repeat other calls by declaring them idempotent.",
+        )
+    if typing.get_origin(returns) is Item:
+        returns = _item(returns)
     return EndpointSpec(
         name=name,
         shape=_SHAPES[incoming is not None, streams_out],
@@ -83,6 +97,7 @@ def read(
         takes_call=takes_call,
         threaded=threaded,
         idempotent=idempotent,
+        resumable=resumable,
         facts=facts,
     )
 

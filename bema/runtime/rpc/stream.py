@@ -15,20 +15,23 @@ from bema.runtime.rpc.client_connection import ClientConnection
 class OpenCall:
     """The connection and id of a call once it is open, to end it from outside of its reader."""
 
-    __slots__ = ("conn", "ident")
+    __slots__ = ("asked_to_end", "conn", "ident")
 
     def __init__(self) -> None:
         self.conn: ClientConnection | None = None
         self.ident = 0
+        self.asked_to_end = False  # by `stop` or `kill`: who wants the end wants no continuation
 
     def stop(self) -> None:
         """Ask the handler to end early; nothing before the call is open."""
         if self.conn is not None:
+            self.asked_to_end = True
             self.conn.stop(self.ident)
 
     def kill(self) -> None:
         """Cancel the call; nothing before it is open."""
         if self.conn is not None:
+            self.asked_to_end = True
             self.conn.kill(self.ident)
 
 
