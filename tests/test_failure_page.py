@@ -15,4 +15,4 @@ def test_the_page_names_tests():
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_the_test_that_keeps_a_promise_is_there(file, name):
-    assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE)

@@ -21,13 +21,13 @@ START = {
     "parts": "configured discover entries errors factory load opening policy provenance registry"
     " resolve scan selection",
     "wire": "module rpc values",
-    "wire.rpc": "calls failures frames reader",
+    "wire.rpc": "calls cursors failures frames reader",
     "wire.values": "codecs constraints declared equal loss records skeleton strict unions walks",
     "wire.module": "envelopes handshake lines messages registration",
     "runtime": "bridge discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
-    "runtime.rpc": "adapter admission client client_connection codec connection descriptions flow_control picker pool"
-    " resolver retry_budget routes server server_call server_connection signatures sockets stream transports",
+    "runtime.rpc": "adapter admission client client_connection codec connection continuation descriptions flow_control picker"
+    " pool resolver retry_budget routes server server_call server_connection signatures sockets stream transports",
     "runtime.process": "channel channel_writer health_check host line_channel watchdog",
     "sdk": "boot context decorators depends extensions health lifecycle options signals spec status",
     "sdk.status": "launcher_report",

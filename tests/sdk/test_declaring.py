@@ -381,7 +381,7 @@ def test_what_options_there_are_stands_in_the_remedy():
     with pytest.raises(BadDeclaration) as refused:
         endpoint(retries=3)  # type: ignore[call-overload]
     assert refused.value.fix == (
-        "The options are extra, idempotent, name, raises; what another room knows goes into extra={ROOM: ...}."
+        "The options are extra, idempotent, name, raises, resumable; what another room knows goes into extra={ROOM: ...}."
     )
 
 
@@ -395,7 +395,14 @@ def test_options_are_read_into_the_spec():
 
 
 def test_what_a_decorator_takes_is_what_it_shows():
-    assert list(inspect.signature(endpoint).parameters) == ["function", "name", "idempotent", "raises", "extra"]
+    assert list(inspect.signature(endpoint).parameters) == [
+        "function",
+        "name",
+        "idempotent",
+        "resumable",
+        "raises",
+        "extra",
+    ]
     assert "**" not in str(inspect.signature(service))
 
 

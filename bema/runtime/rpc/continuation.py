@@ -11,7 +11,7 @@ from typing import Any
 
 from bema.wire.rpc import cursors
 
-PAYS = 100  # items after which a continuation costs no budget
+PAYS = 10  # items after which a continuation costs no budget
 
 
 class Continuation:
