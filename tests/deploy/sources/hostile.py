@@ -1,0 +1,79 @@
+"""Scripts that were written to break whoever reads them, and what reading one may cost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from hypothesis import strategies
+from hypothesis.strategies import SearchStrategy
+
+CEILING = 2.0
+"""Seconds for a text that is read in at most a tenth of one here: other work on the machine included, a square is not."""
+
+KEYS = "abcdefghijklmnopqrstuvwxyz"
+KINDS = {
+    "dotted": lambda n: ".".join("a" * n) + " = 1",
+    "dotted with spaces": lambda n: " . ".join("a" * n) + " = 1",
+    "quoted": lambda n: ".".join(['"a.b"'] * n) + " = 1",
+    "quoted brackets": lambda n: ".".join(["'['"] * n) + " = 1",
+    "header": lambda n: "[" + ".".join("a" * n) + "]",
+    "header of tables": lambda n: "[[" + ".".join("a" * n) + "]]",
+    "inline": lambda n: "x = {" + ".".join("a" * n) + " = 1}",
+    "inline, several": lambda n: "x = {" + ", ".join(f"{'.'.join(KEYS[:16])}{i} = 1" for i in range(n // 38)) + "}",
+    "arrays": lambda n: "x = " + "[" * n + "]" * n,
+    "inline tables": lambda n: "x = " + "{a = " * n + "1" + "}" * n,
+    "both": lambda n: "x = " + "[{a = " * n + "1" + "}]" * n,
+    "headers": lambda n: "\n".join(f"[{'.'.join(KEYS[:16])}{i}]" for i in range(n // 34)),
+    "keys": lambda n: "\n".join(f"{'.'.join(KEYS[:16])}{i} = 1" for i in range(n // 34)),
+    "integer": lambda n: "x = " + "9" * n,
+    "underscores": lambda n: "x = " + "1_" * n + "1",
+    "fraction": lambda n: "x = 0." + "9" * n,
+    "string": lambda n: 'x = "' + "\\u0041" * n + '"',
+    "unclosed": lambda n: 'x = """' + '\\"""' * n,
+    "quotes": lambda n: '"' * n,
+    "quotes, spaced": lambda n: '""" ' * n,
+    "comments": lambda n: "\n".join("#" * n),
+    "spaces": lambda n: " " * n + "x",
+    "spaces before a wrong entry": lambda n: "tool.bema.entry = 1\n" + " " * n,
+    "dots before a wrong entry": lambda n: "." * n + "\ntool.bema.entry = 1",
+    "requires": lambda n: f'requires-python = "{">=3," * n}"',
+    "requires, digits": lambda n: f'requires-python = ">=3.{"9" * n}"',
+    "requires, spaces": lambda n: f'requires-python = "{" " * n}x"',
+    "entry": lambda n: f'tool.bema.entry = "{"a" * n}"',
+    "entry with NUL": lambda n: 'tool.bema.entry = "a\\u0000b"',
+    "requirement": lambda n: f'dependencies = ["six; {" or ".join(["os_name == 1"] * n)}"]',
+    "requirements": lambda n: "dependencies = [" + '"six",' * n + "]",
+    "no text": lambda n: "\x00" * n,
+}
+SCRIPTS = {
+    "openings": lambda n: "# /// script\n" * n,
+    "all but openings": lambda n: "# /// scripts\n" * n,
+    "openings within lines": lambda n: "x # /// script" * n,
+    "closings": lambda n: "# /// script\n" + "# ///\n" * n,
+    "a run without an end": lambda n: "# /// script\n" + "#\n" * n,
+    "a run and an end": lambda n: "# /// script\n" + "#\n" * n + "# ///\n",
+    "one line": lambda n: "# /// script\n# " + "/" * n,
+    "line ends": lambda n: "\r\n" * n,
+}
+
+
+def script_of(toml: str) -> str:
+    return "# /// script\n" + "".join(f"# {line}\n" for line in toml.split("\n")) + "# ///\n"
+
+
+def blocks(most: int) -> SearchStrategy[str]:
+    """Scripts whose block is one or two kinds of bomb, of any size up to `most`."""
+    parts = strategies.tuples(strategies.sampled_from(sorted(KINDS)), strategies.integers(1, most)).map(
+        lambda chosen: KINDS[chosen[0]](chosen[1])
+    )
+    return strategies.lists(parts, min_size=1, max_size=2).map(lambda found: script_of("\n".join(found)))
+
+
+@contextlib.contextmanager
+def in_time(seconds: float = CEILING) -> Iterator[None]:
+    """What is done takes no longer; processor time, since other processes have theirs."""
+    begun = time.process_time()
+    yield
+    assert time.process_time() - begun < seconds
