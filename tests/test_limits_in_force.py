@@ -448,6 +448,19 @@ async def build(folder: Path) -> Outcome:
     return await within(3, parts.environments.make(wanted))
 
 
+@probe(1024**3, with_it=str(1024**2), without=str(4 * 1024**2))
+async def lock_memory(folder: Path) -> Outcome:
+    """What bounds a process that locks, as it says itself: in KiB."""
+    telling = folder / "uv"
+    telling.write_text(f"#!/bin/sh\nulimit -v > {folder}/told\nexit 1\n")
+    telling.chmod(0o755)
+    parts = await parts_of(settings.current(), MemoryDiscovery())
+    parts.environments._uv = Uv(str(telling))  # type: ignore[attr-defined]
+    wanted = Wanted(b'# /// script\n# dependencies = ["six"]\n# ///\n', ("six",), await parts.pythons.choose(""))
+    await within(10, parts.environments.make(wanted))
+    return (folder / "told").read_text().strip()
+
+
 @probe(0.5, with_it=0.5, without=10.0)
 async def stop(folder: Path) -> Outcome:
     launcher = MemoryLauncher()

@@ -73,6 +73,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10.0
     start: Annotated[float, _Row("seconds", "deploy", "time from spawn to announce")] = 30.0
     build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
+    # resolving 30 environment markers takes 40 MiB, 100 of them more than 900
+    lock_memory: Annotated[
+        int, _Row("bytes", "deploy", "memory of each process that resolves dependencies", least=1024 * 1024 * 1024)
+    ] = 4 * 1024 * 1024 * 1024
     stop: Annotated[float, _Row("seconds", "deploy", "grace between stop and kill")] = 10.0
     builds: Annotated[int, _Row("builds", "deploy", "environments built at once")] = 2
     starts: Annotated[int, _Row("starts", "deploy", "instances started at once")] = 8

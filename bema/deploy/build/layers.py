@@ -23,7 +23,7 @@ from pathlib import Path, PurePath
 import bema
 from bema.core.errors import Failed, Refused
 from bema.core.version import VERSION
-from bema.deploy.build.environments import exclusive
+from bema.deploy.build.folders import WORK, exclusive, in_use
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
 
@@ -56,7 +56,7 @@ class Layers:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         async with exclusive(self._folder / f"{place.name}.lock"):
             if not await asyncio.to_thread(place.exists):
-                with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as work:
+                with tempfile.TemporaryDirectory(prefix=WORK, dir=self._folder) as work, in_use(Path(work)):
                     await self._make(parts, python, Path(work) / "layer", place)
         return place
 

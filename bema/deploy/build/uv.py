@@ -11,14 +11,19 @@ import contextlib
 import os
 import re
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from bema.core.errors import Failed, Refused
+from bema.deploy.build.variables import build_variables
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
+
+_FULL = re.compile(r"No space left on device|Disk quota exceeded", re.I)
+_OUT_OF_MEMORY = re.compile(r"^memory allocation of \d+ bytes failed", re.M)
 
 _LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
 
@@ -51,18 +56,21 @@ class Uv:
         timeout: float = 60.0,
         env: Mapping[str, str] = MappingProxyType({}),
         keep: Sequence[int] = (),
+        memory: int = 0,
     ) -> str:
         """What uv prints; `Failed` (build_failed) with its complaint as `detail`.
 
-        `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both.
+        `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both. `memory` is
+        what each process of the run may have; 0 bounds nothing.
         """
         child = await asyncio.create_subprocess_exec(
+            *_within(memory),
             self.binary,
             "--color=never",
             "--no-progress",
             *arguments,
             cwd=cwd,
-            env=_environment() | dict(env),
+            env=build_variables(os.environ) | dict(env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -78,7 +86,7 @@ class Uv:
             await _end(child)
         if child.returncode != 0:
             said = masked(complaint.decode(errors="replace")).strip()[-_LONGEST:]
-            raise Failed(_headline(said, arguments[0]), code="build_failed", detail=said)
+            raise Failed(_headline(said, arguments[0], child.returncode or 0, memory), code="build_failed", detail=said)
         return out.decode(errors="replace")
 
 
@@ -89,18 +97,25 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         await child.wait()
 
 
-def _headline(said: str, verb: str) -> str:
-    """uv's error and its cause, on one line."""
+def _within(memory: int) -> tuple[str, ...]:
+    """What stands before a command whose processes may have so much memory each."""
+    if not memory or sys.platform != "linux":
+        return ()
+    return "/bin/sh", "-c", 'ulimit -v "$0" && exec "$@"', str(memory // 1024)
+
+
+def _headline(said: str, verb: str, code: int, memory: int) -> str:
+    """uv's error and its cause, on one line; of one that was ended, what ended it."""
+    if _OUT_OF_MEMORY.search(said):
+        return (
+            f"`uv {verb}` took more than {memory // 2**20} MiB of memory"
+            if memory
+            else "the machine has no memory left"
+        )
+    if code < 0:
+        by = signal.Signals(-code).name
+        return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if code == -9 else "")
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
-    return ": ".join(parts) or f"`uv {verb}` failed"
-
-
-def _environment() -> dict[str, str]:
-    """Ours without what would steer uv to our own environment, or let it fetch an interpreter."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT")
-        and not name.startswith(("PYTHON", "BEMA_"))
-    }
-    return kept | {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
+    told = ": ".join(parts) or f"`uv {verb}` failed"
+    full = _FULL.search(said)
+    return f"{full[0]}: {told}" if full and not _FULL.search(told) else told
