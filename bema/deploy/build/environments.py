@@ -36,12 +36,14 @@ _NOTHING = LocalPackages(frozenset(), frozenset())
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What is to be made runnable. `lock` is the earlier lock of this very content, or empty."""
+    """What is to be made runnable. `lock` is the earlier lock of this very content, or empty; `options` is what it tells the
+    installer besides, as text: how packages are built makes them others."""
 
     code: bytes
     dependencies: tuple[str, ...]
     python: Python
     lock: str = ""
+    options: str = ""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -122,7 +124,7 @@ class UvEnvironments:
             lock = work.lock.read_text()
             local = local_packages(lock)
             content = await asyncio.to_thread(local.digest, work.folder) if local.paths else ""
-        key = key_of(exported + packages_of(lock) + content, wanted.python)
+        key = key_of("\0".join((exported, packages_of(lock), content, wanted.options)), wanted.python)
         with _timed(phases, "install"):
             await self._install(key, work, local)
         return Made(str(self._folder / key / "bin" / "python"), key, lock, phases)

@@ -169,8 +169,10 @@ def _compile(python: Python, work: Path, place: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        last = said.rpartition("\n")[2]
         raise Failed(
-            f"the platform layer does not compile on Python {python.version}", code="build_failed", detail=done.stdout
+            f"the platform layer does not compile on Python {python.version}: {last}", code="build_failed", detail=said
         )
 
 

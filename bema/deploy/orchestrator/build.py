@@ -6,6 +6,7 @@ Law: building may take minutes and use the network; what leads to a start uses n
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
+from bema.deploy.sources.pep723 import tool_table
 
 
 async def build(rollout: Rollout, parts: Parts) -> Build:
@@ -26,7 +28,8 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
     try:
         code = (await parts.store.bundle(version.digest)).script
         python = await parts.pythons.choose(version.requires_python)
-        made = await parts.environments.make(Wanted(code, version.dependencies, python, lock))
+        options = await asyncio.to_thread(_options, code)
+        made = await parts.environments.make(Wanted(code, version.dependencies, python, lock, options))
         begun = time.monotonic()
         await parts.layers.layer(python)
     except BemaError as error:
@@ -42,6 +45,12 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
         lock=made.lock,
         phases={**made.phases, "layer": round((time.monotonic() - begun) * 1000)},
     )
+
+
+def _options(code: bytes) -> str:
+    """What the script tells its installer, in one spelling; a version that was stored was read before."""
+    table = tool_table(code.decode().removeprefix("\ufeff"), "uv", len(code))
+    return json.dumps(table, sort_keys=True, default=str) if table else ""
 
 
 async def is_there(rollout: Rollout) -> bool:

@@ -41,6 +41,7 @@ async def answer_of(argv: Sequence[str], content: bytes, bounds: ChildBounds) ->
     async with turn:
         child = await asyncio.create_subprocess_exec(
             *argv,
+            env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

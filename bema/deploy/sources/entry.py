@@ -35,7 +35,8 @@ def inspect(code: bytes, wanted: str = "") -> dict[str, Any]:
             tree = ast.parse(code)
             compile(code, "script.py", "exec", dont_inherit=True)
     except SyntaxError as error:
-        line, column = error.lineno or 1, error.offset or 1
+        # an encoding that is not there has column -1
+        line, column = error.lineno or 1, max(1, error.offset or 1)
         return _refused("syntax_error", f"line {line}, column {column}: {error.msg}", line=line, column=column)
     except (ValueError, RecursionError, OverflowError) as error:
         return _refused("syntax_error", f"line 1, column 1: {error}", line=1, column=1)

@@ -23,6 +23,10 @@ from bema.deploy.sources.bounded import ChildBounds, Crossed, answer_of
 from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 _INSPECTOR = str(Path(entry_module.__file__).resolve())
+_SHOWN = 100
+"""Names of a script that its author is told, and"""
+_LONGEST = 4000
+"""the characters of a message with more."""
 
 
 class Inspected(msgspec.Struct, frozen=True):
@@ -68,6 +72,10 @@ async def _found(content: bytes, wanted: str, python: Python, limits: Limits) ->
 
 
 def _of_finding(found: dict[str, Any], metadata: ScriptMetadata) -> BemaError:
+    # a script of a megabyte has room for a hundred thousand names
+    if len(found.get("names", ())) > _SHOWN:
+        found["names"] = found["names"][:_SHOWN]
+        found["message"] = f"{found['message'][:_LONGEST]}..."
     details = {key: value for key, value in found.items() if key not in ("error", "message")}
     if found["error"] == "entry_not_found":
         details["line"] = metadata.entry_line

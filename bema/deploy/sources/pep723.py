@@ -41,10 +41,21 @@ def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadat
 
     A block of more than `most` bytes is malformed.
     """
+    block = _block_of(code, most)
+    return ScriptMetadata() if block is None else block.metadata()
+
+
+def tool_table(code: str, tool: str, most: int = DEFAULTS.script_block) -> dict[str, Any]:
+    """What the block tells a tool of that name; raises as `read_metadata` does."""
+    block = _block_of(code, most)
+    return {} if block is None else block.tool(tool)
+
+
+def _block_of(code: str, most: int) -> _Block | None:
     text = code.replace("\r\n", "\n")
     opening = _find_line(text, OPENING)
     if opening < 0:
-        return ScriptMetadata()
+        return None
     body = opening + len(OPENING) + 1
     end = _closing(text, body)
     second = _find_line(text, OPENING, body)
@@ -59,7 +70,7 @@ def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadat
         line = _line_at(text, second)
         message = f"line {line}: a second {OPENING!r} block; the first is on line {_line_at(text, opening)}"
         raise Invalid(message, code="pep723_duplicated", line=line)
-    return _Block(text[body:end], _line_at(text, opening), most).metadata()
+    return _Block(text[body:end], _line_at(text, opening), most)
 
 
 def _find_line(text: str, line: str, start: int = 0) -> int:
@@ -109,6 +120,9 @@ class _Block:
         if "\0" in entry:  # it becomes an argument of a process
             raise self._wrong("entry", "must not hold NUL")
         return ScriptMetadata(tuple(dependencies), requires, entry, self._line_of("entry") if entry else 0)
+
+    def tool(self, name: str) -> dict[str, Any]:
+        return self._table(self._table(self._parse(), "tool"), name)
 
     def _parse(self) -> dict[str, Any]:
         try:

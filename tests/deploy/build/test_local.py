@@ -104,6 +104,14 @@ def test_packages_of_one_version_from_two_folders_are_two_environments(tmp_path:
     assert len(keys) == 2
 
 
+def test_what_the_installer_is_told_besides_makes_another(tmp_path: Path):
+    project = Project(tmp_path / "lib")
+    asked = in_folder(project, tmp_path)
+    told = [Wanted(asked.code, asked.dependencies, asked.python, options=options) for options in ("", "x", "x")]
+    plain, first, second = make(tmp_path / "environments", *told)
+    assert plain.key != first.key == second.key
+
+
 def test_a_lock_that_is_kept_installs_what_the_folder_holds_now(tmp_path: Path):
     project = Project(tmp_path / "lib")
     first = made(project, tmp_path, in_folder)

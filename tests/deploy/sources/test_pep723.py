@@ -5,7 +5,7 @@ from hypothesis import given, strategies
 
 from bema.core.errors import Invalid
 from bema.core.versions import check_specifiers, satisfies
-from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
+from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata, tool_table
 
 
 def script(*lines: str) -> str:
@@ -99,6 +99,34 @@ def test_any_text_gives_metadata_or_one_of_the_three_errors(text: str):
         except Invalid as error:
             assert error.code in ("pep723_malformed", "pep723_unclosed", "pep723_duplicated")
             assert error.details["line"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("line", "limit"),
+    [
+        (f'dependencies = ["{"a" * 4097}"]', "4096"),
+        (f'requires-python = "{">=3," * 100}"', "256"),
+        (f'tool.bema.entry = "{"a" * 257}"', "256"),
+        ("#" * 65_536, "65536"),
+        (".".join("a" * 17) + " = 1", "16 parts"),
+        ("x = " + "[" * 33, "32 levels"),
+    ],
+)
+def test_what_is_over_a_limit_is_refused_with_it(line: str, limit: str):
+    error = refused(script("# /// script", f"# {line}", "# ///"))
+    assert error.code == "pep723_malformed"
+    assert limit in error.message
+
+
+def test_an_entry_cannot_hold_what_an_argument_cannot():
+    error = refused(script("# /// script", '# tool.bema.entry = "a\\u0000b"', "# ///"))
+    assert (error.code, error.details["line"]) == ("pep723_malformed", 2)
+
+
+def test_what_the_block_tells_a_tool():
+    code = script("# /// script", "# [tool.uv]", "# no-index = true", "# ///")
+    assert tool_table(code, "uv") == {"no-index": True}
+    assert tool_table(code, "bema") == tool_table("", "uv") == {}
 
 
 def test_deep_nesting_is_malformed():
