@@ -13,7 +13,6 @@ import hashlib
 import os
 import shutil
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from bema.core.errors import Failed
 from bema.core.limits import DEFAULTS
 from bema.core.settings import PartSettings
 from bema.core.version import VERSION
-from bema.deploy.build.folders import WORK, complete, exclusive, in_use, is_complete, link_mode
+from bema.deploy.build.folders import complete, exclusive, is_complete, link_mode, working
 from bema.deploy.build.local import LocalPackages, local_packages, packages_of
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
@@ -109,8 +108,8 @@ class UvEnvironments:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             async with asyncio.timeout(self._timeout):
-                with tempfile.TemporaryDirectory(prefix=WORK, dir=self._folder) as work, in_use(Path(work)) as working:
-                    return await self._make(wanted, _Work(Path(work), wanted.python, working))
+                async with working(self._folder) as (folder, held):
+                    return await self._make(wanted, _Work(folder, wanted.python, held))
         except TimeoutError as error:
             raise Failed(f"the build took longer than {self._timeout:.0f} s", code="build_failed") from error
 
@@ -122,7 +121,7 @@ class UvEnvironments:
                 await self._lock(work)
             exported = await self._run("export", work, "--frozen", "--no-header", "--no-annotate", memory=self._memory)
             lock = work.lock.read_text()
-            local = local_packages(lock)
+            local = await asyncio.to_thread(local_packages, lock)
             content = await asyncio.to_thread(local.digest, work.folder) if local.paths else ""
         key = key_of("\0".join((exported, packages_of(lock), content, wanted.options)), wanted.python)
         with _timed(phases, "install"):
@@ -134,7 +133,7 @@ class UvEnvironments:
         seen = _NOTHING
         while True:
             await self._run("lock", work, *_afresh(seen), memory=self._memory)
-            found = local_packages(work.lock.read_text())
+            found = await asyncio.to_thread(local_packages, work.lock.read_text())
             if found.names <= seen.names:
                 return
             seen = found

@@ -37,6 +37,18 @@ async def exclusive(path: Path, pause: float = 0.02) -> AsyncIterator[int]:
         os.close(descriptor)
 
 
+@contextlib.asynccontextmanager
+async def working(folder: Path) -> AsyncIterator[tuple[Path, int]]:
+    """A new folder in `folder` to make something in, and its descriptor: while anybody has that, the folder is in use."""
+    place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
+    try:
+        with in_use(place) as descriptor:
+            yield place, descriptor
+    finally:
+        # a thread: what a build left in its HOME may be more than a turn of the loop removes
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def in_use(folder: Path) -> Iterator[int]:
     """Hold a folder of one's own: while anybody has the descriptor that it gives, the folder is in use."""

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -23,7 +22,7 @@ from pathlib import Path, PurePath
 import bema
 from bema.core.errors import Failed, Refused
 from bema.core.version import VERSION
-from bema.deploy.build.folders import WORK, exclusive, in_use
+from bema.deploy.build.folders import exclusive, working
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
 
@@ -56,8 +55,8 @@ class Layers:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         async with exclusive(self._folder / f"{place.name}.lock"):
             if not await asyncio.to_thread(place.exists):
-                with tempfile.TemporaryDirectory(prefix=WORK, dir=self._folder) as work, in_use(Path(work)):
-                    await self._make(parts, python, Path(work) / "layer", place)
+                async with working(self._folder) as (work, _):
+                    await self._make(parts, python, work / "layer", place)
         return place
 
     async def _make(self, parts: list[Distribution], python: Python, work: Path, place: Path) -> None:

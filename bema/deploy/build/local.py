@@ -19,7 +19,10 @@ _PACKAGE = "\n[[package]]\n"
 _NAME = re.compile(r'name = "([^"\n]*)"')
 # of a source, or of the files that a folder with packages holds; uv writes each on one line
 _PATH = re.compile(r"""[{ ](?:editable|directory|path|virtual) = ("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""")
-_SKIPPED = frozenset((".hg", ".svn", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox"))
+# .egg-info is left by the build itself, which would make another folder of each that it built
+_SKIPPED = re.compile(r"__pycache__|\.hg|\.svn|\.tox|\.nox|.*\.egg-info")
+_TAGS = ("CACHEDIR.TAG", "pyvenv.cfg")
+"""A folder with one of these is a cache or a virtual environment, whatever its name: cargo's `target` has gigabytes."""
 _OF_GIT = ("HEAD", "packed-refs", "refs")
 """Of a repository what a version may be made of; not the rest, which changes without a change."""
 
@@ -80,5 +83,8 @@ def _content(place: Path) -> Iterator[bytes]:
 def _within(folder: Path) -> Iterable[Path]:
     if folder.name == ".git":
         return [folder / name for name in _OF_GIT]
-    inside = list(folder.iterdir())
-    return (path for path in inside if path.name not in _SKIPPED and not (path / "pyvenv.cfg").exists())
+    return [path for path in folder.iterdir() if not _is_left_by_tools(path)]
+
+
+def _is_left_by_tools(path: Path) -> bool:
+    return bool(_SKIPPED.fullmatch(path.name)) or any((path / tag).exists() for tag in _TAGS)

@@ -180,9 +180,7 @@ def folder(tmp_path: Path) -> Folder:
     return found
 
 
-@pytest.mark.parametrize(
-    "path", ["a/b.py", "a/c.py", "b.py", ".git/HEAD", ".git/refs/heads/main", "a.egg-info/PKG-INFO"]
-)
+@pytest.mark.parametrize("path", ["a/b.py", "a/c.py", "b.py", ".git/HEAD", ".git/refs/heads/main", "build/lib/a.py"])
 def test_content_counts(folder: Folder, path: str):
     before = folder.digest()
     folder.write(path, "x = 2\n")
@@ -190,7 +188,8 @@ def test_content_counts(folder: Folder, path: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["__pycache__/b.pyc", "a/__pycache__/b.pyc", ".git/index", ".git/objects/aa/bb", ".tox/x"]
+    "path",
+    ["__pycache__/b.pyc", "a/__pycache__/b.pyc", ".git/index", ".git/objects/aa/bb", ".tox/x", "a.egg-info/PKG-INFO"],
 )
 def test_what_tools_leave_does_not(folder: Folder, path: str):
     folder.write(".git/HEAD", "ref: refs/heads/main")
@@ -200,10 +199,12 @@ def test_what_tools_leave_does_not(folder: Folder, path: str):
     assert folder.digest() == before
 
 
-def test_an_environment_in_a_project_does_not_count(folder: Folder):
+def test_an_environment_or_a_cache_in_a_project_does_not_count(folder: Folder):
     before = folder.digest()
     folder.write("env/pyvenv.cfg", "home = /usr/bin")
     folder.write("env/lib/six.py", "")
+    folder.write("target/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55")
+    folder.write("target/debug/lib.rlib", "")
     assert folder.digest() == before
 
 
