@@ -70,7 +70,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ] = 768 * 1024 * 1024
     script_time: Annotated[
         float, _Row("seconds", "deploy", "processor time to read and compile a script once", least=1)
-    ] = 10.0
+    ] = 5.0
     start: Annotated[float, _Row("seconds", "deploy", "time from spawn to announce")] = 30.0
     build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
     # resolving 30 environment markers takes 40 MiB, 100 of them more than 900

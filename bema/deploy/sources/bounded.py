@@ -14,13 +14,17 @@ import resource
 import signal
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
-_AT_ONCE = 2
+from bema.core.errors import Overloaded
+
+_AT_ONCE = 3
 """Children of one loop: each may take its whole memory."""
+_PATIENCE = 10.0
+"""Seconds to wait for a turn: with the time to read it is less than the gateway waits for an answer."""
 _NICENESS = 5
-_DEADLINE = 6.0
+_DEADLINE = 3.0
 """Times the processor time: the machine has other work, but a child that waits for something is not reading."""
 
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
@@ -36,9 +40,11 @@ class Crossed(Exception):
 
 
 async def answer_of(argv: Sequence[str], content: bytes, bounds: ChildBounds) -> bytes:
-    """What a child says of `content`; `Crossed` where it does not end by itself, and well."""
-    turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE))
-    async with turn:
+    """What a child says of `content`; `Crossed` where it does not end by itself, and well.
+
+    `Overloaded` where others took all turns for too long.
+    """
+    async with _turn():
         child = await asyncio.create_subprocess_exec(
             *argv,
             env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
@@ -60,6 +66,20 @@ async def answer_of(argv: Sequence[str], content: bytes, bounds: ChildBounds) ->
     if late or child.returncode != 0:
         raise Crossed(_reason(child.returncode or 0, bounds, late=late))
     return said
+
+
+@contextlib.asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE))
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await turn.acquire()
+    except TimeoutError as error:
+        raise Overloaded(f"{_AT_ONCE} other scripts are being read", retry_after=_PATIENCE) from error
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def _bind(pid: int, bounds: ChildBounds) -> None:

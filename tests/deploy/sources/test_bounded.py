@@ -9,7 +9,9 @@ import time
 import pytest
 from hypothesis import given, strategies
 
+from bema.core.errors import Overloaded
 from bema.core.versions import check_specifiers, satisfies
+from bema.deploy.sources import bounded
 from bema.deploy.sources.bounded import ChildBounds, Crossed, answer_of
 
 ROOMY = ChildBounds(512 * 2**20, 10)
@@ -33,7 +35,8 @@ def test_what_it_says_is_the_answer():
         (f"{READ}\nwhile True: pass", ChildBounds(128 * 2**20, 1), "more than 1 s of processor time"),
     ],
 )
-def test_a_bound_that_is_crossed_is_named(code: str, bounds: ChildBounds, reason: str):
+def test_a_bound_that_is_crossed_is_named(code: str, bounds: ChildBounds, reason: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bounded, "_DEADLINE", 60)  # other work on the machine takes no processor time of the child
     with pytest.raises(Crossed, match=reason):
         child(code, b"", bounds)
 
@@ -41,8 +44,28 @@ def test_a_bound_that_is_crossed_is_named(code: str, bounds: ChildBounds, reason
 def test_one_that_only_waits_meets_the_deadline():
     begun = time.monotonic()
     with pytest.raises(Crossed, match="longer than 1 s"):
-        child("import time; time.sleep(60)", b"", ChildBounds(512 * 2**20, 0.2))
+        child("import time; time.sleep(60)", b"", ChildBounds(512 * 2**20, 0.3))
     assert time.monotonic() - begun < 30
+
+
+def test_who_gets_no_turn_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bounded, "_PATIENCE", 0.2)
+    waiting = "import time; time.sleep(60)"
+
+    async def story() -> None:
+        argv = (sys.executable, "-I", "-S", "-c", waiting)
+        others = [asyncio.create_task(answer_of(argv, b"", ROOMY)) for _ in range(bounded._AT_ONCE)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await answer_of(argv, b"", ROOMY)
+        others[0].cancel()
+        await asyncio.gather(others[0], return_exceptions=True)
+        assert await answer_of((sys.executable, "-I", "-S", "-c", ECHO), b"free", ROOMY) == b"FREE"
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(story())
 
 
 def test_it_ends_with_who_asked(tmp_path):
