@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 MARKER = ".complete"
@@ -40,24 +40,24 @@ async def exclusive(path: Path, pause: float = 0.02) -> AsyncIterator[int]:
 @contextlib.asynccontextmanager
 async def working(folder: Path) -> AsyncIterator[tuple[Path, int]]:
     """A new folder in `folder` to make something in, and its descriptor: while anybody has that, the folder is in use."""
-    place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
+    place, descriptor = _new(folder)
     try:
-        with in_use(place) as descriptor:
-            yield place, descriptor
+        yield place, descriptor
     finally:
+        os.close(descriptor)
         # a thread: what a build left in its HOME may be more than a turn of the loop removes
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[int]:
-    """Hold a folder of one's own: while anybody has the descriptor that it gives, the folder is in use."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _locks(descriptor)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _new(folder: Path) -> tuple[Path, int]:
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
+        # who sweeps may have come in between, and taken it for left over
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            if _locks(descriptor) and place.exists():
+                return place, descriptor
+            os.close(descriptor)
 
 
 def remove_unfinished(folder: Path, *, marked: bool = True) -> list[Path]:

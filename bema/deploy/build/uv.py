@@ -101,7 +101,7 @@ def _within(memory: int) -> tuple[str, ...]:
     """What stands before a command whose processes may have so much memory each."""
     if not memory or sys.platform != "linux":
         return ()
-    return "/bin/sh", "-c", 'ulimit -v "$0" && exec "$@"', str(memory // 1024)
+    return "/bin/sh", "-c", 'ulimit -v "$0" 2> /dev/null; exec "$@"', str(memory // 1024)
 
 
 def _headline(said: str, verb: str, code: int, memory: int) -> str:
@@ -113,7 +113,7 @@ def _headline(said: str, verb: str, code: int, memory: int) -> str:
             else "the machine has no memory left"
         )
     if code < 0:
-        by = signal.Signals(-code).name
+        by = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
         return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if code == -9 else "")
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
     told = ": ".join(parts) or f"`uv {verb}` failed"

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from bema.core.errors import Failed
 from bema.deploy.build.environments import UvEnvironments, Wanted
-from bema.deploy.build.folders import MARKER, WORK, exclusive, in_use, remove_unfinished
+from bema.deploy.build.folders import MARKER, WORK, exclusive, remove_unfinished, working
 from bema.deploy.build.pythons import own_python
 from bema.deploy.build.uv import Uv
 from tests.deploy.build.projects import Project
@@ -163,19 +164,39 @@ def test_what_a_killed_builder_left_is_removed_when_its_uv_has_ended_too(tmp_pat
 
 
 def test_what_is_whole_and_what_is_being_made_stays(tmp_path: Path):
-    whole, made, work = (tmp_path / name for name in ("a" * 64, "b" * 64, f"{WORK}x"))
-    for folder in (whole, made, work):
+    whole, half, left = (tmp_path / name for name in ("a" * 64, "b" * 64, f"{WORK}x"))
+    for folder in (whole, half, left):
         folder.mkdir()
     (whole / MARKER).touch()
 
-    async def story() -> list[Path]:
-        async with exclusive(tmp_path / f"{made.name}.lock"):
-            with in_use(work):
-                assert remove_unfinished(tmp_path) == []
-        return remove_unfinished(tmp_path)
+    async def story() -> None:
+        async with exclusive(tmp_path / f"{half.name}.lock"), working(tmp_path) as (work, _):
+            assert remove_unfinished(tmp_path) == [left]
+            assert work.is_dir()
+        assert not work.exists()
+        assert remove_unfinished(tmp_path) == [half]
 
-    assert sorted(asyncio.run(story())) == sorted([made, work])
+    asyncio.run(story())
     assert whole.is_dir()
+
+
+def test_a_new_folder_is_not_taken_for_one_that_was_left(tmp_path: Path):
+    async def story() -> None:
+        over = threading.Event()
+
+        def sweep() -> None:
+            while not over.is_set():
+                remove_unfinished(tmp_path)
+
+        sweeping = asyncio.create_task(asyncio.to_thread(sweep))
+        for _ in range(300):
+            async with working(tmp_path) as (work, _):
+                await asyncio.sleep(0.001)
+                (work / "script.py").touch()
+        over.set()
+        await sweeping
+
+    asyncio.run(story())
 
 
 def test_a_folder_that_is_not_there_has_nothing_unfinished(tmp_path: Path):
