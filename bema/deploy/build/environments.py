@@ -107,6 +107,7 @@ class UvEnvironments:
             return Made(wanted.python.path)
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            # around all of it: another builder's lock is waited for without a limit of its own
             async with asyncio.timeout(self._timeout):
                 async with working(self._folder) as (folder, held):
                     return await self._make(wanted, _Work(folder, wanted.python, held))
@@ -123,6 +124,7 @@ class UvEnvironments:
             lock = work.lock.read_text()
             local = await asyncio.to_thread(local_packages, lock)
             content = await asyncio.to_thread(local.digest, work.folder) if local.paths else ""
+        # both: the export says under which markers a package is installed, the tables from where
         key = key_of("\0".join((exported, packages_of(lock), content, wanted.options)), wanted.python)
         with _timed(phases, "install"):
             await self._install(key, work, local)
@@ -131,6 +133,7 @@ class UvEnvironments:
     async def _lock(self, work: _Work) -> None:
         """Resolve what the script asks for. What is local is looked at again: uv would know it by the time of a few files."""
         seen = _NOTHING
+        # below a package that was looked at again there may be new ones, which uv may know of old
         while True:
             await self._run("lock", work, *_afresh(seen), memory=self._memory)
             found = await asyncio.to_thread(local_packages, work.lock.read_text())
@@ -145,11 +148,15 @@ class UvEnvironments:
         if is_complete(place):
             return
         async with exclusive(self._folder / f"{key}.lock") as held:
+            # asked again: whoever held the lock before us may have made it
             if is_complete(place):
                 return
+            # uv would go on with what is there, and believe what was half written
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
             try:
-                # sync, not pip install: it honours the indexes and sources that the script's own block names
+                # sync, not pip install: it honours the indexes and sources that the script's own
+                # block names. --active: a script's environment has its place in uv's cache else,
+                # where uv may clean it
                 await self._run(
                     *("sync", work, "--frozen", "--active", "--compile-bytecode"),
                     *("--link-mode", await asyncio.to_thread(link_mode, self._folder), *_afresh(local)),
@@ -158,14 +165,16 @@ class UvEnvironments:
                 )
                 await asyncio.to_thread(complete, place)
             finally:
-                # half of it is of no use to anybody, and on a full disk it is what the next attempt lacks
+                # half of it serves nobody, and on a full disk it is what the next attempt lacks
                 if not is_complete(place):
                     await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async def _run(
         self, verb: str, work: _Work, *how: str, place: Path | None = None, held: int | None = None, memory: int = 0
     ) -> str:
-        # uv inherits the file locks: should we be killed, nobody builds or sweeps there before it has ended too
+        # uv inherits the file locks: should we be killed, nobody builds or sweeps there before it
+        # has ended too. Memory is bounded where versions are resolved, and nowhere else: a compiler
+        # may need any amount
         return await self._uv.run(
             *(verb, "--script", work.script.name, "--python", work.python.path, *how),
             cwd=work.folder,
@@ -208,6 +217,7 @@ def _afresh(local: LocalPackages) -> list[str]:
 
 def key_of(requirements: str, python: Python) -> str:
     """The name of an environment: a digest of all that decides what is in it."""
+    # the path as well as the version: an environment is a link to its interpreter
     parts = (requirements, python.path, python.version, sysconfig.get_platform())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -28,8 +28,10 @@ def is_complete(place: Path) -> bool:
 @contextlib.asynccontextmanager
 async def exclusive(path: Path, pause: float = 0.02) -> AsyncIterator[int]:
     """Hold the file lock `path`, whoever else on this machine wants it; gives its descriptor."""
+    # the file stays: were it removed, who waits for it and who makes it anew would both hold a lock
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # not waited for: that holds a thread, for minutes where packages are compiled
         while not _locks(descriptor):  # noqa: ASYNC110 - another process holds it
             await asyncio.sleep(pause)
         yield descriptor
@@ -66,6 +68,7 @@ def remove_unfinished(folder: Path, *, marked: bool = True) -> list[Path]:
     Where what is whole bears no marker, because it was renamed to where it is, only their working folders are looked at.
     """
     inside = [path for path in folder.glob("*") if path.is_dir()]
+    # nobody runs in one of these: a start comes after the marker
     half = [path for path in inside if path.name.startswith(WORK) or (marked and not is_complete(path))]
     return [
         path for path in half if _removed(path, path if path.name.startswith(WORK) else folder / f"{path.name}.lock")
@@ -73,6 +76,7 @@ def remove_unfinished(folder: Path, *, marked: bool = True) -> list[Path]:
 
 
 def _removed(path: Path, lock: Path) -> bool:
+    # a working folder is its own lock; that of an environment is beside it, which is made anew
     how = os.O_RDONLY if lock == path else os.O_RDWR | os.O_CREAT
     try:
         descriptor = os.open(lock, how | os.O_CLOEXEC, 0o600)

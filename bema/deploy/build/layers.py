@@ -65,12 +65,15 @@ class Layers:
             for part in parts:
                 await asyncio.to_thread(_copy, part, work)
         else:
+            # pinned and without their dependencies: what runs here fits together, and a resolver
+            # could choose otherwise
             pins = [f"{part.name}=={part.version}" for part in parts]
             await self._uv.run(
                 *("pip", "install", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy"),
                 *("--python", python.path, "--target", str(work), *pins),
             )
         await asyncio.to_thread(_compile, python, work, place)
+        # a layer needs no marker: by one rename it is there whole, or not at all
         await asyncio.to_thread(work.rename, place)
 
 
@@ -87,11 +90,14 @@ def _installed(name: str) -> Distribution | None:
         found = distribution(name)
     except PackageNotFoundError:
         return None
+    # metadata without files is left by an uninstaller, or the system's: there is nothing to copy
     return found if found.files else None
 
 
 def _key(parts: list[Distribution], python: Python) -> str:
     digest = hashlib.sha256(f"{python.release[:2]} {sysconfig.get_platform()}\n".encode())
+    # RECORD has a digest of every file of a distribution; bema may be a checkout, which has none,
+    # and is read itself
     for part in parts:
         digest.update(f"{part.name} {part.version}\n{part.read_text('RECORD')}\n".encode())
     for path in _files_of_bema():

@@ -44,6 +44,8 @@ class LocalPackages(NamedTuple):
 
 
 def local_packages(lock: str) -> LocalPackages:
+    # by lines and not as TOML, which takes 15 times as long (136 ms of half a megabyte); uv has one
+    # form for a line
     names, paths = set(), set()
     for package in packages_of(lock).split(_PACKAGE):
         found = [tomllib.loads(f"path = {text}")["path"] for text in _PATH.findall(package)]
@@ -76,6 +78,7 @@ def _content(place: Path) -> Iterator[bytes]:
                 yield b"%o" % (status.st_mode & 0o111)
                 with path.open("rb") as file:
                     yield hashlib.file_digest(file, "sha256").digest()
+        # an answer, too: it differs from what can be read, and the build says what is wrong
         except OSError as error:
             yield str(error.errno).encode()
 

@@ -74,6 +74,7 @@ class Uv:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            # a group of its own, so that what a backend started can be ended with it
             start_new_session=True,
             pass_fds=tuple(keep),
         )
@@ -85,6 +86,7 @@ class Uv:
         finally:
             await _end(child)
         if child.returncode != 0:
+            # masked before it is cut: half a URL would not be taken for one
             said = masked(complaint.decode(errors="replace")).strip()[-_LONGEST:]
             raise Failed(_headline(said, arguments[0], child.returncode or 0, memory), code="build_failed", detail=said)
         return out.decode(errors="replace")
@@ -101,6 +103,8 @@ def _within(memory: int) -> tuple[str, ...]:
     """What stands before a command whose processes may have so much memory each."""
     if not memory or sys.platform != "linux":
         return ()
+    # not by code between fork and exec, which is no place for it where threads run; a lower bound
+    # that holds already stays
     return "/bin/sh", "-c", 'ulimit -v "$0" 2> /dev/null; exec "$@"', str(memory // 1024)
 
 
@@ -115,6 +119,7 @@ def _headline(said: str, verb: str, code: int, memory: int) -> str:
     if code < 0:
         by = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
         return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if code == -9 else "")
+    # uv tells what failed first and why last; the reason alone would not say of what
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
     told = ": ".join(parts) or f"`uv {verb}` failed"
     full = _FULL.search(said)

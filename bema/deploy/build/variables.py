@@ -23,6 +23,8 @@ _PASSED = frozenset(
         *("CARGO_HOME", "RUSTUP_HOME", "XDG_CONFIG_HOME"),
     )
 )
+# by its prefix, since uv names a variable after each index; there is no SSH_AUTH_SOCK: who has it
+# can sign with every key
 _PREFIXES = ("LC_", "UV_")
 # they would steer uv to an environment of ours, or hand it what only a publisher needs
 _WITHHELD = ("UV_PROJECT", "UV_WORKING_DIR", "UV_SYSTEM_PYTHON", "UV_PYTHON", "UV_FROZEN", "UV_LOCKED", "UV_ENV_FILE")

@@ -32,6 +32,8 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
         made = await parts.environments.make(Wanted(code, version.dependencies, python, lock, options))
         begun = time.monotonic()
         await parts.layers.layer(python)
+    # the lock of an earlier build is kept: the next attempt installs what was promised, whatever an
+    # index has by then
     except BemaError as error:
         return Build(state="failed", lock=lock, fault=fault_of(error))
     except OSError as error:
@@ -49,6 +51,7 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
 
 def _options(code: bytes) -> str:
     """What the script tells its installer, in one spelling; a version that was stored was read before."""
+    # no limit but its own length: a limit that was lowered since is for scripts to come
     table = tool_table(code.decode().removeprefix("\ufeff"), "uv", len(code))
     return json.dumps(table, sort_keys=True, default=str) if table else ""
 
@@ -61,7 +64,9 @@ async def is_there(rollout: Rollout) -> bool:
 async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
     """The current version as a launcher is given it, its code in a file."""
     deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
+    # again: it may have been stored before there was a limit, and would fail in the keeper's hands
     check_env(version.env, parts.limits)
+    # by the interpreter that it was built for: another may be the one to choose by now
     layer = await parts.layers.layer(Python(build.python, build.release))
     script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):

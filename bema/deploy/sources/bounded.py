@@ -47,9 +47,11 @@ async def answer_of(argv: Sequence[str], content: bytes, bounds: ChildBounds) ->
     async with _turn():
         child = await asyncio.create_subprocess_exec(
             *argv,
+            # it runs nothing, but a compiler that was broken into should find no secret of ours
             env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            # warnings about a script may be longer than the script, and nobody reads them
             stderr=asyncio.subprocess.DEVNULL,
         )
         said = b""
@@ -86,11 +88,13 @@ def _bind(pid: int, bounds: ChildBounds) -> None:
     # not in the child between fork and exec: that is no place for code where threads run
     if sys.platform != "linux":
         return
+    # the kernel counts whole seconds
     seconds = math.ceil(bounds.processor)
     with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_AS, (bounds.memory, bounds.memory))
         resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        # where processors are few, who serves goes before who reads
         os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
 
 

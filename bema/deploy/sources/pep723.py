@@ -52,6 +52,7 @@ def tool_table(code: str, tool: str, most: int = DEFAULTS.script_block) -> dict[
 
 
 def _block_of(code: str, most: int) -> _Block | None:
+    # a block that was written on Windows is the same block
     text = code.replace("\r\n", "\n")
     opening = _find_line(text, OPENING)
     if opening < 0:
@@ -59,7 +60,8 @@ def _block_of(code: str, most: int) -> _Block | None:
     body = opening + len(OPENING) + 1
     end = _closing(text, body)
     second = _find_line(text, OPENING, body)
-    # the reference takes the last closing line of the run, which may belong to a block that opened meanwhile
+    # the reference takes the last closing line of the run, which may belong to a block that opened
+    # meanwhile
     if 0 <= second < end and not 0 <= _find_line(text, CLOSING, body) < second:
         end = -1
     if end < 0:
@@ -102,6 +104,7 @@ class _Block:
 
     def __init__(self, text: str, before: int, most: int) -> None:
         self._before = before
+        # before the lines are made: each is an object of fifty bytes besides its text
         if (size := len(text.encode(errors="surrogatepass"))) > most:
             raise self._malformed(before, f"it has {size} bytes; the limit is {most}")
         self._toml = [line[2:] for line in text.split("\n")[:-1]]
@@ -111,6 +114,7 @@ class _Block:
         dependencies = table.get("dependencies", [])
         if not isinstance(dependencies, list) or not all(isinstance(d, str) for d in dependencies):
             raise self._wrong("dependencies", "must be a list of strings")
+        # what is in a requirement is uv's to judge, in a process that is bounded
         for dependency in dependencies:
             self._check_length("dependencies", dependency, LONGEST_REQUIREMENT)
         requires = self._text(table, "requires-python", LONGEST_SPECIFIERS)

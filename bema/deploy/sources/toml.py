@@ -18,8 +18,8 @@ DEPTH = 32
 _LONGEST = 300
 """Of what the parser says: it may repeat a key, and a key may be as long as the text."""
 
-# Up to its first error the parser sees the strings that this sees, and it reads no further than that. Nothing here gives
-# back what it took (`*+`), so one pass is one pass.
+# Up to its first error the parser sees the strings that this sees, and it reads no further than
+# that. Nothing here gives back what it took (`*+`), so one pass is one pass.
 _TOKEN = re.compile(
     r'''
       """(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5} | "(?:[^"\\\n]|\\.)*+"
