@@ -448,11 +448,11 @@ async def build(folder: Path) -> Outcome:
     return await within(3, parts.environments.make(wanted))
 
 
-@probe(1024**3, with_it=str(1024**2), without=str(4 * 1024**2))
+@probe(1024**3, with_it=str(1024**2), without=str(2 * 1024**2))
 async def lock_memory(folder: Path) -> Outcome:
     """What bounds a process that locks, as it says itself: in KiB."""
     telling = folder / "uv"
-    telling.write_text(f"#!/bin/sh\nulimit -v > {folder}/told\nexit 1\n")
+    telling.write_text(f"#!/bin/sh\nulimit -d > {folder}/told\nexit 1\n")
     telling.chmod(0o755)
     parts = await parts_of(settings.current(), MemoryDiscovery())
     parts.environments._uv = Uv(str(telling))  # type: ignore[attr-defined]

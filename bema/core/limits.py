@@ -75,8 +75,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
     # resolving 30 environment markers takes 40 MiB, 100 of them more than 900
     lock_memory: Annotated[
-        int, _Row("bytes", "deploy", "memory of each process that resolves dependencies", least=1024**3, most=1024**4)
-    ] = 4 * 1024 * 1024 * 1024
+        int,
+        _Row(
+            "bytes",
+            "deploy",
+            "memory of each process that resolves dependencies",
+            least=256 * 1024 * 1024,
+            most=1024**4,
+        ),
+    ] = 2 * 1024 * 1024 * 1024
     stop: Annotated[float, _Row("seconds", "deploy", "grace between stop and kill")] = 10.0
     builds: Annotated[int, _Row("builds", "deploy", "environments built at once")] = 2
     starts: Annotated[int, _Row("starts", "deploy", "instances started at once")] = 8

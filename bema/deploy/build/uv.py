@@ -25,6 +25,7 @@ _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
 _FULL = re.compile(r"No space left on device|Disk quota exceeded", re.I)
 _OUT_OF_MEMORY = re.compile(r"^memory allocation of \d+ bytes failed", re.M)
 
+_HEADLINE = 2000  # a requirement that uv repeats may be longer; `detail` has it whole
 _LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
 
 
@@ -104,8 +105,9 @@ def _within(memory: int) -> tuple[str, ...]:
     if not memory or sys.platform != "linux":
         return ()
     # not by code between fork and exec, which is no place for it where threads run; a lower bound
-    # that holds already stays
-    return "/bin/sh", "-c", 'ulimit -v "$0" 2> /dev/null; exec "$@"', str(memory // 1024)
+    # that holds already stays. Data, not addresses: uv has 1300 MiB of these for 300 of those, and
+    # a backend that imports a large library many times more
+    return "/bin/sh", "-c", 'ulimit -d "$0" 2> /dev/null; exec "$@"', str(memory // 1024)
 
 
 def _headline(said: str, verb: str, code: int, memory: int) -> str:
@@ -121,6 +123,6 @@ def _headline(said: str, verb: str, code: int, memory: int) -> str:
         return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if code == -9 else "")
     # uv tells what failed first and why last; the reason alone would not say of what
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
-    told = ": ".join(parts) or f"`uv {verb}` failed"
+    told = (": ".join(parts) or f"`uv {verb}` failed")[:_HEADLINE]
     full = _FULL.search(said)
     return f"{full[0]}: {told}" if full and not _FULL.search(told) else told

@@ -58,6 +58,41 @@ SCRIPTS = {
     "line ends": lambda n: "\r\n" * n,
 }
 
+CODE = {
+    "statements": lambda n: "x;" * n,
+    "lines": lambda n: "x = 1\n" * n,
+    "calls": lambda n: "f(x)\n" * n,
+    "numbers": lambda n: "x = [" + "1," * n + "]",
+    "sum": lambda n: "x = " + "+".join("1" * n),
+    "signs": lambda n: "x = " + "-" * n + "1",
+    "not": lambda n: "x = " + "not " * n + "1",
+    "parentheses": lambda n: "(" * n + ")" * n,
+    "attributes": lambda n: "x" + ".a" * n,
+    "subscripts": lambda n: "x" + "[0]" * n,
+    "lambdas": lambda n: "x = " + "lambda: " * n + "1",
+    "branches": lambda n: "if a: 0\n" + "elif a: 0\n" * n,
+    "some branches": lambda n: "if a: 0\n" + "elif a: 0\n" * (n // 100),
+    "comparisons": lambda n: "x = " + "1 < " * n + "1",
+    "functions": lambda n: "def f(): 0\n" * n,
+    "parameters": lambda n: "def f(" + ", ".join(f"a{i}" for i in range(n)) + "): 0",
+    "formats": lambda n: "x = f'" + "{a}" * n + "'",
+    "nested formats": lambda n: "x = " + "f'{" * n,
+    "strings": lambda n: "x = " + "'a' " * n,
+    "cases": lambda n: "match x:\n" + " case 1: 0\n" * (n // 2),
+    "indentation": lambda n: "".join(" " * i + "if 1:\n" for i in range(min(n, 1000))),
+    "tries": lambda n: "try: 0\nexcept: 0\n" * (n // 2),
+    "withs": lambda n: "with " + ", ".join("a" * n) + ": 0",
+    "digits": lambda n: "x = " + "9" * n,
+    "power": lambda n: "x = 9 ** 9 ** 9 ** 9 ** 9",
+    "repetition": lambda n: "x = 'a' * 9 ** 9 * 9 ** 9",
+    "continued": lambda n: "\\\n" * n,
+    "a name": lambda n: "x" * n,
+    "a wide name": lambda n: "\u212b" * n,
+    "names": lambda n: "".join(f"a{i} = 1\n" for i in range(n // 2)),
+    "punycode": lambda n: "# coding: punycode\n" + "x" * n,
+    "idna": lambda n: "# coding: idna\nx = '" + "a." * n + "'",
+}
+
 
 def script_of(toml: str) -> str:
     return "# /// script\n" + "".join(f"# {line}\n" for line in toml.split("\n")) + "# ///\n"
