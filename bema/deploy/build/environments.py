@@ -123,7 +123,7 @@ class UvEnvironments:
             exported = await self._run("export", work, "--frozen", "--no-header", "--no-annotate", memory=self._memory)
             lock = work.lock.read_text()
             local = await asyncio.to_thread(local_packages, lock)
-            content = await asyncio.to_thread(local.digest, work.folder) if local.paths else ""
+            content = await local.content(work.folder)
         # both: the export says under which markers a package is installed, the tables from where
         key = key_of("\0".join((exported, packages_of(lock), content, wanted.options)), wanted.python)
         with _timed(phases, "install"):

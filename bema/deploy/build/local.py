@@ -6,10 +6,12 @@ looked at: an index gives hashes, and a repository is locked to a commit.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
 import stat
+import threading
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,12 +35,25 @@ class LocalPackages(NamedTuple):
     names: frozenset[str]
     paths: frozenset[str]
 
-    def digest(self, base: Path) -> str:
-        """Of all their content; what is relative lies below `base`. A folder that is not there has a digest, too."""
+    async def content(self, base: Path) -> str:
+        """A digest of all that is in them; what is relative lies below `base`."""
+        if not self.paths:
+            return ""
+        # a thread that reads gigabytes for a build that was called off would hold up the end of its process
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self.digest, base, stop)
+        finally:
+            stop.set()
+
+    def digest(self, base: Path, stop: threading.Event | None = None) -> str:
+        """What `content` gives; of no use once `stop` was set. A folder that is not there has a digest, too."""
         digest = hashlib.sha256()
         for path in sorted(self.paths):
             digest.update(f"{path}\0".encode(errors="surrogateescape"))
             for line in _content(base / path):
+                if stop is not None and stop.is_set():
+                    return ""
                 digest.update(line)
         return digest.hexdigest()
 

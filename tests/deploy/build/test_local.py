@@ -1,11 +1,14 @@
 """What lies on this machine is part of an environment's name by its content: nothing old is served for it."""
 
+import asyncio
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bema.deploy.build import local
 from bema.deploy.build.environments import Made, Wanted
 from bema.deploy.build.local import LocalPackages, local_packages
 from bema.deploy.build.pythons import own_python
@@ -227,6 +230,26 @@ def test_neither_circles_nor_pipes_nor_broken_links_hold_it_up(folder: Folder):
     (folder.place / "gone").symlink_to("/nowhere/at/all")
     os.mkfifo(folder.place / "pipe")
     assert folder.digest() == folder.digest()
+
+
+def test_reading_ends_with_who_asked(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    read = threading.Event()
+
+    def endless(place: Path) -> Iterator[bytes]:
+        while True:
+            read.set()
+            yield b"more"
+
+    monkeypatch.setattr(local, "_content", endless)
+
+    async def story() -> None:
+        packages = LocalPackages(frozenset(), frozenset({"project"}))
+        reading = asyncio.create_task(packages.content(folder.place.parent))
+        await asyncio.to_thread(read.wait, 10)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    asyncio.run(story())  # which waits for its threads
 
 
 def test_a_folder_that_is_not_there_has_a_digest(tmp_path: Path):
