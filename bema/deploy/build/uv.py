@@ -22,6 +22,7 @@ from bema.deploy.build.variables import build_variables
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
 
+_BELOW_CARETS = re.compile(r"^ +\| +\^+\n(.+)$", re.M)  # what is wrong with the line that it shows
 _FULL = re.compile(r"No space left on device|Disk quota exceeded", re.I)
 _OUT_OF_MEMORY = re.compile(r"^memory allocation of \d+ bytes failed", re.M)
 
@@ -123,6 +124,7 @@ def _headline(said: str, verb: str, code: int, memory: int) -> str:
         return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if code == -9 else "")
     # uv tells what failed first and why last; the reason alone would not say of what
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
+    parts += _BELOW_CARETS.findall(said)
     told = (": ".join(parts) or f"`uv {verb}` failed")[:_HEADLINE]
     full = _FULL.search(said)
     return f"{full[0]}: {told}" if full and not _FULL.search(told) else told

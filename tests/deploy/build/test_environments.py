@@ -108,6 +108,20 @@ def test_a_conflict_and_a_bad_requirement_fail_too(tmp_path: Path):
         with pytest.raises(Failed) as caught:
             make(tmp_path, script(*dependencies))
         assert "six" in caught.value.details["detail"]
+        assert len(caught.value.message) > len("TOML parse error at line 1, column 17")
+
+
+@pytest.mark.parametrize(
+    ("dependency", "reason"),
+    [
+        ("lib @ ./lib", "relative path without a working directory: ./lib"),
+        ("six >>> 1", "no such comparison operator"),
+    ],
+)
+def test_what_is_wrong_with_a_requirement_is_said(tmp_path: Path, dependency: str, reason: str):
+    with pytest.raises(Failed) as caught:
+        make(tmp_path, script(dependency))
+    assert reason in caught.value.message
 
 
 def test_a_build_has_a_deadline(tmp_path: Path):

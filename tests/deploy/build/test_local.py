@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bema.core.errors import Failed
 from bema.deploy.build import local
 from bema.deploy.build.environments import Made, Wanted
 from bema.deploy.build.local import LocalPackages, local_packages
@@ -123,6 +124,15 @@ def test_a_lock_that_is_kept_installs_what_the_folder_holds_now(tmp_path: Path):
     (again,) = make(tmp_path / "environments", Wanted(asked.code, asked.dependencies, asked.python, first.lock))
     assert (again.lock, again.key != first.key) == (first.lock, True)
     assert output(again, "import lib; print(lib.says)") == "changed"
+
+
+def test_a_lock_that_is_kept_refuses_a_wheel_that_changed(tmp_path: Path):
+    project = Project(tmp_path / "lib")
+    first = made(project, tmp_path, as_a_wheel)
+    project.says("changed")
+    asked = as_a_wheel(project, tmp_path)
+    with pytest.raises(Failed, match=r"[Hh]ash"):
+        make(tmp_path / "environments", Wanted(asked.code, asked.dependencies, asked.python, first.lock))
 
 
 LOCK = """
