@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from bema.core.version import VERSION
 from bema.deploy.build.folders import exclusive, working
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
+from bema.deploy.build.variables import build_variables
 
 NEEDED = ("msgspec", "click", "uvicorn", "h11")
 WELCOME = ("httptools", "uvloop", "a2wsgi")
@@ -169,6 +171,7 @@ def _compile(python: Python, work: Path, place: Path) -> None:
             *(python.path, "-I", "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(work), "-p", str(place), str(work)),
         ],
+        env=build_variables(os.environ),
         capture_output=True,
         text=True,
         check=False,

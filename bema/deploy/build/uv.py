@@ -27,6 +27,7 @@ _FULL = re.compile(r"No space left on device|Disk quota exceeded", re.I)
 _OUT_OF_MEMORY = re.compile(r"^memory allocation of \d+ bytes failed", re.M)
 
 _HEADLINE = 2000  # a requirement that uv repeats may be longer; `detail` has it whole
+_MOST = 16 * 1024 * 1024  # of what is taken of its answer; a large lock that is exported has one MiB
 _LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
 
 
@@ -82,16 +83,34 @@ class Uv:
         )
         try:
             async with asyncio.timeout(timeout):
-                out, complaint = await child.communicate()
+                out, complaint = await _heard(child)
         except TimeoutError as error:
             raise Failed(f"`uv {arguments[0]}` took longer than {timeout:.0f} s", code="build_failed") from error
         finally:
             await _end(child)
         if child.returncode != 0:
             # masked before it is cut: half a URL would not be taken for one
-            said = masked(complaint.decode(errors="replace")).strip()[-_LONGEST:]
+            said = masked(complaint[-2 * _LONGEST :].decode(errors="replace")).strip()[-_LONGEST:]
             raise Failed(_headline(said, arguments[0], child.returncode or 0, memory), code="build_failed", detail=said)
+        if len(out) > _MOST:
+            raise Failed(f"`uv {arguments[0]}` printed more than {_MOST} bytes", code="build_failed")
         return out.decode(errors="replace")
+
+
+async def _heard(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """The last of what it prints and of what it complains of; a backend may write without end."""
+    assert child.stdout is not None and child.stderr is not None
+    out, complaint, _ = await asyncio.gather(_last(child.stdout), _last(child.stderr), child.wait())
+    return out, complaint
+
+
+async def _last(stream: asyncio.StreamReader) -> bytes:
+    kept = bytearray()
+    while piece := await stream.read(_LONGEST):
+        kept += piece
+        if len(kept) > 2 * _MOST:
+            del kept[: -_MOST - 1]  # one more than is taken: it shows that there was more
+    return bytes(kept)
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
@@ -119,9 +138,10 @@ def _headline(said: str, verb: str, code: int, memory: int) -> str:
             if memory
             else "the machine has no memory left"
         )
-    if code < 0:
-        by = next((known.name for known in signal.Signals if known == -code), f"signal {-code}")
-        return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if code == -9 else "")
+    # a shell and its like tell a signal as 128 and its number; uv itself has no code above 2
+    if number := -code if code < 0 else max(0, code - 128):
+        by = next((known.name for known in signal.Signals if known == number), f"signal {number}")
+        return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if number == 9 else "")
     # uv tells what failed first and why last; the reason alone would not say of what
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
     parts += _BELOW_CARETS.findall(said)

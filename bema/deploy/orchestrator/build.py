@@ -88,5 +88,8 @@ def _place(script: Path, code: bytes) -> None:
     """The version's file, whole or not there; the store holds the truth."""
     script.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = script.with_name(f".{script.name}.{os.getpid()}")
-    draft.write_bytes(code)
-    draft.rename(script)
+    try:
+        draft.write_bytes(code)
+        draft.rename(script)
+    finally:
+        draft.unlink(missing_ok=True)  # half of it, on a full disk

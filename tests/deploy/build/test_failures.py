@@ -1,6 +1,8 @@
 """A build that fails leaves nothing, says why, and may be tried again."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -82,6 +84,8 @@ def test_on_a_full_disk_it_says_so_and_leaves_the_room_that_there_was(small_disk
     [
         ("kill -9 $$", "ended by SIGKILL"),
         ("kill -6 $$", "ended by SIGABRT"),
+        ("exit 137", "ended by SIGKILL"),
+        ("head -c 80000000 /dev/zero | tr '\\0' x >&2; " + say("", "error: at last"), "at last"),
         (
             "echo 'error: Failed to install: six'; echo '  cause: No space left on device (os error 28)'; exit 2) >&2",
             "",
@@ -145,6 +149,21 @@ asyncio.run(UvEnvironments(Path(sys.argv[1]), Uv(sys.argv[2])).make(script("six"
 """
 
 
+def test_what_a_builder_started_holds_its_folder(tmp_path: Path):
+    work = tmp_path / f"{WORK}x"
+    work.mkdir()
+    descriptor = os.open(work, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    started = subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,))
+    os.close(descriptor)
+    try:
+        assert remove_unfinished(tmp_path) == []
+    finally:
+        started.kill()
+        started.wait()
+    assert remove_unfinished(tmp_path) == [work]
+
+
 def test_what_a_killed_builder_left_is_removed_when_its_uv_has_ended_too(tmp_path: Path):
     folder = tmp_path / "e"
     uv = FakeUv(tmp_path, f"echo $$ > {tmp_path}/pid; touch begun; sleep 60")
@@ -157,8 +176,8 @@ def test_what_a_killed_builder_left_is_removed_when_its_uv_has_ended_too(tmp_pat
         builder.wait()
     half = left_in(folder)
     assert len(half) == 2
-    assert remove_unfinished(folder) == []
-    os.killpg(int((tmp_path / "pid").read_text()), 9)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(int((tmp_path / "pid").read_text()), 9)
     gone: list[Path] = []
     while len(gone) < 2:
         gone += remove_unfinished(folder)
