@@ -422,7 +422,7 @@ async def script_time(folder: Path) -> Outcome:
             return Python(str(busy), (3, 11, 0))
 
     async with orchestrator(pythons=BusyPythons()) as found:
-        return await within(2.5, found.create(request_of(), LOCAL_ADMIN))
+        return await within(4.5, found.create(request_of(), LOCAL_ADMIN))
 
 
 @probe(0.2, with_it="start_failed", without="starting")

@@ -1,8 +1,9 @@
 """What a script runs in: its dependencies locked, then installed once for all scripts with an equal lock.
 
 Laws: the lock belongs to the user and is installed, not resolved, from then on. An environment is named by what is in it
-(locked requirements with hashes, the content of what is local, interpreter, platform), is made at its final path under a file lock, counts only with its
-completion marker, and shares no file with uv's cache by hard link: a script that writes into it would change them all.
+(locked requirements with hashes, the content of what is local, interpreter, platform), is made at its final path under a file
+lock, counts only with its completion marker, and shares no file with uv's cache by hard link: a script that writes into it
+would change them all.
 """
 
 from __future__ import annotations

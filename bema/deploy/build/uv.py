@@ -141,7 +141,9 @@ def _headline(said: str, verb: str, code: int, memory: int) -> str:
     # a shell and its like tell a signal as 128 and its number; uv itself has no code above 2
     if number := -code if code < 0 else max(0, code - 128):
         by = next((known.name for known in signal.Signals if known == number), f"signal {number}")
-        return f"`uv {verb}` was ended by {by}" + (", as the system does when memory runs out" if number == 9 else "")
+        return f"`uv {verb}` failed: ended by {by}" + (
+            ", as the system does when memory runs out" if number == 9 else ""
+        )
     # uv tells what failed first and why last; the reason alone would not say of what
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
     parts += _BELOW_CARETS.findall(said)
