@@ -56,6 +56,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.alone
 def test_while_bombs_are_read_everybody_else_is_answered(platform: Platform) -> None:
     platform.env["BEMA_LIMITS__SCRIPT_TIME"] = "1"
     platform.up()

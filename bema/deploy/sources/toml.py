@@ -22,10 +22,9 @@ _LONGEST = 300
 # that. Nothing here gives back what it took (`*+`), so one pass is one pass.
 _TOKEN = re.compile(
     r'''
-      """(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5} | "(?:[^"\\\n]|\\.)*+"
-    | \'\'\'(?:[^']|'{1,2}(?!'))*+'{3,5}    | '[^'\n]*+'
-    | \#[^\n]*+ | [^"'\#\[\]{}.=,\n]++
-    | (?P<mark>[\[\]{}.=,\n]) | (?P<open>["'])
+      """(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5} | \'\'\'(?:[^']|'{1,2}(?!'))*+'{3,5} | (?P<long>"""|\'\'\')
+    | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' | (?P<short>["'])
+    | \#[^\n]*+ | [^"'\#\[\]{}.=,\n]++ | (?P<mark>[\[\]{}.=,\n])
     ''',
     re.X | re.S,
 )
@@ -57,7 +56,9 @@ def parse(text: str) -> dict[str, Any]:
 def _measure(text: str) -> None:
     depth, parts = 0, 1
     for token in _TOKEN.finditer(text):
-        if token["open"]:  # a string without an end: here the parser stops
+        # a string without an end: here the parser stops, and so must we, who would look for the end
+        # of each that might begin behind
+        if token["long"] or token["short"]:
             return
         match token["mark"]:
             case None:

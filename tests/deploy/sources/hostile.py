@@ -98,12 +98,60 @@ def script_of(toml: str) -> str:
     return "# /// script\n" + "".join(f"# {line}\n" for line in toml.split("\n")) + "# ///\n"
 
 
+ATOMS = [
+    *(
+        "a",
+        ".",
+        "=",
+        "[",
+        "]",
+        "{",
+        "}",
+        '"',
+        "'",
+        '"""',
+        "'''",
+        "\\",
+        "\n",
+        "#",
+        " ",
+        ",",
+        "1",
+        "_",
+        "e",
+        "0x",
+        "-",
+        ":",
+    ),
+    *(
+        "T",
+        "\\u0041",
+        '\\"',
+        "a.b.c",
+        "[[a]]",
+        "x = 1",
+        "dependencies",
+        "entry",
+        "tool.bema",
+        "é",
+        "\u2028",
+        "\r",
+        "\t",
+    ),
+]
+
+
 def blocks(most: int) -> SearchStrategy[str]:
-    """Scripts whose block is one or two kinds of bomb, of any size up to `most`."""
+    """Scripts whose block is one or two kinds of bomb, of any size up to `most`, or a piece of TOML again and again."""
     parts = strategies.tuples(strategies.sampled_from(sorted(KINDS)), strategies.integers(1, most)).map(
         lambda chosen: KINDS[chosen[0]](chosen[1])
     )
-    return strategies.lists(parts, min_size=1, max_size=2).map(lambda found: script_of("\n".join(found)))
+    some = strategies.lists(strategies.sampled_from(ATOMS), max_size=8).map("".join)
+    repeated = strategies.tuples(some, some, some).map(
+        lambda chosen: chosen[0] + chosen[1] * (most // (len(chosen[1]) + 1)) + chosen[2]
+    )
+    bombs = strategies.lists(parts, min_size=1, max_size=2).map("\n".join)
+    return (bombs | repeated).map(script_of)
 
 
 @contextlib.contextmanager

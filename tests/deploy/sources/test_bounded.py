@@ -84,6 +84,7 @@ def test_it_ends_with_who_asked(tmp_path):
         os.kill(asyncio.run(story()), 0)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process from outside")
 def test_who_asks_has_its_loop_and_its_memory_for_itself():
     async def story() -> tuple[float, int]:

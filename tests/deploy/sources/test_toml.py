@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings, strategies
+from hypothesis import example, given, settings, strategies
 
 from bema.core.errors import Invalid
 from bema.deploy.sources.pep723 import read_metadata
@@ -88,7 +88,8 @@ def test_finding_the_block_takes_one_pass(bomb: Callable[[int], str]):
     reads_in_time(bomb(80_000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
+@example(script_of('x = """' + '\\"""\\"\ta' * 8000))
 @given(blocks(60_000))
 def test_no_bombs_together_do_more(code: str):
     reads_in_time(code)
