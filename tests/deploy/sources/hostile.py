@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from hypothesis import strategies
 from hypothesis.strategies import SearchStrategy
 
-CEILING = 2.0
+CEILING = 1.0
 """Seconds for a text that is read in at most a tenth of one here: other work on the machine included, a square is not."""
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"

@@ -89,7 +89,7 @@ def test_finding_the_block_takes_one_pass(bomb: Callable[[int], str]):
 
 
 @settings(max_examples=300, deadline=None)
-@example(script_of('x = """' + '\\"""\\"\ta' * 8000))
+@example(script_of('\\"\t' + '\\"""\\"\ta.b.c_\\u0041"' * 2250))
 @given(blocks(60_000))
 def test_no_bombs_together_do_more(code: str):
     reads_in_time(code)
