@@ -6,7 +6,6 @@ Law: building may take minutes and use the network; what leads to a start uses n
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
-from bema.deploy.sources.pep723 import tool_table
+from bema.deploy.sources.pep723 import read_metadata
 
 
 async def build(rollout: Rollout, parts: Parts) -> Build:
@@ -50,10 +49,8 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
 
 
 def _options(code: bytes) -> str:
-    """What the script tells its installer, in one spelling; a version that was stored was read before."""
     # no limit but its own length: a limit that was lowered since is for scripts to come
-    table = tool_table(code.decode().removeprefix("\ufeff"), "uv", len(code))
-    return json.dumps(table, sort_keys=True, default=str) if table else ""
+    return read_metadata(code.decode().removeprefix("\ufeff"), len(code)).options
 
 
 async def is_there(rollout: Rollout) -> bool:

@@ -8,6 +8,7 @@ whoever wrote it: the block is cut out by searching, not by lines, and is parsed
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -28,12 +29,14 @@ _RUN = re.compile(r"(?:#(?: [^\n]*+)?+(?:\n|\Z))*+")
 
 
 class ScriptMetadata(msgspec.Struct, frozen=True):
-    """What of the block concerns us; uv reads the block itself when it locks."""
+    """What of the block concerns us; uv reads the block itself when it locks. `options` is its table for uv, in one spelling:
+    how packages are built makes them others."""
 
     dependencies: tuple[str, ...] = ()
     requires_python: str = ""
     entry: str = ""
     entry_line: int = 0
+    options: str = ""
 
 
 def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadata:
@@ -41,22 +44,11 @@ def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadat
 
     A block of more than `most` bytes is malformed.
     """
-    block = _block_of(code, most)
-    return ScriptMetadata() if block is None else block.metadata()
-
-
-def tool_table(code: str, tool: str, most: int = DEFAULTS.script_block) -> dict[str, Any]:
-    """What the block tells a tool of that name; raises as `read_metadata` does."""
-    block = _block_of(code, most)
-    return {} if block is None else block.tool(tool)
-
-
-def _block_of(code: str, most: int) -> _Block | None:
     # a block that was written on Windows is the same block
     text = code.replace("\r\n", "\n")
     opening = _find_line(text, OPENING)
     if opening < 0:
-        return None
+        return ScriptMetadata()
     body = opening + len(OPENING) + 1
     end = _closing(text, body)
     second = _find_line(text, OPENING, body)
@@ -72,7 +64,7 @@ def _block_of(code: str, most: int) -> _Block | None:
         line = _line_at(text, second)
         message = f"line {line}: a second {OPENING!r} block; the first is on line {_line_at(text, opening)}"
         raise Invalid(message, code="pep723_duplicated", line=line)
-    return _Block(text[body:end], _line_at(text, opening), most)
+    return _Block(text[body:end], _line_at(text, opening), most).metadata()
 
 
 def _find_line(text: str, line: str, start: int = 0) -> int:
@@ -120,13 +112,18 @@ class _Block:
         requires = self._text(table, "requires-python", LONGEST_SPECIFIERS)
         if problem := check_specifiers(requires):
             raise self._wrong("requires-python", problem)
-        entry = self._text(self._table(self._table(table, "tool"), "bema"), "entry", LONGEST_ENTRY)
+        tools = self._table(table, "tool")
+        entry = self._text(self._table(tools, "bema"), "entry", LONGEST_ENTRY)
         if "\0" in entry:  # it becomes an argument of a process
             raise self._wrong("entry", "must not hold NUL")
-        return ScriptMetadata(tuple(dependencies), requires, entry, self._line_of("entry") if entry else 0)
-
-    def tool(self, name: str) -> dict[str, Any]:
-        return self._table(self._table(self._parse(), "tool"), name)
+        uv = self._table(tools, "uv")
+        return ScriptMetadata(
+            dependencies=tuple(dependencies),
+            requires_python=requires,
+            entry=entry,
+            entry_line=self._line_of("entry") if entry else 0,
+            options=json.dumps(uv, sort_keys=True, default=str) if uv else "",
+        )
 
     def _parse(self) -> dict[str, Any]:
         try:

@@ -5,7 +5,7 @@ from hypothesis import given, strategies
 
 from bema.core.errors import Invalid
 from bema.core.versions import check_specifiers, satisfies
-from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata, tool_table
+from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 
 def script(*lines: str) -> str:
@@ -123,10 +123,13 @@ def test_an_entry_cannot_hold_what_an_argument_cannot():
     assert (error.code, error.details["line"]) == ("pep723_malformed", 2)
 
 
-def test_what_the_block_tells_a_tool():
-    code = script("# /// script", "# [tool.uv]", "# no-index = true", "# ///")
-    assert tool_table(code, "uv") == {"no-index": True}
-    assert tool_table(code, "bema") == tool_table("", "uv") == {}
+def test_what_the_block_tells_uv_has_one_spelling():
+    block = ("# [tool.uv]", "# no-index = true", '# find-links = ["/a"]')
+    other = ('# tool.uv.find-links = ["/a"]', "# tool.uv.no-index = true")
+    one, two = (read_metadata(script("# /// script", *lines, "# ///")).options for lines in (block, other))
+    assert one == two == '{"find-links": ["/a"], "no-index": true}'
+    assert read_metadata(script("# /// script", "# tool.uv.exclude-newer = 2026-01-01", "# ///")).options
+    assert refused(script("# /// script", "# tool.uv = 1", "# ///")).code == "pep723_malformed"
 
 
 def test_deep_nesting_is_malformed():
