@@ -29,6 +29,7 @@ from bema.core.errors import BemaError
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.limits import LIMITS
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
+from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
 from bema.deploy.keeper.lines import Lines
 from bema.deploy.keeper.logs import Bounds, Log
@@ -395,6 +396,35 @@ async def script(folder: Path) -> Outcome:
         return became if isinstance(became, str) else became.name
 
 
+@probe(1024, with_it="pep723_malformed", without="hello")
+async def script_block(folder: Path) -> Outcome:
+    block = "# /// script\n" + "#\n" * 600 + "# ///\n"
+    async with orchestrator() as found:
+        became = await within(10, found.create(request_of("hello", block), LOCAL_ADMIN))
+        return became if isinstance(became, str) else became.name
+
+
+@probe(128 * 1024 * 1024, with_it="syntax_error", without="hello")
+async def script_memory(folder: Path) -> Outcome:
+    async with orchestrator() as found:
+        became = await within(30, found.create(request_of("hello", "x = 1\n" * 100_000), LOCAL_ADMIN))
+        return became if isinstance(became, str) else became.name
+
+
+@probe(1, with_it="syntax_error", without="waits")
+async def script_time(folder: Path) -> Outcome:
+    busy = folder / "python"
+    busy.write_text("#!/bin/sh\nwhile :; do :; done\n")
+    busy.chmod(0o755)
+
+    class BusyPythons:
+        async def choose(self, requires: str) -> Python:
+            return Python(str(busy), (3, 11, 0))
+
+    async with orchestrator(pythons=BusyPythons()) as found:
+        return await within(4.5, found.create(request_of(), LOCAL_ADMIN))
+
+
 @probe(0.2, with_it="start_failed", without="starting")
 async def start(folder: Path) -> Outcome:
     launcher = MemoryLauncher()
@@ -416,6 +446,19 @@ async def build(folder: Path) -> Outcome:
     parts.environments._uv = Uv(str(slow))  # type: ignore[attr-defined]
     wanted = Wanted(b'# /// script\n# dependencies = ["six"]\n# ///\n', ("six",), await parts.pythons.choose(""))
     return await within(3, parts.environments.make(wanted))
+
+
+@probe(1024**3, with_it=str(1024**2), without=str(2 * 1024**2))
+async def lock_memory(folder: Path) -> Outcome:
+    """What bounds a process that locks, as it says itself: in KiB."""
+    telling = folder / "uv"
+    telling.write_text(f"#!/bin/sh\nulimit -d > {folder}/told\nexit 1\n")
+    telling.chmod(0o755)
+    parts = await parts_of(settings.current(), MemoryDiscovery())
+    parts.environments._uv = Uv(str(telling))  # type: ignore[attr-defined]
+    wanted = Wanted(b'# /// script\n# dependencies = ["six"]\n# ///\n', ("six",), await parts.pythons.choose(""))
+    await within(10, parts.environments.make(wanted))
+    return (folder / "told").read_text().strip()
 
 
 @probe(0.5, with_it=0.5, without=10.0)

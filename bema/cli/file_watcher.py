@@ -35,7 +35,7 @@ def imported(file: Path) -> set[Path]:
 def _imports(path: Path, folder: Path) -> Iterator[Path]:
     try:
         tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return  # it cannot be read now; when it can, it is looked at again
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -61,8 +61,29 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         1024 * 1024
     )
     script: Annotated[int, _Row("bytes", "deploy", "largest script")] = 1024 * 1024
+    script_block: Annotated[
+        int, _Row("bytes", "deploy", "largest metadata block of a script", least=1024, most=1024 * 1024)
+    ] = 64 * 1024
+    # measured: a list of numbers takes about 550 bytes of it for each byte of its text
+    script_memory: Annotated[
+        int, _Row("bytes", "deploy", "memory to read and compile a script once", least=128 * 1024 * 1024)
+    ] = 768 * 1024 * 1024
+    script_time: Annotated[
+        float, _Row("seconds", "deploy", "processor time to read and compile a script once", least=1)
+    ] = 5.0
     start: Annotated[float, _Row("seconds", "deploy", "time from spawn to announce")] = 30.0
     build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
+    # resolving 30 environment markers takes 40 MiB, 100 of them more than 900
+    lock_memory: Annotated[
+        int,
+        _Row(
+            "bytes",
+            "deploy",
+            "memory of each process that resolves dependencies",
+            least=256 * 1024 * 1024,
+            most=1024**4,
+        ),
+    ] = 2 * 1024 * 1024 * 1024
     stop: Annotated[float, _Row("seconds", "deploy", "grace between stop and kill")] = 10.0
     builds: Annotated[int, _Row("builds", "deploy", "environments built at once")] = 2
     starts: Annotated[int, _Row("starts", "deploy", "instances started at once")] = 8

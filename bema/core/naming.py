@@ -21,11 +21,17 @@ INSTANCE = re.compile(r"[0-9a-v]{13}\Z")
 _BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
 
+def shown(value: object) -> str:
+    """A value as a sentence shows it: what somebody sent may be as long as a message."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
+
+
 def check_name(value: str, what: str) -> str:
     """Return a namespace or component name; `BadDeclaration` (code `bad_name`) where it breaks the rule."""
     if not isinstance(value, str) or not NAME.match(value):
         raise BadDeclaration(
-            f"{what} {value!r} is not a name: [A-Za-z][A-Za-z0-9_-]*, at most 63 characters", code="bad_name"
+            f"{what} {shown(value)} is not a name: [A-Za-z][A-Za-z0-9_-]*, at most 63 characters", code="bad_name"
         )
     return value
 
@@ -34,7 +40,7 @@ def check_endpoint(value: str) -> str:
     """Return an endpoint name; `BadDeclaration` (code `bad_name`) unless it is an ASCII identifier of at most 63 characters."""
     if not isinstance(value, str) or not value.isidentifier() or len(value) > 63 or not value.isascii():
         raise BadDeclaration(
-            f"endpoint name {value!r} is not a Python identifier of at most 63 characters", code="bad_name"
+            f"endpoint name {shown(value)} is not a Python identifier of at most 63 characters", code="bad_name"
         )
     return value
 
@@ -43,7 +49,8 @@ def check_deployment(value: str) -> str:
     """Return a deployment's name; `Invalid` (code `bad_name`) unless it is a DNS label (RFC 1123)."""
     if not isinstance(value, str) or not DNS_LABEL.match(value):
         raise Invalid(
-            f"deployment name {value!r} is not a DNS label: a-z, 0-9 and '-', at most 63 characters", code="bad_name"
+            f"deployment name {shown(value)} is not a DNS label: a-z, 0-9 and '-', at most 63 characters",
+            code="bad_name",
         )
     return value
 

@@ -52,8 +52,11 @@ def test_the_modules_of_its_folder_are_followed_and_no_others(files):
     ]
 
 
-def test_what_cannot_be_read_is_watched_all_the_same(files):
-    main = files(main="import broken", broken="def f(:")
+@pytest.mark.parametrize(
+    "code", ["def f(:", "x = \0", "(" * 5000, "x = " + "-" * 100_000 + "1", "x = " + "+".join("1" * 9999)]
+)
+def test_what_cannot_be_read_is_watched_all_the_same(files, code):
+    main = files(main="import broken", broken=code)
     assert names(main, imported(main)) == ["broken.py", "main.py"]
 
 

@@ -19,11 +19,8 @@ import httpx2
 import pytest
 
 from bema.core.errors import BemaError
-from bema.core.instance import EndpointInfo, Instance
-from bema.runtime.discovery.memory import MemoryDiscovery
-from bema.runtime.rpc.client import Client
-from bema.runtime.rpc.pool import ConnectionPool
 from tests.gateway.test_process import launched
+from tests.runner.calling import TOKEN, calling
 from tests.runner.conftest import Launch, Running
 
 APP = """
@@ -103,28 +100,15 @@ def an_app(folder: Path) -> Iterator[Subject]:
 @contextlib.contextmanager
 def a_service(folder: Path) -> Iterator[Subject]:
     launch = Launch(folder)
-    running = launch(SERVICE, "service", "Counter", auth_token="secret")
+    running = launch(SERVICE, "service", "Counter", auth_token=TOKEN)
     said = running.start().hear()
 
     async def asked(seconds: float) -> bool:
-        discovery, pool = MemoryDiscovery(), ConnectionPool("test")
-        await discovery.register(
-            Instance(
-                id=1,
-                namespace="demo",
-                component="counter",
-                endpoints=(EndpointInfo("sleeps"),),
-                addresses=said["addresses"],
-                token="secret",
-            )
-        )
-        sleeps = Client(pool, await discovery.view("demo", "counter"), "demo.counter.sleeps")
-        try:
-            return bool(await sleeps.unary({"seconds": seconds}, timeout=60) == "whole")
-        except BemaError:
-            return False
-        finally:
-            await pool.close()
+        async with calling(said, "sleeps") as caller:
+            try:
+                return bool(await caller.client("sleeps").unary({"seconds": seconds}, timeout=60) == "whole")
+            except BemaError:
+                return False
 
     yield Subject(
         running.process, running.channel, lambda seconds: called(running, lambda: asyncio.run(asked(seconds)))

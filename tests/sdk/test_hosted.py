@@ -7,11 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bema.core.errors import Overloaded, StreamCut
-from bema.core.instance import EndpointInfo, Instance
-from bema.core.spec import Shape
-from bema.runtime.discovery.memory import MemoryDiscovery
-from bema.runtime.rpc.client import Client
-from bema.runtime.rpc.pool import ConnectionPool
+from tests.runner.calling import TOKEN, calling
 from tests.runner.conftest import Launch
 
 APP = """
@@ -58,63 +54,38 @@ def test_a_deployed_app_runs_on_uvloop(launch):
 
 def test_a_deployed_class_is_measured_bounded_and_ended(launch):
     settings = {"size": 4, "limits.drain": 0.3, "slots": 1, "queue": 0}
-    running = launch(SERVICE, "service", "Counter", auth_token="secret", settings=settings)
+    running = launch(SERVICE, "service", "Counter", auth_token=TOKEN, settings=settings)
     said = running.start().hear()
     assert {"interpreter", "init", "import", "construct", "async_init"} <= set(said["phases"])
 
     async def story() -> None:
-        discovery, pool = MemoryDiscovery(), ConnectionPool("test")
-        infos = (EndpointInfo("told"), EndpointInfo("hangs", Shape.UNARY))
-        await discovery.register(
-            Instance(
-                id=1,
-                namespace="demo",
-                component="counter",
-                endpoints=infos,
-                addresses=said["addresses"],
-                token="secret",
-            )
-        )
-        view = await discovery.view("demo", "counter")
-        told = Client(pool, view, "demo.counter.told")
-        assert await told.unary({}, timeout=5) == {"loop": "uvloop", "size": 4, "drain": 0.3}
-        hanging = asyncio.create_task(Client(pool, view, "demo.counter.hangs").unary({}, timeout=5))
-        await asyncio.sleep(0)  # it is sent first
-        with pytest.raises(Overloaded, match="1 calls run"):
-            await told.unary({}, timeout=5)
-        hanging.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await hanging
-        await pool.close()
+        async with calling(said, "told", "hangs") as caller:
+            told = caller.client("told")
+            assert await told.unary({}, timeout=5) == {"loop": "uvloop", "size": 4, "drain": 0.3}
+            hanging = asyncio.create_task(caller.client("hangs").unary({}, timeout=5))
+            await asyncio.sleep(0)  # it is sent first
+            with pytest.raises(Overloaded, match="1 calls run"):
+                await told.unary({}, timeout=5)
+            hanging.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await hanging
 
     asyncio.run(story())
     assert running.stop() == 0
 
 
 def test_calls_that_outlive_the_grace_are_cut_which_the_exit_code_tells(launch):
-    running = launch(SERVICE, "service", "Counter", auth_token="secret")
+    running = launch(SERVICE, "service", "Counter", auth_token=TOKEN)
     said = running.start().hear()
 
     async def story() -> None:
-        discovery, pool = MemoryDiscovery(), ConnectionPool("test")
-        await discovery.register(
-            Instance(
-                id=1,
-                namespace="demo",
-                component="counter",
-                endpoints=(EndpointInfo("hangs"),),
-                addresses=said["addresses"],
-                token="secret",
-            )
-        )
-        hangs = Client(pool, await discovery.view("demo", "counter"), "demo.counter.hangs")
-        hanging = asyncio.create_task(hangs.unary({}, timeout=20))
-        while not pool.connections:
-            await asyncio.sleep(0.01)
-        running.say({"op": "shutdown", "deadline_ms": 200})
-        with pytest.raises(StreamCut, match="stopped before the call ended"):
-            await hanging
-        await pool.close()
+        async with calling(said, "hangs") as caller:
+            hanging = asyncio.create_task(caller.client("hangs").unary({}, timeout=20))
+            while not caller.pool.connections:
+                await asyncio.sleep(0.01)
+            running.say({"op": "shutdown", "deadline_ms": 200})
+            with pytest.raises(StreamCut, match="stopped before the call ended"):
+                await hanging
 
     asyncio.run(story())
     code, _, err = running.ended()

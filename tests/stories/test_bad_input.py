@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def refused(platform: Platform, name: str, code: str) -> dict[str, Any]:
     """Post a script that must be refused; the error, after checking that nothing was made."""
-    with platform.http() as api:
+    with platform.http(seconds=120) as api:
         answer = api.post("/faas/python", json={"name": name, "code": code})
         assert answer.status_code == 422, answer.text
         assert name not in [item["name"] for item in api.get("/faas/python").json()["items"]]
@@ -39,6 +42,45 @@ def test_each_way_to_break_the_block_has_its_own_answer(running: Platform, code:
     error = refused(running, "block", block)
     assert error["code"] == code
     assert error["line"] >= 1
+
+
+BOMBS = {
+    "a dotted key": ("# /// script\n# " + ".".join("a" * 30_000) + " = 1\n# ///\n", "pep723_malformed"),
+    "a nested array": ("# /// script\n# x = " + "[" * 30_000 + "\n# ///\n", "pep723_malformed"),
+    "a long block": ("# /// script\n" + "# a.b.c.d = 1\n" * 60_000 + "# ///\n", "pep723_malformed"),
+    "digits": ("# /// script\n# x = " + "9" * 5000 + "\n# ///\n", "pep723_malformed"),
+    "too many functions": ("def f(): 0\n" * 90_000, "syntax_error"),
+    "too many statements": ("x;" * 500_000, "syntax_error"),
+    "nested deeply": ("x = " + "-" * 500_000 + "1\n", "syntax_error"),
+    "one line": ("x = " + "a." * 500_000 + "a\n", "syntax_error"),
+}
+
+
+@pytest.mark.alone
+def test_while_bombs_are_read_everybody_else_is_answered(platform: Platform) -> None:
+    platform.env["BEMA_LIMITS__SCRIPT_TIME"] = "1"
+    platform.up()
+
+    def memory() -> int:
+        status = Path(f"/proc/{platform.system('orchestrator')}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+    deployed = platform.deploy("bystander", "async def app(scope, receive, send): ...\n")["id"]
+    before = memory()
+    with ThreadPoolExecutor(len(BOMBS)) as pool, platform.http() as api:
+        # nothing waits for its turn in the gateway: each has its own connection
+        refusals = {name: pool.submit(refused, platform, "bomb", code) for name, (code, _) in BOMBS.items()}
+        longest = 0.0
+        while not all(refusal.done() for refusal in refusals.values()):
+            begun = time.monotonic()
+            assert api.get(f"/faas/python/{deployed}").json()["state"] == "ready"
+            longest = max(longest, time.monotonic() - begun)
+            time.sleep(0.02)
+    for name, (_, code) in BOMBS.items():
+        assert refusals[name].result()["code"] == code, name
+    assert longest < 2
+    assert memory() - before < 100 * 1024  # KiB; each text is kept as it came, and as what is stored of it
+    assert platform.stop() == 0
 
 
 def test_a_dependency_that_does_not_exist(running: Platform) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -23,9 +23,10 @@ from pathlib import Path, PurePath
 import bema
 from bema.core.errors import Failed, Refused
 from bema.core.version import VERSION
-from bema.deploy.build.environments import exclusive
+from bema.deploy.build.folders import exclusive, working
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
+from bema.deploy.build.variables import build_variables
 
 NEEDED = ("msgspec", "click", "uvicorn", "h11")
 WELCOME = ("httptools", "uvloop", "a2wsgi")
@@ -56,8 +57,8 @@ class Layers:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         async with exclusive(self._folder / f"{place.name}.lock"):
             if not await asyncio.to_thread(place.exists):
-                with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as work:
-                    await self._make(parts, python, Path(work) / "layer", place)
+                async with working(self._folder) as (work, _):
+                    await self._make(parts, python, work / "layer", place)
         return place
 
     async def _make(self, parts: list[Distribution], python: Python, work: Path, place: Path) -> None:
@@ -66,12 +67,15 @@ class Layers:
             for part in parts:
                 await asyncio.to_thread(_copy, part, work)
         else:
+            # pinned and without their dependencies: what runs here fits together, and a resolver
+            # could choose otherwise
             pins = [f"{part.name}=={part.version}" for part in parts]
             await self._uv.run(
                 *("pip", "install", "--no-deps", "--only-binary", ":all:", "--link-mode", "copy"),
                 *("--python", python.path, "--target", str(work), *pins),
             )
         await asyncio.to_thread(_compile, python, work, place)
+        # a layer needs no marker: by one rename it is there whole, or not at all
         await asyncio.to_thread(work.rename, place)
 
 
@@ -88,11 +92,14 @@ def _installed(name: str) -> Distribution | None:
         found = distribution(name)
     except PackageNotFoundError:
         return None
+    # metadata without files is left by an uninstaller, or the system's: there is nothing to copy
     return found if found.files else None
 
 
 def _key(parts: list[Distribution], python: Python) -> str:
     digest = hashlib.sha256(f"{python.release[:2]} {sysconfig.get_platform()}\n".encode())
+    # RECORD has a digest of every file of a distribution; bema may be a checkout, which has none,
+    # and is read itself
     for part in parts:
         digest.update(f"{part.name} {part.version}\n{part.read_text('RECORD')}\n".encode())
     for path in _files_of_bema():
@@ -164,13 +171,16 @@ def _compile(python: Python, work: Path, place: Path) -> None:
             *(python.path, "-I", "-m", "compileall", "-q", "-j", "2", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(work), "-p", str(place), str(work)),
         ],
+        env=build_variables(os.environ),
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        last = said.rpartition("\n")[2]
         raise Failed(
-            f"the platform layer does not compile on Python {python.version}", code="build_failed", detail=done.stdout
+            f"the platform layer does not compile on Python {python.version}: {last}", code="build_failed", detail=said
         )
 
 

@@ -54,6 +54,7 @@ class FoundPythons:
         own = own_python()
         if satisfies(own.release, requires):
             return own
+        # an interpreter may be upgraded away while we run
         known = self._known.get(requires)
         if known is None or not os.access(known.path, os.X_OK):
             known = self._known[requires] = await self._find(requires) or await self._newest(requires, own)
@@ -61,6 +62,8 @@ class FoundPythons:
 
     async def _find(self, requires: str) -> Python | None:
         """The first that fits; uv stops looking there, where listing them all may take seconds."""
+        # twice: uv prints the path or the version. --no-project: a pyproject.toml above our folder
+        # is none of the script's
         try:
             path = await self._uv.run("python", "find", "--system", "--no-project", requires)
             version = await self._uv.run("python", "find", "--system", "--no-project", "--show-version", path.strip())
@@ -89,6 +92,7 @@ class FoundPythons:
             for row in msgspec.json.decode(listed, type=list[_Row])
             if row.implementation == platform.python_implementation().lower()
             and row.release >= OLDEST
+            # of our own release it is our own that scripts share
             and row.release != own.release
         ]
 

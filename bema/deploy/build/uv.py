@@ -11,15 +11,23 @@ import contextlib
 import os
 import re
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from bema.core.errors import Failed, Refused
+from bema.deploy.build.variables import build_variables
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
 
+_BELOW_CARETS = re.compile(r"^ +\| +\^+\n(.+)$", re.M)  # what is wrong with the line that it shows
+_FULL = re.compile(r"No space left on device|Disk quota exceeded", re.I)
+_OUT_OF_MEMORY = re.compile(r"^memory allocation of \d+ bytes failed", re.M)
+
+_HEADLINE = 2000  # a requirement that uv repeats may be longer; `detail` has it whole
+_MOST = 16 * 1024 * 1024  # of what is taken of its answer; a large lock that is exported has one MiB
 _LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
 
 
@@ -51,35 +59,58 @@ class Uv:
         timeout: float = 60.0,
         env: Mapping[str, str] = MappingProxyType({}),
         keep: Sequence[int] = (),
+        memory: int = 0,
     ) -> str:
         """What uv prints; `Failed` (build_failed) with its complaint as `detail`.
 
-        `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both.
+        `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both. `memory` is
+        what each process of the run may have; 0 bounds nothing.
         """
         child = await asyncio.create_subprocess_exec(
+            *_within(memory),
             self.binary,
             "--color=never",
             "--no-progress",
             *arguments,
             cwd=cwd,
-            env=_environment() | dict(env),
+            env=build_variables(os.environ) | dict(env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            # a group of its own, so that what a backend started can be ended with it
             start_new_session=True,
             pass_fds=tuple(keep),
         )
         try:
             async with asyncio.timeout(timeout):
-                out, complaint = await child.communicate()
+                out, complaint = await _heard(child)
         except TimeoutError as error:
             raise Failed(f"`uv {arguments[0]}` took longer than {timeout:.0f} s", code="build_failed") from error
         finally:
             await _end(child)
         if child.returncode != 0:
-            said = masked(complaint.decode(errors="replace")).strip()[-_LONGEST:]
-            raise Failed(_headline(said, arguments[0]), code="build_failed", detail=said)
+            # masked before it is cut: half a URL would not be taken for one
+            said = masked(complaint[-2 * _LONGEST :].decode(errors="replace")).strip()[-_LONGEST:]
+            raise Failed(_headline(said, arguments[0], child.returncode or 0, memory), code="build_failed", detail=said)
+        if len(out) > _MOST:
+            raise Failed(f"`uv {arguments[0]}` printed more than {_MOST} bytes", code="build_failed")
         return out.decode(errors="replace")
+
+
+async def _heard(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """The last of what it prints and of what it complains of; a backend may write without end."""
+    assert child.stdout is not None and child.stderr is not None
+    out, complaint, _ = await asyncio.gather(_last(child.stdout), _last(child.stderr), child.wait())
+    return out, complaint
+
+
+async def _last(stream: asyncio.StreamReader) -> bytes:
+    kept = bytearray()
+    while piece := await stream.read(_LONGEST):
+        kept += piece
+        if len(kept) > 2 * _MOST:
+            del kept[: -_MOST - 1]  # one more than is taken: it shows that there was more
+    return bytes(kept)
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
@@ -89,18 +120,33 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         await child.wait()
 
 
-def _headline(said: str, verb: str) -> str:
-    """uv's error and its cause, on one line."""
+def _within(memory: int) -> tuple[str, ...]:
+    """What stands before a command whose processes may have so much memory each."""
+    if not memory or sys.platform != "linux":
+        return ()
+    # not by code between fork and exec, which is no place for it where threads run; a lower bound
+    # that holds already stays. Data, not addresses: uv has 1300 MiB of these for 300 of those, and
+    # a backend that imports a large library many times more
+    return "/bin/sh", "-c", 'ulimit -d "$0" 2> /dev/null; exec "$@"', str(memory // 1024)
+
+
+def _headline(said: str, verb: str, code: int, memory: int) -> str:
+    """uv's error and its cause, on one line; of one that was ended, what ended it."""
+    if _OUT_OF_MEMORY.search(said):
+        return (
+            f"`uv {verb}` took more than {memory // 2**20} MiB of memory"
+            if memory
+            else "the machine has no memory left"
+        )
+    # a shell and its like tell a signal as 128 and its number; uv itself has no code above 2
+    if number := -code if code < 0 else max(0, code - 128):
+        by = next((known.name for known in signal.Signals if known == number), f"signal {number}")
+        return f"`uv {verb}` failed: ended by {by}" + (
+            ", as the system does when memory runs out" if number == 9 else ""
+        )
+    # uv tells what failed first and why last; the reason alone would not say of what
     parts = [found[1].strip() for line in said.splitlines() if (found := _COMPLAINT.match(line))]
-    return ": ".join(parts) or f"`uv {verb}` failed"
-
-
-def _environment() -> dict[str, str]:
-    """Ours without what would steer uv to our own environment, or let it fetch an interpreter."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT")
-        and not name.startswith(("PYTHON", "BEMA_"))
-    }
-    return kept | {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
+    parts += _BELOW_CARETS.findall(said)
+    told = (": ".join(parts) or f"`uv {verb}` failed")[:_HEADLINE]
+    full = _FULL.search(said)
+    return f"{full[0]}: {told}" if full and not _FULL.search(told) else told

@@ -18,6 +18,7 @@ from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
+from bema.deploy.sources.pep723 import read_metadata
 
 
 async def build(rollout: Rollout, parts: Parts) -> Build:
@@ -26,9 +27,12 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
     try:
         code = (await parts.store.bundle(version.digest)).script
         python = await parts.pythons.choose(version.requires_python)
-        made = await parts.environments.make(Wanted(code, version.dependencies, python, lock))
+        options = await asyncio.to_thread(_options, code)
+        made = await parts.environments.make(Wanted(code, version.dependencies, python, lock, options))
         begun = time.monotonic()
         await parts.layers.layer(python)
+    # the lock of an earlier build is kept: the next attempt installs what was promised, whatever an
+    # index has by then
     except BemaError as error:
         return Build(state="failed", lock=lock, fault=fault_of(error))
     except OSError as error:
@@ -44,6 +48,11 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
     )
 
 
+def _options(code: bytes) -> str:
+    # no limit but its own length: a limit that was lowered since is for scripts to come
+    return read_metadata(code.decode().removeprefix("\ufeff"), len(code)).options
+
+
 async def is_there(rollout: Rollout) -> bool:
     """Whether what was built is still where it was; it can be made again from its lock."""
     return await asyncio.to_thread(os.access, rollout.status.build.python, os.X_OK)
@@ -52,7 +61,9 @@ async def is_there(rollout: Rollout) -> bool:
 async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
     """The current version as a launcher is given it, its code in a file."""
     deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
+    # again: it may have been stored before there was a limit, and would fail in the keeper's hands
     check_env(version.env, parts.limits)
+    # by the interpreter that it was built for: another may be the one to choose by now
     layer = await parts.layers.layer(Python(build.python, build.release))
     script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):
@@ -74,5 +85,8 @@ def _place(script: Path, code: bytes) -> None:
     """The version's file, whole or not there; the store holds the truth."""
     script.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = script.with_name(f".{script.name}.{os.getpid()}")
-    draft.write_bytes(code)
-    draft.rename(script)
+    try:
+        draft.write_bytes(code)
+        draft.rename(script)
+    finally:
+        draft.unlink(missing_ok=True)  # half of it, on a full disk

@@ -1,7 +1,8 @@
 """What no deployment needs any more: old versions, layers and environments.
 
 Law: swept is only when nothing ran at the start, so nothing is taken from under a process; what was used within the week
-stays, since it is likely to be wanted again. Whatever goes wrong here costs disk space and nothing else.
+stays, since it is likely to be wanted again. What was never finished runs nowhere and goes at every start, however young. Whatever
+goes wrong here costs disk space and nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from bema.core.naming import is_uuid
+from bema.deploy.build.folders import remove_unfinished
 from bema.deploy.orchestrator.parts import Parts
 
 _WEEK = 7 * 24 * 3600
@@ -22,6 +24,12 @@ def left_over(parts: Parts) -> set[str]:
     folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
     known = {*parts.store.rollouts(), *parts.store.unreadable()}
     return {folder.name for folder in folders if is_uuid(folder.name)} - known
+
+
+def sweep_unfinished(parts: Parts) -> list[Path]:
+    """Remove what builds left that were killed; gives what went. What is being built stays."""
+    layers = remove_unfinished(parts.state / "layers", marked=False)
+    return layers + remove_unfinished(parts.state / "environments")
 
 
 def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:

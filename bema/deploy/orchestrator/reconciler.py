@@ -26,7 +26,7 @@ from bema.deploy.model.deployment import Build, Rollout, VersionStatus
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator.build import build, is_there, workload_of
-from bema.deploy.orchestrator.garbage import left_over, sweep
+from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
 from bema.runtime.tasks import Tasks
@@ -99,6 +99,7 @@ class Reconciler:
 
     async def _prepare(self, idle: bool) -> None:
         """What no start should wait for; what starts meanwhile uses nothing that could be swept."""
+        await asyncio.to_thread(sweep_unfinished, self._parts)
         await self._parts.layers.layer(own_python())
         if idle:
             await asyncio.to_thread(sweep, self._parts)

@@ -59,7 +59,7 @@ def report(seed: Path, info: DeploymentInfo, url: str, program: str) -> str:
 def _hints(seed: Path, url: str, program: str) -> list[str]:
     try:
         text = ast.get_docstring(ast.parse(seed.read_bytes())) or ""
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     lines = [line.strip().replace("$URL", url) for line in text.splitlines()]
     # a line that is printed works when it is pasted: a plain machine has no curl, and what is fetched is told bare

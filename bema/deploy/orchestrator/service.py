@@ -114,7 +114,7 @@ class Orchestrator:
         if (other := self._index.named(owner, request.name)) is not None:
             raise Conflict(f"a deployment named {request.name!r} exists", id=other)
         bundle = await SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits).fetch()
-        found = await inspect(bundle, self._parts.pythons)
+        found = await inspect(bundle, self._parts.pythons, self._parts.limits)
         now = self._parts.clock.now()
         version = Version(
             number=1,

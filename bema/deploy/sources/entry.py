@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import resource
 import sys
 import warnings
 from collections.abc import Iterator
@@ -34,15 +35,24 @@ def inspect(code: bytes, wanted: str = "") -> dict[str, Any]:
             tree = ast.parse(code)
             compile(code, "script.py", "exec", dont_inherit=True)
     except SyntaxError as error:
-        line, column = error.lineno or 1, error.offset or 1
+        # an encoding that is not there has column -1
+        line, column = error.lineno or 1, max(1, error.offset or 1)
         return _refused("syntax_error", f"line {line}, column {column}: {error.msg}", line=line, column=column)
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return _refused("syntax_error", f"line 1, column 1: {error or 'too complex to compile'}", line=1, column=1)
+    except (ValueError, RecursionError, OverflowError) as error:
+        return _refused("syntax_error", f"line 1, column 1: {error}", line=1, column=1)
+    except MemoryError:
+        message = f"line 1, column 1: too complex to compile: nested too deeply, or larger than {_memory()}"
+        return _refused("syntax_error", message, line=1, column=1)
     return _Script(tree).entry(wanted)
 
 
 def _refused(code: str, message: str, **details: Any) -> dict[str, Any]:
     return {"error": code, "message": message, **details}
+
+
+def _memory() -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "its memory" if limit == resource.RLIM_INFINITY else f"its {limit // 2**20} MiB of memory"
 
 
 class _Script:

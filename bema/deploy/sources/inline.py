@@ -30,6 +30,7 @@ class InlineSource:
 
 
 def _encoded(code: str, most: int) -> bytes:
+    # JSON can hold half of a surrogate pair, which no file of UTF-8 can
     try:
         content = code.encode()
     except UnicodeEncodeError as error:

@@ -14,14 +14,19 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import BemaError, Invalid
+from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.sources import entry as entry_module
+from bema.deploy.sources.bounded import ChildBounds, Crossed, answer_of
 from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
 
 _INSPECTOR = str(Path(entry_module.__file__).resolve())
-_INSPECTION = 10.0
+_SHOWN = 100
+"""Names of a script that its author is told, and"""
+_LONGEST = 4000
+"""the characters of a message with more."""
 
 
 class Inspected(msgspec.Struct, frozen=True):
@@ -32,12 +37,13 @@ class Inspected(msgspec.Struct, frozen=True):
     python: Python
 
 
-async def inspect(bundle: Bundle, pythons: Pythons) -> Inspected:
+async def inspect(bundle: Bundle, pythons: Pythons, limits: Limits = DEFAULTS) -> Inspected:
     """The findings, or the error that the script's author should see."""
     content = bundle.script
-    metadata = read_metadata(_decoded(content).removeprefix("\ufeff"))
+    # a thread: within its limits a block takes some milliseconds, which nobody else should wait
+    metadata = await asyncio.to_thread(read_metadata, _decoded(content).removeprefix("\ufeff"), limits.script_block)
     python = await pythons.choose(metadata.requires_python)
-    found = await _found(content, metadata.entry, python)
+    found = await _found(content, metadata.entry, python, limits)
     if "error" in found:
         raise _of_finding(found, metadata)
     return Inspected(metadata, ScriptEntry(found["kind"], found["name"]), python)
@@ -54,34 +60,22 @@ def _decoded(content: bytes) -> str:
         ) from error
 
 
-async def _found(content: bytes, wanted: str, python: Python) -> dict[str, Any]:
-    child = await asyncio.create_subprocess_exec(
-        python.path,
-        "-I",
-        "-S",
-        _INSPECTOR,
-        wanted,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+async def _found(content: bytes, wanted: str, python: Python, limits: Limits) -> dict[str, Any]:
+    argv = (python.path, "-I", "-S", _INSPECTOR, wanted)
     try:
-        async with asyncio.timeout(_INSPECTION):
-            said, _ = await child.communicate(content)
-    except TimeoutError:
-        said = b""
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode != 0:
-        # the compiler itself gave up: recursion past the C stack, or no end of work
-        return {"error": "syntax_error", "message": "line 1, column 1: too complex to compile", "line": 1, "column": 1}
+        said = await answer_of(argv, content, ChildBounds(limits.script_memory, limits.script_time))
+    except Crossed as crossed:
+        message = f"line 1, column 1: too complex to compile: {crossed}"
+        return {"error": "syntax_error", "message": message, "line": 1, "column": 1}
     found: dict[str, Any] = json.loads(said)
     return found
 
 
 def _of_finding(found: dict[str, Any], metadata: ScriptMetadata) -> BemaError:
+    # a script of a megabyte has room for a hundred thousand names
+    if len(found.get("names", ())) > _SHOWN:
+        found["names"] = found["names"][:_SHOWN]
+        found["message"] = f"{found['message'][:_LONGEST]}..."
     details = {key: value for key, value in found.items() if key not in ("error", "message")}
     if found["error"] == "entry_not_found":
         details["line"] = metadata.entry_line

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from bema.core.errors import Failed, Refused
-from bema.deploy.build import uv as uv_module
-from bema.deploy.build.environments import MARKER, Made, UvEnvironments, Wanted, exclusive, key_of, link_mode
+from bema.deploy.build.environments import Made, UvEnvironments, Wanted, key_of
+from bema.deploy.build.folders import MARKER, exclusive, link_mode
 from bema.deploy.build.pythons import Python, own_python
 from bema.deploy.build.uv import Uv, masked
+from bema.deploy.build.variables import build_variables
 
 
 def script(*dependencies: str, body: str = "") -> Wanted:
@@ -107,6 +108,20 @@ def test_a_conflict_and_a_bad_requirement_fail_too(tmp_path: Path):
         with pytest.raises(Failed) as caught:
             make(tmp_path, script(*dependencies))
         assert "six" in caught.value.details["detail"]
+        assert len(caught.value.message) > len("TOML parse error at line 1, column 17")
+
+
+@pytest.mark.parametrize(
+    ("dependency", "reason"),
+    [
+        ("lib @ ./lib", "relative path without a working directory: ./lib"),
+        ("six >>> 1", "no such comparison operator"),
+    ],
+)
+def test_what_is_wrong_with_a_requirement_is_said(tmp_path: Path, dependency: str, reason: str):
+    with pytest.raises(Failed) as caught:
+        make(tmp_path, script(dependency))
+    assert reason in caught.value.message
 
 
 def test_a_build_has_a_deadline(tmp_path: Path):
@@ -143,7 +158,7 @@ def test_uv_is_told_nothing_of_our_own_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("VIRTUAL_ENV", "/ours")
     monkeypatch.setenv("PYTHONPATH", "/ours")
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "automatic")
-    environment = uv_module._environment()
+    environment = build_variables(os.environ)
     assert "VIRTUAL_ENV" not in environment
     assert "PYTHONPATH" not in environment
     assert environment["UV_PYTHON_DOWNLOADS"] == "never"

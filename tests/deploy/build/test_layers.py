@@ -11,14 +11,11 @@ from typing import Any
 import pytest
 
 from bema.core.errors import Refused
-from bema.core.instance import EndpointInfo, Instance
 from bema.deploy.build import layers
 from bema.deploy.build.layers import Layers
 from bema.deploy.build.pythons import Python, own_python
 from bema.deploy.build.uv import Uv
-from bema.runtime.discovery.memory import MemoryDiscovery
-from bema.runtime.rpc.client import Client
-from bema.runtime.rpc.pool import ConnectionPool
+from tests.runner.calling import TOKEN, calling
 from tests.runner.conftest import Launch
 
 
@@ -143,7 +140,7 @@ def test_an_extension_that_bema_names_by_entry_point_is_found_in_a_deployed_scri
 
     monkeypatch.setattr(sys, "executable", own_python().path)  # an interpreter that has no bema of its own
     launch = Launch(tmp_path)
-    running = launch(SCRIPT, "service", "Counter", auth_token="secret", platform=str(place))
+    running = launch(SCRIPT, "service", "Counter", auth_token=TOKEN, platform=str(place))
     running.start()
     said = running.hear()
     try:
@@ -161,22 +158,8 @@ def not_as_bema(name: str) -> Distribution:
 
 
 async def answer_of(said: dict[str, Any]) -> Any:
-    discovery, pool = MemoryDiscovery(), ConnectionPool("test")
-    await discovery.register(
-        Instance(
-            id=1,
-            namespace="demo",
-            component="counter",
-            endpoints=(EndpointInfo("counted"),),
-            addresses=said["addresses"],
-            token="secret",
-        )
-    )
-    counted = Client(pool, await discovery.view("demo", "counter"), "demo.counter.counted")
-    try:
-        return await counted.unary({}, timeout=10)
-    finally:
-        await pool.close()
+    async with calling(said, "counted") as caller:
+        return await caller.client("counted").unary({}, timeout=10)
 
 
 def test_a_layer_says_of_bema_what_its_distribution_says(layer: Path):

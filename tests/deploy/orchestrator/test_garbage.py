@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from bema.deploy.build.folders import MARKER, WORK
 from bema.deploy.build.layers import touch
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version, VersionStatus
@@ -60,6 +61,25 @@ def test_a_new_platform_sweeps(tmp_path: Path):
         orphan = orphaned(tmp_path)
         async with Platform(tmp_path).orchestrator():
             await eventually(lambda: not orphan.exists())
+
+    asyncio.run(story())
+
+
+def test_what_was_never_finished_goes_at_every_start(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as first:
+            info = await first.create(script(), ADA)
+            await until(first, info.id, "ready")
+        half = [tmp_path / name for name in ("environments/half", f"environments/{WORK}a", f"layers/{WORK}b")]
+        whole = [tmp_path / name for name in ("environments/whole", "layers/whole")]
+        for folder in (*half, *whole):
+            folder.mkdir(parents=True)
+            (folder / "lib.py").touch()
+        (whole[0] / MARKER).touch()
+        async with platform.orchestrator():
+            await eventually(lambda: not any(folder.exists() for folder in half))
+        assert all(folder.exists() for folder in whole)
 
     asyncio.run(story())
 

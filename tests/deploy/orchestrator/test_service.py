@@ -67,12 +67,22 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path, code: str, error: str):
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("request_", [script(name="Not a label"), script(**{"A=B": "x"}), script(A="\0")])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        script(name="Not a label"),
+        script(**{"A=B": "x"}),
+        script(A="\0"),
+        script(name="x" * 10**6),
+        script(**{"=" * 10**5: "x"}),
+    ],
+)
 def test_bad_names_are_refused(tmp_path: Path, request_: Any):
     async def story() -> None:
         async with Platform(tmp_path).orchestrator() as orchestrator:
-            with pytest.raises(Invalid):
+            with pytest.raises(Invalid) as caught:
                 await orchestrator.create(request_, ADA)
+            assert len(caught.value.message) < 500
 
     asyncio.run(story())
 
@@ -83,6 +93,7 @@ def test_bad_names_are_refused(tmp_path: Path, request_: Any):
         ({"A": "x", "BIG": "x" * 131_072}, "BIG"),
         ({"A": "x" * 100, **{f"V{n}": "x" * 100_000 for n in range(3)}}, "V0"),
         ({"A": "x", "UMLAUTS": "ä" * 50_000}, "UMLAUTS"),
+        ({f"V{n}": "" for n in range(100_000)}, "V0"),
     ],
 )
 def test_more_environment_than_fits_is_refused_with_its_name_and_the_limit(

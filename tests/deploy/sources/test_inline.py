@@ -78,6 +78,36 @@ def test_an_entry_that_is_not_there_names_its_line():
     assert (error.code, error.details) == ("entry_not_found", {"names": ["api"], "line": 3})
 
 
+def test_of_too_many_names_only_some_are_told():
+    many = "".join(f"name_{n} = 1\n" for n in range(20_000))
+    error = refused(f'# /// script\n# tool.bema.entry = "nope"\n# ///\n{many}')
+    assert (error.code, len(error.details["names"]), error.details["line"]) == ("entry_not_found", 100, 2)
+    assert len(error.message) < 5000
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("x;" * 200_000, "128 MiB of memory"),
+        ("x = " + "-" * 100_000 + "1", "nested too deeply, or larger than its 128 MiB of memory"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process from outside")
+def test_what_takes_too_much_to_compile_is_refused_with_the_limit(code: str, reason: str):
+    limits = DEFAULTS.but(script_memory=128 * 2**20)
+    with pytest.raises(Invalid, match=reason) as caught:
+        asyncio.run(inspect(fetched(code), PYTHONS, limits))
+    assert (caught.value.code, caught.value.problem.http) == ("syntax_error", 422)
+
+
+@pytest.mark.parametrize(
+    "code", ["x = 1\0", "# coding: hex\nx = 1", "# coding: nope\nx = 1", "x = " + "9" * 5000, "(" * 5000]
+)
+def test_what_the_tokenizer_refuses_is_a_syntax_error(code: str):
+    error = refused(code)
+    assert (error.code, error.details["line"] >= 1, error.details["column"] >= 1) == ("syntax_error", True, True)
+
+
 def test_a_python_that_is_not_there_lists_those_that_are():
     error = refused('# /// script\n# requires-python = ">=3.99"\n# ///\n')
     assert (error.code, error.details["requires"]) == ("python_unavailable", ">=3.99")

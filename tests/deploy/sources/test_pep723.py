@@ -101,6 +101,37 @@ def test_any_text_gives_metadata_or_one_of_the_three_errors(text: str):
             assert error.details["line"] >= 1
 
 
+@pytest.mark.parametrize(
+    ("line", "limit"),
+    [
+        (f'dependencies = ["{"a" * 4097}"]', "4096"),
+        (f'requires-python = "{">=3," * 100}"', "256"),
+        (f'tool.bema.entry = "{"a" * 257}"', "256"),
+        ("#" * 65_536, "65536"),
+        (".".join("a" * 17) + " = 1", "16 parts"),
+        ("x = " + "[" * 33, "32 levels"),
+    ],
+)
+def test_what_is_over_a_limit_is_refused_with_it(line: str, limit: str):
+    error = refused(script("# /// script", f"# {line}", "# ///"))
+    assert error.code == "pep723_malformed"
+    assert limit in error.message
+
+
+def test_an_entry_cannot_hold_what_an_argument_cannot():
+    error = refused(script("# /// script", '# tool.bema.entry = "a\\u0000b"', "# ///"))
+    assert (error.code, error.details["line"]) == ("pep723_malformed", 2)
+
+
+def test_what_the_block_tells_uv_has_one_spelling():
+    block = ("# [tool.uv]", "# no-index = true", '# find-links = ["/a"]')
+    other = ('# tool.uv.find-links = ["/a"]', "# tool.uv.no-index = true")
+    one, two = (read_metadata(script("# /// script", *lines, "# ///")).options for lines in (block, other))
+    assert one == two == '{"find-links": ["/a"], "no-index": true}'
+    assert read_metadata(script("# /// script", "# tool.uv.exclude-newer = 2026-01-01", "# ///")).options
+    assert refused(script("# /// script", "# tool.uv = 1", "# ///")).code == "pep723_malformed"
+
+
 def test_deep_nesting_is_malformed():
     assert refused(f"# /// script\n# x = {'[' * 20000}\n# ///\n").code == "pep723_malformed"
 

@@ -1,0 +1,79 @@
+"""What a script depends on on this machine, and what its builds see and leave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.deploy.build.projects import Project
+from tests.stories.harness import Platform
+
+pytestmark = pytest.mark.slow
+
+TELLING = """# /// script
+# dependencies = ["lib @ URI"]
+# ///
+import json, lib, lib_saw
+
+async def app(scope, receive, send):
+    body = json.dumps({"says": lib.says, "saw": lib_saw.environ}).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], capture_output=True).returncode != 0:
+        pytest.skip("only who may mount has a small disk")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def answer(url: str) -> dict[str, object]:
+    with httpx2.Client(timeout=40, trust_env=False) as client:
+        told: dict[str, object] = json.loads(client.get(url).text)
+    return told
+
+
+def test_a_package_of_ones_own_that_changed_is_served_as_it_is_now(platform: Platform, tmp_path: Path) -> None:
+    project = Project(tmp_path / "lib")
+    code = TELLING.replace("URI", project.folder.as_uri())
+    platform.env |= {"DATABASE_URL": "not for a build", "AWS_SECRET_ACCESS_KEY": "not for a build"}
+    platform.up()
+    first = answer(platform.deploy("first", code)["url"])
+    assert first["says"] == "old"
+    assert "not for a build" not in str(first["saw"])
+    project.says("changed")
+    assert answer(platform.deploy("second", code)["url"])["says"] == "changed"
+    assert platform.stop() == 0
+
+
+def test_a_build_that_fills_the_disk_says_so_and_stands_in_nobodys_way(small_disk: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path / "lib")
+    (project.folder / "lib.py").write_text(f"says = 'large'\n# {'x' * 150 * 2**20}\n")
+    code = TELLING.replace("URI", project.built("wheel", tmp_path / "built").as_uri())
+    platform = Platform(small_disk / "state")
+    try:
+        platform.up()
+        failed = platform.deploy("large", code, state="build_failed")
+        assert "no space left on device" in failed["error"]["message"].lower()
+        environments = small_disk / "state" / "environments"
+        assert [path for path in environments.iterdir() if path.is_dir()] == []
+        with platform.http() as api:
+            assert api.delete(f"/faas/python/{failed['id']}").is_success
+        platform.deploy("small", "async def app(scope, receive, send): ...\n")
+        subprocess.run(["mount", "-o", "remount,size=900m", small_disk], check=True)
+        assert answer(platform.deploy("large", code)["url"])["says"] == "large"
+        assert platform.stop() == 0
+    finally:
+        platform.end()
