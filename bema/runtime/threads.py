@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from bema.core.call import Call, Stream, Unary
+from bema.runtime import forks
 
 T = TypeVar("T")
 
@@ -124,11 +125,16 @@ class _Worker(threading.Thread):
 
 
 def _carry_out(work: Callable[[], Any], done: Future[Any]) -> None:
+    process = os.getpid()
     try:
         answer = work()
     except BaseException as error:  # noqa: BLE001 - a function may raise anything; it is its caller's
+        if os.getpid() != process:
+            forks.leave(error)
         done.set_exception(error)
     else:
+        if os.getpid() != process:
+            forks.leave()
         done.set_result(answer)
 
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from bema.core.call import CURRENT, traceparent
-from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, Unavailable
+from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, StreamCut, Unavailable
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.client_connection import Answered
@@ -237,8 +237,13 @@ class Client:
 
 
 def _is_unknown(error: BaseException) -> bool:
-    """Whether nobody knows if the call ran: its connection was lost, or its process ended around it."""
-    return isinstance(error, Disconnected) or (isinstance(error, Answered) and error.failure.code == Disconnected.code)
+    """Whether nobody knows how far the call came: its connection was lost, or its process ended around it."""
+    if not isinstance(error, Answered):
+        return isinstance(error, Disconnected)
+    failure = error.failure
+    return failure.code == Disconnected.code or (
+        failure.code == StreamCut.code and bool(failure.attributes.get("instance_stopped"))
+    )
 
 
 def _until(deadline: float) -> float | None:

@@ -115,11 +115,13 @@ class ClientConnection(Connection):
         self._tell()
 
     def _loss(self, ident: int, entry: Pending | Inflow, error: BemaError) -> BemaError:
+        lost = "the connection was lost"
+        why = "" if error.message == lost else f": {error.message}"
         if ident > self.written:
-            return Unavailable(f"the connection was lost before the call was sent: {error.message}")
+            return Unavailable(f"{lost} before the call was sent{why}")
         if isinstance(entry, Inflow) and entry.began:
-            return StreamCut(f"the connection was lost before the stream ended: {error.message}")
-        return Disconnected(f"the connection was lost after the call was sent: {error.message}")
+            return StreamCut(f"{lost} before the stream ended{why}")
+        return Disconnected(f"{lost} after the call was sent{why}")
 
     @staticmethod
     def _settle(entry: Pending | Inflow, error: BaseException, *, at_once: bool = False) -> None:

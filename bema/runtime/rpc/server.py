@@ -7,6 +7,7 @@ the first call comes. `drain` is the polite end: refuse what is new as never run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from bema.core.call import Handler
 from bema.core.errors import Conflict, StreamCut
 from bema.core.settings import Settings, current
 from bema.core.spec import EndpointSpec
+from bema.runtime import forks
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import CodecFactory
@@ -43,6 +45,8 @@ class Server(RouteTable[ServerConnection]):
             ServerConnection
         )
         self._listeners: list[transports.Listening] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        forks.tell_children(self._forked)
 
     def add(self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None = None) -> None:
         """Serve `handler` at `route`. Its form follows `spec.shape`; a `threaded` one is a plain function or generator.
@@ -66,6 +70,7 @@ class Server(RouteTable[ServerConnection]):
 
     async def listen(self, where: str | socket.socket) -> str:
         """Accept connections at an address or on a listening socket; returns the address, its port filled in."""
+        self._loop = asyncio.get_running_loop()
         listener = await transports.listen(where, self._accept(), self.settings)
         self._listeners.append(listener)
         return listener.address
@@ -73,6 +78,14 @@ class Server(RouteTable[ServerConnection]):
     def _accept(self) -> Callable[[], ServerConnection]:
         loop = asyncio.get_running_loop()
         return lambda: self.accepts(loop, self)
+
+    def _forked(self) -> None:
+        for connection in self.connections:
+            connection.forked()
+        # code that is no handler comes back to the loop alone, whose poller the child shares with its parent
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed, or is another thread's, which is not here
+                self._loop.call_soon(forks.leave)
 
     # ending
 
@@ -106,13 +119,14 @@ class Server(RouteTable[ServerConnection]):
     async def _cut(self) -> None:
         running = [call for connection in self.connections for call in connection.calls.values()]
         for call in running:
-            call.conn.end(call, StreamCut("the instance stopped before the call ended"))
+            call.conn.end(call, StreamCut("the instance stopped before the call ended", instance_stopped=True))
         if tasks := [call.task for call in running if call.task is not None]:
             await asyncio.wait(tasks, timeout=1.0)
 
     async def close(self) -> None:
         """Stop listening, cut running calls, close every connection. Safe to call twice."""
         self._take_no_more()
+        self._loop = None
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

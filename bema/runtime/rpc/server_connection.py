@@ -7,6 +7,7 @@ raises, or returns that cannot travel, is the failure of that one call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import inspect
 import logging
@@ -20,6 +21,7 @@ from typing import Any, Final
 from bema.core.access import Principal
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Disconnected, Invalid, ProtocolError
+from bema.runtime import forks
 from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.runtime.rpc.routes import Route, RouteTable
@@ -246,12 +248,20 @@ class ServerConnection(Connection):
             except BemaError as too_large:
                 self.put(call.ident, frames.ERROR, failures.pack_failure(too_large))
 
+    def forked(self) -> None:
+        """In a forked child: a handler that comes back has come to its end, and answers nobody."""
+        # shadows the methods on this object alone, so that a call of the parent pays nothing for it
+        self.__dict__.update(
+            _raised=lambda call, error: forks.leave(error),
+            _done=lambda call: forks.leave(),
+        )
+
     def _raised(self, call: ServerCall, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
         else:
-            self._report(call, error)
             self._failed(call, error)
+            self._report(call, error)
         # SystemExit is its caller's too: one call's handler does not end the others' process
         if isinstance(error, KeyboardInterrupt):
             self.flush()
@@ -262,7 +272,9 @@ class ServerConnection(Connection):
         route = self.routes.get(call.route)
         expected = () if route is None else route.spec.facts.get("raises", ())
         if not isinstance(error, (BemaError, *expected)):
-            _log.error("%s failed", call.route, exc_info=error)
+            # filters and handlers are the user's, too
+            with contextlib.suppress(Exception):
+                _log.error("%s failed", call.route, exc_info=error)
 
     def _cancelled(self, call: ServerCall) -> None:
         self._failed(call, call.reason or _cancelled_by_whom())
