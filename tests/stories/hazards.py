@@ -178,7 +178,7 @@ def forks_by_multiprocessing() -> int:
     child.start()
     answer = queue.get(timeout=5)
     child.join()
-    return answer
+    return int(answer)
 
 
 # threads
@@ -383,7 +383,7 @@ def collects_nothing() -> None:
 
 @hazard
 def replaces_the_standard_streams() -> None:
-    sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    sys.stdout = sys.stderr = None
 
 
 @hazard

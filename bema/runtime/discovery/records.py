@@ -127,7 +127,36 @@ def still_alive(descriptor: int, instance: Instance) -> bool:
     if _try_lock(descriptor, fcntl.LOCK_SH):
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # it stays open here, and would keep who buries the rest from it
         return False
-    return instance.pid == 0 or processes.is_same(instance.pid, instance.process_start)
+    return instance.pid == 0 or (
+        _judged_by_pid(instance) and processes.is_same(instance.pid, instance.process_start)
+    )
+
+
+def _judged_by_pid(instance: Instance) -> bool:
+    # the same number is another process in another namespace
+    return instance.pid_namespace in (0, processes.own_namespace(os.getpid()))
+
+
+def is_elsewhere(directory: Path, instance: Instance) -> bool:
+    """Whether it holds its lock in another PID namespace, where its pid is not ours to look at."""
+    if _judged_by_pid(instance):
+        return False
+    try:
+        descriptor = os.open(lock_path(directory, instance.id), os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def of_stranger(instance: Instance) -> str:
+    """A sentence about one that `is_elsewhere`."""
+    return (
+        f"an instance of {instance.component_address} (pid {instance.pid} on {instance.host or 'an unnamed host'}) is of"
+        " another PID namespace, as in a container, and is not seen from here"
+    )
 
 
 def bury(directory: Path, instance: Instance) -> None:

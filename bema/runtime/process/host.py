@@ -24,7 +24,7 @@ from bema.core import describe
 from bema.core.call import Call, Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
-from bema.core.instance import EndpointInfo, Instance, State, info_of
+from bema.core.instance import HAND, EndpointInfo, Instance, State, info_of
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.redaction import hides
@@ -34,7 +34,7 @@ from bema.runtime import threads
 from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.folders import prepare
 from bema.runtime.process.watchdog import Watchdog
-from bema.runtime.processes import own_start
+from bema.runtime.processes import own_namespace, own_start
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.routes import RouteTable
 from bema.runtime.rpc.server import Server
@@ -49,6 +49,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     instance: int | None = None
     deployment: str = ""
     version: str = ""
+    lane: str = HAND
     token: str = ""
     listen_fd: int | None = None
     listen: str = ""
@@ -242,6 +243,8 @@ class Host:
             ready=self.ready and not hosted.failing,
             data=hosted.data,
             digest=hosted.digest(),
+            lane=self.options.lane,
+            pid_namespace=own_namespace(os.getpid()),
         )
 
     def _keep_watch(self) -> None:

@@ -20,6 +20,7 @@ from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.picker import next_number
 from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.resolver import Resolver, Viewing
 from bema.runtime.rpc.retry_budget import RetryBudget
 from bema.runtime.rpc.stream import OpenCall, Stream
@@ -33,7 +34,9 @@ class Client:
     """Calls one endpoint of one component.
 
     `view` is the component's view, or opens it at the first call. `endpoint` gives the types; with None, arguments and answers
-    are plain values. `skip` is the id of the caller's own instance, `wait` the seconds that a call waits for an instance.
+    are plain values. `skip` is the id of the caller's own instance, which is called
+    only where it is the one left and `alone` allows it; `wait` the seconds that a call waits for an instance, `lanes` how
+    the caller chooses among what is deployed and what is not.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class Client:
         *,
         pick: str = "",
         skip: int | None = None,
+        alone: bool = False,
         wait: float = 0.0,
+        lanes: LaneChoice = LaneChoice(),  # noqa: B008 - a tuple
     ) -> None:
         self.route = route
         self.endpoint = endpoint
-        self._resolver = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
+        self._resolver = Resolver(pool, view, route, pick=pick, skip=skip, alone=alone, wait=wait, lanes=lanes)
         self._usable = self._resolver.usable
         self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
@@ -65,6 +70,10 @@ class Client:
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
         return self._resolver.instances()
+
+    def counted(self) -> tuple[Instance, ...]:
+        """The instances that `ready` counts."""
+        return self._resolver.counted()
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> Client:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
