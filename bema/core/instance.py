@@ -15,7 +15,6 @@ from bema.core.naming import show_instance_id
 from bema.core.redaction import hides
 from bema.core.spec import EndpointSpec, Shape
 
-
 HAND = "hand"
 DEV = "dev"
 DEPLOYED = "deployment/"

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from bema import async_init, endpoint, liveness, on_shutdown, readiness, service
+from bema import async_init, endpoint, service
 
 NAME = sys.argv[1] if len(sys.argv) > 1 else ""
 DO: dict[str, Callable[[], Any]] = {}

@@ -127,9 +127,7 @@ def still_alive(descriptor: int, instance: Instance) -> bool:
     if _try_lock(descriptor, fcntl.LOCK_SH):
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # it stays open here, and would keep who buries the rest from it
         return False
-    return instance.pid == 0 or (
-        _judged_by_pid(instance) and processes.is_same(instance.pid, instance.process_start)
-    )
+    return instance.pid == 0 or (_judged_by_pid(instance) and processes.is_same(instance.pid, instance.process_start))
 
 
 def _judged_by_pid(instance: Instance) -> bool:

@@ -35,6 +35,7 @@ from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.folders import prepare
 from bema.runtime.process.watchdog import Watchdog
 from bema.runtime.processes import own_namespace, own_start
+from bema.runtime.rpc import call_log
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.routes import RouteTable
 from bema.runtime.rpc.server import Server
@@ -316,6 +317,7 @@ class Host:
             self._token, name=name, settings=self._settings.but(self.limits), slots=self.slots, queue=self.queue
         )
         self._server.accepts = self.accepts
+        self._server.log = call_log.opened(self._settings, self._server.came)
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server
 

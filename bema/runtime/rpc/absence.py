@@ -35,7 +35,8 @@ def absence(route: str, view: View, lanes: LaneChoice = LaneChoice(), wanted: in
         called = lanes.of({i.lane for i in there}, place.rpartition(".")[2])
         return Unavailable(
             f"no instance of {route} is there in the lane {called!r}, which is called",
-            fix=f"Ask for another one: lane={elsewhere[0]!r}" + (f" (also {_listed(elsewhere[1:])})." * (len(elsewhere) > 1) or "."),
+            fix=f"Ask for another one: lane={elsewhere[0]!r}"
+            + (f" (also {_listed(elsewhere[1:])})." * (len(elsewhere) > 1) or "."),
         )
     states = Counter(_state(i) for i in offering)
     return Unavailable(

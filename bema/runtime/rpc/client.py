@@ -18,9 +18,9 @@ from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.client_connection import Answered
 from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.picker import next_number
 from bema.runtime.rpc.pool import ConnectionPool
-from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.resolver import Resolver, Viewing
 from bema.runtime.rpc.retry_budget import RetryBudget
 from bema.runtime.rpc.stream import OpenCall, Stream

@@ -65,7 +65,9 @@ class Offer(InstanceSet):
 
     def has(self, instance: Instance | None) -> Instance | None:
         """The instance, if it is one of these."""
-        return instance if instance is not None and instance.lane == self.lane and answers(instance, self.route) else None
+        return (
+            instance if instance is not None and instance.lane == self.lane and answers(instance, self.route) else None
+        )
 
 
 class _Lanes:

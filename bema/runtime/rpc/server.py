@@ -57,7 +57,9 @@ class Server(RouteTable[ServerConnection]):
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(route, handler, spec, admission or self._admission, self.codec)
+        self.routes[route] = added = Route(route, handler, spec, admission or self._admission, self.codec)
+        if self.log is not None:
+            self.log.add(added)
 
     def add_built_in(self, route: str, handler: Handler, spec: EndpointSpec) -> None:
         """Serve an endpoint that every component has, without admission. Safe to call twice."""

@@ -24,6 +24,7 @@ class CallConnection(Protocol):
     principal: Principal | None
     mark: str
     closed: bool
+    newest: int
     loop: asyncio.AbstractEventLoop
     calls: dict[int, ServerCall]
 
@@ -51,6 +52,8 @@ class ServerCall(Call):
     task: asyncio.Task[None] | None = None  # None while it waits for admission
     admission: Admission | None = None  # what bounds how many run
     began: float | None = None  # when it was admitted
+    started: float | None = None  # when its handler was called, where the log watches
+    outcome = "ok"  # for the log
     _stopped = False
     _ending: asyncio.Future[None] | None = None  # made where somebody waits for the stop
 

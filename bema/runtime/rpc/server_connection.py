@@ -242,6 +242,8 @@ class ServerConnection(Connection):
             self._done(call)
 
     def _failed(self, call: ServerCall, error: BaseException) -> None:
+        if self.server.log is not None:
+            self.server.log.failed(call, error, given_up=call.reason is GIVEN_UP)
         if call.reason is not GIVEN_UP and not self.closed:
             try:
                 self.put_payload(call.ident, frames.ERROR, failures.pack_failure(error))
