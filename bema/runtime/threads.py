@@ -118,7 +118,10 @@ class _Worker(threading.Thread):
                 continue
             (work, done), self._next = self._next, None
             if done.set_running_or_notify_cancel():
-                _carry_out(work, done)
+                try:
+                    _carry_out(work, done)
+                except BaseException as error:  # noqa: BLE001 - what the function left in its thread, such as a tracer
+                    _settle(done, error)
             # an idle thread must not keep the arguments and the answer of its last call alive
             del work, done
             self._home.rest(self)
@@ -131,11 +134,20 @@ def _carry_out(work: Callable[[], Any], done: Future[Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - a function may raise anything; it is its caller's
         if os.getpid() != process:
             forks.leave(error)
-        done.set_exception(error)
+        _settle(done, error)
     else:
         if os.getpid() != process:
             forks.leave()
         done.set_result(answer)
+
+
+def _settle(done: Future[Any], error: BaseException) -> None:
+    if isinstance(error, StopIteration):
+        # as in a coroutine (PEP 479): a future of asyncio refuses it, and its caller would wait for ever
+        error, cause = RuntimeError("function raised StopIteration"), error
+        error.__cause__ = cause
+    if not done.done():
+        done.set_exception(error)
 
 
 THREADS = Threads()

@@ -65,9 +65,17 @@ class Health:
             async with asyncio.timeout(self._host.limits.health_answer):
                 answer = getattr(self._service, name)()
                 said = bool(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as error:  # noqa: BLE001 - a hook of the user's may raise anything, and has then said no
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or _is_cancelled():
+                raise
             if name not in self._noes:
                 _log.warning("%s.%s failed: %r", type(self._service).__qualname__, name, error)
             said = False
         (self._noes.discard if said else self._noes.add)(name)
         return said
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the task that asks, and not the hook itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -134,7 +134,7 @@ class ServedService(Served):
         for name in self._context.spec.hooks.shutdown:
             try:
                 await run_hooks(self._service, (name,))
-            except Exception:  # noqa: BLE001 - the end goes on; the others have things to put away too
+            except (Exception, SystemExit):  # noqa: BLE001 - the end goes on; the others have things to put away too
                 _log.exception("%s: the shutdown hook %s failed", self._context.spec.address, name)
 
 

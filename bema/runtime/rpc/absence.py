@@ -12,33 +12,32 @@ from bema.core.errors import Unavailable
 from bema.core.instance import Instance, State
 from bema.core.naming import nearest
 from bema.runtime.discovery.discovery import View
-from bema.runtime.rpc.offers import LaneChoice, answers
+from bema.runtime.rpc.offers import answers
 
 _NAMED = 8  # names that a remedy lists
 
 
-def absence(route: str, view: View, lanes: LaneChoice = LaneChoice(), wanted: int | None = None) -> Unavailable:  # noqa: B008 - a tuple
-    """The error for a call to an endpoint that no instance takes now; `wanted` is the id of the one that was asked for."""
+def absence(route: str, view: View, lane: str = "", wanted: int | None = None) -> Unavailable:
+    """The error for a call to an endpoint that no instance takes now.
+
+    `lane` is the one that is called, where the caller is known; `wanted` the id of the instance that was asked for.
+    """
     place, _, endpoint = route.rpartition(".")
     there = [i for i in view.instances() if i.component_address == place]
     if wanted is not None and all(i.id != wanted for i in there):
-        return Unavailable(
-            f"no instance of {route} of the id {wanted} is there",
-            fix=f"Those that are there: {_listed(str(i.id) for i in there)}." if there else None,
-        )
+        those = f"Those that are there: {_listed(str(i.id) for i in there)}." if there else None
+        return Unavailable(f"no instance of {route} of the id {wanted} is there", fix=those)
     if not there:
         return _of_nobody(route, place, view)
     offering = [i for i in there if any(info.name == endpoint for info in i.endpoints)]
     if not offering:
         return _of_no_endpoint(route, there)
-    if wanted is None and (elsewhere := sorted({i.lane for i in offering if answers(i, route)})):
-        called = lanes.of({i.lane for i in there}, place.rpartition(".")[2])
+    if lane and (others := sorted({i.lane for i in offering if answers(i, route)} - {lane})):
         return Unavailable(
-            f"no instance of {route} is there in the lane {called!r}, which is called",
-            fix=f"Ask for another one: lane={elsewhere[0]!r}"
-            + (f" (also {_listed(elsewhere[1:])})." * (len(elsewhere) > 1) or "."),
+            f"no instance of {route} takes calls now in the lane {lane!r}, which is called",
+            fix=f"Wait for it (wait=SECONDS), or call another: lane={' or lane='.join(map(repr, others[:_NAMED]))}.",
         )
-    states = Counter(_state(i) for i in offering)
+    states = Counter(map(_state, offering))
     return Unavailable(
         f"no instance of {route} takes calls now: {', '.join(f'{count} {state}' for state, count in states.items())}",
         fix="Wait until one does (wait=SECONDS), or start another.",

@@ -15,7 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from bema.core.call import Call, trace_of
+from bema.core.call import trace_of
 from bema.core.errors import BemaError, RemoteError
 from bema.core.problems import PROBLEMS
 from bema.core.settings import Settings

@@ -16,7 +16,7 @@ from bema.runtime.discovery.discovery import InstanceSet, View, wait_for
 from bema.runtime.rpc.absence import absence
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER
-from bema.runtime.rpc.offers import LaneChoice, answers, index_of
+from bema.runtime.rpc.offers import LaneChoice, Offer, answers, index_of
 from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
@@ -96,8 +96,11 @@ class Resolver:
             async with asyncio.timeout(timeout):
                 await wait_for(view, is_ready)
         except TimeoutError as error:
-            why = absence(self._route, view, self._lanes)
+            why = absence(self._route, view, self._lane())
             raise Unavailable(f"{why.message}; none appeared within {timeout:g} s", fix=why.fix) from error
+
+    def _lane(self) -> str:
+        return self._answering.lane if isinstance(self._answering, Offer) else ""
 
     def counted(self) -> tuple[Instance, ...]:
         """The instances that whoever waits for some waits for: the own one too, where it may be called."""
@@ -217,4 +220,4 @@ class Resolver:
                 fix="Call the method itself, or name the instance to call; or start another instance.",
             )
         else:
-            raise absence(self._route, view, self._lanes, wanted)
+            raise absence(self._route, view, self._lane(), wanted)

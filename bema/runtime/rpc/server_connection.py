@@ -22,6 +22,7 @@ from bema.core.access import Principal
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Disconnected, Invalid, ProtocolError
 from bema.runtime import forks
+from bema.runtime.rpc import blame
 from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.runtime.rpc.routes import Route, RouteTable
@@ -262,18 +263,19 @@ class ServerConnection(Connection):
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
         else:
-            self._failed(call, error)
-            self._report(call, error)
+            told = blame.as_told(error)
+            self._failed(call, told)
+            self._report(call, error, met=told is not error)
         # SystemExit is its caller's too: one call's handler does not end the others' process
         if isinstance(error, KeyboardInterrupt):
             self.flush()
             raise error
 
-    def _report(self, call: ServerCall, error: BaseException) -> None:
+    def _report(self, call: ServerCall, error: BaseException, *, met: bool) -> None:
         """Log what nobody declared, with its traceback: callers are told of it, and at the HTTP door they get no more."""
         route = self.routes.get(call.route)
         expected = () if route is None else route.spec.facts.get("raises", ())
-        if not isinstance(error, (BemaError, *expected)):
+        if met or not isinstance(error, (BemaError, *expected)):
             # filters and handlers are the user's, too
             with contextlib.suppress(Exception):
                 _log.error("%s failed", call.route, exc_info=error)
