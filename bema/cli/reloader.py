@@ -193,6 +193,7 @@ def ready(announce: Announce, seconds: float) -> str:
         lines.append(
             f"  call it  bema call {address}.{info.name}{given}{' --stream' if info.shape.streams_out else ''}"
         )
+    lines.append("  ask it   BEMA_LANE=dev calls this one, also where another is deployed or was started by hand")
     return "\n".join([*lines, "  edit it  what is saved is served, and running calls finish", "  stop it  Ctrl-C"])
 
 

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -770,6 +771,43 @@ def tokens(tmp_path, monkeypatch) -> Iterator[None]:
     yield
     process.terminate()
     process.communicate(timeout=10)
+
+
+def may_unshare() -> bool:
+    command = shutil.which("unshare")
+    return command is not None and subprocess.run([command, *NAMESPACE, "true"], capture_output=True).returncode == 0
+
+
+NAMESPACE = ("--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.skipif(not may_unshare(), reason="needs a PID namespace of its own")
+def test_what_runs_in_another_pid_namespace_is_named_and_not_passed_over_in_silence(tmp_path, monkeypatch, caplog):
+    """As a container that shares the state directory: its pids are other processes here, so nobody can tell who lives."""
+    monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path))
+    command = ["unshare", *NAMESPACE, sys.executable, "-c", SERVER]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "ready" in process.stderr.readline()
+
+    async def story():
+        async with bema.connect() as runtime:
+            client = runtime.endpoint("demo.tokens.one").client()
+            with pytest.raises(Unavailable, match=r"pid \d+ on \S+ is of another PID namespace") as caught:
+                await client()
+            assert "one PID namespace" in caught.value.fix
+            assert "an instance of demo.tokens" in caplog.text
+            view = await runtime.view("demo", "tokens")
+            process.kill()
+            await until(lambda: not getattr(view, "strangers"))  # noqa: B009 - of this discovery alone
+            with pytest.raises(Unavailable, match=r"is there$"):
+                await client()
+
+    try:
+        asyncio.run(story())
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
 
 
 def test_a_plain_for_inside_a_coroutine_gives_the_tokens(tokens):
