@@ -64,7 +64,7 @@ _TABLE = (
     Setting("status_host", str, "127.0.0.1", "address of a process's own status pages; 0.0.0.0: all", in_files=False),
     Setting("status_port", str, "", "port of a process's own status pages; 0: a free one", in_files=False),
     Setting("log.level", str, "info", "least level that the platform's own log lines have", choices=LEVELS),
-    Setting("log.calls", int, 100, "lines per second that a service logs of its calls; 0: none", in_files=False),
+    Setting("log.calls", int, 100, "lines per second that a service logs of its calls; 0: none", most=10**6),
     Setting("lane", str, "", "whose instances calls go to: dev, hand, deployment/NAME; empty: chosen", in_files=False),
     *(
         Setting(

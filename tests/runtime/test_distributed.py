@@ -31,6 +31,8 @@ from bema import (
     serve,
     service,
 )
+from bema.cli.doctor import locks
+from bema.core import settings
 from bema.core.errors import Refused
 from bema.core.instance import State
 from bema.runtime.discovery.flock import FlockDiscovery
@@ -798,6 +800,9 @@ def test_what_runs_in_another_pid_namespace_is_named_and_not_passed_over_in_sile
             assert "one PID namespace" in caught.value.fix
             assert "an instance of demo.tokens" in caplog.text
             view = await runtime.view("demo", "tokens")
+            found = locks(settings.load())
+            assert found.level == "note"
+            assert "demo.tokens" in found.says
             process.kill()
             await until(lambda: not getattr(view, "strangers"))  # noqa: B009 - of this discovery alone
             with pytest.raises(Unavailable, match=r"is there$"):

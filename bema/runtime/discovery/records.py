@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -147,6 +148,15 @@ def is_elsewhere(directory: Path, instance: Instance) -> bool:
         return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def strangers(directory: Path) -> Iterator[Instance]:
+    """Those of a folder that are elsewhere, for who looks once."""
+    for path in directory.glob(f"*{RECORD}"):
+        with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError, Invalid):
+            instance = read_record(directory, path.stem)
+            if instance is not None and is_elsewhere(directory, instance):
+                yield instance
 
 
 def of_stranger(instance: Instance) -> str:
