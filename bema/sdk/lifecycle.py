@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bema.core.errors import BadDeclaration, Refused
-from bema.core.instance import HAND, info_of
+from bema.core.instance import DEPLOYED, HAND, info_of
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.distributed import INSIDE, DistributedRuntime
@@ -173,11 +173,17 @@ def _options(init: Init) -> LaunchOptions:
         instance=None if init.instance is None else read_instance_id(init.instance),
         deployment=init.deployment or "",
         version=init.version or "",
-        lane=str((init.settings or {}).get("lane", HAND)),
+        lane=_lane(init),
         token=init.auth_token or "",
         listen_fd=init.listen_fd,
         registers=init.lease_fd is None and init.registers is not False,
     )
+
+
+def _lane(init: Init) -> str:
+    if init.deployment is not None:
+        return f"{DEPLOYED}{init.name or init.deployment}"
+    return str((init.settings or {}).get("lane", HAND))
 
 
 def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:

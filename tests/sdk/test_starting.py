@@ -37,6 +37,7 @@ from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.process import channel
+from bema.sdk import lifecycle
 from bema.wire.module.handshake import Announce, Init, Stop, encode
 from tests.runtime.helpers import until
 
@@ -480,6 +481,26 @@ def test_a_launcher_is_answered_and_obeyed(tmp_path):
         assert events[-1] == "awaited"
         writer.close()
         lease.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("said", "lane"),
+    [
+        ({}, "hand"),
+        ({"settings": {"lane": "dev"}}, "dev"),
+        ({"deployment": "5f0c", "name": "tea"}, "deployment/tea"),
+        ({"deployment": "5f0c"}, "deployment/5f0c"),
+    ],
+)
+def test_a_service_and_its_calls_are_in_the_lane_of_its_launcher(said, lane):
+    init = Init(orchestrator_api="", module_id="m", env={}, listen="", **said)
+
+    async def story():
+        async with DistributedRuntime(MemoryDiscovery(), options=lifecycle._options(init)) as runtime:
+            assert runtime.lanes().own == lane
+            assert runtime.host.record(runtime.host.component("demo", "tea")).lane == lane
 
     asyncio.run(story())
 
