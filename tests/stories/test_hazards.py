@@ -54,7 +54,6 @@ OTHER_FORMS = {  # beside the loop, where a hazard differs by the form of its ha
 CASES = [("in_the_loop", name) for name in DO] + [
     (f, name) for f, names in OTHER_FORMS.items() for name in names.split()
 ]
-GOES_ON = ("becomes_another_program",)  # the process is another program then, and none of ours
 
 
 class Instance:
