@@ -218,6 +218,7 @@ def read(
     values = {}
     for row in _TABLE:
         said = next((layer[row.name] for layer in layers if row.name in layer), None)
+        # only the layer that holds is checked: a mistake in one that another overrides stops nobody
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
     if not values["state_dir"].value:
         values["state_dir"] = Value(str(nearby), NEARBY) if nearby else Value(str(paths.state_dir(env)), DEFAULT)

@@ -128,6 +128,7 @@ class DistributedRuntime:
     async def view(self, namespace: str, component: str) -> View:
         """The instances of a component. All callers share one view, which stays current until the runtime is closed."""
         key = (namespace, component)
+        # the task, not the view: callers that come while it is opened get the same one
         if key not in self._views:
             opening = asyncio.ensure_future(self.discovery.view(namespace, component))
             self._views[key] = opening

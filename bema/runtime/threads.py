@@ -73,6 +73,8 @@ class Threads:
         """Run `work` in a thread at once. `RuntimeError` where the machine gives no further thread."""
         done: Future[T] = Future()
         with self._lock:
+            # under the lock with `retire`: a worker that ends itself and one that is given work
+            # must agree
             worker = self._idle.pop() if self._idle else None
         if worker is None:
             worker = _Worker(self)
@@ -128,6 +130,7 @@ class _Worker(threading.Thread):
 
 
 def _carry_out(work: Callable[[], Any], done: Future[Any]) -> None:
+    # a fork within the work comes back here in the child, whose thread this is now
     process = os.getpid()
     try:
         answer = work()
@@ -188,6 +191,8 @@ def stream_in_thread(function: Callable[[Call], Iterator[Any]]) -> Stream:
             while True:
                 # `_END` as the default: a `StopIteration` cannot pass through a future (asyncio raises `TypeError`)
                 step = asyncio.ensure_future(in_thread(next, items, _END, waits=waits))
+                # shielded: the thread executes the generator whatever happens here, and must be
+                # waited for below
                 item = await asyncio.shield(step)
                 if item is _END:
                     return

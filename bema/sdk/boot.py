@@ -91,6 +91,7 @@ class Boot:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        # whatever happened: a listener or a record that stayed would be found by callers
         await self.opened.__aexit__(kind, error, trace)
         if isinstance(error, asyncio.CancelledError) and self._asked_to_end and self._task is not None:
             return self._task.uncancel() == 0
@@ -130,6 +131,7 @@ class Boot:
 
     def _obey(self, init: Init) -> None:
         agree(init.protocol)
+        # before the user's class is made: a constructor reads the environment
         os.environ.update(init.env)
         self.limits = self.limits.told(init.settings or {})
         for held in (init.lease_fd, init.operations_fd):
@@ -183,6 +185,8 @@ class Boot:
             await asyncio.wait({running, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
             ending = time.monotonic()
             if asked.done() or not self.shared:
+                # not where it ended itself beside others: a drain of the runtime that they share
+                # would end them, too
                 whole = await served.drain(self._grace_now())
             if asked.done() and not running.done():
                 await asyncio.wait({running}, timeout=LAST_WORDS)
@@ -191,6 +195,7 @@ class Boot:
             watched = not watching.cancel()
             cut = running.cancel()
             # what holds on to its end, a hook or a task that takes no cancellation, does not hold the process
+            # the rest of the one grace, not a second one: the launcher counts from Stop
             left = max(LAST_WORDS, ending + self._grace_now() - time.monotonic())
             await asyncio.wait({running, watching}, timeout=left)
             closed = await self._closed(served, left)
@@ -221,6 +226,7 @@ class Boot:
             self.stopping.set()
         elif self._task is not None and not self._asked_to_end:
             self._asked_to_end = True
+            # a start that waits, as in a hook, can be ended by nothing else
             self._task.cancel()
 
     def _told(self, stop: Stop) -> None:

@@ -60,6 +60,7 @@ class Depends:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
+        # a constructor may read its dependencies, and its object is bound after it
         runtime = getattr(instance, _RUNTIME, None) or _constructing.get()
         if runtime is None:
             raise BadDeclaration(

@@ -45,6 +45,7 @@ class Health:
         while self._hooks.readiness or self._hooks.liveness:
             await asyncio.sleep(self._host.limits.health if self.ready else ASKED_AGAIN)
             await self._host.say_ready(await self.ask_ready(), self._hosted)
+            # one no may be a moment of load
             misses = 0 if await self.ask_alive() else misses + 1
             if misses == PATIENCE:
                 raise Failed(f"the service says that it is not alive ({', '.join(self._hooks.liveness)})")

@@ -88,11 +88,13 @@ class ServiceBoot(Boot):
             runtime = DistributedRuntime(options=_options(self.init), limits=self.limits)
             self.opened.push_async_callback(runtime.close)
         self.limits, self.stopping = runtime.limits, runtime.stopping
+        # the constructor and the hooks run in this context, and so do the tasks that they start
         self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
         context = Context(runtime, self._spec, self.init, self.operations)
         if self.status is not None:
             self.status.watch(self._spec, runtime.host)
         hosted = context.component.hosted
+        # before the first endpoint is added: a route is complete from the beginning
         hosted.admission = _admission(self._spec, context.settings)
         hosted.about = self._spec
         if self.channel is not None and FEATURE in (self.init.features or ()):
@@ -155,6 +157,7 @@ async def serve_endpoints(service: Any, context: Context) -> None:
         )
     for declared in context.spec.endpoints:
         await context.component.add(declared, getattr(service, declared.attribute), context.around(declared.name))
+    # before it is shown: no caller meets an instance that is still loading
     await Health(service, context.spec, context.runtime.host).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()

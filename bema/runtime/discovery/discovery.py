@@ -278,6 +278,7 @@ class Views:
         heard: dict[LiveView, list[InstanceChange]] = {}
         for instance_id, after in changes:
             before = self._records.get(instance_id)
+            # a record that was only touched wakes nobody
             if before == after:
                 continue
             self._keep(instance_id, before, after)

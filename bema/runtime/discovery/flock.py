@@ -69,6 +69,7 @@ class FlockDiscovery:
         records.prepare(self.directory)
         lease = _FlockReservation(self, instance_id, records.hold(self.directory, instance_id))
         try:
+            # after the lock: the number is of a lease that is held
             lease.fence = await _fence(self.directory, self._limits.lease)
         except BaseException:
             await lease.release()
@@ -286,8 +287,10 @@ class _FlockReservation:
         with self._writing:
             was_released, self._released = self._released, True
         self.let_go_of_former()
+        # a forked child must not remove the record of its parent, which lives
         if was_released or os.getpid() != self._process:
             return
+        # first the record, then the lock: who sees the lock free finds nothing left to bury
         remove_record(self._home.directory, self._id)
         self._close()
         self._home.look_at(show_instance_id(self._id))

@@ -41,6 +41,7 @@ def lock_path(directory: Path, instance_id: int) -> Path:
 def write_record(directory: Path, instance: Instance) -> None:
     """Show `instance`, at once and whole. Its lock is held already."""
     path = record_path(directory, instance.id)
+    # renamed when it is whole: a reader sees the old record or the new one, never a half
     draft = path.with_name(f".{path.name}")
     try:
         with open(draft, "wb", opener=_private) as file:
@@ -59,6 +60,8 @@ def remove_record(directory: Path, instance_id: int) -> None:
 def read_record(directory: Path, label: str) -> Instance | None:
     """The record of that label: None where there is none, `ValueError` where it is not one of ours."""
     try:
+        # a record is a regular file: a link may lead anywhere, and the opening of a pipe would wait
+        # for its writer
         descriptor = os.open(directory / (label + RECORD), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -170,6 +173,7 @@ def of_stranger(instance: Instance) -> str:
 def bury(directory: Path, instance: Instance) -> None:
     """Remove what a dead instance left: its sockets, its record, its lock file. Does nothing while the lock is held."""
     try:
+        # by its lock: whoever lives holds it, so that nothing of a living one is removed
         descriptor = hold(directory, instance.id)
     except (Conflict, OSError):
         return

@@ -98,6 +98,8 @@ class Watcher:
         if lock is None:
             return False
         self.instances[instance.label] = instance
+        # beyond these an instance that loses its files is shown no more until it has written them
+        # anew
         if len(self._locks) < HELD:
             self._locks[instance.label] = lock
         else:
@@ -127,6 +129,7 @@ class Watcher:
 
     def _soon(self, label: str) -> None:
         """Look at it now, and tell of it together with what else this turn of the loop brings."""
+        # a start of a hundred instances is told in a few pictures, not in a hundred
         if not self._untold:
             self._loop.call_soon(self._tell)
         self._take(label)

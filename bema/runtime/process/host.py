@@ -147,6 +147,8 @@ class Host:
         """The component as it is or will be served here, claimed now: its instance id is known before it serves."""
         key = (namespace, component)
         if key not in self.components:
+            # the launcher knows one instance, the first; a second component of the process has an
+            # id of its own
             given = self.options.instance if not self.components else None
             self.components[key] = ServedComponent(namespace, component, new_instance_id() if given is None else given)
         return self.components[key]
@@ -210,8 +212,10 @@ class Host:
 
     async def show(self, hosted: ServedComponent) -> None:
         """Write the component's record as it is now."""
+        # never back from DRAINING: what is shown again while it drains stays as it is
         if self.state is State.STARTING:
             self.state = State.SERVING
+        # of the first time: a record that is written anew is no younger instance
         hosted.since = hosted.since or self._clock.now()
         if self.options.registers:
             if hosted.lease is not None:
@@ -279,6 +283,7 @@ class Host:
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
         if self._draining is None:
+            # one drain for all who ask: several services of a runtime end by the same signal
             self._draining = asyncio.ensure_future(self._drain(self.limits.drain if grace is None else grace))
         return await asyncio.shield(self._draining)
 
@@ -287,6 +292,8 @@ class Host:
             self.state = State.DRAINING
             await self.refresh()
         finished = True if self._server is None else await self._server.drain(grace)
+        # after the last call: the record says DRAINING until then, and `bema ls` shows who still
+        # works
         await self._release()
         return finished
 
@@ -307,6 +314,7 @@ class Host:
                 await lease.release()
 
     async def _listening(self, hosted: ServedComponent) -> Server:
+        # two endpoints that are served at once would open two servers at one address
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._open(hosted))
         return await asyncio.shield(self._opening)

@@ -59,6 +59,8 @@ class Client:
         self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
+        # a class says it for its clients; who calls by address asks the records, all of which must
+        # agree
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
         made = EndpointCodec(route, CodecFactory.open(pool.settings))
@@ -112,6 +114,7 @@ class Client:
             conn = self._usable(instance, number, metadata)
             if conn is None:
                 conn = await self._connected(instance, deadline, number, metadata)
+                # the search took some of it, and the peer counts from when it reads
                 remaining = _until(deadline)
             ident, future = conn.ask(kind, self.route, payload, deadline, remaining, headers)
             if requests is not None:
@@ -125,6 +128,7 @@ class Client:
             except (Answered, Unavailable, Disconnected) as error:
                 del future  # it holds the error, which holds this frame: a cycle would wait for the collector
                 attempt += 1
+                # a stream that was sent is used up: there is nothing to send it again from
                 if requests is not None or not self._again(error, attempt):
                     raise self._raised(error) from None
                 remaining = _until(deadline)
@@ -193,6 +197,7 @@ class Client:
                 raise codecs.bad_answer(error, f"an item of {self.route}") from error
             except (Answered, Unavailable, Disconnected) as error:
                 attempt += 1
+                # once an item was read a repetition would give it twice
                 if inflow.began or requests is not None or not self._again(error, attempt):
                     raise self._raised(error) from None
                 remaining = _until(deadline)
@@ -211,6 +216,8 @@ class Client:
         deadline = NEVER if timeout is None else monotonic() + timeout
         parent = CURRENT.get()
         if parent is not None:
+            # the first hop that was given no trace begins one, and all that it calls are a part of
+            # it
             if "traceparent" not in parent.metadata:
                 parent.metadata["traceparent"] = traceparent()
             metadata = parent.metadata if metadata is None else {**parent.metadata, **metadata}
@@ -240,6 +247,7 @@ class Client:
         if not isinstance(error, Answered):
             return error
         raised = failures.rebuild(error.failure, self._known)
+        # the code says that nothing ran; here the handler ran, and met it
         if isinstance(raised, Unavailable | Overloaded) and not error.failure.refused:
             raised.fix = f"{self.route} itself ran and met this: repeat it only if it may run twice."
         return raised

@@ -104,6 +104,7 @@ class EndpointIndex:
         """Take what changed in the view."""
         moved = {place for change in changes for place in self._counted(change)}
         for (_, choice), offer in self._offers.items():
+            # one that was chosen anew was filled from the view, which is current already
             if offer.place in moved and self._choose(offer, choice):
                 continue
             for before, after in changes:
@@ -111,6 +112,8 @@ class EndpointIndex:
 
     def _counted(self, change: InstanceChange) -> Iterable[str]:
         """The component, where a change brought it a lane or emptied one."""
+        # the new state is counted first: an instance that only changed must not empty its lane
+        # between the two
         for instance, by in ((change.after, 1), (change.before, -1)):
             lanes = None if instance is None else self._lanes.get(instance.component_address)
             if instance is None or lanes is None or not lanes.count(instance.lane, by):
@@ -123,6 +126,7 @@ class EndpointIndex:
 
     def _let_go(self, place: str, lane: str) -> None:
         lanes = self._lanes[place]
+        # it may have come back meanwhile
         if lanes.counts.get(lane) == 0:
             del lanes.counts[lane]
             for (_, choice), offer in self._offers.items():

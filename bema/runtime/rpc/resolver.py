@@ -150,6 +150,7 @@ class Resolver:
         """
         chosen = self._chosen
         try:
+            # one bound around all attempts: the search has no more time than its call
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
                 return await self._search(
@@ -168,13 +169,16 @@ class Resolver:
             left = [i for i in self._candidates_of(wanted, view) if i.id not in tried]
             speaking = [i for i in left if self._pool.quiet(i) is None]
             if speaking:
+                # the picker has chosen already for this call, and would choose the next in turn
                 if chosen is not None and chosen in speaking:
                     instance = chosen
                 else:
                     instance = self._pick(speaking, self._pool.load, call)
                 try:
                     return await self._pool.connect(
-                        instance, self._pool.limits.rpc_heartbeat if len(left) > 1 else None
+                        # where it is the only one there is nothing better than to wait for it
+                        instance,
+                        self._pool.limits.rpc_heartbeat if len(left) > 1 else None,
                     )
                 except BemaError as error:
                     if isinstance(error, Silent) and len(left) > 1:
@@ -194,6 +198,8 @@ class Resolver:
         """Wait until one of several silent instances speaks, goes or fails; returns the errors of those that failed."""
         waiting = {change: i.id for i in silent if (change := self._pool.quiet(i)) is not None}
         view = await self._viewed()
+        # of the view, too: the instance that answers may be one that was not there when the search
+        # began
         turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stop = view.subscribe(lambda: None if turned.done() else turned.set_result(None))
         try:

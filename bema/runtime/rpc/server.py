@@ -98,6 +98,7 @@ class Server(RouteTable[ServerConnection]):
         """
         grace = self.limits.drain if grace is None else grace
         self._take_no_more()
+        # before the calls are waited for: callers go elsewhere while these finish
         settling = [connection.go_away() for connection in self.connections if not connection.closed]
         try:
             async with asyncio.timeout(grace):
@@ -111,6 +112,8 @@ class Server(RouteTable[ServerConnection]):
 
     def _take_no_more(self) -> None:
         self.draining = True
+        # the same test that bounds a connection refuses the calls of a drain: it costs a call
+        # nothing
         self.most = 0
 
     async def _wait_idle(self) -> None:
@@ -123,6 +126,7 @@ class Server(RouteTable[ServerConnection]):
         for call in running:
             call.conn.end(call, StreamCut("the instance stopped before the call ended", instance_stopped=True))
         if tasks := [call.task for call in running if call.task is not None]:
+            # a handler may hold on to its cancellation; the end does not wait for it
             await asyncio.wait(tasks, timeout=1.0)
 
     async def close(self) -> None:

@@ -100,6 +100,7 @@ class ServerCall(Call):
     async def until_stopped(self) -> None:
         """Wait until the call is asked to end, or has ended."""
         if self._ending is None:
+            # made for the few that wait: a future for each call would cost as much as its headers
             self._ending = self.conn.loop.create_future()
             task = self.task or asyncio.current_task()  # an eager task is not told of before it waits
             if task is not None:

@@ -56,6 +56,7 @@ class ServerConnection(Connection):
     # greeting and end
 
     def greeted(self, hello: frames.Hello) -> None:
+        # not `!=`: its time would tell how much of a guess was right
         if not hmac.compare_digest(hello.token.encode(), self.server.token.encode()):
             self.put(0, frames.ERROR, failures.pack_failure(Denied("the token is not this instance's"), refused=True))
             # what the peer sent behind its greeting may have been read already, and must not be answered
@@ -113,6 +114,7 @@ class ServerConnection(Connection):
     # messages
 
     def batch(self, messages: list[Any]) -> None:
+        # looked at once per read, before its requests make more answers
         if self.paused is not None and not self.deaf:
             self._pause_reading()
         for ident, kind, body in frames.messages(messages):
@@ -133,6 +135,8 @@ class ServerConnection(Connection):
         except (TypeError, ValueError) as error:
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
+        # the usual call passes one test here; which bound it broke is looked into where it broke
+        # one
         server = self.server
         fits = type(headers) is bytes and len(headers) <= server.most_headers and type(payload) in frames.BINARY
         if route is None or not fits or len(self.calls) >= server.most:
@@ -267,6 +271,8 @@ class ServerConnection(Connection):
             self._failed(call, told)
             self._report(call, error, met=told is not error)
         # SystemExit is its caller's too: one call's handler does not end the others' process
+        # Ctrl-C is the program's; the loop ends now, so that what its caller is told must leave
+        # first
         if isinstance(error, KeyboardInterrupt):
             self.flush()
             raise error
@@ -296,6 +302,7 @@ class ServerConnection(Connection):
     # the two drivers
 
     async def _unary(self, call: ServerCall, route: Route, payload: bytes) -> None:
+        # never reset: the task has a context of its own, which ends with it
         CURRENT.set(call)
         try:
             try:
@@ -307,6 +314,8 @@ class ServerConnection(Connection):
                 answer = route.encode(answer)
             except (Invalid, *codecs.UNFIT) as error:
                 raise codecs.bad_answer(error, f"the answer of {call.route}", answer) from error
+            # a handler may swallow its cancellation and return: its caller was told otherwise
+            # already
             if call.reason is None:
                 self.put_payload(call.ident, frames.ANSWER, answer)
             else:
