@@ -12,7 +12,7 @@ import traceback
 from bema.core.errors import Denied, Invalid, RemoteError, TooLarge
 
 _OURS = "bema."
-_OF_THE_CALLER = "bema.runtime.rpc.flow_control"  # reads the stream that the caller sends
+_OF_THE_CALLER = {"bema.runtime.rpc.flow_control", "bema.runtime.rpc.server_call"}  # read what the caller sent
 
 
 def as_told(error: BaseException) -> BaseException:
@@ -29,7 +29,7 @@ def _is_met(error: BaseException) -> bool:
     theirs = [at for at, name in enumerate(modules) if not name.startswith(_OURS)]
     # without any frame of the user's it is a service of ours, which raises what it means
     below = modules[theirs[-1] + 1 :] if theirs else []
-    return bool(below) and _OF_THE_CALLER not in below
+    return bool(below) and _OF_THE_CALLER.isdisjoint(below)
 
 
 def _text_of(error: BaseException) -> str:
