@@ -220,6 +220,8 @@ def read(
         said = next((layer[row.name] for layer in layers if row.name in layer), None)
         # only the layer that holds is checked: a mistake in one that another overrides stops nobody
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
+    # last: where nobody named one it follows from the environment, and not from a default of the
+    # table
     if not values["state_dir"].value:
         values["state_dir"] = Value(str(nearby), NEARBY) if nearby else Value(str(paths.state_dir(env)), DEFAULT)
     variables = {name: value for name, value in {**dotenv, **env}.items() if "__" in name and value}

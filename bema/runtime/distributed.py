@@ -179,10 +179,12 @@ class DistributedRuntime:
     async def close(self) -> None:
         """Release the records, listeners, connections and views. Safe to call twice."""
         self.stopping.set()
+        # taken first: two closings at once must not join one thread twice
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
             # it joins its thread, which must not hold this loop up
             await asyncio.to_thread(bridge.close)
+        # before the connections to others: handlers that are cut may still be calling through them
         await self.host.close()
         if self._pool is not None:
             await self._pool.close()

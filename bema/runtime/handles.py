@@ -225,6 +225,8 @@ class EndpointClient:
         """
         changed = msgspec.structs.replace(self.options, **options)
         if any(getattr(changed, name) != getattr(self.options, name) for name in ("pick", "wait", "lane")):
+            # a picker remembers its turn and a wait is the resolver's: neither can be shared by two
+            # ways
             return self.again(self.runtime, changed)
         return EndpointClient(self.runtime, self.address, self._spec, changed, self._skip, self._calls)
 
@@ -396,6 +398,8 @@ class EndpointClient:
         view = await self.runtime.view(self.address.namespace, self.address.component)
         if not self._calls.instances() and self.options.wait > 0:
             await self._calls.ready(self.options.wait)
+        # first those that would be called; then those that drain or are not ready, which know it as
+        # well
         for instance in (*self._calls.instances(), *view.instances()):
             for info in instance.endpoints:
                 if info.name == self.address.endpoint:

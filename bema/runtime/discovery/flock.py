@@ -106,6 +106,7 @@ class FlockDiscovery:
                 lease.keep()
             elif lease.former:
                 lease.let_go_of_former()
+        # an adopted lease is looked after by its own process
         if any(lease.descriptor is not None or lease.unwritten for lease in self.leases):
             self.keep()
 

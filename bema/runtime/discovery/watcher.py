@@ -77,6 +77,8 @@ class Watcher:
         lives = known is not None and lock is not None and records.still_alive(lock, known)
         try:
             instance = records.read_record(self._directory, label)
+            # taken anew each time, as the instances are: one may have come into this namespace, or
+            # died
             self._views.strangers.pop(read_instance_id(label), None)
             if instance is not None and not self._found(instance) and not lives and not self._strange(instance):
                 records.bury(self._directory, instance)

@@ -23,6 +23,7 @@ class TraceFilter(logging.Filter):
     """Puts `trace_id` on every record, for `%(trace_id)s` of a format. Add it to a handler: `handler.addFilter(...)`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # a line of the log of calls names the trace of its call, which has ended
         if not hasattr(record, "trace_id"):
             record.trace_id = trace_id()
         return True

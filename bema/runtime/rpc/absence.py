@@ -24,6 +24,7 @@ def absence(route: str, view: View, lane: str = "", wanted: int | None = None) -
     """
     place, _, endpoint = route.rpartition(".")
     there = [i for i in view.instances() if i.component_address == place]
+    # who names an instance is told of instances; lanes and endpoints are not why it is not there
     if wanted is not None and all(i.id != wanted for i in there):
         those = f"Those that are there: {_listed(str(i.id) for i in there)}." if there else None
         return Unavailable(f"no instance of {route} of the id {wanted} is there", fix=those)

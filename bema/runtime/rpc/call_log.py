@@ -66,6 +66,7 @@ class CallLog:
 
     def _noted(self, handler: Callable[[Any], Any], call: Any) -> Any:
         task = asyncio.current_task()
+        # without a task there is no end to hear of
         if task is not None:
             call.started = now = monotonic()
             if now - self._began > PERIOD:
@@ -79,6 +80,8 @@ class CallLog:
     def _rest(self, now: float) -> None:
         for route, unary, stream in self._watched:
             route.unary, route.stream = unary, stream
+        # counted by the ids of calls, which grow anyway: a counter of our own would be paid by each
+        # call
         self._unwatched_at = self._came()
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(max(0.0, self._began + PERIOD - now), self._again)

@@ -247,6 +247,8 @@ class ServerConnection(Connection):
             self._done(call)
 
     def _failed(self, call: ServerCall, error: BaseException) -> None:
+        # also of calls that are not watched: what fails is worth its line when the others are only
+        # counted
         if self.server.log is not None:
             self.server.log.failed(call, error, given_up=call.reason is GIVEN_UP)
         if call.reason is not GIVEN_UP and not self.closed:
