@@ -406,7 +406,11 @@ class EndpointClient:
                     return info
         if others := sorted({info.name for instance in view.instances() for info in instance.endpoints}):
             where = f"{self.address.namespace}.{self.address.component}"
-            raise NotFound(f"{where} has no endpoint {self.address.endpoint!r}; it has {', '.join(others)}")
+            raise NotFound(
+                f"{where} has no endpoint {self.address.endpoint!r}; it has {', '.join(others)}"
+                + nearest(self.address.endpoint, others),
+                fix=absence(self.address.route, view).fix,
+            )
         raise absence(self.address.route, view)
 
 

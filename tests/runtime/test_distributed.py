@@ -662,6 +662,16 @@ class Alone:
         return [await self.made_before(), await self.made_in_hook.name(), await made_here.name()]
 
     @endpoint()
+    def asks_plainly(self) -> str:
+        handle: Any = self.made_in_hook
+        return str(handle.name().result())
+
+    @endpoint()
+    def again_plainly(self) -> str:
+        handle: Any = self.made_in_hook
+        return str(handle.again_plainly().result())
+
+    @endpoint()
     async def asks_in_a_task(self) -> str:
         return str(await asyncio.create_task(self._ask()))
 
@@ -689,11 +699,14 @@ class Alone:
 def test_the_only_instance_of_a_component_is_found_by_its_own_clients_except_where_that_would_never_end(tmp_path):
     async def story():
         async with serving(Alone, tmp_path) as (one, runtime):
-            alone = runtime.client(Alone)
+            alone: Any = runtime.client(Alone)
             own = one.host.component("demo", "alone").instance_id
             assert await alone.asks() == [str(own)] * 3
             assert await alone.asks_in_a_task() == await alone.directly() == str(own)
+            assert await alone.asks_plainly() == str(own)
             assert await alone.waits(1) == [own]
+            with pytest.raises(Unavailable, match=r"this one just answers a call of it"):
+                await alone.again_plainly()
             with pytest.raises(Unavailable, match=r"this one just answers a call of it"):
                 await alone.again()
             with pytest.raises(Unavailable):  # what it depends on is another service, though it bears its name
