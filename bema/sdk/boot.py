@@ -80,10 +80,13 @@ class Boot:
         self._grace: float | None = None  # what the launcher said; else the limit
         self._phases: dict[str, int] = {}
         self._task = asyncio.current_task()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lives = False
         self._asked_to_end = False
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        forks.tell_children(self._forked)
         if not self._embedded:
             self.opened.enter_context(Signals(self._asked))
         return self
@@ -93,9 +96,16 @@ class Boot:
     ) -> bool:
         # whatever happened: a listener or a record that stayed would be found by callers
         await self.opened.__aexit__(kind, error, trace)
+        self._loop = None  # what forks from here on is the program's own
         if isinstance(error, asyncio.CancelledError) and self._asked_to_end and self._task is not None:
             return self._task.uncancel() == 0
         return False
+
+    def _forked(self) -> None:
+        # a constructor or a hook that forks: the child would start the same service once more, in its parent's loop
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed
+                self._loop.call_soon(forks.leave)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from typing import Any
 from bema.core.errors import Failed
 from bema.core.spec import ServiceSpec
 from bema.runtime.process.host import Host
+from bema.runtime.tasks import is_cancelled
 
 ASKED_AGAIN = 0.1  # seconds, while it is not ready
 PATIENCE = 3  # times that it says that it is not alive
@@ -67,16 +68,10 @@ class Health:
                 answer = getattr(self._service, name)()
                 said = bool(await answer if inspect.isawaitable(answer) else answer)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or _is_cancelled():
+            if isinstance(error, KeyboardInterrupt) or is_cancelled():
                 raise
             if name not in self._noes:
                 _log.warning("%s.%s failed: %r", type(self._service).__qualname__, name, error)
             said = False
         (self._noes.discard if said else self._noes.add)(name)
         return said
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancelled the task that asks, and not the hook itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -19,6 +19,7 @@ from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.distributed import INSIDE, DistributedRuntime
 from bema.runtime.process.host import LaunchOptions, ServedComponent
 from bema.runtime.rpc.admission import Admission
+from bema.runtime.tasks import is_cancelled
 from bema.sdk import spec
 from bema.sdk.boot import Boot, Served, sentence
 from bema.sdk.context import Context
@@ -136,7 +137,9 @@ class ServedService(Served):
         for name in self._context.spec.hooks.shutdown:
             try:
                 await run_hooks(self._service, (name,))
-            except (Exception, SystemExit):  # noqa: BLE001 - the end goes on; the others have things to put away too
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) or is_cancelled():
+                    raise
                 _log.exception("%s: the shutdown hook %s failed", self._context.spec.address, name)
 
 
