@@ -26,8 +26,9 @@ START = {
     "wire.module": "envelopes handshake lines messages registration",
     "runtime": "bridge discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
-    "runtime.rpc": "adapter admission client client_connection codec connection continuation descriptions flow_control picker"
-    " pool resolver retry_budget routes server server_call server_connection signatures sockets stream transports",
+    "runtime.rpc": "absence adapter admission blame call_log client client_connection codec connection continuation"
+    " descriptions flow_control offers picker pool resolver retry_budget routes server server_call server_connection"
+    " signatures sockets stream transports",
     "runtime.process": "channel channel_writer health_check host line_channel watchdog",
     "sdk": "boot context decorators depends extensions health lifecycle options signals spec status",
     "sdk.status": "launcher_report",

@@ -25,7 +25,10 @@ A command with verbs of its own (`bema config show`) is a `click.Group` named `c
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
+import os
 import sys
 from typing import NamedTuple
 
@@ -101,7 +104,17 @@ def cli() -> None:
     """Turn Python classes and scripts into services."""
 
 
+def _as_utf8(arguments: list[str]) -> list[str]:
+    """The arguments as whoever typed them wrote them, and streams that can say as much, in a locale without letters too."""
+    if codecs.lookup(sys.getfilesystemencoding()).name != "ascii":
+        return arguments
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
+    return [os.fsencode(argument).decode("utf-8", "surrogateescape") for argument in arguments]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code."""
-    argv = sys.argv[1:] if arguments is None else arguments
+    argv = _as_utf8(sys.argv[1:]) if arguments is None else arguments
     return errors.edge(lambda: cli.main(args=argv, prog_name="bema", standalone_mode=False), errors.wants_json(argv))

@@ -173,6 +173,8 @@ def _pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise Invalid(f"{text!r} is not of the form name=value", code="usage")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # how Python shows bytes that it cannot read (PEP 383)
+        raise Invalid(f"the value of {name} is no UTF-8", code="usage", fix="Pass it as JSON with escapes: --data.")
     try:
         return name, msgspec.json.decode(value)
     except msgspec.DecodeError:

@@ -26,6 +26,7 @@ import bema.core.version
 from bema.cli import output
 from bema.core import paths
 from bema.core.settings import Settings, load
+from bema.runtime.discovery import records
 
 MIB = 1024 * 1024
 EXTRAS = {
@@ -148,11 +149,22 @@ def locks(settings: Settings) -> CheckResult:
             try:
                 fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return CheckResult("flock", "ok", f"locks hold in {there}")
+                return _strangers() or CheckResult("flock", "ok", f"locks hold in {there}")
             says = f"{there}: two holders of one lock"
     except OSError as error:
         says = f"{there}: {error.strerror or error}"
     return CheckResult("flock", "fail", says, "Set BEMA_STATE_DIR to a folder on a local file system.")
+
+
+def _strangers() -> CheckResult | None:
+    """What holds its lock and cannot be judged from here, so that nobody here calls it."""
+    folder = paths.discovery_dir()
+    strange = list(records.strangers(folder)) if folder.is_dir() else []
+    if not strange:
+        return None
+    says = "; ".join(map(records.of_stranger, strange[:3])) + (f"; {len(strange) - 3} more" if strange[3:] else "")
+    fix = "Run services and callers in one PID namespace (docker run --pid=...), or give each its own BEMA_STATE_DIR."
+    return CheckResult("flock", "note", says, fix)
 
 
 def inotify(settings: Settings) -> CheckResult:

@@ -10,7 +10,7 @@ import msgspec
 
 from bema.cli import api, output
 from bema.core.errors import Unavailable
-from bema.core.instance import Instance
+from bema.core.instance import HAND, Instance
 from bema.core.naming import show_instance_id
 from bema.runtime.distributed import connect
 
@@ -61,6 +61,7 @@ def shown(instance: Instance) -> dict[str, Any]:
         "address": instance.component_address,
         "endpoints": [{"name": e.name, "shape": e.shape.value, "parameters": e.parameters} for e in instance.endpoints],
         "pid": instance.pid,
+        "lane": instance.lane,
     }
 
 
@@ -73,4 +74,5 @@ def _row(instance: Instance) -> tuple[str, ...]:
     marks = {"not ready": not instance.ready, "stalled": instance.stalled}
     state = ", ".join([instance.state.value, *(mark for mark, holds in marks.items() if holds)])
     endpoints = " ".join(endpoint.name for endpoint in instance.endpoints)
-    return instance.component_address, instance.label, state, str(instance.pid), endpoints
+    lane = "" if instance.lane == HAND else f" ({instance.lane})"
+    return instance.component_address + lane, instance.label, state, str(instance.pid), endpoints

@@ -18,9 +18,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
+
 from bema.cli.file_watcher import Watch
 from bema.core import settings
 from bema.core.errors import BemaError
+from bema.core.instance import DEV
 from bema.runtime.process.channel import VARIABLE
 from bema.runtime.tasks import Tasks
 from bema.wire.module.envelopes import read_from_module
@@ -56,7 +59,8 @@ class ReloadedVersion:
             )
         ours.setblocking(False)
         version = cls(process, *await asyncio.open_connection(sock=ours, limit=settings.current().limits.channel_line))
-        version._say(default_init("bema dev"))
+        # in a lane of its own, so that nobody who does not ask for it gets an answer of what is being written
+        version._say(msgspec.structs.replace(default_init("bema dev"), settings={"lane": DEV}))
         return version
 
     async def listen(self) -> None:
@@ -189,6 +193,7 @@ def ready(announce: Announce, seconds: float) -> str:
         lines.append(
             f"  call it  bema call {address}.{info.name}{given}{' --stream' if info.shape.streams_out else ''}"
         )
+    lines.append("  ask it   BEMA_LANE=dev calls this one, also where another is deployed or was started by hand")
     return "\n".join([*lines, "  edit it  what is saved is served, and running calls finish", "  stop it  Ctrl-C"])
 
 

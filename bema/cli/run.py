@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from bema.core.errors import BemaError, Invalid
+from bema.runtime.process import channel, tracing
 from bema.sdk import spec
 from bema.sdk.event_loop import loop_factory
 from bema.sdk.lifecycle import start
@@ -27,6 +29,8 @@ def command(target: str, arguments: tuple[str, ...]) -> None:
 
     CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv.
     """
+    if os.environ.get(channel.VARIABLE):  # `bema dev` started us, and its terminal is our log
+        tracing.log_lines(formatter=tracing.TextFormatter())
     file, name = split(target)
     module = load(file, arguments)
     service = service_of(module, name, file)

@@ -26,6 +26,7 @@ __all__ = [
     "as_stream",
     "as_unary",
     "chained",
+    "trace_of",
     "traceparent",
 ]
 
@@ -173,3 +174,11 @@ def traceparent(parent: str | None = None) -> str:
     valid = re.match(_PARENT, parent) if parent else None
     trace, flags = valid.groups() if valid else (secrets.token_hex(16), "01")
     return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+
+
+def trace_of(call: Call) -> str:
+    """The trace that a call is a part of; one that was given none begins one, and passes it on from here."""
+    parent = call.metadata.get("traceparent", "")
+    if len(parent.split("-")) < 4:
+        parent = call.metadata["traceparent"] = traceparent()
+    return parent.split("-")[1]

@@ -15,6 +15,11 @@ from bema.core.naming import show_instance_id
 from bema.core.redaction import hides
 from bema.core.spec import EndpointSpec, Shape
 
+HAND = "hand"
+DEV = "dev"
+DEPLOYED = "deployment/"
+"""The lanes of a component: instances started by hand, by `bema dev`, and (with its name behind it) by a deployment."""
+
 
 class State(enum.StrEnum):
     """The states of an instance, which its own process and its launcher both keep."""
@@ -60,7 +65,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `addresses` maps a protocol to the addresses that speak it, the best first: `{"rpc": ("unix:/run/x.sock",
     "tcp:127.0.0.1:4100"), "http": ("unix:/run/y.sock",)}`. A peer must show `token`; only the user of the process can read
-    the record. `since` is the instant in microseconds UTC when the instance was first shown.
+    the record. `since` is the instant in microseconds UTC when the instance was first shown. `lane` tells apart what is
+    deployed, what was started by hand and what is being written; `pid` counts in `pid_namespace`, an inode.
     """
 
     id: int
@@ -81,6 +87,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ready: bool = True  # what it says of itself; a mark as well
     data: dict[str, Any] = {}  # runtime data that the service published about itself
     digest: str = ""  # of its description; empty where it answers none, as those of an older bema
+    lane: str = HAND
+    pid_namespace: int = 0  # 0: not known, as those of an older bema
     __repr__ = hides("token")
 
     @property

@@ -102,6 +102,7 @@ def socket_dir(env: Mapping[str, str] | None = None) -> Path:
     direct = run_dir(env) / "s"
     if len(os.fsencode(direct)) + _LONGEST_SOCKET <= SOCKET_PATH_MAX:
         return direct
+    # the same for every process that is told the same folder: they meet there
     digest = hashlib.sha256(os.fsencode(direct)).hexdigest()[:12]
     return _temporary(os.environ if env is None else env) / f"bema-{os.getuid()}" / digest
 

@@ -26,6 +26,7 @@ def hides(*names: str) -> Callable[[Any], str]:
 def _shown(value: Any, *, hidden: bool) -> str:
     if not hidden or not value:
         return repr(value)
+    # the names help who debugs, and are no secret
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {HIDDEN}" for key in value) + "}"
     return HIDDEN

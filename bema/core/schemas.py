@@ -43,6 +43,7 @@ def schemas_of(annotations: Sequence[Any]) -> Schemas:
             why = _why_not(annotation)
             sayable.append(Any if why else annotation)
             refused += [why] if why else []
+        # anew: the walk that failed has left models of annotations that are taken out now
         models = _Models()
         made, definitions = _made(sayable, models)
     each, shared = models.merged(made, definitions)

@@ -66,6 +66,8 @@ _TABLE = (
     Setting("status_host", str, "127.0.0.1", "address of a process's own status pages; 0.0.0.0: all", in_files=False),
     Setting("status_port", str, "", "port of a process's own status pages; 0: a free one", in_files=False),
     Setting("log.level", str, "info", "least level that the platform's own log lines have", choices=LEVELS),
+    Setting("log.calls", int, 100, "lines per second that a service logs of its calls; 0: none", most=10**6),
+    Setting("lane", str, "", "whose instances calls go to: dev, hand, deployment/NAME; empty: chosen", in_files=False),
     *(
         Setting(
             f"limits.{row.name}",
@@ -218,7 +220,10 @@ def read(
     values = {}
     for row in _TABLE:
         said = next((layer[row.name] for layer in layers if row.name in layer), None)
+        # only the layer that holds is checked: a mistake in one that another overrides stops nobody
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
+    # last: where nobody named one it follows from the environment, and not from a default of the
+    # table
     if not values["state_dir"].value:
         values["state_dir"] = Value(str(nearby), NEARBY) if nearby else Value(str(paths.state_dir(env)), DEFAULT)
     variables = {name: value for name, value in {**dotenv, **env}.items() if "__" in name and value}

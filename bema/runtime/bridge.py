@@ -68,6 +68,7 @@ class Bridge(Generic[R]):
         """Close the runtime and end the thread; blocks until both are done. Does nothing in a forked child."""
         if self.stayed_behind():
             return
+        # in the loop of the thread, whose connections they are
         self.run(self.runtime.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -25,12 +25,13 @@ from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
 from bema.runtime.bridge import Bridge
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View, wait_for
-from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, ServiceHandle
+from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, OwnInstance, ServiceHandle
 from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of, off_the_loop
 from bema.runtime.rpc.descriptions import PATIENCE, Descriptions
+from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.pool import ConnectionPool
 
 T = TypeVar("T")
@@ -96,6 +97,7 @@ class DistributedRuntime:
         - `instance`: the id of the one instance to call.
         - `pick`: the name of a picker; without one, the picker in use.
         - `wait`: seconds that a call waits for an instance to appear. 0.
+        - `lane`: whose instances to call: `dev`, `hand` or `deployment/NAME`; without one, as the page on services says.
 
         A call raises `Unavailable` where no instance is there, `DeadlineExceeded` after `timeout`, `Disconnected` where
         its outcome is unknown, and what the service raised: declared exceptions as themselves, others as `RemoteError`.
@@ -103,17 +105,30 @@ class DistributedRuntime:
         Raises:
             BadDeclaration: `service` is no service class, or an option is unknown.
         """
+        return cast("T", self._handle(service, options, never_itself=False))
+
+    def dependency(self, service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
+        """As `client`, for a service that the calling instance stands before: its own instance is never called."""
+        return cast("T", self._handle(service, options, never_itself=True))
+
+    def _handle(self, service: Callable[..., Any], options: GivenOptions, *, never_itself: bool) -> ServiceHandle:
         spec, chosen = spec_of(service), Options.of(options)
-        skip = self.own_instance(spec.namespace, spec.name)
+        skip = self.own_instance(spec.namespace, spec.name, never=never_itself)
         # by `repr`: metadata is a mapping, which has no hash
         key = (service, skip, *((name, repr(value)) for name, value in sorted(options.items())))
         if key not in self._handles:
             self._handles[key] = ServiceHandle(self, spec, chosen, skip)
-        return cast("T", self._handles[key])
+        handle: ServiceHandle = self._handles[key]
+        return handle
+
+    def lanes(self, asked: str = "") -> LaneChoice:
+        """How the clients of this runtime choose among lanes; `asked` goes before the setting `lane`."""
+        return LaneChoice(asked or self.settings.text("lane"), self.host.options.lane)
 
     async def view(self, namespace: str, component: str) -> View:
         """The instances of a component. All callers share one view, which stays current until the runtime is closed."""
         key = (namespace, component)
+        # the task, not the view: callers that come while it is opened get the same one
         if key not in self._views:
             opening = asyncio.ensure_future(self.discovery.view(namespace, component))
             self._views[key] = opening
@@ -140,13 +155,15 @@ class DistributedRuntime:
             self._descriptions = Descriptions(self.pool)
         return self._descriptions
 
-    def own_instance(self, namespace: str, component: str) -> int | None:
-        """The id of the calling instance if it belongs to this component, else None."""
+    def own_instance(self, namespace: str, component: str, *, never: bool = False) -> OwnInstance | None:
+        """The calling instance if it belongs to this component, else None; `never` where it must not be called."""
         # A service may call a component of its own name, as a router does that stands before its workers. Its clients
         # skip the instance that asks, or it would find itself.
         asks = _asking()
         hosted = self.host.components.get((namespace, component))
-        return hosted.instance_id if hosted is not None and asks == (namespace, component) else None
+        if hosted is None or asks != (namespace, component):
+            return None
+        return OwnInstance(hosted.instance_id, never)
 
     def stop(self) -> None:
         """Ask the services of this runtime to drain and end. Returns at once."""
@@ -162,10 +179,12 @@ class DistributedRuntime:
     async def close(self) -> None:
         """Release the records, listeners, connections and views. Safe to call twice."""
         self.stopping.set()
+        # taken first: two closings at once must not join one thread twice
         bridge, self._bridge = self._bridge, None
         if bridge is not None:
             # it joins its thread, which must not hold this loop up
             await asyncio.to_thread(bridge.close)
+        # before the connections to others: handlers that are cut may still be calling through them
         await self.host.close()
         if self._pool is not None:
             await self._pool.close()
@@ -204,7 +223,7 @@ class DistributedRuntime:
                 f"{type(self.discovery).__name__} serves one event loop: calls from sync code need another",
                 fix="Use `async for` or `await`.",
             )
-        return DistributedRuntime(reopened(), limits=self.limits)
+        return DistributedRuntime(reopened(), limits=self.limits, options=LaunchOptions(lane=self.host.options.lane))
 
 
 class Namespace:
@@ -260,7 +279,8 @@ class Component:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await wait_for(view, bool)
-        if not (found := view.instances()):
+        lane = self.runtime.lanes().of({instance.lane for instance in view.instances()}, self.name)
+        if not (found := [instance for instance in view.instances() if instance.lane == lane]):
             raise Unavailable(f"no instance of {self.address} is there")
         return await self.runtime.descriptions.of(max(found, key=lambda instance: instance.since), timeout)
 

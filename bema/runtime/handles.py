@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Generator, Iterator, Mapping
-from typing import Any, Protocol, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Protocol, Self, TypedDict, Unpack
 
 import msgspec
 
@@ -19,7 +19,9 @@ from bema.core.naming import Address, nearest
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.bridge import Bridge, in_a_loop
 from bema.runtime.discovery.discovery import View, wait_for
+from bema.runtime.rpc.absence import absence
 from bema.runtime.rpc.client import Client
+from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.stream import OpenCall
 
@@ -28,7 +30,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a client calls.
 
     `timeout` is in seconds for a whole call, `wait` in seconds for an instance to appear. `metadata` travels with each
-    call, `instance` is the id of the one to call, `pick` the name of a picker; without one, the picker in use.
+    call, `instance` is the id of the one to call, `pick` the name of a picker; without one, the picker in use. `lane` is
+    whose instances are called: `dev`, `hand` or `deployment/NAME`.
     """
 
     timeout: float | None = None
@@ -36,6 +39,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     instance: int | None = None
     pick: str = ""
     wait: float = 0.0
+    lane: str = ""
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
@@ -54,13 +58,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GivenOptions(TypedDict, total=False):
-    """`Options` as keywords, for type checkers: seconds, the id of an instance, the name of a picker."""
+    """`Options` as keywords, for type checkers: seconds, the id of an instance, the names of a picker and a lane."""
 
     timeout: float | None
     metadata: Mapping[str, str] | None
     instance: int | None
     pick: str
     wait: float
+    lane: str
+
+
+class OwnInstance(NamedTuple):
+    """The instance that a client belongs to, of the component that it calls; `never` where it must not be called itself."""
+
+    id: int
+    never: bool = False
 
 
 class CallingRuntime(Protocol):
@@ -72,6 +84,9 @@ class CallingRuntime(Protocol):
 
     async def view(self, namespace: str, component: str) -> View:
         """The instances of a component, kept current."""
+
+    def lanes(self, asked: str = "") -> LaneChoice:
+        """How its clients choose among lanes."""
 
     def bridge(self) -> Bridge[CallingRuntime]:
         """What runs calls in a thread, for code that cannot await; `Refused` where discovery serves one loop only."""
@@ -165,7 +180,7 @@ class EndpointClient:
         address: Address,
         spec: EndpointSpec | None = None,
         options: Options = Options(),  # noqa: B008 - frozen
-        skip: int | None = None,
+        skip: OwnInstance | None = None,
         calls: Client | None = None,
     ) -> None:
         self.runtime = runtime
@@ -181,8 +196,10 @@ class EndpointClient:
             address.route,
             spec,
             pick=options.pick,
-            skip=skip,
+            skip=None if skip is None else skip.id,
+            alone=skip is not None and not skip.never,
             wait=options.wait,
+            lanes=runtime.lanes(options.lane),
         )
 
     def __call__(self, *arguments: Any, **keywords: Any) -> CallHandle:
@@ -202,12 +219,14 @@ class EndpointClient:
         return f"<client of {self.address}>"
 
     def using(self, **options: Unpack[GivenOptions]) -> EndpointClient:
-        """A client with some options changed: timeout, metadata, instance, pick, wait, as of `DistributedRuntime.client`.
+        """A client with some options changed: those of `DistributedRuntime.client`.
 
         Of one way to choose and to wait there is one turn and one retry budget, however often the other options change.
         """
         changed = msgspec.structs.replace(self.options, **options)
-        if (changed.pick, changed.wait) != (self.options.pick, self.options.wait):
+        if any(getattr(changed, name) != getattr(self.options, name) for name in ("pick", "wait", "lane")):
+            # a picker remembers its turn and a wait is the resolver's: neither can be shared by two
+            # ways
             return self.again(self.runtime, changed)
         return EndpointClient(self.runtime, self.address, self._spec, changed, self._skip, self._calls)
 
@@ -262,13 +281,13 @@ class EndpointClient:
         """
         if data is None:
             await self._calls.ready(timeout, count=count)
-            return self.instance_ids()
+            return [instance.id for instance in self._calls.counted()]
         view = await self.runtime.view(self.address.namespace, self.address.component)
         await self._calls.ready(timeout, count=0)  # it has its view now
         fitting: list[int] = []
 
         def fits(shown: tuple[Instance, ...]) -> bool:
-            fitting[:] = [i.id for i in self.instances() if data.items() <= i.data.items()]
+            fitting[:] = [i.id for i in self._calls.counted() if data.items() <= i.data.items()]
             return len(fitting) >= count
 
         try:
@@ -379,20 +398,26 @@ class EndpointClient:
         view = await self.runtime.view(self.address.namespace, self.address.component)
         if not self._calls.instances() and self.options.wait > 0:
             await self._calls.ready(self.options.wait)
+        # first those that would be called; then those that drain or are not ready, which know it as
+        # well
         for instance in (*self._calls.instances(), *view.instances()):
             for info in instance.endpoints:
                 if info.name == self.address.endpoint:
                     return info
         if others := sorted({info.name for instance in view.instances() for info in instance.endpoints}):
             where = f"{self.address.namespace}.{self.address.component}"
-            raise NotFound(f"{where} has no endpoint {self.address.endpoint!r}; it has {', '.join(others)}")
-        raise Unavailable(f"no instance of {self.address.route} is there")
+            raise NotFound(
+                f"{where} has no endpoint {self.address.endpoint!r}; it has {', '.join(others)}"
+                + nearest(self.address.endpoint, others),
+                fix=absence(self.address.route, view).fix,
+            )
+        raise absence(self.address.route, view)
 
 
 class ServiceHandle:
     """A service as its callers see it: each attribute is the `EndpointClient` of the method of that name."""
 
-    def __init__(self, runtime: CallingRuntime, spec: ServiceSpec, options: Options, skip: int | None) -> None:
+    def __init__(self, runtime: CallingRuntime, spec: ServiceSpec, options: Options, skip: OwnInstance | None) -> None:
         # One private entry instead of attributes: an endpoint may be named `spec` or `options` and must be found.
         self.__dict__["_about"] = (runtime, spec, options, skip)
 

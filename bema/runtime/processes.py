@@ -29,6 +29,15 @@ def own_start(pid: int) -> int:
     return process_start(pid) or 0
 
 
+@functools.lru_cache(maxsize=1)
+def own_namespace(pid: int) -> int:
+    """The PID namespace of this process, an inode; 0 where it is not known. `pid` is its own, as above."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - as above
+    except OSError:
+        return 0
+
+
 def is_same(pid: int, start: int) -> bool:
     """Whether the process that was recorded as (`pid`, `start`) lives; an unknown start (0) matches any."""
     found = process_start(pid)

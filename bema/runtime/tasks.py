@@ -55,3 +55,9 @@ class Tasks:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
+
+
+def is_cancelled() -> bool:
+    """Whether somebody has cancelled the current task, and not the code in it itself, which may raise the same."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from bema.core.call import Call, Stream, Unary
+from bema.runtime import forks
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ class Threads:
         """Run `work` in a thread at once. `RuntimeError` where the machine gives no further thread."""
         done: Future[T] = Future()
         with self._lock:
+            # under the lock with `retire`: a worker that ends itself and one that is given work
+            # must agree
             worker = self._idle.pop() if self._idle else None
         if worker is None:
             worker = _Worker(self)
@@ -117,19 +120,37 @@ class _Worker(threading.Thread):
                 continue
             (work, done), self._next = self._next, None
             if done.set_running_or_notify_cancel():
-                _carry_out(work, done)
+                try:
+                    _carry_out(work, done)
+                except BaseException as error:  # noqa: BLE001 - what the function left in its thread, such as a tracer
+                    _settle(done, error)
             # an idle thread must not keep the arguments and the answer of its last call alive
             del work, done
             self._home.rest(self)
 
 
 def _carry_out(work: Callable[[], Any], done: Future[Any]) -> None:
+    # a fork within the work comes back here in the child, whose thread this is now
+    process = os.getpid()
     try:
         answer = work()
     except BaseException as error:  # noqa: BLE001 - a function may raise anything; it is its caller's
-        done.set_exception(error)
+        if os.getpid() != process:
+            forks.leave(error)
+        _settle(done, error)
     else:
+        if os.getpid() != process:
+            forks.leave()
         done.set_result(answer)
+
+
+def _settle(done: Future[Any], error: BaseException) -> None:
+    if isinstance(error, StopIteration):
+        # as in a coroutine (PEP 479): a future of asyncio refuses it, and its caller would wait for ever
+        error, cause = RuntimeError("function raised StopIteration"), error
+        error.__cause__ = cause
+    if not done.done():
+        done.set_exception(error)
 
 
 THREADS = Threads()
@@ -170,6 +191,8 @@ def stream_in_thread(function: Callable[[Call], Iterator[Any]]) -> Stream:
             while True:
                 # `_END` as the default: a `StopIteration` cannot pass through a future (asyncio raises `TypeError`)
                 step = asyncio.ensure_future(in_thread(next, items, _END, waits=waits))
+                # shielded: the thread executes the generator whatever happens here, and must be
+                # waited for below
                 item = await asyncio.shield(step)
                 if item is _END:
                     return

@@ -80,10 +80,13 @@ class Boot:
         self._grace: float | None = None  # what the launcher said; else the limit
         self._phases: dict[str, int] = {}
         self._task = asyncio.current_task()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lives = False
         self._asked_to_end = False
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        forks.tell_children(self._forked)
         if not self._embedded:
             self.opened.enter_context(Signals(self._asked))
         return self
@@ -91,10 +94,18 @@ class Boot:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        # whatever happened: a listener or a record that stayed would be found by callers
         await self.opened.__aexit__(kind, error, trace)
+        self._loop = None  # what forks from here on is the program's own
         if isinstance(error, asyncio.CancelledError) and self._asked_to_end and self._task is not None:
             return self._task.uncancel() == 0
         return False
+
+    def _forked(self) -> None:
+        # a constructor or a hook that forks: the child would start the same service once more, in its parent's loop
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed
+                self._loop.call_soon(forks.leave)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -130,6 +141,7 @@ class Boot:
 
     def _obey(self, init: Init) -> None:
         agree(init.protocol)
+        # before the user's class is made: a constructor reads the environment
         os.environ.update(init.env)
         self.limits = self.limits.told(init.settings or {})
         for held in (init.lease_fd, init.operations_fd):
@@ -183,6 +195,8 @@ class Boot:
             await asyncio.wait({running, watching, asked}, return_when=asyncio.FIRST_COMPLETED)
             ending = time.monotonic()
             if asked.done() or not self.shared:
+                # not where it ended itself beside others: a drain of the runtime that they share
+                # would end them, too
                 whole = await served.drain(self._grace_now())
             if asked.done() and not running.done():
                 await asyncio.wait({running}, timeout=LAST_WORDS)
@@ -191,6 +205,7 @@ class Boot:
             watched = not watching.cancel()
             cut = running.cancel()
             # what holds on to its end, a hook or a task that takes no cancellation, does not hold the process
+            # the rest of the one grace, not a second one: the launcher counts from Stop
             left = max(LAST_WORDS, ending + self._grace_now() - time.monotonic())
             await asyncio.wait({running, watching}, timeout=left)
             closed = await self._closed(served, left)
@@ -221,6 +236,7 @@ class Boot:
             self.stopping.set()
         elif self._task is not None and not self._asked_to_end:
             self._asked_to_end = True
+            # a start that waits, as in a hook, can be ended by nothing else
             self._task.cancel()
 
     def _told(self, stop: Stop) -> None:

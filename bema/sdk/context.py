@@ -97,6 +97,8 @@ class Context:
         for parameter in list(inspect.signature(target).parameters.values())[skip:]:
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                 continue
+            # before its type is looked at: a dependency is annotated with the class that it stands
+            # for
             if isinstance(parameter.default, Depends):
                 found[parameter.name] = parameter.default.of(self.runtime)
             elif (given := self._offered(parameter, hints.get(parameter.name))) is not None:

@@ -1,7 +1,8 @@
 """depends(): a handle of another service, as an attribute of a service class or a default of its constructor.
 
 Laws: the handle is made when it is first read, once per runtime, and its calls wait for an instance. A dependency starts
-nothing: no graph of processes stands behind it.
+nothing: no graph of processes stands behind it. It is another service, though it bears one's own name: its calls never come
+back to the instance that makes them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
     - `metadata`: texts by name that travel with each call.
     - `instance`: the id of the one instance to call.
     - `pick`: the name of a picker; without one, the picker in use.
+    - `lane`: whose instances to call: `dev`, `hand` or `deployment/NAME`.
 
     Raises:
         BadDeclaration: `service` is no service class, an option is unknown, or a time is impossible.
@@ -58,6 +60,7 @@ class Depends:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
+        # a constructor may read its dependencies, and its object is bound after it
         runtime = getattr(instance, _RUNTIME, None) or _constructing.get()
         if runtime is None:
             raise BadDeclaration(
@@ -69,7 +72,7 @@ class Depends:
     def of(self, runtime: DistributedRuntime) -> Any:
         """The handle that this dependency stands for in `runtime`."""
         options: GivenOptions = {"wait": runtime.limits.start, **self._options}
-        return runtime.client(self._service, **options)
+        return runtime.dependency(self._service, **options)
 
 
 @contextmanager

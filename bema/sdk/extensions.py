@@ -51,6 +51,7 @@ async def extended(context: Context) -> AsyncIterator[None]:
     """Open the extensions that the context's service names, and close them at the end of the `with`."""
     spec = context.spec
     needed = {endpoint.name: needs(endpoint) for endpoint in spec.endpoints}
+    # in the order of the class: the first that is named is the outermost around a call
     wanted = list(dict.fromkeys([*spec.facts, *(name for names in needed.values() for name in names)]))
     if not wanted:  # as most services: nothing is looked for
         yield
@@ -75,6 +76,7 @@ def needs(endpoint: EndpointSpec) -> list[str]:
 async def _open(name: str, context: Context, opened: contextlib.AsyncExitStack) -> None:
     extension = ExtensionFactory.create_instance(name)
     bound = await extension.open(context, context.spec)
+    # after it is open: one that failed to open has nothing that it would close
     opened.push_async_callback(extension.close)
     context.bound.update(bound.values)
     for endpoint, interceptor in bound.interceptors.items():

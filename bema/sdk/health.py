@@ -16,6 +16,7 @@ from typing import Any
 from bema.core.errors import Failed
 from bema.core.spec import ServiceSpec
 from bema.runtime.process.host import Host
+from bema.runtime.tasks import is_cancelled
 
 ASKED_AGAIN = 0.1  # seconds, while it is not ready
 PATIENCE = 3  # times that it says that it is not alive
@@ -45,6 +46,7 @@ class Health:
         while self._hooks.readiness or self._hooks.liveness:
             await asyncio.sleep(self._host.limits.health if self.ready else ASKED_AGAIN)
             await self._host.say_ready(await self.ask_ready(), self._hosted)
+            # one no may be a moment of load
             misses = 0 if await self.ask_alive() else misses + 1
             if misses == PATIENCE:
                 raise Failed(f"the service says that it is not alive ({', '.join(self._hooks.liveness)})")
@@ -65,7 +67,9 @@ class Health:
             async with asyncio.timeout(self._host.limits.health_answer):
                 answer = getattr(self._service, name)()
                 said = bool(await answer if inspect.isawaitable(answer) else answer)
-        except Exception as error:  # noqa: BLE001 - a hook of the user's may raise anything, and has then said no
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or is_cancelled():
+                raise
             if name not in self._noes:
                 _log.warning("%s.%s failed: %r", type(self._service).__qualname__, name, error)
             said = False

@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from bema.core.errors import BadDeclaration, Refused
-from bema.core.instance import info_of
+from bema.core.instance import DEPLOYED, HAND, info_of
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.distributed import INSIDE, DistributedRuntime
 from bema.runtime.process.host import LaunchOptions, ServedComponent
 from bema.runtime.rpc.admission import Admission
+from bema.runtime.tasks import is_cancelled
 from bema.sdk import spec
 from bema.sdk.boot import Boot, Served, sentence
 from bema.sdk.context import Context
@@ -88,11 +89,13 @@ class ServiceBoot(Boot):
             runtime = DistributedRuntime(options=_options(self.init), limits=self.limits)
             self.opened.push_async_callback(runtime.close)
         self.limits, self.stopping = runtime.limits, runtime.stopping
+        # the constructor and the hooks run in this context, and so do the tasks that they start
         self.opened.callback(INSIDE.reset, INSIDE.set((self._spec.namespace, self._spec.name)))
         context = Context(runtime, self._spec, self.init, self.operations)
         if self.status is not None:
             self.status.watch(self._spec, runtime.host)
         hosted = context.component.hosted
+        # before the first endpoint is added: a route is complete from the beginning
         hosted.admission = _admission(self._spec, context.settings)
         hosted.about = self._spec
         if self.channel is not None and FEATURE in (self.init.features or ()):
@@ -134,7 +137,9 @@ class ServedService(Served):
         for name in self._context.spec.hooks.shutdown:
             try:
                 await run_hooks(self._service, (name,))
-            except Exception:  # noqa: BLE001 - the end goes on; the others have things to put away too
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) or is_cancelled():
+                    raise
                 _log.exception("%s: the shutdown hook %s failed", self._context.spec.address, name)
 
 
@@ -155,6 +160,7 @@ async def serve_endpoints(service: Any, context: Context) -> None:
         )
     for declared in context.spec.endpoints:
         await context.component.add(declared, getattr(service, declared.attribute), context.around(declared.name))
+    # before it is shown: no caller meets an instance that is still loading
     await Health(service, context.spec, context.runtime.host).until_ready()
     await context.component.show()
     await context.runtime.stopping.wait()
@@ -173,10 +179,17 @@ def _options(init: Init) -> LaunchOptions:
         instance=None if init.instance is None else read_instance_id(init.instance),
         deployment=init.deployment or "",
         version=init.version or "",
+        lane=_lane(init),
         token=init.auth_token or "",
         listen_fd=init.listen_fd,
         registers=init.lease_fd is None and init.registers is not False,
     )
+
+
+def _lane(init: Init) -> str:
+    if init.deployment is not None:
+        return f"{DEPLOYED}{init.name or init.deployment}"
+    return str((init.settings or {}).get("lane", HAND))
 
 
 def _admission(said: ServiceSpec, told: dict[str, Any]) -> Admission | None:

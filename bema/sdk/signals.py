@@ -45,6 +45,7 @@ def _install(loop: asyncio.AbstractEventLoop) -> None:
 def _signalled(loop: asyncio.AbstractEventLoop) -> None:
     for number in _NUMBERS:
         loop.remove_signal_handler(number)
+        # the kernel's own: the second signal ends a process whose loop stands still, too
         signal.signal(number, signal.SIG_DFL)
     for asked in tuple(_asked):
         asked()

@@ -65,6 +65,7 @@ def marks_of(cls: type) -> dict[str, Mark]:
     `BadDeclaration` for two endpoints of one name, and for a mark on something that is no method.
     """
     found: dict[str, Mark] = {}
+    # the bases first, so that what a subclass says of a name comes later, and holds
     for base in reversed(cls.__mro__):
         for attribute, value in vars(base).items():
             said = getattr(value, MARK, None)
@@ -164,10 +165,14 @@ def _hooks(cls: type, marks: dict[str, Mark]) -> Hooks:
     )
 
 
-def _wrapped(value: Any) -> Mark | None:
-    """The mark on the function inside of a descriptor: a classmethod, a property, a `functools.cached_property`."""
-    for part in ("__func__", "fget", "func"):
-        if isinstance(said := getattr(getattr(value, part, None), MARK, None), Mark):
+def _wrapped(value: Any, depth: int = 3) -> Mark | None:
+    """The mark on a function inside of a descriptor: a classmethod, a property, one of the user's own."""
+    if inspect.isfunction(value) or isinstance(value, type) or not hasattr(type(value), "__get__"):
+        return None
+    inside = [getattr(value, part, None) for part in ("__func__", "fget", "fset", "fdel", "func")]
+    for part in (*inside, *getattr(value, "__dict__", {}).values()):
+        said = getattr(part, MARK, None) if inspect.isfunction(part) else depth and _wrapped(part, depth - 1)
+        if isinstance(said, Mark):
             return said
     return None
 

@@ -89,6 +89,48 @@ def test_calls_of_every_shape(shapes):
     assert shapes("call", f"demo.shapes.add@{listed[0]['id']}", "a=1").stdout == "2\n"
 
 
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "nowhere"])
+def test_letters_arrive_as_they_were_typed_in_any_locale(shapes, locale):
+    env = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [*shapes.command, "call", "demo.shapes.words", "text=caf\u00e9 \u8336", "--stream"],
+        env={**shapes.env, **env},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout.decode()) == (0, "caf\u00e9\n\u8336\n"), done.stderr
+    done = subprocess.run(
+        [*shapes.command, "call", "demo.shapes.words", b"text=\xff"], env={**shapes.env, **env}, capture_output=True
+    )
+    assert done.returncode == 1
+    assert b"the value of text is no UTF-8" in done.stderr
+
+
+def test_from_a_folder_that_was_deleted_it_calls_and_serves(shapes, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = tmp_path / "another.py"
+    guarded = SERVICE.replace("asyncio.run(", 'if __name__ == "__main__":\n    asyncio.run(')
+    program.write_text(guarded.replace('name="shapes"', 'name="another"'))
+    within = ["sh", "-c", f'rmdir {gone} && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*within, *shapes.command, "call", "demo.shapes.add", "a=2"],
+        cwd=gone,
+        env=shapes.env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "3\n", done.stderr
+    for command in ([sys.executable, str(program)], [*shapes.command, "run", str(program)]):
+        gone.mkdir()
+        process = subprocess.Popen([*within, *command], cwd=gone, env=shapes.env, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert "demo.another is ready" in said, said + process.stderr.read()
+        assert shapes("call", "demo.another.add", "a=4").stdout == "5\n"
+        process.terminate()
+        process.communicate(timeout=10)
+
+
 def test_failures_leave_with_their_exit_code(shapes):
     for code, says, arguments in (
         (1, "takes a, b, not c", ("demo.shapes.add", "c=1")),

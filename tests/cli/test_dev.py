@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -37,6 +39,7 @@ class Edited:
             await asyncio.sleep(0.005)
         return await self.version()
 """
+IN_DEV = {"BEMA_LANE": "dev"}
 NEXT = SERVICE.replace("[1, NUMBER", "[2, NUMBER")
 
 
@@ -128,6 +131,51 @@ def test_a_save_is_served_within_a_second_and_running_calls_finish(bema):
             while process_start(old) is not None:
                 await asyncio.sleep(0.01)
             assert dev.end() == 0
+
+    asyncio.run(story())
+
+
+def test_what_is_being_written_answers_nobody_who_does_not_ask_for_it(bema):
+    """Beside one that was started by hand: callers get that one, and `bema dev` is in a lane of its own."""
+
+    async def story():
+        async with running(bema) as dev:
+            await dev.until_said("BEMA_LANE=dev")
+            assert (await dev.version())[0] == 1  # alone it is found without asking
+            (bema.folder / "hand.py").write_text(SERVICE.replace("[1, NUMBER", "[7, NUMBER"))
+            run = [*bema.command, "run", "hand.py"]
+            hand = subprocess.Popen(run, cwd=bema.folder, env=bema.env, stderr=subprocess.PIPE, text=True)
+            assert hand.stderr is not None
+            try:
+                assert "is ready" in await asyncio.to_thread(hand.stderr.readline)
+                while len((await dev.runtime.view("dev", "edited")).instances()) < 2:
+                    await asyncio.sleep(0.01)
+                assert {(await dev.version())[0] for _ in range(8)} == {7}
+                asking = dev.runtime.endpoint("dev.edited.version").client(lane="dev")
+                assert {(await asking())[0] for _ in range(8)} == {1}
+                called = [await asyncio.to_thread(bema, "call", "dev.edited.version", **env) for env in ({}, IN_DEV)]
+                assert [json.loads(done.stdout)[0] for done in called] == [7, 1]
+                listed = json.loads((await asyncio.to_thread(bema, "ls", "--json")).stdout)["instances"]
+                assert sorted(instance["lane"] for instance in listed) == ["dev", "hand"]
+                rows = (await asyncio.to_thread(bema, "ls")).stdout.splitlines()
+                assert sorted("dev.edited (dev) " in row for row in rows[1:]) == [False, True]
+            finally:
+                hand.terminate()
+                await asyncio.to_thread(hand.communicate)
+            assert dev.end() == 0
+
+    asyncio.run(story())
+
+
+def test_each_call_is_a_line_on_the_terminal(bema):
+    async def story():
+        async with running(bema) as dev:
+            await dev.until_said("is ready")
+            await dev.version()
+            line = await dev.until_said(" ms ok")
+            assert re.fullmatch(
+                r"\d\d:\d\d:\d\d INFO    dev\.edited\.version \d+\.\d ms ok  trace=[0-9a-f]{32}\n", line
+            )
 
     asyncio.run(story())
 

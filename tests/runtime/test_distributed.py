@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ from bema import (
     serve,
     service,
 )
+from bema.cli.doctor import locks
+from bema.core import settings
 from bema.core.errors import Refused
 from bema.core.instance import State
 from bema.runtime.discovery.flock import FlockDiscovery
@@ -637,6 +640,92 @@ def test_a_client_made_inside_an_instance_skips_that_instance(tmp_path):
     asyncio.run(story())
 
 
+@service(name="alone", namespace="demo")
+class Alone:
+    """Calls its own component, as people try it out: from a hook, a handler, a task, and by `depends`."""
+
+    def __init__(self, context: bema.Context) -> None:
+        self.runtime = context.runtime
+        self.made_before = self.runtime.endpoint("demo.alone.name").client()
+
+    @bema.async_init
+    async def prepare(self) -> None:
+        self.made_in_hook = self.runtime.client(Alone)
+
+    @endpoint()
+    async def name(self) -> str:
+        return str(self.runtime.host.component("demo", "alone").instance_id)
+
+    @endpoint()
+    async def asks(self) -> list[str]:
+        made_here = self.runtime.client(Alone)
+        return [await self.made_before(), await self.made_in_hook.name(), await made_here.name()]
+
+    @endpoint()
+    def asks_plainly(self) -> str:
+        handle: Any = self.made_in_hook
+        return str(handle.name().result())
+
+    @endpoint()
+    def again_plainly(self) -> str:
+        handle: Any = self.made_in_hook
+        return str(handle.again_plainly().result())
+
+    @endpoint()
+    async def asks_in_a_task(self) -> str:
+        return str(await asyncio.create_task(self._ask()))
+
+    async def _ask(self) -> str:
+        return str(await self.made_in_hook.name())
+
+    @endpoint()
+    async def waits(self, count: int) -> list[int]:
+        return await self.made_before.wait_for_instances(count, timeout=5)
+
+    @endpoint()
+    async def again(self) -> str:
+        return str(await self.made_in_hook.again())
+
+    @endpoint()
+    async def directly(self) -> str:
+        own = self.runtime.host.component("demo", "alone").instance_id
+        return str(await self.made_before.direct(own))
+
+    @endpoint()
+    async def depends(self) -> str:
+        return str(await self.runtime.dependency(Alone).name())
+
+
+def test_the_only_instance_of_a_component_is_found_by_its_own_clients_except_where_that_would_never_end(tmp_path):
+    async def story():
+        async with serving(Alone, tmp_path) as (one, runtime):
+            alone: Any = runtime.client(Alone)
+            own = one.host.component("demo", "alone").instance_id
+            assert await alone.asks() == [str(own)] * 3
+            assert await alone.asks_in_a_task() == await alone.directly() == str(own)
+            assert await alone.asks_plainly() == str(own)
+            assert await alone.waits(1) == [own]
+            with pytest.raises(Unavailable, match=r"this one just answers a call of it"):
+                await alone.again_plainly()
+            with pytest.raises(Unavailable, match=r"this one just answers a call of it"):
+                await alone.again()
+            with pytest.raises(Unavailable):  # what it depends on is another service, though it bears its name
+                await alone.depends()
+            async with DistributedRuntime(FlockDiscovery(tmp_path)) as second:
+                running = asyncio.create_task(serve(Alone, second))
+                view = await one.view("demo", "alone")
+                await until(lambda: len(view.instances()) == 2)
+                first = runtime.client(Alone, instance=own)
+                other = second.host.component("demo", "alone").instance_id
+                assert await first.asks() == [str(other)] * 3
+                assert sorted(await first.waits(2)) == sorted([own, other])
+                assert await first.depends() == str(other)
+                second.stop()
+                await running
+
+    asyncio.run(story())
+
+
 def test_calls_go_on_while_the_meeting_place_is_cleared_or_away(tmp_path, caplog):
     folder = tmp_path / "d"
 
@@ -697,6 +786,46 @@ def tokens(tmp_path, monkeypatch) -> Iterator[None]:
     yield
     process.terminate()
     process.communicate(timeout=10)
+
+
+def may_unshare() -> bool:
+    command = shutil.which("unshare")
+    return command is not None and subprocess.run([command, *NAMESPACE, "true"], capture_output=True).returncode == 0
+
+
+NAMESPACE = ("--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.skipif(not may_unshare(), reason="needs a PID namespace of its own")
+def test_what_runs_in_another_pid_namespace_is_named_and_not_passed_over_in_silence(tmp_path, monkeypatch, caplog):
+    """As a container that shares the state directory: its pids are other processes here, so nobody can tell who lives."""
+    monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path))
+    command = ["unshare", *NAMESPACE, sys.executable, "-c", SERVER]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "ready" in process.stderr.readline()
+
+    async def story():
+        async with bema.connect() as runtime:
+            client = runtime.endpoint("demo.tokens.one").client()
+            with pytest.raises(Unavailable, match=r"pid \d+ on \S+ is of another PID namespace") as caught:
+                await client()
+            assert "one PID namespace" in caught.value.fix
+            assert "an instance of demo.tokens" in caplog.text
+            view = await runtime.view("demo", "tokens")
+            found = locks(settings.load())
+            assert found.level == "note"
+            assert "demo.tokens" in found.says
+            process.kill()
+            await until(lambda: not getattr(view, "strangers"))  # noqa: B009 - of this discovery alone
+            with pytest.raises(Unavailable, match=r"is there$"):
+                await client()
+
+    try:
+        asyncio.run(story())
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
 
 
 def test_a_plain_for_inside_a_coroutine_gives_the_tokens(tokens):

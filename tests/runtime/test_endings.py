@@ -3,15 +3,19 @@
 import asyncio
 import itertools
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from bema.core.call import Call
-from bema.core.errors import BadAnswer, BemaError, Disconnected, RemoteError, Unavailable
+from bema.core.errors import BadAnswer, BemaError, Disconnected, Invalid, RemoteError, Unavailable
+from bema.core.naming import Address
+from bema.core.spec import EndpointSpec, Shape
 from bema.runtime.process import tracing
 from bema.runtime.rpc.pool import ConnectionPool
+from bema.runtime.threads import in_thread
 from tests.runtime.served import serving, stream, unary, until
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -34,7 +38,12 @@ async def raises_generator_exit(call: Call) -> Any:
     raise GeneratorExit
 
 
+async def raises_stop_iteration_in_a_thread(call: Call) -> Any:
+    return await in_thread(next, iter(()))
+
+
 UNARY = [
+    raises_stop_iteration_in_a_thread,
     kills_and_returns,
     raises_a_base_exception,
     raises_generator_exit,
@@ -115,6 +124,77 @@ def test_what_a_handler_met_is_not_taken_for_a_call_that_never_ran(tmp_path):
             with pytest.raises(Unavailable, match="nobody is behind me") as caught:
                 await served.call("relay")
             assert "itself ran" in caught.value.fix
+
+    asyncio.run(story())
+
+
+def test_what_a_handler_does_wrong_is_not_told_as_its_callers_fault(tmp_path, caplog):
+    """A caller whose call was right is not told to mend it."""
+
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(unary("typed", int, n=int))
+            async def typed(call: Call) -> Any:
+                return call.arguments["n"]
+
+            @served.handler(unary("wrong"))
+            async def wrong(call: Call) -> Any:  # what cannot travel, and what does not fit
+                return await served.call("typed", n=object())
+
+            @served.handler(unary("unfit"))
+            async def unfit(call: Call) -> Any:
+                return await (await served.client("typed", endpoint=None)).unary({"n": "x"})
+
+            @served.handler(unary("misnamed"))
+            async def misnamed(call: Call) -> Any:
+                return Address.parse("nothing")
+
+            @served.handler(unary("says"))
+            async def says(call: Call) -> Any:
+                raise Invalid("n is odd", field="n")
+
+            @served.handler(unary("passes"))
+            async def passes(call: Call) -> Any:
+                try:
+                    return await (await served.client("typed", endpoint=None)).unary({"n": "x"})
+                except Invalid as error:
+                    raise Invalid(f"your n: {error.message}") from error
+
+            await served.start()
+            for name in ("wrong", "unfit", "misnamed"):
+                with pytest.raises(RemoteError, match="Invalid: the service itself met this") as caught:
+                    await served.call(name)
+                assert caught.value.type == "Invalid"
+                assert f"t.t.{name} failed" in caplog.text
+            with pytest.raises(Invalid, match="n is odd") as said:
+                await served.call("says")
+            assert said.value.details == {"field": "n"}
+            with pytest.raises(Invalid, match="your n"):
+                await served.call("passes")
+            with pytest.raises(Invalid, match=r"the arguments of t\.t\.typed"):
+                await (await served.client("typed", endpoint=None)).unary({"n": "x"})
+
+    asyncio.run(story())
+
+
+def test_an_item_of_the_callers_stream_that_does_not_fit_is_the_callers(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            spec = EndpointSpec("sum", Shape.COLLECT, (), int, incoming="numbers", facts={"requests": int})
+
+            @served.handler(spec)
+            async def total(call: Call) -> int:
+                assert call.requests is not None
+                return sum([number async for number in call.requests])
+
+            async def numbers() -> AsyncIterator[Any]:
+                yield 1
+                yield "two"
+
+            await served.start()
+            with pytest.raises(Invalid):
+                await (await served.client("sum", endpoint=None)).unary({}, requests=numbers())
 
     asyncio.run(story())
 

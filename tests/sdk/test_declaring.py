@@ -272,7 +272,7 @@ async def yields_a_number(self) -> int:  # type: ignore[misc]
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        (unresolved, "unresolved: an annotation cannot be resolved: .*Nowhere"),
+        (unresolved, "unresolved: an annotation cannot be resolved: (parameter|what it returns).*Nowhere"),
         (two_streams, "'a' and 'b' are both streams"),
         (silent, "yields nothing"),
         (yields_a_number, "yields, but is declared to return int"),

@@ -126,6 +126,33 @@ def test_one_no_is_no_death():
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("raised", [SystemExit(3), GeneratorExit(), asyncio.CancelledError(), StopIteration(1)])
+def test_whatever_a_hook_raises_it_has_said_no_and_the_process_goes_on(raised):
+    class Own(Patient):
+        @readiness
+        async def is_well(self) -> bool:
+            if Own.well:
+                return True
+            raise raised
+
+    async def story():
+        fresh = Fresh()
+        fresh.cls = service(name="patient", namespace="demo")(Own)
+        async with DistributedRuntime(fresh.discovery, limits=QUICK) as runtime:
+            running = asyncio.create_task(serve(Own, runtime))
+            view = await runtime.view("demo", "patient")
+            async with asyncio.timeout(5):
+                await wait_for(view, lambda seen: bool(seen) and seen[0].ready)
+                Own.well = False
+                await wait_for(view, lambda seen: not seen[0].ready)
+                Own.well = True
+                await wait_for(view, lambda seen: seen[0].ready)
+            runtime.stop()
+            await running
+
+    asyncio.run(story())
+
+
 def test_two_services_of_one_runtime_are_asked_apart():
     @service(name="neighbour", namespace="demo")
     class Neighbour:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.process import channel
+from bema.sdk import lifecycle
 from bema.wire.module.handshake import Announce, Init, Stop, encode
 from tests.runtime.helpers import until
 
@@ -345,12 +347,13 @@ def test_an_instance_is_listed_once_it_says_that_it_is_ready():
     asyncio.run(story())
 
 
-def test_a_failing_shutdown_hook_stops_no_other(caplog):
+@pytest.mark.parametrize("raised", [ValueError("broken"), SystemExit(7), asyncio.CancelledError(), GeneratorExit()])
+def test_a_failing_shutdown_hook_stops_no_other(caplog, raised):
     @service()
     class Untidy:
         @on_shutdown
         def breaks(self) -> None:
-            raise ValueError("broken")
+            raise raised
 
         @on_shutdown
         async def goes_on(self) -> None:
@@ -484,6 +487,26 @@ def test_a_launcher_is_answered_and_obeyed(tmp_path):
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("said", "lane"),
+    [
+        ({}, "hand"),
+        ({"settings": {"lane": "dev"}}, "dev"),
+        ({"deployment": "5f0c", "name": "tea"}, "deployment/tea"),
+        ({"deployment": "5f0c"}, "deployment/5f0c"),
+    ],
+)
+def test_a_service_and_its_calls_are_in_the_lane_of_its_launcher(said, lane):
+    init = Init(orchestrator_api="", module_id="m", env={}, listen="", **said)
+
+    async def story():
+        async with DistributedRuntime(MemoryDiscovery(), options=lifecycle._options(init)) as runtime:
+            assert runtime.lanes().own == lane
+            assert runtime.host.record(runtime.host.component("demo", "tea")).lane == lane
+
+    asyncio.run(story())
+
+
 PROGRAM = """
 import asyncio, sys, time
 from bema import service, endpoint, async_init, on_shutdown
@@ -515,6 +538,61 @@ class Program:
 
 asyncio.run(Program.start())
 """
+
+
+FORKS = """
+import asyncio, os
+from bema import async_init, endpoint, service
+
+@service(name="forks", namespace="demo")
+class Forks:
+    def __init__(self):
+        if WHERE == "constructor":
+            os.fork()
+
+    @async_init
+    async def begin(self):
+        if WHERE == "hook":
+            os.fork()
+        if WHERE == "task":
+            self.task = asyncio.create_task(self.work())
+
+    async def work(self):
+        os.fork()
+
+    @endpoint()
+    async def pid(self) -> int:
+        return os.getpid()
+
+asyncio.run(Forks.start())
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["constructor", "hook", "task"])
+def test_a_child_that_comes_back_to_the_start_serves_nothing(tmp_path, where):
+    """It would be a second instance in the loop of the first."""
+    program = f"WHERE = {where!r}\n{FORKS}"
+    env = {**os.environ, "BEMA_STATE_DIR": str(tmp_path / "state")}
+    process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert b"ready" in process.stderr.readline()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def states() -> list[str]:
+        pids = children.read_text().split()
+        return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids]
+
+    async def story() -> None:
+        await until(lambda: states() == ["Z"])  # it has ended, and nobody waited for it
+        async with DistributedRuntime(FlockDiscovery(tmp_path / "state" / "run" / "d")) as runtime:
+            view = await runtime.view("demo", "forks")
+            assert [instance.pid for instance in view.instances()] == [process.pid]
+
+    asyncio.run(story())
+    process.terminate()
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, b"ended\n")
 
 
 def a_program(tmp_path, *arguments, by=(), stderr=subprocess.PIPE, **env):

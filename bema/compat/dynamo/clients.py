@@ -58,6 +58,7 @@ class Replies:
     def __await__(self) -> Generator[Any, None, Replies]:
         _refuse_if_stopped(self._context, self._client)
         try:
+            # their `await` fails where no instance is there, and sends nothing yet
             yield from self._client.told().__await__()
         except BemaError as error:
             as_there(error)
@@ -102,6 +103,8 @@ async def _replies(
         raise
     except GeneratorExit:
         if context is not None and unlink is not None and context.is_stopped() and not context.is_killed():
+            # in the scope of the runtime: this generator is being closed, and nothing after the
+            # wait would run here
             leaving: Tasks = vars(client.runtime)["leaving"]
             with contextlib.suppress(RuntimeError):  # the runtime has ended
                 leaving.start(_left_to_end(answer, unlink), f"the end of a stream of {client.address}")

@@ -29,6 +29,7 @@ class Context:
     def __init__(self, id: str | None = None, metadata: dict[str, str] | None = None) -> None:
         self._call: Call = Call(id=id or secrets.token_hex(16), metadata=dict(metadata or {}))
         if id is None:
+            # an id among the metadata that were given goes before one that was made here
             self._call.metadata.setdefault(REQUEST_ID, self._call.id)
         else:
             self._call.metadata[REQUEST_ID] = self._call.id
@@ -88,6 +89,8 @@ class Context:
     def _in_loop(self, act: Callable[[], None]) -> None:
         """A plain function answers in a thread, and what it ends belongs to the loop of its call."""
         call = self._call
+        # a context that a caller made has no loop of its own: what it ends is of the loop it is
+        # used in
         if isinstance(call, ServerCall) and asyncio._get_running_loop() is not call.conn.loop:
             call.conn.loop.call_soon_threadsafe(act)
         else:

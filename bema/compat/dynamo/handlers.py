@@ -48,6 +48,7 @@ def adapted(handler: Callable[..., Any], *, streams: bool = False) -> Callable[.
 def _code(handler: Any) -> Any:
     """What bears the annotations and the kind: the function itself, or the `__call__` of an object."""
     handler = inspect.unwrap(handler)
+    # a partial of a decorated function of a partial: people stack them
     while isinstance(handler, functools.partial):
         handler = inspect.unwrap(handler.func)
     return handler if inspect.isroutine(handler) else type(handler).__call__
@@ -77,6 +78,7 @@ def _called(handler: Callable[..., Any], parameters: dict[str, inspect.Parameter
     def call(arguments: dict[str, Any]) -> Any:
         if isinstance(arguments.get(CONTEXT), Call):
             arguments[CONTEXT] = Context.of(arguments[CONTEXT])
+        # what Python takes by position alone must be passed so; the rest goes by name
         first = [arguments.pop(name) for name in positional if name in arguments]
         return handler(*first, **arguments)
 
@@ -171,6 +173,8 @@ def dynamo_endpoint(request_type: Any, response_type: Any) -> Callable[[Callable
             name: request_type | str if _is_model(request_type) else request_type,
             "return": AsyncIterator[response_type],
         }
+        # `inspect` would look through to the function, whose annotations say nothing of what is
+        # read here
         del handle.__wrapped__
         read: Any = handle
         read.__signature__ = signature

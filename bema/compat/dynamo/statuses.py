@@ -41,6 +41,7 @@ def status_of(error: BaseException) -> int | None:
     """The HTTP status that an exception has, if it has one of a failure."""
     for name in ("code", "status", "status_code"):
         value = getattr(error, name, None)
+        # many exceptions have a `code` that is no HTTP status
         if isinstance(value, int) and 400 <= value <= 599:
             return int(value)
     return None
@@ -48,6 +49,7 @@ def status_of(error: BaseException) -> int | None:
 
 def mapped(error: Exception, status: int) -> BemaError:
     """What the caller of a handler that raised it gets; its `details` have the status."""
+    # by these attributes alone: `str()` of some libraries' errors holds a URL with its signature
     texts = (getattr(error, name, None) for name in ("message", "msg", "detail", "reason"))
     text = next((text.strip() for text in texts if isinstance(text, str) and text.strip()), f"HTTP {status}")[:LONGEST]
     code = CODES.get(status, "invalid_argument" if status < 500 else "remote_error")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import ProtocolError
-from bema.core.instance import Instance, State, move
+from bema.core.instance import DEPLOYED, Instance, State, move
 from bema.deploy.model.replica import Replica
 from bema.runtime.discovery.discovery import LARGEST
 from bema.wire.module.handshake import Announce
@@ -54,6 +54,7 @@ class Supervision:
             since=now,
             data={"kind": said.kind or replica.kind, "phases": said.phases or {}},
             digest=said.digest or "",
+            lane=f"{DEPLOYED}{replica.name or replica.deployment}",
         )
         return self._shown()
 

@@ -9,8 +9,9 @@ none is the factory's answer.
 from __future__ import annotations
 
 import asyncio
+import types
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Protocol
 
@@ -156,6 +157,10 @@ class InstanceSet:
     __slots__ = ("_ordered", "_picture")
 
     def __init__(self, instances: Iterable[Instance] = ()) -> None:
+        self.fill(instances)
+
+    def fill(self, instances: Iterable[Instance]) -> None:
+        """Have these and no others."""
         self._ordered = sorted(instances, key=_BY_ID)
         self._picture: tuple[Instance, ...] | None = None
 
@@ -198,8 +203,15 @@ _Place = tuple[str | None, str | None]
 class LiveView(InstanceSet):
     """What both implementations hand out: the instances of a place, and who wants to hear of their changes."""
 
-    def __init__(self, place: _Place, instances: Iterable[Instance], closed: Callable[[LiveView], None]) -> None:
+    def __init__(
+        self,
+        place: _Place,
+        instances: Iterable[Instance],
+        closed: Callable[[LiveView], None],
+        strangers: Mapping[int, Instance] = types.MappingProxyType({}),
+    ) -> None:
         super().__init__(instances)
+        self.strangers = strangers
         self.place = place
         self._closed = closed
         self._subscribers: list[Changed] = []
@@ -225,7 +237,7 @@ class LiveView(InstanceSet):
 
 
 class Views:
-    """The records of one discovery, and its views by the place they show.
+    """The records of one discovery, and its views by the place they show; `strangers` are those that cannot be judged here.
 
     Law: a change reaches the views that show it and costs nothing for the others; views are current before anybody hears.
     """
@@ -234,6 +246,7 @@ class Views:
         self._records: dict[int, Instance] = {}
         self._members: dict[tuple[str, str], dict[int, Instance]] = {}
         self._by_place: dict[_Place, list[LiveView]] = {}
+        self.strangers: dict[int, Instance] = {}
 
     def shown(self, instance_id: int) -> Instance | None:
         return self._records.get(instance_id)
@@ -248,7 +261,7 @@ class Views:
         else:
             shown = [i for i in self._records.values() if namespace in (None, i.namespace)]
             shown = [i for i in shown if component in (None, i.component)]
-        view = LiveView((namespace, component), shown, closed)
+        view = LiveView((namespace, component), shown, closed, self.strangers)
         self._by_place.setdefault(view.place, []).append(view)
         return view
 
@@ -264,6 +277,7 @@ class Views:
         heard: dict[LiveView, list[InstanceChange]] = {}
         for instance_id, after in changes:
             before = self._records.get(instance_id)
+            # a record that was only touched wakes nobody
             if before == after:
                 continue
             self._keep(instance_id, before, after)

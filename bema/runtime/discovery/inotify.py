@@ -78,6 +78,7 @@ class Inotify:
 
     def _close_if_idle(self) -> None:
         if not self._heard and forks.forget(self._descriptor):
+            # a user has 128 of them: one that watches nothing is given back
             _by_loop.pop(self._loop, None)
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.remove_reader(self._descriptor)
@@ -101,6 +102,7 @@ class Inotify:
             name = os.fsdecode(data[at - length : at].rstrip(b"\0"))
             lost = mask & (Q_OVERFLOW | IGNORED | DELETE_SELF)
             everybody = [heard for listeners in self._heard.values() for heard in listeners]
+            # an overflow names no watch: whatever is watched may have changed
             for heard in everybody if mask & Q_OVERFLOW else tuple(self._heard.get(watch, ())):
                 heard(mask, "" if lost else name)
         return True

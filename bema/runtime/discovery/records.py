@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,7 @@ def lock_path(directory: Path, instance_id: int) -> Path:
 def write_record(directory: Path, instance: Instance) -> None:
     """Show `instance`, at once and whole. Its lock is held already."""
     path = record_path(directory, instance.id)
+    # renamed when it is whole: a reader sees the old record or the new one, never a half
     draft = path.with_name(f".{path.name}")
     try:
         with open(draft, "wb", opener=_private) as file:
@@ -58,6 +60,8 @@ def remove_record(directory: Path, instance_id: int) -> None:
 def read_record(directory: Path, label: str) -> Instance | None:
     """The record of that label: None where there is none, `ValueError` where it is not one of ours."""
     try:
+        # a record is a regular file: a link may lead anywhere, and the opening of a pipe would wait
+        # for its writer
         descriptor = os.open(directory / (label + RECORD), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -127,12 +131,49 @@ def still_alive(descriptor: int, instance: Instance) -> bool:
     if _try_lock(descriptor, fcntl.LOCK_SH):
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # it stays open here, and would keep who buries the rest from it
         return False
-    return instance.pid == 0 or processes.is_same(instance.pid, instance.process_start)
+    return instance.pid == 0 or (_judged_by_pid(instance) and processes.is_same(instance.pid, instance.process_start))
+
+
+def _judged_by_pid(instance: Instance) -> bool:
+    # the same number is another process in another namespace
+    return instance.pid_namespace in (0, processes.own_namespace(os.getpid()))
+
+
+def is_elsewhere(directory: Path, instance: Instance) -> bool:
+    """Whether it holds its lock in another PID namespace, where its pid is not ours to look at."""
+    if _judged_by_pid(instance):
+        return False
+    try:
+        descriptor = os.open(lock_path(directory, instance.id), os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def strangers(directory: Path) -> Iterator[Instance]:
+    """Those of a folder that are elsewhere, for who looks once."""
+    for path in directory.glob(f"*{RECORD}"):
+        with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError, Invalid):
+            instance = read_record(directory, path.stem)
+            if instance is not None and is_elsewhere(directory, instance):
+                yield instance
+
+
+def of_stranger(instance: Instance) -> str:
+    """A sentence about one that `is_elsewhere`."""
+    return (
+        f"an instance of {instance.component_address} (pid {instance.pid} on {instance.host or 'an unnamed host'}) is of"
+        " another PID namespace, as in a container, and is not seen from here"
+    )
 
 
 def bury(directory: Path, instance: Instance) -> None:
     """Remove what a dead instance left: its sockets, its record, its lock file. Does nothing while the lock is held."""
     try:
+        # by its lock: whoever lives holds it, so that nothing of a living one is removed
         descriptor = hold(directory, instance.id)
     except (Conflict, OSError):
         return

@@ -45,6 +45,7 @@ class Watcher:
         self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._unreadable: set[str] = set()
+        self._named: set[str] = set()
         self._locks: dict[str, int] = {}
         self._unwatch = self._subscribe()
         self._scan()
@@ -76,7 +77,10 @@ class Watcher:
         lives = known is not None and lock is not None and records.still_alive(lock, known)
         try:
             instance = records.read_record(self._directory, label)
-            if instance is not None and not self._found(instance) and not lives:
+            # taken anew each time, as the instances are: one may have come into this namespace, or
+            # died
+            self._views.strangers.pop(read_instance_id(label), None)
+            if instance is not None and not self._found(instance) and not lives and not self._strange(instance):
                 records.bury(self._directory, instance)
         except (OSError, ValueError, msgspec.MsgspecError, BemaError) as error:
             if label not in self._unreadable:
@@ -96,10 +100,22 @@ class Watcher:
         if lock is None:
             return False
         self.instances[instance.label] = instance
+        # beyond these an instance that loses its files is shown no more until it has written them
+        # anew
         if len(self._locks) < HELD:
             self._locks[instance.label] = lock
         else:
             os.close(lock)
+        return True
+
+    def _strange(self, instance: Instance) -> bool:
+        """Say it once of what is there and cannot be seen from here."""
+        if not records.is_elsewhere(self._directory, instance):
+            return False
+        self._views.strangers[instance.id] = instance
+        if instance.label not in self._named:
+            self._named.add(instance.label)
+            _log.warning("%s", records.of_stranger(instance))
         return True
 
     def _scan(self) -> None:
@@ -115,6 +131,7 @@ class Watcher:
 
     def _soon(self, label: str) -> None:
         """Look at it now, and tell of it together with what else this turn of the loop brings."""
+        # a start of a hundred instances is told in a few pictures, not in a hundred
         if not self._untold:
             self._loop.call_soon(self._tell)
         self._take(label)

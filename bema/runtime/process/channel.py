@@ -94,6 +94,7 @@ class Channel(LineChannel):
             self._outlet.tell(line)
 
     def heard(self, message: Any) -> None:
+        # the first line is read as Init: who begins otherwise is no launcher
         if self._init.done():
             super().heard(message)
         else:
@@ -109,6 +110,7 @@ class Channel(LineChannel):
         super().connection_lost(exc)
         if not self._init.done():
             self._fail(ProtocolError("the launcher hung up before it said Init"))
+        # a process without its launcher would be nobody's, and serve old code for ever
         self._stopped(Stop(reason="the launcher is gone"))
 
     def _first(self, init: Init) -> None:

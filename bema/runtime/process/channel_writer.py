@@ -21,6 +21,8 @@ class ChannelWriter:
 
     def __init__(self, descriptor: int) -> None:
         self._loop = asyncio.get_running_loop()
+        # a duplicate: asyncio closes its own when its reader hears the end, and a line may still be
+        # under way
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._socket.setblocking(False)
         self._lock = threading.Lock()
@@ -62,6 +64,7 @@ class ChannelWriter:
         """Write what the socket takes now; the loop sees to the rest when it turns."""
         try:
             while self._unsent or self._latest:
+                # only between lines: a half that was sent must be followed by its other half
                 if not self._unsent:
                     self._unsent, self._latest = bytearray(self._latest), b""
                 del self._unsent[: self._socket.send(self._unsent)]

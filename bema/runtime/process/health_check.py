@@ -48,6 +48,8 @@ class HealthCheck:
         """Whether it gives anything, or ends, in time."""
         try:
             async with asyncio.timeout(self._host.limits.health_answer):
+                # over a socket, as a caller: a check within the process would pass while the
+                # listener is gone
                 conn = await self._pool.connect(self._host.record(self._hosted))
                 route = self._hosted.route(self._name)
                 ident, inflow = conn.open(frames.STREAM, route, self._payload, NEVER, None, b"")

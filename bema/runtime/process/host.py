@@ -24,7 +24,7 @@ from bema.core import describe
 from bema.core.call import Call, Handler
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Conflict, NotFound
-from bema.core.instance import EndpointInfo, Instance, State, info_of
+from bema.core.instance import HAND, EndpointInfo, Instance, State, info_of
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.redaction import hides
@@ -34,7 +34,8 @@ from bema.runtime import threads
 from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.folders import prepare
 from bema.runtime.process.watchdog import Watchdog
-from bema.runtime.processes import own_start
+from bema.runtime.processes import own_namespace, own_start
+from bema.runtime.rpc import call_log
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.routes import RouteTable
 from bema.runtime.rpc.server import Server
@@ -49,6 +50,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     instance: int | None = None
     deployment: str = ""
     version: str = ""
+    lane: str = HAND
     token: str = ""
     listen_fd: int | None = None
     listen: str = ""
@@ -145,6 +147,8 @@ class Host:
         """The component as it is or will be served here, claimed now: its instance id is known before it serves."""
         key = (namespace, component)
         if key not in self.components:
+            # the launcher knows one instance, the first; a second component of the process has an
+            # id of its own
             given = self.options.instance if not self.components else None
             self.components[key] = ServedComponent(namespace, component, new_instance_id() if given is None else given)
         return self.components[key]
@@ -208,8 +212,10 @@ class Host:
 
     async def show(self, hosted: ServedComponent) -> None:
         """Write the component's record as it is now."""
+        # never back from DRAINING: what is shown again while it drains stays as it is
         if self.state is State.STARTING:
             self.state = State.SERVING
+        # of the first time: a record that is written anew is no younger instance
         hosted.since = hosted.since or self._clock.now()
         if self.options.registers:
             if hosted.lease is not None:
@@ -242,6 +248,8 @@ class Host:
             ready=self.ready and not hosted.failing,
             data=hosted.data,
             digest=hosted.digest(),
+            lane=self.options.lane,
+            pid_namespace=own_namespace(os.getpid()),
         )
 
     def _keep_watch(self) -> None:
@@ -275,6 +283,7 @@ class Host:
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
         if self._draining is None:
+            # one drain for all who ask: several services of a runtime end by the same signal
             self._draining = asyncio.ensure_future(self._drain(self.limits.drain if grace is None else grace))
         return await asyncio.shield(self._draining)
 
@@ -283,6 +292,8 @@ class Host:
             self.state = State.DRAINING
             await self.refresh()
         finished = True if self._server is None else await self._server.drain(grace)
+        # after the last call: the record says DRAINING until then, and `bema ls` shows who still
+        # works
         await self._release()
         return finished
 
@@ -303,6 +314,7 @@ class Host:
                 await lease.release()
 
     async def _listening(self, hosted: ServedComponent) -> Server:
+        # two endpoints that are served at once would open two servers at one address
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._open(hosted))
         return await asyncio.shield(self._opening)
@@ -313,6 +325,7 @@ class Host:
             self._token, name=name, settings=self._settings.but(self.limits), slots=self.slots, queue=self.queue
         )
         self._server.accepts = self.accepts
+        self._server.log = call_log.opened(self._settings, self._server.came)
         self.addresses = tuple([await self._server.listen(where) for where in self._places(hosted)])
         return self._server
 

@@ -41,6 +41,7 @@ class LineChannel(asyncio.Protocol):
 
     async def speak(self, descriptor: int) -> Self:
         """Speak over a descriptor, which is this channel's from now on. `Refused` when it is no socket."""
+        # a child that holds a copy would keep the conversation open after our end
         os.set_inheritable(descriptor, False)
         forks.close_in_children(descriptor)
         try:
@@ -85,6 +86,7 @@ class LineChannel(asyncio.Protocol):
         """End the conversation for both sides at once, whoever else holds a copy of the descriptor."""
         if self._transport is not None:
             with contextlib.suppress(OSError):
+                # `close` ends our copy alone
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             self.close()
 

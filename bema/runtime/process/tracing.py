@@ -10,24 +10,20 @@ import logging
 
 import msgspec
 
-from bema.core.call import CURRENT, traceparent
+from bema.core.call import CURRENT, trace_of
 
 
 def trace_id() -> str:
     """The trace of the call that is answered here; empty outside of one."""
     call = CURRENT.get()
-    if call is None:
-        return ""
-    parent = call.metadata.get("traceparent", "")
-    if len(parent.split("-")) < 4:
-        parent = call.metadata["traceparent"] = traceparent()
-    return parent.split("-")[1]
+    return "" if call is None else trace_of(call)
 
 
 class TraceFilter(logging.Filter):
     """Puts `trace_id` on every record, for `%(trace_id)s` of a format. Add it to a handler: `handler.addFilter(...)`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # a line of the log of calls names the trace of its call, which has ended
         if not hasattr(record, "trace_id"):
             record.trace_id = trace_id()
         return True
@@ -43,9 +39,20 @@ class LineFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def log_lines(level: int = logging.INFO) -> None:
+class TextFormatter(logging.Formatter):
+    """A record as people read it on a terminal: time, level, text, and the trace where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        trace = getattr(record, "trace_id", "")
+        return super().formatMessage(record) + (f"  trace={trace}" if trace else "")
+
+
+def log_lines(level: int = logging.INFO, formatter: logging.Formatter | None = None) -> None:
     """Log JSON lines with traces to stderr, unless somebody has set up logging already."""
     handler = logging.StreamHandler()
     handler.addFilter(TraceFilter())
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(formatter or LineFormatter())
     logging.basicConfig(level=level, handlers=[handler])

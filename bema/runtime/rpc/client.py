@@ -12,13 +12,14 @@ from time import monotonic
 from typing import Any
 
 from bema.core.call import CURRENT, traceparent
-from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, Unavailable
+from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, StreamCut, Unavailable
 from bema.core.instance import Instance
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.client_connection import Answered, StreamLost
 from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.continuation import Continuation
+from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.picker import next_number
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.resolver import Resolver, Viewing
@@ -34,7 +35,9 @@ class Client:
     """Calls one endpoint of one component.
 
     `view` is the component's view, or opens it at the first call. `endpoint` gives the types; with None, arguments and answers
-    are plain values. `skip` is the id of the caller's own instance, `wait` the seconds that a call waits for an instance.
+    are plain values. `skip` is the id of the caller's own instance, which is called
+    only where it is the one left and `alone` allows it; `wait` the seconds that a call waits for an instance, `lanes` how
+    the caller chooses among what is deployed and what is not.
     """
 
     def __init__(
@@ -46,17 +49,21 @@ class Client:
         *,
         pick: str = "",
         skip: int | None = None,
+        alone: bool = False,
         wait: float = 0.0,
+        lanes: LaneChoice = LaneChoice(),  # noqa: B008 - a tuple
     ) -> None:
         self.route = route
         self.endpoint = endpoint
-        self._resolver = Resolver(pool, view, route, pick=pick, skip=skip, wait=wait)
+        self._resolver = Resolver(pool, view, route, pick=pick, skip=skip, alone=alone, wait=wait, lanes=lanes)
         self._usable = self._resolver.usable
         self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
         # None of the class: as the instances say, and an older one continues nothing
         self._resumable = endpoint is None or endpoint.resumable
+        # a class says it for its clients; who calls by address asks the records, all of which must
+        # agree
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
         facts = {} if endpoint is None else endpoint.facts
         made = EndpointCodec(route, CodecFactory.open(pool.settings))
@@ -68,6 +75,10 @@ class Client:
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
         return self._resolver.instances()
+
+    def counted(self) -> tuple[Instance, ...]:
+        """The instances that `ready` counts."""
+        return self._resolver.counted()
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> Client:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
@@ -106,6 +117,7 @@ class Client:
             conn = self._usable(instance, number, metadata)
             if conn is None:
                 conn = await self._connected(instance, deadline, number, metadata)
+                # the search took some of it, and the peer counts from when it reads
                 remaining = _until(deadline)
             ident, future = conn.ask(kind, self.route, payload, deadline, remaining, headers)
             if requests is not None:
@@ -119,6 +131,7 @@ class Client:
             except (Answered, Unavailable, Disconnected) as error:
                 del future  # it holds the error, which holds this frame: a cycle would wait for the collector
                 attempt += 1
+                # a stream that was sent is used up: there is nothing to send it again from
                 if requests is not None or not self._again(error, attempt):
                     raise self._raised(error) from None
                 remaining = _until(deadline)
@@ -221,6 +234,8 @@ class Client:
         deadline = NEVER if timeout is None else monotonic() + timeout
         parent = CURRENT.get()
         if parent is not None:
+            # the first hop that was given no trace begins one, and all that it calls are a part of
+            # it
             if "traceparent" not in parent.metadata:
                 parent.metadata["traceparent"] = traceparent()
             metadata = parent.metadata if metadata is None else {**parent.metadata, **metadata}
@@ -258,6 +273,7 @@ class Client:
         if not isinstance(error, Answered):
             return error
         raised = failures.rebuild(error.failure, self._known)
+        # the code says that nothing ran; here the handler ran, and met it
         if isinstance(raised, Unavailable | Overloaded) and not error.failure.refused:
             raised.fix = f"{self.route} itself ran and met this: repeat it only if it may run twice."
         return raised
@@ -273,8 +289,13 @@ def _goes_on(error: BaseException) -> bool:
 
 
 def _is_unknown(error: BaseException) -> bool:
-    """Whether nobody knows if the call ran: its connection was lost, or its process ended around it."""
-    return isinstance(error, Disconnected) or (isinstance(error, Answered) and error.failure.code == Disconnected.code)
+    """Whether nobody knows how far the call came: its connection was lost, or its process ended around it."""
+    if not isinstance(error, Answered):
+        return isinstance(error, Disconnected)
+    failure = error.failure
+    return failure.code == Disconnected.code or (
+        failure.code == StreamCut.code and bool(failure.attributes.get("instance_stopped"))
+    )
 
 
 def _until(deadline: float) -> float | None:

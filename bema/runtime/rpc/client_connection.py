@@ -99,6 +99,7 @@ class ClientConnection(Connection):
             return
         self._quiet += 1
         self.put(0, frames.PING, None)
+        # who has merely nothing to say answers the ping before; only who does not is passed over
         if self._quiet >= BEATS - 1 and not self.silent:
             self.silent = True
             self.usable = False
@@ -126,6 +127,7 @@ class ClientConnection(Connection):
             self._heartbeat_timer.cancel()
         if not self.ready.done():
             self.ready.set_exception(error)
+        # taken away first: who is told may call again at once, on another connection
         pending, self.calls = self.calls, {}
         for ident, entry in pending.items():
             self._settle(entry, self._loss(ident, entry, error))
@@ -134,11 +136,14 @@ class ClientConnection(Connection):
         self._tell()
 
     def _loss(self, ident: int, entry: Pending | Inflow, error: BemaError) -> BemaError:
+        lost = "the connection was lost"
+        why = "" if error.message == lost else f": {error.message}"
+        # still in our own buffer: no byte of it left, so that it certainly did not run
         if ident > self.written:
-            return Unavailable(f"the connection was lost before the call was sent: {error.message}")
+            return Unavailable(f"{lost} before the call was sent{why}")
         if isinstance(entry, Inflow) and entry.began:
-            return StreamLost(f"the connection was lost before the stream ended: {error.message}")
-        return Disconnected(f"the connection was lost after the call was sent: {error.message}")
+            return StreamLost(f"{lost} before the stream ended{why}")
+        return Disconnected(f"{lost} after the call was sent{why}")
 
     @staticmethod
     def _settle(entry: Pending | Inflow, error: BaseException, *, at_once: bool = False) -> None:
@@ -156,6 +161,8 @@ class ClientConnection(Connection):
     def expire(self, now: float) -> None:
         for ident, entry in tuple(self.calls.items()):
             if (entry.deadline if isinstance(entry, Inflow) else entry[1]) <= now:
+                # the peer counts the same time, and may be late, or stopped: the caller does not
+                # wait for it
                 self.cancel(ident)
                 self._settle(entry, DeadlineExceeded("the call ran out of its time"), at_once=True)
 
@@ -264,6 +271,7 @@ class ClientConnection(Connection):
             if kind == frames.ANSWER:
                 entry = pending.pop(ident, None)
                 if type(entry) is tuple:
+                    # its caller may have been cancelled in this very turn
                     if not entry[0].done():
                         entry[0].set_result(body)
                 elif entry is not None:

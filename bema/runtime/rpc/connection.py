@@ -144,17 +144,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        # asyncio pauses at 64 KiB, a quarter of one frame of ours
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self._descriptor = sock.fileno()
             forks.close_in_children(self._descriptor)
+        # who connects and says nothing would hold a descriptor for as long as it likes
         self.greeting = self.loop.call_later(self.sizes.limits.rpc_connect, self._never_greeted)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.reader.room()
 
     def buffer_updated(self, nbytes: int) -> None:
+        # one test per read; what follows from it runs once per heartbeat
         if not self.heard:
             self.hear()
         try:
@@ -199,6 +202,7 @@ class Connection(asyncio.BufferedProtocol):
         self.out += (ident, kind, body)
         if not self.scheduled:
             self.scheduled = True
+            # at the end of this turn: what other calls answer in it leaves in the same write
             self.loop.call_soon(self._turn)
 
     def put_payload(self, ident: int, kind: int, payload: bytes) -> None:
@@ -267,6 +271,8 @@ class Connection(asyncio.BufferedProtocol):
     async def writable(self) -> None:
         """Wait while the socket's write buffer is full. Returns also when the connection is closed."""
         while self.paused is not None and not self.closed:
+            # one future for all who wait: the first that is cancelled must not cancel it for the
+            # others
             await asyncio.shield(self.paused)
 
     # the window
@@ -282,6 +288,7 @@ class Connection(asyncio.BufferedProtocol):
         """Take the peer's credit of `size` bytes; `ProtocolError` where it is no count."""
         if type(size) is not int or size < 0:
             raise ProtocolError(f"a credit of {size!r}")
+        # capped, as of a stream
         self.window = min(self.window + size, self.sizes.connection)
         if self.blocked:
             for outflow in tuple(self.blocked):

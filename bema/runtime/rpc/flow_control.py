@@ -68,6 +68,7 @@ class Outflow:
         if budget <= 0:
             return self._spend(payload, size)
         conn = self._conn
+        # the batch that our items went into has left: they get a new message in the next one
         if self._out is not conn.out:
             self._begin()
         self._items.append(payload)
@@ -96,6 +97,8 @@ class Outflow:
                 self._begin()
             self._items.append(payload)
             conn.size += size
+            # the first item leaves at once: somebody waits for it, and the time to it is what is
+            # measured
             if first:
                 conn.hurry()
             if conn.size >= conn.full:
@@ -110,6 +113,8 @@ class Outflow:
     async def turn(self) -> None:
         """Let other tasks run, then wait until the reader and the socket have room, or the connection is gone."""
         conn = self._conn
+        # also where there is room: a handler that yields without waiting would hold the loop for
+        # itself
         await asyncio.sleep(0)
         while not conn.closed:
             if conn.paused is not None:
@@ -138,6 +143,7 @@ class Outflow:
             self._gate = None
 
     def credited(self, size: int) -> None:
+        # capped: a peer that gives back more than it was sent gets no larger window by it
         self._left = min(self._left + size, self._window + BUDGET)
         self._given_back += size
         self.wake()
@@ -183,6 +189,7 @@ class Inflow:
 
     def take(self, payloads: Any) -> None:
         """Queue items that have come; `ProtocolError` where the sender went beyond its window."""
+        # the usual item of a slow stream, without a call of a function
         if type(payloads) is list and len(payloads) == 1 and type(payloads[0]) is bytes:
             size = len(payloads[0])
         else:
@@ -230,6 +237,7 @@ class Inflow:
 
     def arrival(self) -> asyncio.Future[None]:
         """A future that is done when there is something to poll."""
+        # before it waits: a sender at its floor sends nothing more until it hears of room
         if self._eaten >= FLOOR // 2:
             self._give_back()
         self._waiter = self._conn.loop.create_future()
@@ -261,5 +269,6 @@ class Inflow:
     def close(self) -> None:
         """Drop what is held and give its bytes back, since nobody reads on."""
         self._batches.clear()
+        # to the connection, whose window the streams that go on share
         self._conn.release(self._held)
         self._held = self._given = self._eaten = 0

@@ -42,6 +42,8 @@ class OutgoingCall(Struct, frozen=True, gc=False):
 
     @property
     def id(self) -> str:
+        # the pid is asked for here: a forked child goes on with the number and the origin of its
+        # parent
         return f"{_ORIGIN}-{os.getpid():x}-{self.number:x}"
 
 
@@ -106,6 +108,7 @@ class PowerOfTwo:
         if len(candidates) < 2:
             return candidates[0]
         one, other = _dice.sample(candidates, 2)
+        # of two only: two loads are asked for, however many instances there are
         return one if load(one) <= load(other) else other
 
 

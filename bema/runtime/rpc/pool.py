@@ -82,6 +82,7 @@ class ConnectionPool:
         return opened
 
     def _begun(self, instance: Instance) -> asyncio.Task[ClientConnection | BemaError]:
+        # one attempt for all callers: a hundred first calls make one connection
         opening = self._opening.get(instance.id)
         if opening is None:
             self._since.setdefault(instance.id, monotonic())
@@ -99,12 +100,16 @@ class ConnectionPool:
             opened = error
         if not isinstance(opened, Silent):
             self._since.pop(instance.id, None)
+        # an instance that went while it was tried is asked for by nobody any more, and would stay
+        # here
         while len(self._since) > REMEMBERED:
             del self._since[next(iter(self._since))]
         return opened
 
     async def _open(self, instance: Instance) -> ClientConnection:
         problem: BemaError = Unavailable(f"{instance.component_address}@{instance.label} speaks RPC nowhere")
+        # the best first, as the record lists them: the next is tried only where nobody answers at
+        # this one
         for address in self._addresses(instance):
             try:
                 connection = await self._greet(address, instance.token)
@@ -118,6 +123,7 @@ class ConnectionPool:
         raise problem
 
     def _addresses(self, instance: Instance) -> list[str]:
+        # a Unix socket, and the loopback address, mean another process on another host
         same_host = instance.host in ("", _HOST)
         return [
             a for a in instance.addresses.get("rpc", ()) if transports.reachable(a, self.settings, same_host=same_host)
@@ -146,4 +152,5 @@ class ConnectionPool:
         for connection in tuple(self.connections.values()):
             connection.close()
         self.connections.clear()
+        # one turn, in which the transports say `connection_lost` and the calls that run are settled
         await asyncio.sleep(0)

@@ -1,72 +1,33 @@
-"""Resolver: which instances answer an endpoint, and a connection to one of them within a call's time.
+"""Resolver: an instance for a call, and a connection to it within the call's time.
 
-Law: the instances that answer an endpoint are kept once per view for all its clients, and follow the view change by change.
-A change costs the same whatever the number of instances, and nothing for an endpoint that nobody here calls.
+Laws: the instances are those of an `Offer`. An instance's calls go to others of its component; where it is the only one,
+they come back to it, except to the endpoint that it just answers: that would call itself without end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from weakref import WeakKeyDictionary
+from collections.abc import Awaitable, Callable
 
+from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Unavailable
 from bema.core.instance import Instance
-from bema.runtime.discovery.discovery import InstanceChange, InstanceSet, View, wait_for
+from bema.runtime.discovery.discovery import InstanceSet, View, wait_for
+from bema.runtime.rpc.absence import absence
 from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER
+from bema.runtime.rpc.offers import LaneChoice, Offer, answers, index_of
 from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 Viewing = View | Callable[[], Awaitable[View]]
 
 
-class EndpointIndex:
-    """The instances of one view by the endpoints that they answer, for those endpoints that a client has asked for."""
-
-    def __init__(self) -> None:
-        self._by_route: dict[str, InstanceSet] = {}
-
-    def answering(self, route: str, view: View) -> InstanceSet:
-        """The instances that answer `route`, kept current."""
-        found = self._by_route.get(route)
-        if found is None:
-            found = InstanceSet(i for i in view.instances() if _answers(i, route))
-            self._by_route[route] = found
-        return found
-
-    def turned(self, changes: Sequence[InstanceChange]) -> None:
-        for change in changes:
-            for route, answering in self._by_route.items():
-                came_or_went = (change.before, change.after)
-                before, after = (i if i is not None and _answers(i, route) else None for i in came_or_went)
-                answering.take(InstanceChange(before, after))
-
-
-def _answers(instance: Instance, route: str) -> bool:
-    place, _, endpoint = route.rpartition(".")
-    return (
-        instance.component_address == place
-        and instance.routable()
-        and "rpc" in instance.addresses
-        and any(info.name == endpoint for info in instance.endpoints)
-    )
-
-
-_indexes: WeakKeyDictionary[View, EndpointIndex] = WeakKeyDictionary()
-
-
-def index_of(view: View) -> EndpointIndex:
-    """The index of a view, made with its first client; it lives as long as the view."""
-    index = _indexes.get(view)
-    if index is None:
-        index = _indexes[view] = EndpointIndex()
-        view.follow(index.turned)
-    return index
-
-
 class Resolver:
-    """Finds an instance of one endpoint. `skip` is the caller's own instance, `wait` the seconds to wait for the first."""
+    """Finds an instance of one endpoint. `skip` is the caller's own instance, `wait` the seconds to wait for the first.
+
+    The own instance is passed over; with `alone`, only while there are others.
+    """
 
     def __init__(
         self,
@@ -76,7 +37,9 @@ class Resolver:
         *,
         pick: str = "",
         skip: int | None = None,
+        alone: bool = False,
         wait: float = 0.0,
+        lanes: LaneChoice = LaneChoice(),  # noqa: B008 - a tuple
     ) -> None:
         self._pool = pool
         self._view = None if callable(view) else view
@@ -85,8 +48,10 @@ class Resolver:
         self._name = route.rpartition(".")[2]
         self._pick = picker(pool.settings, pick)
         self._skip = skip
+        self._alone = alone
         self._wait = wait
-        self._answering = InstanceSet() if self._view is None else index_of(self._view).answering(route, self._view)
+        self._lanes = lanes
+        self._answering = InstanceSet() if self._view is None else index_of(self._view).offer(route, lanes)
         self._snapshot: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
@@ -99,9 +64,19 @@ class Resolver:
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._only = None
-            skip = self._skip
-            self._candidates = snapshot if skip is None else tuple(i for i in snapshot if i.id != skip)
+            self._candidates = snapshot if self._skip is None else self._without_self(snapshot)
         return self._candidates
+
+    def _without_self(self, snapshot: tuple[Instance, ...]) -> tuple[Instance, ...]:
+        others = tuple(i for i in snapshot if i.id != self._skip)
+        return others or (snapshot if self._alone else ())
+
+    def _calls_itself(self, candidates: tuple[Instance, ...]) -> bool:
+        """Whether the only one is the caller, in a call of this very endpoint."""
+        if not self._alone or len(candidates) != 1 or candidates[0].id != self._skip:
+            return False
+        call = CURRENT.get()
+        return call is not None and call.route == self._route and not call.ended
 
     def idempotent(self) -> bool:
         """Whether every instance that a call could go to declares the endpoint idempotent."""
@@ -114,19 +89,33 @@ class Resolver:
         return bool(told) and all(told)
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> None:
-        """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
+        """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first.
+
+        The caller's own counts where it may be called.
+        """
+        await self._until(lambda _: len(self.counted()) >= count, timeout)
+
+    async def _until(self, is_ready: Callable[[tuple[Instance, ...]], bool], timeout: float | None) -> None:
         view = await self._viewed()
         try:
             async with asyncio.timeout(timeout):
-                await wait_for(view, lambda snapshot: len(self.instances()) >= count)
+                await wait_for(view, is_ready)
         except TimeoutError as error:
-            raise Unavailable(f"no instance of {self._route} appeared within {timeout:g} s") from error
+            why = absence(self._route, view, self._lane())
+            raise Unavailable(f"{why.message}; none appeared within {timeout:g} s", fix=why.fix) from error
+
+    def _lane(self) -> str:
+        return self._answering.lane if isinstance(self._answering, Offer) else ""
+
+    def counted(self) -> tuple[Instance, ...]:
+        """The instances that whoever waits for some waits for: the own one too, where it may be called."""
+        return self._answering.instances() if self._alone else self.instances()
 
     async def _viewed(self) -> View:
         if self._view is None:
             assert self._open_view is not None
             self._view = view = await self._open_view()
-            self._answering = index_of(view).answering(self._route, view)
+            self._answering = index_of(view).offer(self._route, self._lanes)
         return self._view
 
     def usable(self, wanted: int | None, number: int, metadata: dict[str, str] | None) -> ClientConnection | None:
@@ -135,7 +124,7 @@ class Resolver:
         if only is not None and only.usable and wanted is None and self._answering.instances() is self._snapshot:
             return only
         candidates = self.instances()
-        if wanted is not None or not candidates:
+        if wanted is not None or not candidates or (self._alone and self._calls_itself(candidates)):
             self._chosen = None
             conn = None if wanted is None else self._pool.connections.get(wanted)
         else:
@@ -151,7 +140,7 @@ class Resolver:
             conn = self._pool.connections.get(chosen.id)
         if conn is None or not conn.usable:
             return None
-        if wanted is None and len(candidates) == 1:
+        if wanted is None and len(candidates) == 1 and not (self._alone and chosen.id == self._skip):
             self._only = conn
         return conn
 
@@ -166,6 +155,7 @@ class Resolver:
         """
         chosen = self._chosen
         try:
+            # one bound around all attempts: the search has no more time than its call
             async with asyncio.timeout_at(None if deadline == NEVER else deadline):
                 await self._viewed()
                 return await self._search(
@@ -179,17 +169,21 @@ class Resolver:
     async def _search(self, wanted: int | None, chosen: Instance | None, call: OutgoingCall) -> ClientConnection:
         tried: set[int] = set()
         problem: BemaError | None = None
+        view = await self._viewed()
         while True:
-            left = [i for i in self.instances() if i.id not in tried and wanted in (None, i.id)]
+            left = [i for i in self._candidates_of(wanted, view) if i.id not in tried]
             speaking = [i for i in left if self._pool.quiet(i) is None]
             if speaking:
+                # the picker has chosen already for this call, and would choose the next in turn
                 if chosen is not None and chosen in speaking:
                     instance = chosen
                 else:
                     instance = self._pick(speaking, self._pool.load, call)
                 try:
                     return await self._pool.connect(
-                        instance, self._pool.limits.rpc_heartbeat if len(left) > 1 else None
+                        # where it is the only one there is nothing better than to wait for it
+                        instance,
+                        self._pool.limits.rpc_heartbeat if len(left) > 1 else None,
                     )
                 except BemaError as error:
                     if isinstance(error, Silent) and len(left) > 1:
@@ -209,6 +203,8 @@ class Resolver:
         """Wait until one of several silent instances speaks, goes or fails; returns the errors of those that failed."""
         waiting = {change: i.id for i in silent if (change := self._pool.quiet(i)) is not None}
         view = await self._viewed()
+        # of the view, too: the instance that answers may be one that was not there when the search
+        # began
         turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         stop = view.subscribe(lambda: None if turned.done() else turned.set_result(None))
         try:
@@ -218,8 +214,21 @@ class Resolver:
         ended = {ident: change.result() for change, ident in waiting.items() if change.done()}
         return {ident: result for ident, result in ended.items() if isinstance(result, BemaError)}
 
+    def _candidates_of(self, wanted: int | None, view: View) -> tuple[Instance, ...]:
+        if wanted is not None:
+            # whoever names an instance has chosen: lanes and the caller's own one do not matter
+            return tuple(i for i in view.instances() if i.id == wanted and answers(i, self._route))
+        candidates = self.instances()
+        return () if self._calls_itself(candidates) else candidates
+
     async def _appeared(self, wanted: int | None) -> None:
-        if self._wait <= 0:
-            which = "" if wanted is None else f" of the id {wanted}"
-            raise Unavailable(f"no instance of {self._route}{which} is there")
-        await self.ready(self._wait)
+        view = await self._viewed()
+        if self._wait > 0:
+            await self._until(lambda _: bool(self._candidates_of(wanted, view)), self._wait)
+        elif self._calls_itself(self.instances()):
+            raise Unavailable(
+                f"no other instance of {self._route} is there, and this one just answers a call of it",
+                fix="Call the method itself, or name the instance to call; or start another instance.",
+            )
+        else:
+            raise absence(self._route, view, self._lane(), wanted)

@@ -16,6 +16,7 @@ from bema.core.limits import Limits
 from bema.core.spec import EndpointSpec
 from bema.runtime.rpc.adapter import off_the_loop
 from bema.runtime.rpc.admission import Admission
+from bema.runtime.rpc.call_log import CallLog
 from bema.runtime.rpc.codec import Codec, EndpointCodec
 from bema.runtime.rpc.server_call import CallConnection
 from bema.wire.rpc import cursors, frames
@@ -88,7 +89,13 @@ class RouteTable(Generic[C]):
         self.routes: dict[str, Route] = {}
         self.connections: set[C] = set()
         self.draining = False
+        self.log: CallLog | None = None
         self.idle: asyncio.Event | None = None  # set when the last call has ended, where somebody waits for that
+
+    def came(self) -> int:
+        """How many calls came on the connections that are open."""
+        # ids are given in turn
+        return sum(connection.newest for connection in self.connections)
 
     @property
     def inflight(self) -> int:

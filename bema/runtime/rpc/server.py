@@ -7,6 +7,7 @@ the first call comes. `drain` is the polite end: refuse what is new as never run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from bema.core.call import Handler
 from bema.core.errors import Conflict, StreamCut
 from bema.core.settings import Settings, current
 from bema.core.spec import EndpointSpec
+from bema.runtime import forks
 from bema.runtime.rpc import transports
 from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.codec import CodecFactory
@@ -44,6 +46,8 @@ class Server(RouteTable[ServerConnection]):
             ServerConnection
         )
         self._listeners: list[transports.Listening] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        forks.tell_children(self._forked)
 
     def add(self, route: str, handler: Handler, spec: EndpointSpec, admission: Admission | None = None) -> None:
         """Serve `handler` at `route`. Its form follows `spec.shape`; a `threaded` one is a plain function or generator.
@@ -54,7 +58,9 @@ class Server(RouteTable[ServerConnection]):
         """
         if route in self.routes:
             raise Conflict(f"{route} is served already", code="already_served")
-        self.routes[route] = Route(route, handler, spec, admission or self._admission, self.codec)
+        self.routes[route] = added = Route(route, handler, spec, admission or self._admission, self.codec)
+        if self.log is not None:
+            self.log.add(added)
 
     def add_built_in(self, route: str, handler: Handler, spec: EndpointSpec) -> None:
         """Serve an endpoint that every component has, without admission. Safe to call twice."""
@@ -67,6 +73,7 @@ class Server(RouteTable[ServerConnection]):
 
     async def listen(self, where: str | socket.socket) -> str:
         """Accept connections at an address or on a listening socket; returns the address, its port filled in."""
+        self._loop = asyncio.get_running_loop()
         listener = await transports.listen(where, self._accept(), self.settings)
         self._listeners.append(listener)
         return listener.address
@@ -74,6 +81,14 @@ class Server(RouteTable[ServerConnection]):
     def _accept(self) -> Callable[[], ServerConnection]:
         loop = asyncio.get_running_loop()
         return lambda: self.accepts(loop, self)
+
+    def _forked(self) -> None:
+        for connection in self.connections:
+            connection.forked()
+        # code that is no handler comes back to the loop alone, whose poller the child shares with its parent
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed, or is another thread's, which is not here
+                self._loop.call_soon(forks.leave)
 
     # ending
 
@@ -85,6 +100,7 @@ class Server(RouteTable[ServerConnection]):
         grace = self.limits.drain if grace is None else grace
         self._take_no_more()
         self._hand_over()
+        # before the calls are waited for: callers go elsewhere while these finish
         settling = [connection.go_away() for connection in self.connections if not connection.closed]
         try:
             async with asyncio.timeout(grace):
@@ -98,6 +114,8 @@ class Server(RouteTable[ServerConnection]):
 
     def _take_no_more(self) -> None:
         self.draining = True
+        # the same test that bounds a connection refuses the calls of a drain: it costs a call
+        # nothing
         self.most = 0
 
     def _hand_over(self) -> None:
@@ -113,15 +131,17 @@ class Server(RouteTable[ServerConnection]):
 
     async def _cut(self) -> None:
         running = [call for connection in self.connections for call in connection.calls.values()]
-        cut = StreamCut("the instance stopped before the call ended")
+        cut = StreamCut("the instance stopped before the call ended", instance_stopped=True)
         for call in running:
             call.conn.end(call, HANDED_OVER if call.continues else cut)
         if tasks := [call.task for call in running if call.task is not None]:
+            # a handler may hold on to its cancellation; the end does not wait for it
             await asyncio.wait(tasks, timeout=1.0)
 
     async def close(self) -> None:
         """Stop listening, cut running calls, close every connection. Safe to call twice."""
         self._take_no_more()
+        self._loop = None
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

@@ -25,6 +25,7 @@ class CallConnection(Protocol):
     principal: Principal | None
     mark: str
     closed: bool
+    newest: int
     loop: asyncio.AbstractEventLoop
     calls: dict[int, ServerCall]
 
@@ -53,6 +54,8 @@ class ServerCall(Call):
     admission: Admission | None = None  # what bounds how many run
     began: float | None = None  # when it was admitted
     continues: bool = False  # its caller goes on elsewhere when we end it with `HANDED_OVER`
+    started: float | None = None  # when its handler was called, where the log watches
+    outcome = "ok"  # for the log
     _stopped = False
     _resume: str | None = None  # the header as it came, once the metadata was read
     _ending: asyncio.Future[None] | None = None  # made where somebody waits for the stop
@@ -100,6 +103,7 @@ class ServerCall(Call):
     async def until_stopped(self) -> None:
         """Wait until the call is asked to end, or has ended."""
         if self._ending is None:
+            # made for the few that wait: a future for each call would cost as much as its headers
             self._ending = self.conn.loop.create_future()
             task = self.task or asyncio.current_task()  # an eager task is not told of before it waits
             if task is not None:

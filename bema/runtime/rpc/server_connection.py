@@ -7,6 +7,7 @@ raises, or returns that cannot travel, is the failure of that one call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import inspect
 import logging
@@ -20,6 +21,8 @@ from typing import Any, Final
 from bema.core.access import Principal
 from bema.core.call import CURRENT
 from bema.core.errors import BemaError, DeadlineExceeded, Denied, Disconnected, Invalid, ProtocolError
+from bema.runtime import forks
+from bema.runtime.rpc import blame
 from bema.runtime.rpc.connection import Connection
 from bema.runtime.rpc.flow_control import Inflow, Outflow
 from bema.runtime.rpc.routes import Route, RouteTable
@@ -55,6 +58,7 @@ class ServerConnection(Connection):
     # greeting and end
 
     def greeted(self, hello: frames.Hello) -> None:
+        # not `!=`: its time would tell how much of a guess was right
         if not hmac.compare_digest(hello.token.encode(), self.server.token.encode()):
             self.put(0, frames.ERROR, failures.pack_failure(Denied("the token is not this instance's"), refused=True))
             # what the peer sent behind its greeting may have been read already, and must not be answered
@@ -112,6 +116,7 @@ class ServerConnection(Connection):
     # messages
 
     def batch(self, messages: list[Any]) -> None:
+        # looked at once per read, before its requests make more answers
         if self.paused is not None and not self.deaf:
             self._pause_reading()
         for ident, kind, body in frames.messages(messages):
@@ -132,6 +137,8 @@ class ServerConnection(Connection):
         except (TypeError, ValueError) as error:
             frames.read_request(body)  # says what is wrong
             raise ProtocolError("a request cannot be read") from error
+        # the usual call passes one test here; which bound it broke is looked into where it broke
+        # one
         server = self.server
         fits = type(headers) is bytes and len(headers) <= server.most_headers and type(payload) in frames.BINARY
         if route is None or not fits or len(self.calls) >= server.most:
@@ -242,29 +249,46 @@ class ServerConnection(Connection):
             self._done(call)
 
     def _failed(self, call: ServerCall, error: BaseException) -> None:
+        # also of calls that are not watched: what fails is worth its line when the others are only
+        # counted
+        if self.server.log is not None:
+            self.server.log.failed(call, error, given_up=call.reason is GIVEN_UP)
         if call.reason is not GIVEN_UP and not self.closed:
             try:
                 self.put_payload(call.ident, frames.ERROR, failures.pack_failure(error))
             except BemaError as too_large:
                 self.put(call.ident, frames.ERROR, failures.pack_failure(too_large))
 
+    def forked(self) -> None:
+        """In a forked child: a handler that comes back has come to its end, and answers nobody."""
+        # shadows the methods on this object alone, so that a call of the parent pays nothing for it
+        self.__dict__.update(
+            _raised=lambda call, error: forks.leave(error),
+            _done=lambda call: forks.leave(),
+        )
+
     def _raised(self, call: ServerCall, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             self._cancelled(call)
         else:
-            self._report(call, error)
-            self._failed(call, error)
+            told = blame.as_told(error)
+            self._failed(call, told)
+            self._report(call, error, met=told is not error)
         # SystemExit is its caller's too: one call's handler does not end the others' process
+        # Ctrl-C is the program's; the loop ends now, so that what its caller is told must leave
+        # first
         if isinstance(error, KeyboardInterrupt):
             self.flush()
             raise error
 
-    def _report(self, call: ServerCall, error: BaseException) -> None:
+    def _report(self, call: ServerCall, error: BaseException, *, met: bool) -> None:
         """Log what nobody declared, with its traceback: callers are told of it, and at the HTTP door they get no more."""
         route = self.routes.get(call.route)
         expected = () if route is None else route.spec.facts.get("raises", ())
-        if not isinstance(error, (BemaError, *expected)):
-            _log.error("%s failed", call.route, exc_info=error)
+        if met or not isinstance(error, (BemaError, *expected)):
+            # filters and handlers are the user's, too
+            with contextlib.suppress(Exception):
+                _log.error("%s failed", call.route, exc_info=error)
 
     def _cancelled(self, call: ServerCall) -> None:
         self._failed(call, call.reason or _cancelled_by_whom())
@@ -282,6 +306,7 @@ class ServerConnection(Connection):
     # the two drivers
 
     async def _unary(self, call: ServerCall, route: Route, payload: bytes) -> None:
+        # never reset: the task has a context of its own, which ends with it
         CURRENT.set(call)
         try:
             try:
@@ -293,6 +318,8 @@ class ServerConnection(Connection):
                 answer = route.encode(answer)
             except (Invalid, *codecs.UNFIT) as error:
                 raise codecs.bad_answer(error, f"the answer of {call.route}", answer) from error
+            # a handler may swallow its cancellation and return: its caller was told otherwise
+            # already
             if call.reason is None:
                 self.put_payload(call.ident, frames.ANSWER, answer)
             else:

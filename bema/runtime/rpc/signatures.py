@@ -7,6 +7,7 @@ annotations and runs at the declaration; `read` resolves annotations and runs wh
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import (
     AsyncGenerator,
@@ -126,8 +127,22 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
     target = _code(function)
     try:
         return typing.get_type_hints(target, include_extras=True)
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        raise BadDeclaration(f"{where}: an annotation cannot be resolved: {error}") from error
+    except _UNRESOLVED as error:
+        raise BadDeclaration(f"{where}: an annotation cannot be resolved: {_whose(target)}{error}") from error
+
+
+_UNRESOLVED = (NameError, AttributeError, TypeError, SyntaxError)
+
+
+def _whose(function: Any) -> str:
+    """The parameter whose annotation is the first that cannot be resolved, as the beginning of a reason."""
+    for name, said in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: said})
+        try:
+            typing.get_type_hints(alone, getattr(function, "__globals__", None))
+        except _UNRESOLVED:
+            return "what it returns: " if name == "return" else f"parameter {name!r}: "
+    return ""
 
 
 def _answers(

@@ -29,6 +29,7 @@ class ComponentView(NamedTuple):
     @property
     def state(self) -> State:
         state = self.host.state
+        # the host serves as soon as one of its components does
         return State.STARTING if state is State.SERVING and not self.hosted.since else state
 
     @property

@@ -39,6 +39,7 @@ class LoopDelay:
 
     def _turn(self) -> None:
         self._lags.append(self.stalled_for)
+        # once per turn, by the loop: the reader in the other thread must not go through the deque
         self._latest = max(self._lags)
         self._due = monotonic() + INTERVAL
         self._timer = self._loop.call_later(INTERVAL, self._turn)

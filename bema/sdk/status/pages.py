@@ -59,6 +59,7 @@ class StatusPages:
         except BemaError as error:
             page = StatusPage(error.problem.http, msgspec.json.encode(as_json(error)))
         headers = [(b"content-type", page.kind), (b"cache-control", b"no-store")]
+        # of HEAD, too: it is what GET would have
         headers += [(b"content-length", b"%d" % (len(page.body) + 1))]
         headers += [(b"allow", b"POST")] if page.status == 405 else []
         headers += [(b"connection", b"close")] if page.status in (408, 413) else []  # what is still sent is not read

@@ -66,6 +66,8 @@ class ServerThread:
         serving = asyncio.ensure_future(asgi.serve(adapted, self._listener, lambda: None, stop))
         while not serving.done():
             await asyncio.wait({serving}, timeout=LOOKS)
+            # a program may end its loop without ending its services; nobody else would close the
+            # listener then
             if self._loop.is_closed() and forks.forget(self._descriptor):
                 self._stop.set_result(0.0)
                 self._abandoned()

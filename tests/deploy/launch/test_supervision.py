@@ -33,6 +33,7 @@ def test_what_it_announces_is_shown_with_what_it_was_told(seen):
     assert seen.replica.state is State.SERVING
     assert (record.id, record.deployment, record.version, record.component) == (7, DEPLOYMENT, "v1", "api")
     assert (record.pid, record.process_start, record.token, record.since) == (42, 9, "secret", 5)
+    assert record.lane == "deployment/api"
     assert record.addresses == {"http": ("unix:/s",)}
     assert record.data == {"kind": "asgi", "phases": {"import": 3}}
 

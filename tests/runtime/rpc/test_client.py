@@ -263,6 +263,36 @@ def test_an_idempotent_call_is_repeated_elsewhere(typed, transport, tmp_path):
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_an_idempotent_call_that_its_stopping_instance_cut_is_repeated_elsewhere(idempotent, tmp_path):
+    """How far it came is as unknown as after a lost connection."""
+
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            begun = asyncio.Event()
+
+            @served.handler(unary("waits", idempotent=idempotent))
+            async def waits(call: Call) -> str:
+                if not begun.is_set():
+                    begun.set()
+                    await asyncio.Event().wait()
+                return "elsewhere"
+
+            await served.start()
+            await served.start()
+            call = asyncio.ensure_future(served.call("waits"))
+            await begun.wait()
+            (server,) = [s for s in served.servers.values() if s.inflight]
+            assert await server.drain(0.0) is False
+            if idempotent:
+                assert await call == "elsewhere"
+            else:
+                with pytest.raises(StreamCut, match="the instance stopped"):
+                    await call
+
+    asyncio.run(story())
+
+
 def test_what_an_instance_refused_goes_to_the_next(tmp_path):
     async def story():
         async with serving("unix", tmp_path) as served:
