@@ -6,7 +6,7 @@ its line along; else items come and go within the line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from typing import Protocol
 
 from bema.packages.layout import Layout
@@ -80,24 +80,28 @@ class Brackets:
             return start, len(text[: self._layout.next_line(end)].rstrip("\r\n"))
         return start, end
 
-    def put_in(self, texts: list[str], start: int, gone: Set[int]) -> bool:
-        """New items behind the last that stays before `start`; whether they are the last now."""
+    def put_in(self, texts: list[str | int], start: int, gone: Set[int]) -> bool:
+        """New items behind the last that stays before `start`, an index being one that moves; whether they are last now."""
         kept = [index for index in range(len(self._spans)) if index not in gone]
         before = [index for index in kept if index < start]
         more = len(kept) > len(before)
         if self._tall and (self._has_lines(before[-1]) if before else self._has_lines(0) or not more):
             self._put_lines(texts, before[-1] if before else None, more)
-        elif before:
+            return not more
+        words = [self._text(text) for text in texts]
+        if before:
             at = self._spans[before[-1]][1]
-            self._editor.replace(at, at, "".join(f", {text}" for text in texts))
+            self._editor.replace(at, at, "".join(f", {text}" for text in words))
             return False  # the comma of the one before is behind them
-        else:
-            at = self._open + 1
-            behind = ", " if more else " " if self._layout.text[at] == "#" else ""
-            self._editor.replace(at, at, ", ".join(texts) + behind)
+        at = self._open + 1
+        behind = ", " if more else " " if self._layout.text[at] == "#" else ""
+        self._editor.replace(at, at, ", ".join(words) + behind)
         return not more
 
-    def _put_lines(self, texts: Iterable[str], before: int | None, more: bool) -> None:
+    def _text(self, text: str | int) -> str:
+        return text if isinstance(text, str) else self._layout.text[slice(*self._spans[text])]
+
+    def _put_lines(self, texts: list[str | int], before: int | None, more: bool) -> None:
         first = self._spans[before or 0][0]
         if before is None:
             at = self._lines(0)[0] if self._has_lines(0) else self._layout.line_start(first)
@@ -108,6 +112,16 @@ class Brackets:
                 self._editor.replace(end, end, ",")
         indent = self._layout.text[self._layout.line_start(first) : first]
         line_end = self._layout.source.line_end(first)
-        lines = f",{line_end}{indent}".join(texts)
-        comma = "," if more or self._commas[-1] is not None else ""
-        self._editor.replace(at, at, f"{indent}{lines}{comma}{line_end}")
+        lines = []
+        for number, text in enumerate(texts, start=1):
+            if isinstance(text, int) and self._has_lines(text):
+                lines.append(self._moving_lines(text))
+            else:
+                comma = number < len(texts) or more or self._commas[-1] is not None
+                lines.append(f"{indent}{self._text(text)}{',' * comma}{line_end}")
+        self._editor.replace(at, at, "".join(lines))
+
+    def _moving_lines(self, index: int) -> str:
+        """The lines of an item with its comments, and with a comma, which YAML takes behind the last item, too."""
+        (start, end), behind, text = self._lines(index), self._spans[index][1], self._layout.text
+        return text[start:end] if self._commas[index] is not None else f"{text[start:behind]},{text[behind:end]}"

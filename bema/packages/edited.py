@@ -127,14 +127,16 @@ class EditedMapping:
         self._pairs = {key.value: (key, value) for key, value in node.pairs if isinstance(key, Scalar)}
         self._shown: dict[str, EditedMapping | EditedList] = {}
         self._new: dict[str, Any] = {}
+        self._filled: dict[str, Any] = {}  # what comes below a key that is there with nothing behind it
         self._gone: set[str] = set()
 
     def get(self, key: str) -> Any:
         return self[key] if key in self._new or key in self._pairs else None
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._new:
-            return self._new[key]
+        for put in (self._new, self._filled):
+            if key in put:
+                return put[key]
         if key not in self._shown:
             value = self._pairs[key][1]
             if isinstance(value, Scalar):
@@ -158,7 +160,7 @@ class EditedMapping:
             if shown.nothing_left():
                 self.empty(key)
         elif not self._is_flow and _fits_block(there, value) and not self._comment_in(there):
-            self._as_block(key, there, value)
+            self._filled[key] = value
         elif isinstance(there, Scalar) and there.style in ("|", ">"):
             self._over_block(there, value)
         else:
@@ -227,6 +229,8 @@ class EditedMapping:
                 shown.flush()
                 if isinstance(shown, EditedList) and shown.nothing_left():
                     self.empty(key)
+        for key, value in self._filled.items():
+            self._as_block(key, self._pairs[key][1], value)
         for key in self._gone:
             self._take_out(key)
         if self._new and self._is_flow:
@@ -258,7 +262,7 @@ class EditedMapping:
         home, quoted = self._home, self._quoted
         first = self._node.pairs[0][0].start if self._node.pairs else self._node.start
         indent = home.spread(self._layout.column(first)) if self._layout.is_tall(self._node) else None
-        texts = [
+        texts: list[str | int] = [
             f"{home.flow_text(k, quoted)}: {home.flow_text(v, quoted, indent)}".replace(
                 "\n", home.source.line_end(first)
             )
@@ -334,19 +338,16 @@ class EditedList:
                 if moved is not None:
                     free.remove(moved)
                     self._moved.add(moved)
-                new.append(value if moved is None else _Moved(*self._region(moved)))
+                new.append(value if moved is None else _Moved(moved))
             self._put_in(new, start, end)
         self._take_out()
 
     def _region(self, index: int) -> tuple[int, int]:
-        """An item with what belongs to it: of a block whole lines, of a flow its text."""
-        layout, item = self._layout, self._node.items[index]
-        if layout.is_flow(self._node):
-            return item.start, layout.content_end(item)
+        """The lines of a block's item with what belongs to it."""
         dash = self._dash(index)
-        if not layout.begins_line(dash):
+        if not self._layout.begins_line(dash):
             raise self._home.refusal(dash, "items share a line here")
-        return layout.lines(dash, self._item_end(index), layout.column(dash))
+        return self._layout.lines(dash, self._item_end(index), self._layout.column(dash))
 
     def flush(self) -> None:
         for index, shown in self._shown.items():
@@ -373,9 +374,9 @@ class EditedList:
         spans = [(item.start, self._layout.content_end(item)) for item in self._node.items]
         return Brackets(self._layout, self._home, self._node, spans)
 
-    def _text_of(self, value: Any) -> str:
+    def _text_of(self, value: Any) -> str | int:
         if isinstance(value, _Moved):
-            return value.text(self._layout)
+            return value.was
         items = self._node.items
         quoted = bool(items) and all(_is_quoted(self._home, item) for item in items)
         first = items[0].start if items else self._node.start
@@ -394,7 +395,8 @@ class EditedList:
 
     def _lines_of(self, value: Any, indent: str) -> list[str]:
         if isinstance(value, _Moved):
-            return BREAK.split(value.text(self._layout).rstrip("\r\n"))
+            start, end = self._region(value.was)
+            return BREAK.split(self._layout.text[start:end].rstrip("\r\n"))
         return [indent + line for line in _item_lines(value)]
 
     def _dash(self, index: int) -> int:
@@ -414,11 +416,7 @@ class EditedList:
 class _Moved(NamedTuple):
     """An item that goes to another place as it is written."""
 
-    start: int
-    end: int
-
-    def text(self, layout: Layout) -> str:
-        return layout.text[self.start : self.end]
+    was: int
 
 
 def _item_lines(value: Any) -> list[str]:
