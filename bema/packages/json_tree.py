@@ -15,6 +15,8 @@ _WORD = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null
 
 def parse_json(source: Source, limits: Limits) -> Node:
     reader = _Reader(source, limits)
+    if source.text.startswith("\ufeff"):  # RFC 8259 lets a reader ignore it; the model's does not
+        raise reader.stop(0, "a byte order mark is not allowed before JSON")
     node, end = reader.value(reader.skip(0), 0)
     end = reader.skip(end)
     if end < len(source.text):

@@ -33,8 +33,12 @@ class Layout:
     def column(self, offset: int) -> int:
         return offset - self.line_start(offset)
 
+    def lead(self, offset: int) -> str:
+        """What stands before an offset on its line."""
+        return self.text[self.line_start(offset) : offset]
+
     def begins_line(self, offset: int) -> bool:
-        return not self.text[self.line_start(offset) : offset].strip(" \t")
+        return not self.lead(offset).strip(" \t")
 
     def ends_line(self, offset: int) -> bool:
         """Whether nothing but a comment is behind an offset on its line."""

@@ -24,6 +24,14 @@ _FALSE = frozenset(("false", "False", "FALSE"))
 _NULL = frozenset(("null", "Null", "NULL", "~"))
 _RADIX = {"0x": (16, re.compile("[0-9a-fA-F]+")), "0o": (8, re.compile("[0-7]+")), "0b": (2, re.compile("[01]+"))}
 _TAG = "tag:yaml.org,2002:"
+NULL_TAG = _TAG + "null"
+# by kind of field: the tags that say what the field is anyway
+TAGS_OF = {
+    "text": (_TAG + "str",),
+    "boolean": (_TAG + "bool",),
+    "integer": (_TAG + "int",),
+    "number": (_TAG + "float", _TAG + "int"),
+}
 _U64 = 2**64
 
 
@@ -58,7 +66,7 @@ class YamlScalars:
         if scalar.style:
             return False
         if scalar.tag is not None:
-            return scalar.tag == _TAG + "null" and scalar.value in _NULL
+            return scalar.tag == NULL_TAG and scalar.value in _NULL
         return not scalar.value or scalar.value in _NULL
 
     def blank(self, scalar: Scalar) -> bool:
@@ -66,7 +74,7 @@ class YamlScalars:
 
     def describe(self, scalar: Scalar) -> str:
         value = scalar.value
-        if scalar.style:
+        if scalar.style or scalar.tag == _TAG + "str":
             return f'string "{value}"'
         if not value or value in _NULL:
             return "unit value"
