@@ -229,6 +229,8 @@ class DocumentReader:
         if text is None:
             self.mismatch(node, shape)
             return None
+        if node.tag is not None:  # type: ignore[union-attr]
+            self._tag(node, shape)  # type: ignore[arg-type]
         value = shape.variants.get(text)
         if value is None:
             wanted = ", ".join(f"`{name}`" for name in shape.variants)
@@ -306,7 +308,14 @@ class DocumentReader:
         return values
 
 
-_KINDS = {"text": "text", "boolean": "a boolean", "integer": "a whole number", "number": "a number"}
+_KINDS = {
+    "text": "text",
+    "instant": "a time",
+    "variant": "a word",
+    "boolean": "a boolean",
+    "integer": "a whole number",
+    "number": "a number",
+}
 _READERS: dict[str, Callable[[DocumentReader, TypeShape, Node], Any]] = {
     "option": DocumentReader._option,
     "text": DocumentReader._text,

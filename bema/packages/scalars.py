@@ -28,6 +28,8 @@ NULL_TAG = _TAG + "null"
 # by kind of field: the tags that say what the field is anyway
 TAGS_OF = {
     "text": (_TAG + "str",),
+    "instant": (_TAG + "str",),
+    "variant": (_TAG + "str",),
     "boolean": (_TAG + "bool",),
     "integer": (_TAG + "int",),
     "number": (_TAG + "float", _TAG + "int"),
