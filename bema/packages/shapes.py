@@ -158,7 +158,7 @@ def shape_of(declared: Any) -> TypeShape:
     if declared is Instant:
         return TypeShape("instant", "an RFC 3339 formatted date and time string")
     if origin is Annotated:
-        return _whole(arguments)
+        return _whole(arguments) if arguments[0] is int else shape_of(arguments[0])
     if origin in (Union, types.UnionType):
         return TypeShape("option", "", shape_of(next(a for a in arguments if a is not type(None))))
     if origin is list:
