@@ -55,14 +55,17 @@ class Brackets:
         first, last = self._layout.lines(start, self._end(index), self._layout.column(start))
         return first, min(last, self._layout.line_start(self._close))
 
-    def take_out(self, gone: Set[int], moved: Set[int] = frozenset(), put_in_last: bool = False) -> None:
-        """Remove items with what belongs to them; `put_in_last` says that others were put in at the end."""
+    def take_out(self, gone: Set[int], moved: Set[int] = frozenset(), put_in: bool = False, last: bool = False) -> None:
+        """Remove items with what belongs to them; others may have been put in, and at the end."""
         kept = [index for index in range(len(self._spans)) if index not in gone]
+        if not kept and not put_in and "#" not in self._layout.text[self._open : self._close]:
+            self._editor.remove(self._open + 1, self._close)  # `[]`, whatever space was in it
+            return
         for index in sorted(gone):
             start, end = self._lines(index) if self._has_lines(index) else self._within_line(index)
             (self._editor.take_away if index in moved else self._editor.remove)(start, end)
         tail = kept[-1] if kept else None
-        if tail is None or tail == len(self._spans) - 1 or put_in_last or self._commas[-1] is not None:
+        if tail is None or tail == len(self._spans) - 1 or last or self._commas[-1] is not None:
             return
         comma = self._commas[tail]
         assert comma is not None, "an item follows"

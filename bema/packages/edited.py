@@ -159,8 +159,8 @@ class EditedMapping:
             shown.become(value)
             if shown.nothing_left():
                 self.empty(key)
-        elif not self._is_flow and _fits_block(there, value) and not self._comment_in(there):
-            self._filled[key] = value
+        elif _is_empty(there) and isinstance(value, AnyMapping | list) and value:
+            self._filled[key] = value  # more may be appended to it
         elif isinstance(there, Scalar) and there.style in ("|", ">"):
             self._over_block(there, value)
         else:
@@ -171,6 +171,13 @@ class EditedMapping:
         if isinstance(there, Scalar):
             return None
         return COMMENT.search(self._layout.text, there.start, self._layout.content_end(there))
+
+    def _fill(self, key: str, value: Any) -> None:
+        name, there = self._pairs[key]
+        if self._is_flow or self._comment_in(there) or not _fits_block(there, value):
+            self._over(name, there, value)
+        else:
+            self._as_block(key, there, value)
 
     def _as_block(self, key: str, there: Node, value: Any) -> None:
         """Items below a key that had none: nothing was behind it, or `[]`, or `null`."""
@@ -230,7 +237,7 @@ class EditedMapping:
                 if isinstance(shown, EditedList) and shown.nothing_left():
                     self.empty(key)
         for key, value in self._filled.items():
-            self._as_block(key, self._pairs[key][1], value)
+            self._fill(key, value)
         for key in self._gone:
             self._take_out(key)
         if self._new and self._is_flow:
@@ -273,7 +280,7 @@ class EditedMapping:
     def _take_out(self, key: str) -> None:
         home, layout = self._home, self._layout
         if self._is_flow:
-            self._brackets().take_out({list(self._pairs).index(key)}, put_in_last=bool(self._new))
+            self._brackets().take_out({list(self._pairs).index(key)}, put_in=bool(self._new), last=bool(self._new))
             return
         name, _ = self._pairs[key]
         start, end = self._lines(key)
@@ -388,7 +395,7 @@ class EditedList:
         home = self._home
         if self._layout.is_flow(self._node):
             if self._gone:
-                self._brackets().take_out(self._gone, self._moved, self._last_put_in)
+                self._brackets().take_out(self._gone, self._moved, self._put, self._last_put_in)
             return
         for index in self._gone:
             (home.take_away if index in self._moved else home.remove)(*self._region(index))
@@ -431,12 +438,15 @@ def _is_null(node: Scalar) -> bool:
     return not node.style and node.value in ("", "null", "~", "Null", "NULL")
 
 
+def _is_empty(node: Node) -> bool:
+    if isinstance(node, Scalar):
+        return _is_null(node)
+    return not (node.items if isinstance(node, Sequence) else node.pairs)
+
+
 def _fits_block(there: Node, value: Any) -> bool:
-    """Whether a value takes lines of its own below a key behind which nothing stands, or brackets with nothing in them."""
-    if isinstance(there, Scalar):
-        return _is_null(there) and isinstance(value, AnyMapping | list) and bool(value)
-    nothing = not (there.items if isinstance(there, Sequence) else there.pairs)
-    return nothing and isinstance(value, list) and any(isinstance(item, AnyMapping) for item in value)
+    """Whether a value takes lines of its own: what was nothing may, `[]` only for a list that an export writes so."""
+    return isinstance(there, Scalar) or (isinstance(value, list) and any(isinstance(v, AnyMapping) for v in value))
 
 
 def _tag_lies(node: Node) -> bool:
