@@ -117,14 +117,15 @@ class Brackets:
         line_end = self._layout.source.line_end(first)
         lines = []
         for number, text in enumerate(texts, start=1):
+            comma = "," * (number < len(texts) or more or self._commas[-1] is not None)
             if isinstance(text, int) and self._has_lines(text):
-                lines.append(self._moving_lines(text))
+                lines.append(self._moving_lines(text, comma))
             else:
-                comma = number < len(texts) or more or self._commas[-1] is not None
-                lines.append(f"{indent}{self._text(text)}{',' * comma}{line_end}")
+                lines.append(f"{indent}{self._text(text)}{comma}{line_end}")
         self._editor.replace(at, at, "".join(lines))
 
-    def _moving_lines(self, index: int) -> str:
-        """The lines of an item with its comments, and with a comma, which YAML takes behind the last item, too."""
-        (start, end), behind, text = self._lines(index), self._spans[index][1], self._layout.text
-        return text[start:end] if self._commas[index] is not None else f"{text[start:behind]},{text[behind:end]}"
+    def _moving_lines(self, index: int, comma: str) -> str:
+        """The lines of an item with its comments."""
+        (start, end), text, there = self._lines(index), self._layout.text, self._commas[index]
+        behind = self._spans[index][1] if there is None else there
+        return text[start:behind] + comma + text[self._end(index) : end]

@@ -238,11 +238,12 @@ class EditedMapping:
                     self.empty(key)
         for key, value in self._filled.items():
             self._fill(key, value)
+        if self._is_flow:
+            self._flush_flow()
+            return
         for key in self._gone:
             self._take_out(key)
-        if self._new and self._is_flow:
-            self._put_flow()
-        elif self._new:
+        if self._new:
             kept = [value for key, value in self._pairs.items() if key not in self._gone]
             if not kept and self._node.pairs:
                 raise self._home.refusal(self._node.start, "nothing would be left of it")
@@ -265,23 +266,24 @@ class EditedMapping:
         spans = [(k.start, self._end_of(k, v)) for k, v in self._pairs.values()]
         return Brackets(self._layout, self._home, self._node, spans)
 
-    def _put_flow(self) -> None:
+    def _flush_flow(self) -> None:
+        gone = {list(self._pairs).index(key) for key in self._gone}
+        last = bool(self._new) and self._brackets().put_in(self._new_texts(), len(self._pairs), gone)
+        if gone:
+            self._brackets().take_out(gone, put_in=bool(self._new), last=last)
+
+    def _new_texts(self) -> list[str | int]:
         home, quoted = self._home, self._quoted
         first = self._node.pairs[0][0].start if self._node.pairs else self._node.start
         indent = home.spread(self._layout.column(first)) if self._layout.is_tall(self._node) else None
-        texts: list[str | int] = [
-            f"{home.flow_text(k, quoted)}: {home.flow_text(v, quoted, indent)}".replace(
-                "\n", home.source.line_end(first)
-            )
+        line_end = home.source.line_end(first)
+        return [
+            f"{home.flow_text(k, quoted)}: {home.flow_text(v, quoted, indent)}".replace("\n", line_end)
             for k, v in self._new.items()
         ]
-        self._brackets().put_in(texts, len(self._pairs), {list(self._pairs).index(key) for key in self._gone})
 
     def _take_out(self, key: str) -> None:
         home, layout = self._home, self._layout
-        if self._is_flow:
-            self._brackets().take_out({list(self._pairs).index(key)}, put_in=bool(self._new), last=bool(self._new))
-            return
         name, _ = self._pairs[key]
         start, end = self._lines(key)
         if layout.begins_line(name.start):
