@@ -73,6 +73,7 @@ def lint_command(
     if piped:
         document, done = _piped(called, fixing)
         documents, fixed = [document, *documents], [*done, *fixed]
+    # all in one run: each may depend on, or repeat, what another declares
     reports = lint(documents, known=known, strict=strict)
     errors = sum(report.count(Severity.ERROR) for report in reports)
     warnings = sum(report.count(Severity.WARNING) for report in reports)

@@ -35,6 +35,7 @@ class Brackets:
 
     def _comma(self, index: int) -> int | None:
         limit = self._spans[index + 1][0] if index + 1 < len(self._spans) else self._close
+        # between an item and its comma may stand comments and line ends
         at = self._layout.skip(self._spans[index][1])
         return at if at < limit and self._layout.text[at] == "," else None
 
@@ -45,6 +46,7 @@ class Brackets:
 
     def _has_lines(self, index: int) -> bool:
         start, end = self._spans[index][0], self._end(index)
+        # the line of the closing bracket is not the item's to take along
         return self._layout.begins_line(start) and self._layout.ends_line(end) and not self._beyond(end)
 
     def _beyond(self, end: int) -> bool:
@@ -65,6 +67,7 @@ class Brackets:
             start, end = self._lines(index) if self._has_lines(index) else self._within_line(index)
             (self._editor.take_away if index in moved else self._editor.remove)(start, end)
         tail = kept[-1] if kept else None
+        # JSON takes no comma behind the last item; YAML does, and keeps one that was there
         if tail is None or tail == len(self._spans) - 1 or last or self._commas[-1] is not None:
             return
         comma = self._commas[tail]
@@ -93,6 +96,7 @@ class Brackets:
             return not more
         words = [self._text(text) for text in texts]
         if before:
+            # in front of that comma: what follows then need not be known
             at = self._spans[before[-1]][1]
             self._editor.replace(at, at, "".join(f", {text}" for text in words))
             return False  # the comma of the one before is behind them

@@ -81,6 +81,7 @@ class RuleContext:
     def _quotes(self, node: nodes.Mapping) -> bool:
         """Whether keys are quoted here: always in JSON, and in YAML where the neighbours' or else the document's are."""
         root = self.document.root
+        # an empty mapping has no look of its own
         near = node if node.pairs else root
         if self.document.source.is_json or not isinstance(near, nodes.Mapping):
             return self.document.source.is_json

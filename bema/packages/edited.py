@@ -47,6 +47,7 @@ class Edited:
         text, end = [], 0
         # of what is put in at one place the inner comes first, and it was recorded first
         for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end)):
+            # two spans overlap only in a document of a form nobody tried: refused, not interleaved
             if edit.start < end:
                 raise self.refusal(edit.start, "two changes meet here")
             text += [self.text_before[end : edit.start], edit.text]
@@ -182,6 +183,7 @@ class EditedMapping:
     def _as_block(self, key: str, there: Node, value: Any) -> None:
         """Items below a key that had none: nothing was behind it, or `[]`, or `null`."""
         start, end = self._layout.content_start(there), self._layout.content_end(there)
+        # the space behind the colon goes with the brackets, unless a comment needs it
         space = self._layout.text[start - 1 : start] in (" ", "\t") and self._layout.text[end : end + 1] in "\r\n"
         self._home.replace(start - space, end, "")
         self._put_block({key: value}, self._layout.next_line(end), head=False)
@@ -196,6 +198,7 @@ class EditedMapping:
         tag = _TAG.search(text, there.start, start) if _tag_lies(there) else None
         if tag is not None:
             home.replace(tag.start(), tag.end(), "")
+        # where nothing stood behind the colon, `key:` and a value would grow into one word
         lead = "" if text[start - 1 : start] in (" ", "\t", "\n", "\r", "-", "[", "{", ",") else " "
         new = home.flow_text(value, self._quoted, home.spread(self._layout.column(name.start)))
         home.replace(start, end, lead + new.replace("\n", home.source.line_end(start)))
@@ -231,6 +234,7 @@ class EditedMapping:
         self._home.replace(at, at, " []")
 
     def flush(self) -> None:
+        # inner parts first: what is put in at one place stands in the order of recording
         for key, shown in self._shown.items():
             if key not in self._gone:
                 shown.flush()
@@ -268,6 +272,7 @@ class EditedMapping:
 
     def _flush_flow(self) -> None:
         gone = {list(self._pairs).index(key) for key in self._gone}
+        # put in first: which comma is to go depends on what is the last item now
         last = bool(self._new) and self._brackets().put_in(self._new_texts(), len(self._pairs), gone)
         if gone:
             self._brackets().take_out(gone, put_in=bool(self._new), last=last)
@@ -334,7 +339,9 @@ class EditedList:
 
     def become(self, values: list[Any]) -> None:
         """The items of `values`, of which those that are there already stay as they are written."""
+        # what is no scalar equals nothing: it is replaced
         there = [item.value if isinstance(item, Scalar) else object() for item in self._node.items]
+        # autojunk would take frequent items of long lists for noise, and rewrite them
         changes = SequenceMatcher(None, there, values, autojunk=False).get_opcodes()
         free = [index for what, start, end, _, _ in changes if what != "equal" for index in range(start, end)]
         self._gone.update(free)

@@ -51,6 +51,8 @@ class Layout:
     def _with_comments_above(self, line: int, column: int) -> int:
         while line > 0:
             above = self.line_start(line - (2 if self.text[line - 2 : line] == "\r\n" else 1))
+            # deeper than the item it is the last word of the one above, as a field that was
+            # commented out
             comment = self.text[above:line].lstrip(" \t")
             if not comment.startswith("#") or line - above - len(comment) > column:
                 return line
@@ -87,6 +89,7 @@ class Layout:
     def is_flow(self, node: Node) -> bool:
         if isinstance(node, Scalar) or self.text[node.end - 1 : node.end] not in ("]", "}"):
             return False
+        # a block may end in a bracket too: that of its last value
         return self.text[self.content_start(node)] in ("[", "{")
 
     def is_tall(self, node: Node) -> bool:
@@ -114,6 +117,7 @@ def walk(root: Node) -> Iterator[Node]:
 def has_alias(root: Node) -> bool:
     """Whether one part stands in two places."""
     seen: set[int] = set()
+    # a tree leads to each of its parts once, so that to come again means an alias
     waiting = [root]
     while waiting:
         node = waiting.pop()

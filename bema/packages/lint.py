@@ -131,6 +131,7 @@ def lint(documents: Sequence[Document], *, known: Iterable[str] = (), strict: bo
     for package in sorted(filter(None, (d.package for d in documents)), key=lambda p: not (p.classes or p.functions)):
         packages.setdefault(package.name, package)
     stored = frozenset(known)
+    # once for the run: asked per finding, the time would grow with the square of the dependencies
     needed_by = dependencies.dependents(packages.values())
     return [LintReport(d, _ordered(_findings(d, packages, stored, needed_by), strict)) for d in documents]
 
@@ -180,6 +181,7 @@ def mend(source: Source) -> tuple[Source, list[Finding]]:
     done: list[Finding] = []
     if not source.whole:
         return source, done
+    # of one document: an edit never rests on what others say
     report = _report(source)
     for _round in range(_ROUNDS):
         fixable = [finding for finding in report.findings if finding.edits and not _costs_comment(report, finding)]

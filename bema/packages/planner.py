@@ -88,6 +88,7 @@ def plan(
 
 
 def _deployments(package: OPackage) -> list[OClassDeployment]:
+    # a plan fills deployments in; the caller's document stays as it was read
     written = [deepcopy(deployment) for deployment in package.deployments]
     placed = {deployment.class_key for deployment in written}
     rest = [cls.key for cls in package.classes if cls.key not in placed]

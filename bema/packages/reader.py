@@ -53,6 +53,7 @@ def examine(file: File, limits: Limits | None = None) -> Document:
     limits = settings.current().limits if limits is None else limits
     try:
         with file.open("rb") as opened:
+            # one byte more tells that the limit is passed, however large the file is
             data = opened.read(limits.package_document + 1)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
@@ -65,6 +66,7 @@ def examine_bytes(data: bytes, name: str, is_json: bool, limits: Limits | None =
     if len(data) > limits.package_document:
         return _too_large(Source("", name, is_json, whole=False), limits)
     try:
+        # YAML allows a byte order mark and JSON does not; written back, it is put there again
         return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), name, is_json), limits)
     except UnicodeDecodeError as error:
         source = Source(data[: error.start].decode(), name, is_json, whole=False)
@@ -285,6 +287,7 @@ class DocumentReader:
                 written = shape.written_as(name, (key.value for key, _ in pairs if isinstance(key, Scalar)))
                 fix = f"Write `{name}` for `{written}`." if written else f"Add `{name}`."
                 self.refuse("missing-field", node, f"missing field `{name}`", fix)
+        # after a refusal fields may be absent, which no constructor takes
         return None if self.problems else shape.build(**values)
 
     def _fields(self, shape: TypeShape, pairs: list[tuple[Node, Node]]) -> dict[str, Any]:

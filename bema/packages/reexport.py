@@ -38,6 +38,7 @@ def reexport(text: str, exported: Mapping[str, Any], name: str = "", *, prune: b
     present = read_text(text, name)
     if present.name != exported["name"]:
         raise Invalid(f"{name or 'the document'} is of package {present.name}, not of {exported['name']}")
+    # twice: on bare data, which tells what is meant, and on the text, which must come to the same
     meant = _Merge(msgspec.to_builtins(present), to_data(present), prune)
     meant.package(exported)
     if not (meant.added or meant.changed or (prune and meant.gone)):
@@ -201,6 +202,7 @@ class _Merge:
                 self._append(node, key, item)
                 self.added.append(f"{prefix}{what} {item[name]}")
         rest = [(index, label) for label, indexes in known.items() if label not in wanted for index in indexes]
+        # from behind, because an index of bare data moves when one before it goes
         for index, label in sorted(rest, reverse=True):
             self._lost(f"{prefix}{what} {label}", node[key], index)
 
@@ -214,6 +216,7 @@ class _Merge:
         merge: Any,
         label: str,
     ) -> None:
+        # reports are all that tells whether code had anything to change there
         said, above = len(self.added) + len(self.changed), self._path
         self._path = (*above, key, indexes[-1])
         merge(node[key][indexes[-1]], present[key][indexes[-1]], item)

@@ -98,6 +98,7 @@ class JsonScalars:
         return None if scalar.style else {"true": True, "false": False}.get(scalar.value)
 
     def integer(self, scalar: Scalar) -> int | None:
+        # 2**64 has 20 digits; of far longer texts int() is slow, and from 4,300 on it raises
         whole = not scalar.style and scalar.value.isdigit() and len(scalar.value) <= 20
         value = int(scalar.value) if whole else _U64
         return value if value < _U64 else None

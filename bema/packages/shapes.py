@@ -72,10 +72,12 @@ class TypeShape:
         if self.kind == "boolean":
             word = "true" if node.value.lower() in _YES else "false" if node.value.lower() in _NO else ""
             return _mend_word(node, word, source)
+        # ten digits hold every u32; int() is not given more
         if self.kind == "integer" and node.style and re.fullmatch("0|[1-9][0-9]{0,9}", node.value):
             return _mend_word(node, node.value if int(node.value) <= self.most else "", source)
         if self.kind == "variant":
             return _mend_variant(node, self.variants, source)
+        # null may also mean that the field is to go: two answers are none
         if self.kind == "text" and source.is_json and node.value != "null":
             return f'Write "{node.value}".', (Edit(node.start, node.end, f'"{node.value}"'),)
         return NOTHING

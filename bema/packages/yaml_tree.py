@@ -37,6 +37,7 @@ def yaml_module(needed_for: str = "YAML documents") -> Any:
 
 def parse_yaml(source: Source, limits: Limits) -> Node | None:
     """The root node of the only document; None where there is none."""
+    # before the parser: its own error has no mark, and the form in C words it otherwise
     bad = _UNPRINTABLE.search(source.text)
     if bad:
         raise _stop(source, "yaml-syntax", bad.start(), f"control characters are not allowed: {bad.group()!r}")

@@ -128,6 +128,7 @@ class _Types:
                 continue
             field = msgspec.field(name=wire) if wire in required else msgspec.field(name=wire, **_default(said))
             fields.append((_identifier(wire, number), self.of(said), field))
+        # by keyword only, since JSON Schema has no order that puts required fields first
         return msgspec.defstruct(_identifier(name, 0), fields, kw_only=True, **options)
 
 
