@@ -69,6 +69,7 @@ class RuleContext:
         if not node.pairs:
             start = layout.content_start(node) + 1
             return (Edit(start, start, text + " " * (source.text[start] == "#")),) if node.flow else ()
+        # at the head, because behind the last field may be its comments
         first = node.pairs[0][0].start
         if not node.flow and layout.skip(layout.line_start(first)) < first and "?" in layout.lead(first):
             return ()  # behind `? ` a second key would be part of the first

@@ -49,6 +49,7 @@ def _meant(name: Path) -> list[Path]:
 def documents_below(folder: Path) -> Iterator[Path]:
     """Package documents in a folder and those below, in order of their paths; hidden folders are left out."""
     try:
+        # sorted, because a file system's order is not the same on two machines
         entries = sorted(folder.iterdir())
     except OSError:  # of a folder that cannot be read nothing is known
         return

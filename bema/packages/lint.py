@@ -169,6 +169,7 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
     """The text with the edits made; of two that overlap, the first counts."""
     parts: list[str] = []
     end = 0
+    # a slip behind an alias is found at every place that names it, with the same edit
     for edit in sorted(set(edits)):
         if edit.start >= end:
             parts += [text[end : edit.start], edit.text]
@@ -189,6 +190,7 @@ def mend(source: Source) -> tuple[Source, list[Finding]]:
         for attempt in (fixable, *([finding] for finding in fixable[:_ALONE])) if fixable else ():
             text = apply(source.text, (edit for finding in attempt for edit in finding.edits))
             after = _report(Source(text, source.name, source.is_json))
+            # equal is enough: to mend a warning changes no count of errors
             if _badness(after) <= _badness(report):
                 break
         else:

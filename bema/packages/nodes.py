@@ -70,6 +70,7 @@ class Source:
         found = BREAK.search(self.text, offset)
         if found is not None:
             return found.group()
+        # from two characters before the last line, whose break may be CR and LF
         before = BREAK.search(self.text, max(self._starts[-1] - 2, 0)) if len(self._starts) > 1 else None
         return before.group() if before else "\n"
 

@@ -186,6 +186,7 @@ def _functions(
             continue
         spec.description = spec.description or function.description
         spec.provision_config = _overlaid(function.provision_config, spec.provision_config)
+        # what the deployment says of its function is the later word
         spec.config = {**function.config, **spec.config}
     return specs
 

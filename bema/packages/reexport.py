@@ -88,6 +88,7 @@ def _check_comments(edited: Edited, root: Tree, merged: str) -> None:
     after = examine_text(Source(merged)).root
     assert after is not None
     there = [comment for _, comment in comments(merged, after)]
+    # what moved took its comments along: their order differs, their number may not
     if edited.moved and Counter(comment for _, comment in kept) == Counter(there):
         return
     if [comment for _, comment in kept] != there:

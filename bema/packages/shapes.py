@@ -150,6 +150,7 @@ def _nearest(key: str, fields: dict[str, TypeShape], siblings: set[str]) -> str:
 
 
 def _bare(key: str) -> str:
+    # `maxScale`, `max-scale` and `MAX_SCALE` are one name in three conventions
     return key.replace("_", "").replace("-", "").lower()
 
 

@@ -110,6 +110,7 @@ def cycle_through(name: str, packages: Mapping[str, OPackage]) -> list[str] | No
     """The shortest way from a package back to itself, as names; None where there is none. A diamond is no cycle."""
     reached: dict[str, str] = {}  # package -> the one that led there
     wave = [name]
+    # wave by wave, so that the first way back is the shortest
     while wave:
         following: list[str] = []
         for here in wave:

@@ -149,6 +149,7 @@ def _default(said: Any) -> dict[str, Any]:
 
 
 def _union(arms: list[Any]) -> Any:
+    # beside Any an arm says nothing
     return Any if Any in arms else Union[tuple(arms)]  # noqa: UP007 - types known at run time only
 
 
