@@ -32,7 +32,7 @@ class Text:
         return f"#{self.draw(st.sampled_from(['', ' ', ' - ', ' [', ' x: ']))}<{number}>"
 
     def chance(self) -> bool:
-        return self.draw(st.integers(0, 3)) == 0
+        return bool(self.draw(st.integers(0, 3)) == 0)
 
     def line(self, column: int, text: str, owner: tuple[str, ...]) -> None:
         spaces = [" ", "  ", "\t"] if text[-1].isalnum() else [" ", "  "]  # YAML's parsers take a tab behind words only
@@ -177,12 +177,12 @@ def removed(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, ...
         found |= {(*path, p) for p in binding["parameters"] if p not in bound[binding["name"]]["parameters"]}
     keys = [f["key"] for f in after["functions"]]
     found |= {("functions", f["key"]) for f in before["functions"] if f["key"] not in keys}
-    for path, here, there in (
+    for name, here, there in (
         ("tags", before["metadata"]["tags"], after["metadata"]["tags"]),
         ("dependencies", before["dependencies"], after["dependencies"]),
     ):
         if there:  # an empty list of the code is no opinion
-            found |= {(path, item) for item in here if item not in there}
+            found |= {(name, item) for item in here if item not in there}
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +26,7 @@ STATE = {
 }
 
 
-def code(seed: int) -> dict:
+def code(seed: int) -> dict[str, Any]:
     """What some program exports."""
     chance = random.Random(seed)
 
@@ -60,7 +62,7 @@ def code(seed: int) -> dict:
     }
 
 
-def same(text: str, wanted: dict) -> None:
+def same(text: str, wanted: dict[str, Any]) -> None:
     """After pruning the document says what the code says."""
     after, meant = to_data(read_text(text)), wanted
     assert sorted(f["key"] for f in after["functions"]) == sorted(f["key"] for f in meant["functions"])
@@ -73,7 +75,7 @@ def same(text: str, wanted: dict) -> None:
         assert (there["state_spec"] is None) is ("state_spec" not in cls)
 
 
-WRITTEN = {
+WRITTEN: dict[str, Callable[[Any], str]] = {
     "json on one line": json.dumps,
     "json with an indent": lambda data: json.dumps(data, indent=2) + "\n",
     "json with a wide indent": lambda data: json.dumps(data, indent=4),
