@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,19 +12,21 @@ from typing import Any
 import click
 
 from bema.cli import output
+from bema.core import settings
 from bema.core.errors import Invalid, Refused
 from bema.packages import environments
 from bema.packages.environments import Environment
 from bema.packages.export import DIALECTS, Dialect, MetadataRepo
+from bema.packages.files import expanded, is_json
 from bema.packages.findings import Finding, Severity
 from bema.packages.lint import LintReport, lint, mend
 from bema.packages.loader import classes_of
 from bema.packages.opackage import OPackage, schema, to_data
 from bema.packages.planner import Plan, Wishes, plan
-from bema.packages.reader import Document, examine_all, read
+from bema.packages.reader import Document, examine_all, examine_bytes, examine_text, read
 from bema.packages.reexport import Merged, reexport
 from bema.packages.replicas import Measure
-from bema.packages.writer import replace_text, to_yaml
+from bema.packages.writer import BOM, replace_text, to_yaml
 
 
 @click.group()
@@ -40,22 +44,36 @@ def schema_command(as_json: bool) -> None:
 # lint
 
 
+_STDIN = Path("-")
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 
 
 @click.command("lint")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--fix", "fixing", is_flag=True, help="Mend what has one right answer; change nothing else.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @click.option("--known", multiple=True, metavar="PACKAGE", help="A package that is stored already; may be repeated.")
+@click.option("--stdin-filename", "called", metavar="NAME", help="What `-` is called; its suffix says YAML or JSON.")
 @output.json_option
-def lint_command(files: tuple[Path, ...], fixing: bool, strict: bool, known: tuple[str, ...], as_json: bool) -> int:
-    """Check documents together; exit 1 where there are errors."""
-    files = tuple(dict.fromkeys(map(not_python, files)))
-    documents = examine_all(files)
+def lint_command(
+    files: tuple[Path, ...], fixing: bool, strict: bool, known: tuple[str, ...], called: str | None, as_json: bool
+) -> int:
+    """Check documents together; exit 1 where there are errors.
+
+    FILES are documents, folders for the documents below them, patterns such as 'packages/*.yaml', or - for stdin; with
+    --fix, what came from stdin is written to stdout, and the findings to stderr.
+    """
+    piped = _STDIN in files
+    if piped and fixing and as_json:
+        raise Invalid("--fix of - and --json would both write to stdout", code="usage", fix="Leave out one of them.")
+    documents = examine_all(expanded(map(not_python, (file for file in files if file != _STDIN))))
     fixed = [finding for document in documents for finding in _mend(document)] if fixing else []
     if fixed:
-        documents = examine_all(files)
+        documents = examine_all(Path(document.source.name) for document in documents)
+    if piped:
+        document, done = _piped(called, fixing)
+        documents, fixed = [document, *documents], [*done, *fixed]
+    # all in one run: each may depend on, or repeat, what another declares
     reports = lint(documents, known=known, strict=strict)
     errors = sum(report.count(Severity.ERROR) for report in reports)
     warnings = sum(report.count(Severity.WARNING) for report in reports)
@@ -69,12 +87,39 @@ def lint_command(files: tuple[Path, ...], fixing: bool, strict: bool, known: tup
             }
         )
     else:
-        for report in reports:
-            for finding in report.findings:
-                output.print_text(_line(report, finding))
-        counts = (_count(len(files), "file"), _count(errors, "error"), _count(warnings, "warning"))
+        for line in (_line(report, finding) for report in reports for finding in report.findings):
+            if piped and fixing:
+                output.note(line)
+            else:
+                output.print_text(line)
+        counts = (_count(len(documents), "file"), _count(errors, "error"), _count(warnings, "warning"))
         output.note(", ".join(counts) + (f", {len(fixed)} fixed" * fixing))
     return 1 if errors else 0
+
+
+def _piped(called: str | None, fixing: bool) -> tuple[Document, list[Finding]]:
+    """The document on stdin; with `--fix` it goes to stdout, mended or as it came."""
+    stdin = sys.stdin.buffer
+    data = stdin.read(settings.current().limits.package_document + 1)
+    document = examine_bytes(data, called or "-", called.lower().endswith(".json") if called else is_json(data))
+    if not fixing:
+        return document, []
+    source, done = mend(document.source)
+    out = sys.stdout.buffer
+    if done:
+        data = BOM * data.startswith(BOM) + source.text.encode()
+        document = examine_text(source)
+    out.write(data)
+    shutil.copyfileobj(stdin, out)  # of what is too large to be looked at, nothing is lost
+    out.flush()
+    return document, done
+
+
+def _mend(document: Document) -> list[Finding]:
+    source, done = mend(document.source)
+    if done:
+        replace_text(Path(source.name), source.text)
+    return done
 
 
 def not_python(file: Path) -> Path:
@@ -89,13 +134,6 @@ def not_python(file: Path) -> Path:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _mend(document: Document) -> list[Finding]:
-    source, done = mend(document.source)
-    if done:
-        replace_text(Path(source.name), source.text)
-    return done
 
 
 def _line(report: LintReport, finding: Finding) -> str:

@@ -109,6 +109,7 @@ def _function(mark: FunctionMark, doc: str) -> dict[str, Any]:
 
 def _parameters(cls: type, attribute: str) -> list[str]:
     """The names a caller gives: without `self`, without what bema passes in, without stars."""
+    # looked up without running descriptors: a property of somebody's class may do anything
     static = inspect.getattr_static(cls, attribute, None)
     function = getattr(static, "__func__", static)
     if not callable(function):

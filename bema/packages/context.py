@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bema.packages import nodes
 from bema.packages.findings import Edit
+from bema.packages.layout import Layout
 from bema.packages.nodes import Node, Path
 from bema.packages.opackage import OFunction, OPackage, ProvisionConfig
 from bema.packages.reader import Document
@@ -33,12 +34,19 @@ class Provision(NamedTuple):
 
 
 class RuleContext:
-    def __init__(self, document: Document, packages: Mapping[str, OPackage], known: frozenset[str]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        packages: Mapping[str, OPackage],
+        known: frozenset[str],
+        dependents: Mapping[str, list[str]],
+    ) -> None:
         assert document.package is not None
         self.document = document
         self.package = document.package
         self.packages = packages  # every package given in this run, by name
         self.known = known  # packages that are said to be stored where this one goes
+        self.dependents = dependents  # by package: which of this run need it
         self.functions = {function.key: function for function in self.package.functions}
 
     def node(self, path: Path) -> Node | None:
@@ -52,18 +60,33 @@ class RuleContext:
         )
 
     def insert(self, path: Path, key: str, value: str | bool) -> tuple[Edit, ...]:
-        """The edit that puts a field at the head of the mapping at `path`."""
+        """The edit that puts a field at the head of the mapping at `path`, in the look of its neighbours."""
         node = self.node(path)
         if not isinstance(node, nodes.Mapping):
             return ()
-        source = self.document.source
-        text = f"{json.dumps(key)}: {json.dumps(value)}" if source.is_json else f"{key}: {_plain(value)}"
+        source, layout = self.document.source, Layout(self.document.source)
+        text = f"{json.dumps(key)}: {json.dumps(value)}" if self._quotes(node) else f"{key}: {_plain(value)}"
         if not node.pairs:
-            return (Edit(node.start + 1, node.start + 1, text),) if node.flow else ()
+            start = layout.content_start(node) + 1
+            return (Edit(start, start, text + " " * (source.text[start] == "#")),) if node.flow else ()
+        # at the head, because behind the last field may be its comments
         first = node.pairs[0][0].start
-        _, column = source.place(first)
-        after = ", " if node.flow else "\n" + " " * (column - 1)
+        if not node.flow and layout.skip(layout.line_start(first)) < first and "?" in layout.lead(first):
+            return ()  # behind `? ` a second key would be part of the first
+        indent = " " * layout.column(first)
+        after = ", " if node.flow else source.line_end(first) + indent
+        if node.flow and layout.begins_line(first):
+            after = "," + source.line_end(first) + layout.lead(first)
         return (Edit(first, first, text + after),)
+
+    def _quotes(self, node: nodes.Mapping) -> bool:
+        """Whether keys are quoted here: always in JSON, and in YAML where the neighbours' or else the document's are."""
+        root = self.document.root
+        # an empty mapping has no look of its own
+        near = node if node.pairs else root
+        if self.document.source.is_json or not isinstance(near, nodes.Mapping):
+            return self.document.source.is_json
+        return near.flow and all(isinstance(key, nodes.Scalar) and key.style == '"' for key, _ in near.pairs)
 
     def provisions(self) -> Iterator[Provision]:
         for index, function in enumerate(self.package.functions):

@@ -38,6 +38,7 @@ def package(
 
     def decorate(cls: C) -> C:
         facts_for(_class("package", cls)).package = mark
+        # a class that writes its own part of the document keeps doing so
         if getattr(cls, "export_pkg", None) is None:
             cls.export_pkg = classmethod(export_class)  # type: ignore[attr-defined]
         return cls
@@ -53,6 +54,7 @@ def oaas_function(key: str, description: str | None = None, function_type: str =
 
     def decorate(target: T) -> T:
         if inspect.isclass(target):
+            # decorators run from the bottom up: put in front, marks stand as they are written
             facts_for(target).functions.insert(0, mark)
         else:
             mark_method(_method("oaas_function", target), mark)

@@ -81,6 +81,7 @@ def _document(name: str, classes: Iterable[type]) -> dict[str, Any]:
             exporter(document)
         else:
             export_class(cls, document)
+        # what came in with this class is its own, so that a refusal can name it
         for part, by in sayers.items():
             by += [cls] * (len(document[part]) - len(by))
     _refuse_strange(name, document, sayers)
@@ -92,6 +93,7 @@ def _document(name: str, classes: Iterable[type]) -> dict[str, Any]:
 def _refuse_strange(name: str, document: dict[str, Any], sayers: dict[str, list[type]]) -> None:
     """A class may write what it likes into its part; a document that the model refuses is never handed out."""
     try:
+        # the document of all dialects: fields that the model does not know are read over
         msgspec.convert(document, OPackage)
     except msgspec.ValidationError as error:
         at = _PLACE.search(str(error))

@@ -10,11 +10,14 @@ from bema.packages.findings import Severity, Unreadable, at
 from bema.packages.nodes import Mapping, Node, Scalar, Sequence, Source
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+# JSON's numbers only: float() takes `1_0`, `inf` and digits of other scripts as well
 _WORD = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null", re.ASCII)
 
 
 def parse_json(source: Source, limits: Limits) -> Node:
     reader = _Reader(source, limits)
+    if source.text.startswith("\ufeff"):  # RFC 8259 lets a reader ignore it; the model's does not
+        raise reader.stop(0, "a byte order mark is not allowed before JSON")
     node, end = reader.value(reader.skip(0), 0)
     end = reader.skip(end)
     if end < len(source.text):
@@ -71,6 +74,7 @@ class _Reader:
             while True:
                 if self.text[position : position + 1] != '"':
                     raise self.stop(position, "key must be a string")
+                # keys count against the limit of values: in memory they weigh as much
                 key, position = self.string(position)
                 self.nodes += 1
                 position = self.skip(position)

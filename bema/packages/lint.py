@@ -13,6 +13,7 @@ import msgspec
 
 from bema.packages.context import Hit, RuleContext
 from bema.packages.findings import Edit, Finding, Severity, at
+from bema.packages.layout import comments
 from bema.packages.nodes import Source
 from bema.packages.opackage import OPackage
 from bema.packages.reader import Document, examine_text
@@ -40,7 +41,7 @@ RULES: tuple[Rule, ...] = (
     Rule("too-deep", E, "The document is nested deeper than the limit."),
     Rule("too-many-nodes", E, "The document has more values than the limit, aliases written out."),
     Rule("alias-cycle", E, "An alias contains itself."),
-    Rule("yaml-syntax", E, "The text is not YAML."),
+    Rule("yaml-syntax", E, "The text is not YAML.", fixes=True),
     Rule("yaml-tag", E, "A tag asks for something other than plain data."),
     Rule("json-syntax", E, "The text is not JSON."),
     Rule("several-documents", E, "A file holds more than one document."),
@@ -51,7 +52,8 @@ RULES: tuple[Rule, ...] = (
     Rule("out-of-range", E, "A number does not fit its field."),
     Rule("unknown-variant", E, "A word is none of those its field takes.", fixes=True),
     Rule("bad-instant", E, "A time is not an RFC 3339 instant."),
-    Rule("dropped-key", W, "The model has no such field and drops it."),
+    Rule("tag-ignored", W, "A tag says another type than the field has; the model ignores it.", fixes=True),
+    Rule("dropped-key", W, "The model has no such field and drops it.", fixes=True),
     Rule("legacy-key", W, "The field belongs to an earlier dialect; the model drops it.", fixes=True),
     Rule("merge-key", W, "The model drops YAML merge keys."),
     Rule("duplicate-config-key", W, "A key of a map is written twice; the last one counts."),
@@ -129,15 +131,19 @@ def lint(documents: Sequence[Document], *, known: Iterable[str] = (), strict: bo
     for package in sorted(filter(None, (d.package for d in documents)), key=lambda p: not (p.classes or p.functions)):
         packages.setdefault(package.name, package)
     stored = frozenset(known)
-    return [LintReport(d, _ordered(_findings(d, packages, stored), strict)) for d in documents]
+    # once for the run: asked per finding, the time would grow with the square of the dependencies
+    needed_by = dependencies.dependents(packages.values())
+    return [LintReport(d, _ordered(_findings(d, packages, stored, needed_by), strict)) for d in documents]
 
 
-def _findings(document: Document, packages: dict[str, OPackage], known: frozenset[str]) -> Iterator[Finding]:
+def _findings(
+    document: Document, packages: dict[str, OPackage], known: frozenset[str], needed_by: dict[str, list[str]]
+) -> Iterator[Finding]:
     yield from document.problems
     yield from document.notes
     if document.package is None:
         return
-    context = RuleContext(document, packages, known)
+    context = RuleContext(document, packages, known, needed_by)
     for rule in RULES:
         for hit in rule.check(context) if rule.check else ():
             node = context.node(hit.path)
@@ -155,13 +161,15 @@ def _ordered(findings: Iterable[Finding], strict: bool) -> tuple[Finding, ...]:
 # `--fix`: edits of the text itself, so that nothing but the mended places changes
 
 
-_ROUNDS = 5  # a mended slip can uncover the next one
+_ROUNDS = 10  # a mended slip can uncover the next one
+_ALONE = 20  # how many edits are tried one by one, each at the cost of a reading
 
 
 def apply(text: str, edits: Iterable[Edit]) -> str:
     """The text with the edits made; of two that overlap, the first counts."""
     parts: list[str] = []
     end = 0
+    # a slip behind an alias is found at every place that names it, with the same edit
     for edit in sorted(set(edits)):
         if edit.start >= end:
             parts += [text[end : edit.start], edit.text]
@@ -174,16 +182,37 @@ def mend(source: Source) -> tuple[Source, list[Finding]]:
     done: list[Finding] = []
     if not source.whole:
         return source, done
-    (report,) = lint([examine_text(source)])
+    # of one document: an edit never rests on what others say
+    report = _report(source)
     for _round in range(_ROUNDS):
-        fixable = [finding for finding in report.findings if finding.edits]
-        if not fixable:
+        fixable = [finding for finding in report.findings if finding.edits and not _costs_comment(report, finding)]
+        # together, or where that goes wrong one by one: an edit that makes it worse is no fix and hinders no other
+        for attempt in (fixable, *([finding] for finding in fixable[:_ALONE])) if fixable else ():
+            text = apply(source.text, (edit for finding in attempt for edit in finding.edits))
+            after = _report(Source(text, source.name, source.is_json))
+            # equal is enough: to mend a warning changes no count of errors
+            if _badness(after) <= _badness(report):
+                break
+        else:
             break
-        text = apply(source.text, (edit for finding in fixable for edit in finding.edits))
-        mended = Source(text, source.name, source.is_json)
-        (after,) = lint([examine_text(mended)])
-        if after.count(Severity.ERROR) > report.count(Severity.ERROR) and after.document.package is None:
-            break  # an edit that makes it unreadable is no fix
-        done += fixable
-        source, report = mended, after
+        done += attempt
+        source, report = after.document.source, after
     return source, done
+
+
+def _report(source: Source) -> LintReport:
+    (report,) = lint([examine_text(source)])
+    return report
+
+
+def _badness(report: LintReport) -> tuple[bool, bool, int]:
+    """A text without a tree hides its errors: to see more of them is no loss."""
+    document = report.document
+    return document.root is None and bool(document.problems), document.package is None, report.count(Severity.ERROR)
+
+
+def _costs_comment(report: LintReport, finding: Finding) -> bool:
+    root, text = report.document.root, report.document.source.text
+    if root is None or not any("#" in text[edit.start : edit.end] for edit in finding.edits):
+        return False
+    return any(edit.start <= offset < edit.end for offset, _ in comments(text, root) for edit in finding.edits)

@@ -36,6 +36,7 @@ def _import(file: Path) -> ModuleType:
         raise Invalid(f"{file}: {reason}", code="not_found", fix="Name a .py file that can be read.") from error
     module = ModuleType(_MODULE)
     module.__file__ = str(file)
+    # dataclasses look up the module of a class by its name while they are made
     sys.modules[_MODULE] = module
     sys.path.insert(0, str(file.resolve().parent))
     try:

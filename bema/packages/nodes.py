@@ -9,7 +9,11 @@ import re
 from bisect import bisect_right
 from functools import cached_property
 
-_BREAK = re.compile(r"\r\n|\n|\r")
+BREAK = re.compile(r"\r\n|\n|\r")
+_PROPERTY = r"(?:!<[^>\s]*>|![^\s,\[\]{}]*|&[^\s,\[\]{}]+)"
+# an anchor and a tag, in either order; comments may stand between them and the value
+_PROPERTIES = re.compile(rf"(?:{_PROPERTY}(?:\s|(?<=\s)#[^\r\n]*)*)+")
+_ANCHOR = re.compile(r"(?<!\S)&[^\s,\[\]{}]+")
 
 
 class Scalar:
@@ -59,12 +63,35 @@ class Source:
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [0, *(found.end() for found in _BREAK.finditer(self.text))]
+        return [0, *(found.end() for found in BREAK.finditer(self.text))]
+
+    def line_end(self, offset: int) -> str:
+        """How the line of an offset ends; the last line, which may end in nothing, as the one before it."""
+        found = BREAK.search(self.text, offset)
+        if found is not None:
+            return found.group()
+        # from two characters before the last line, whose break may be CR and LF
+        before = BREAK.search(self.text, max(self._starts[-1] - 2, 0)) if len(self._starts) > 1 else None
+        return before.group() if before else "\n"
 
     def place(self, offset: int) -> tuple[int, int]:
         """Line and column of an offset, both from 1."""
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
+
+
+def content_start(text: str, node: Node) -> int:
+    """Where a value begins, behind its anchor and its tag and what comments stand between."""
+    if text[node.start : node.start + 1] not in ("&", "!"):
+        return node.start
+    found = _PROPERTIES.match(text, node.start)
+    return min(found.end(), max(node.end, node.start)) if found else node.start
+
+
+def anchor_of(text: str, node: Node) -> str:
+    """`&name ` where the node has an anchor: what takes its place must keep it, or aliases would name nothing."""
+    found = _ANCHOR.search(text, node.start, content_start(text, node))
+    return f"{found.group()} " if found else ""
 
 
 def path_text(path: Path) -> str:

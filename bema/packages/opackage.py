@@ -17,7 +17,28 @@ from msgspec import Meta, Struct, field
 U16 = Annotated[int, Meta(ge=0, le=2**16 - 1)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 U64 = Annotated[int, Meta(ge=0, extra_json_schema={"maximum": 2**64 - 1})]  # more than msgspec can compare
-Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+# What follows is said to editors only: reading takes these values as the model does, and lint refuses them with a reason.
+_DAY = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\\.[0-9]+)?"
+_ZONE = "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time", "pattern": f"^{_DAY}[Tt ]{_TIME}{_ZONE}$"})]
+Name = Annotated[str, Meta(extra_json_schema={"minLength": 1})]
+PackageName = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "^[^ ]*$"})]
+ClassKey = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": "[A-Za-z0-9]"})]
+_AMOUNT = "(?=.{0,32}$)\\+?(?:[0-9]+(?:\\.[0-9]*)?|\\.[0-9]+)(?:[KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?"
+Quantity = Annotated[  # `2` may be written bare, `true` is no quantity, and `${CPU}` is filled in later
+    str,
+    Meta(
+        extra_json_schema={
+            "not": {"type": "boolean"},
+            "minimum": 0,
+            "pattern": f"^(?:{_AMOUNT}|[\\s\\S]*\\$\\{{[\\s\\S]*)$",
+        }
+    ),
+]
+Port = Annotated[int, Meta(le=2**16 - 1, extra_json_schema={"minimum": 1})]
+Count = Annotated[int, Meta(le=2**32 - 1, extra_json_schema={"minimum": 1})]
+Share = Annotated[float, Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
 
 
 class FunctionType(enum.StrEnum):
@@ -65,7 +86,7 @@ class PackageMetadata(Part):
 
 
 class KeySpecification(Part):
-    name: str
+    name: Name
     key_type: str
 
 
@@ -82,15 +103,15 @@ class StateSpecification(Part):
 
 class FunctionBinding(Part):
     # access_modifier is required: PUBLIC is the type's Default, and serde was not told to use it
-    name: str
-    function_key: str
+    name: Name
+    function_key: Name
     access_modifier: AccessModifier
     stateless: bool = False
     parameters: list[str] = field(default_factory=list)
 
 
 class OClass(Part):
-    key: str
+    key: ClassKey
     description: str | None = None
     state_spec: StateSpecification | None = None
     function_bindings: list[FunctionBinding] = field(default_factory=list)
@@ -100,20 +121,20 @@ class ProvisionConfig(Part):
     # need_http2 is false when left out, though the platform speaks gRPC only: the reason of the rule http2-absent
     container_image: str | None = None
     wasm_module_url: str | None = None
-    port: U16 | None = None
+    port: Port | None = None
     max_concurrency: U32 = 0
     need_http2: bool = False
-    cpu_request: str | None = None
-    memory_request: str | None = None
-    cpu_limit: str | None = None
-    memory_limit: str | None = None
+    cpu_request: Quantity | None = None
+    memory_request: Quantity | None = None
+    cpu_limit: Quantity | None = None
+    memory_limit: Quantity | None = None
     min_scale: U32 | None = None
     max_scale: U32 | None = None
     quiet: ClassVar[frozenset[str]] = frozenset({"container_image", "wasm_module_url"})
 
 
 class OFunction(Part):
-    key: str
+    key: Name
     function_type: FunctionType = FunctionType.CUSTOM
     description: str | None = None
     provision_config: ProvisionConfig | None = None
@@ -121,19 +142,19 @@ class OFunction(Part):
 
 
 class NfrRequirements(Part):
-    min_throughput_rps: U32 | None = None
-    availability: float | None = None
-    cpu_utilization_target: float | None = None
+    min_throughput_rps: Count | None = None
+    availability: Share | None = None
+    cpu_utilization_target: Share | None = None
 
 
 class QosRequirement(Part):
     # the one place where an availability is required, and the one whose range nothing upstream looks at
-    availability: float
+    availability: Share
     throughput: U32 = 0
 
 
 class FunctionDeploymentSpec(Part):
-    function_key: str
+    function_key: Name
     description: str | None = None
     available_location: str | None = None
     qos_requirement: QosRequirement | None = None
@@ -146,8 +167,8 @@ class FunctionDeploymentSpec(Part):
 
 class OdgmDataSpec(Part):
     collections: list[str] = field(default_factory=list)
-    partition_count: U32 | None = None
-    replica_count: U32 | None = None
+    partition_count: Count | None = None
+    replica_count: Count | None = None
     shard_type: str | None = None
     env_node_ids: dict[str, list[U64]] = field(default_factory=dict)
     log: str | None = None
@@ -178,9 +199,9 @@ class DeploymentStatusSummary(Part):
 
 
 class OClassDeployment(Part):
-    key: str
-    package_name: str
-    class_key: str
+    key: Name
+    package_name: Name
+    class_key: Name
     target_envs: list[str] = field(default_factory=list)
     available_envs: list[str] = field(default_factory=list)
     nfr_requirements: NfrRequirements = field(default_factory=NfrRequirements)
@@ -207,12 +228,12 @@ class OClassDeployment(Part):
 
 
 class OPackage(Part):
-    name: str
+    name: PackageName
     version: str | None = None
     metadata: PackageMetadata = field(default_factory=PackageMetadata)
     classes: list[OClass] = field(default_factory=list)
     functions: list[OFunction] = field(default_factory=list)
-    dependencies: list[str] = field(default_factory=list)
+    dependencies: list[Name] = field(default_factory=list)
     deployments: list[OClassDeployment] = field(default_factory=list)
 
 
@@ -266,6 +287,11 @@ def schema() -> dict[str, Any]:
             kind = definitions.get(described.get("$ref", "").rpartition("/")[2], {}).get("type")
             if kind == "object" and name not in required:  # `metadata:` with nothing behind it is null to an editor
                 described["anyOf"] = [{"$ref": described.pop("$ref")}, {"type": "null"}]
+    # a function without a type is CUSTOM, and those are called over gRPC
+    definitions["OFunction"] |= {
+        "if": {"properties": {"function_type": {"const": "CUSTOM"}}},
+        "then": {"properties": {"provision_config": {"properties": {"need_http2": {"not": {"const": False}}}}}},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "OPackage",

@@ -88,6 +88,7 @@ def plan(
 
 
 def _deployments(package: OPackage) -> list[OClassDeployment]:
+    # a plan fills deployments in; the caller's document stays as it was read
     written = [deepcopy(deployment) for deployment in package.deployments]
     placed = {deployment.class_key for deployment in written}
     rest = [cls.key for cls in package.classes if cls.key not in placed]
@@ -185,6 +186,7 @@ def _functions(
             continue
         spec.description = spec.description or function.description
         spec.provision_config = _overlaid(function.provision_config, spec.provision_config)
+        # what the deployment says of its function is the later word
         spec.config = {**function.config, **spec.config}
     return specs
 

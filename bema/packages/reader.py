@@ -16,9 +16,9 @@ from bema.core.errors import Refused
 from bema.core.limits import Limits
 from bema.packages.findings import Edit, Finding, Severity, Unreadable, at
 from bema.packages.json_tree import parse_json
-from bema.packages.nodes import Mapping, Node, Path, Scalar, Sequence, Source
+from bema.packages.nodes import Mapping, Node, Path, Scalar, Sequence, Source, anchor_of, content_start
 from bema.packages.opackage import OPackage
-from bema.packages.scalars import JsonScalars, Scalars, YamlScalars
+from bema.packages.scalars import NULL_TAG, TAGS_OF, JsonScalars, Scalars, YamlScalars
 from bema.packages.shapes import TypeShape, shape_of
 from bema.packages.yaml_tree import parse_yaml
 
@@ -53,16 +53,23 @@ def examine(file: File, limits: Limits | None = None) -> Document:
     limits = settings.current().limits if limits is None else limits
     try:
         with file.open("rb") as opened:
+            # one byte more tells that the limit is passed, however large the file is
             data = opened.read(limits.package_document + 1)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
-    is_json = file.suffix.lower() == ".json"
+    return examine_bytes(data, str(file), file.suffix.lower() == ".json", limits)
+
+
+def examine_bytes(data: bytes, name: str, is_json: bool, limits: Limits | None = None) -> Document:
+    """As `examine`, for what was read already; `data` need not go further than one byte beyond the limit."""
+    limits = settings.current().limits if limits is None else limits
     if len(data) > limits.package_document:
-        return _too_large(Source("", str(file), is_json, whole=False), limits)
+        return _too_large(Source("", name, is_json, whole=False), limits)
     try:
-        return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), str(file), is_json), limits)
+        # YAML allows a byte order mark and JSON does not; written back, it is put there again
+        return examine_text(Source(data.decode().removeprefix("\ufeff" * (not is_json)), name, is_json), limits)
     except UnicodeDecodeError as error:
-        source = Source(data[: error.start].decode(), str(file), is_json, whole=False)
+        source = Source(data[: error.start].decode(), name, is_json, whole=False)
         return _unreadable(source, "encoding", len(source.text), f"not UTF-8: byte {data[error.start]:#04x}")
 
 
@@ -76,7 +83,8 @@ def _examined(file: File) -> Document:
         return examine(file)
     except Refused as error:
         source = Source("", str(file), whole=False)
-        found = at(source, "no-file", Severity.ERROR, (), 0, error.message.removeprefix(f"{file}: "), error.fix or "")
+        why = "no package document is below" if file.is_dir() else error.message.removeprefix(f"{file}: ")
+        found = at(source, "no-file", Severity.ERROR, (), 0, why, error.fix or "")
         return Document(source, None, None, (found,))
 
 
@@ -153,25 +161,50 @@ class DocumentReader:
     def _option(self, shape: TypeShape, node: Node) -> Any:
         if type(node) is Scalar and self.scalars.null(node):
             return None
+        if type(node) is Scalar and not node.style and node.tag == NULL_TAG:  # an option asks the tag first
+            message = f'invalid value: string "{node.value}", expected null'
+            self.refuse("wrong-type", node, message, "Remove the tag.", self._without_tag(node))
         assert shape.inner is not None
         return _READERS[shape.inner.kind](self, shape.inner, node)
+
+    def _tag(self, node: Scalar, shape: TypeShape) -> None:
+        """A tag of another type than the field's: the model reads over it, where other readers go by it."""
+        if node.tag in TAGS_OF[shape.kind] or node.style:
+            return
+        said = str(node.tag).rpartition(":")[2]
+        message = f"the tag !!{said} is ignored: the model reads {_KINDS[shape.kind]} here"
+        self.note("tag-ignored", node, tuple(self.path), message, "Remove the tag.", self._without_tag(node))
+
+    def _without_tag(self, node: Scalar) -> tuple[Edit, ...]:
+        """Without its tag an empty text or `null` would be null."""
+        start = content_start(self.source.text, node)
+        bare = Scalar(node.value, node.style, start, node.end)
+        if self.scalars.null(bare):
+            return ()
+        return (Edit(node.start, start, anchor_of(self.source.text, node)),)
 
     def _text(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.text(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
+        elif node.tag is not None:  # type: ignore[union-attr]
+            self._tag(node, shape)  # type: ignore[arg-type]
         return value
 
     def _boolean(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.boolean(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
+        elif node.tag is not None:  # type: ignore[union-attr]
+            self._tag(node, shape)  # type: ignore[arg-type]
         return value
 
     def _integer(self, shape: TypeShape, node: Node) -> Any:
         value = self.scalars.integer(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
+        elif node.tag is not None:  # type: ignore[union-attr]
+            self._tag(node, shape)  # type: ignore[arg-type]
         elif value > shape.most:
             self.refuse("out-of-range", node, f"invalid value: integer `{value}`, expected {shape.expected}")
         return value
@@ -180,6 +213,8 @@ class DocumentReader:
         value = self.scalars.number(node) if type(node) is Scalar else None
         if value is None:
             self.mismatch(node, shape)
+        elif node.tag is not None:  # type: ignore[union-attr]
+            self._tag(node, shape)  # type: ignore[arg-type]
         return value
 
     def _instant(self, shape: TypeShape, node: Node) -> Any:
@@ -196,6 +231,8 @@ class DocumentReader:
         if text is None:
             self.mismatch(node, shape)
             return None
+        if node.tag is not None:  # type: ignore[union-attr]
+            self._tag(node, shape)  # type: ignore[arg-type]
         value = shape.variants.get(text)
         if value is None:
             wanted = ", ".join(f"`{name}`" for name in shape.variants)
@@ -247,7 +284,10 @@ class DocumentReader:
         values = self._fields(shape, pairs)
         for name in shape.required:
             if name not in values:
-                self.refuse("missing-field", node, f"missing field `{name}`", f"Add `{name}`.")
+                written = shape.written_as(name, (key.value for key, _ in pairs if isinstance(key, Scalar)))
+                fix = f"Write `{name}` for `{written}`." if written else f"Add `{name}`."
+                self.refuse("missing-field", node, f"missing field `{name}`", fix)
+        # after a refusal fields may be absent, which no constructor takes
         return None if self.problems else shape.build(**values)
 
     def _fields(self, shape: TypeShape, pairs: list[tuple[Node, Node]]) -> dict[str, Any]:
@@ -260,7 +300,7 @@ class DocumentReader:
             field = shape.fields.get(key)
             if field is None:  # no struct of the model has deny_unknown_fields: it is read over, and lost
                 siblings = siblings or {k.value for k, _ in pairs if isinstance(k, Scalar)}
-                rule, message, fix, edits = shape.dropped(key, key_node, siblings)
+                rule, message, fix, edits = shape.dropped(key, key_node, siblings, self.source)
                 self.note(rule, key_node, (*self.path, key), message, fix, edits)
             elif key in values:
                 self.path.append(key)
@@ -271,6 +311,14 @@ class DocumentReader:
         return values
 
 
+_KINDS = {
+    "text": "text",
+    "instant": "a time",
+    "variant": "a word",
+    "boolean": "a boolean",
+    "integer": "a whole number",
+    "number": "a number",
+}
 _READERS: dict[str, Callable[[DocumentReader, TypeShape, Node], Any]] = {
     "option": DocumentReader._option,
     "text": DocumentReader._text,

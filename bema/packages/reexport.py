@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bema.core.errors import Invalid
-from bema.packages.edited import Edited, comments
+from bema.packages.edited import Edited
 from bema.packages.findings import Unreadable
+from bema.packages.layout import comments, has_alias
 from bema.packages.nodes import Mapping as Tree
-from bema.packages.nodes import Source
+from bema.packages.nodes import Path, Source, find
 from bema.packages.opackage import OPackage, to_data
 from bema.packages.reader import examine_text, read_text
 
@@ -37,6 +38,7 @@ def reexport(text: str, exported: Mapping[str, Any], name: str = "", *, prune: b
     present = read_text(text, name)
     if present.name != exported["name"]:
         raise Invalid(f"{name or 'the document'} is of package {present.name}, not of {exported['name']}")
+    # twice: on bare data, which tells what is meant, and on the text, which must come to the same
     meant = _Merge(msgspec.to_builtins(present), to_data(present), prune)
     meant.package(exported)
     if not (meant.added or meant.changed or (prune and meant.gone)):
@@ -50,24 +52,29 @@ def _edited(text: str, name: str, present: dict[str, Any], exported: Mapping[str
     root = examine_text(source).root
     assert isinstance(root, Tree), "it was read before"
     edited = Edited(source, root)
+    for path, what in meant.doubled:
+        there = find(root, path)
+        offset = there.start if there else root.start
+        raise edited.refusal(offset, f"two entries are called {what}, and code changes one", "Keep one.")
     _Merge(edited.root, present, meant.prune).package(exported)
     merged = edited.text()
     try:
         said = to_data(read_text(merged, name))
     except Unreadable as error:
-        raise _refusal(name) from error
+        raise _refusal(name, root) from error
     # they differ where two places share one part by an alias: an edit of the one is an edit of the other
     if said != to_data(msgspec.convert(meant.tree, OPackage)):
-        raise _refusal(name)
+        raise _refusal(name, root)
     _check_comments(edited, root, merged)
     return merged
 
 
-def _refusal(name: str) -> Invalid:
+def _refusal(name: str, root: Tree) -> Invalid:
+    shared = "Write out what aliases (`*name`) stand for, or edit it by hand."
     return Invalid(
         f"{name or 'the document'} cannot be edited without changing what else it says",
         code="bad_document",
-        fix="Write out what aliases (`*name`) stand for, or edit it by hand.",
+        fix=shared if has_alias(root) else "Edit it by hand.",
     )
 
 
@@ -81,6 +88,7 @@ def _check_comments(edited: Edited, root: Tree, merged: str) -> None:
     after = examine_text(Source(merged)).root
     assert after is not None
     there = [comment for _, comment in comments(merged, after)]
+    # what moved took its comments along: their order differs, their number may not
     if edited.moved and Counter(comment for _, comment in kept) == Counter(there):
         return
     if [comment for _, comment in kept] != there:
@@ -102,6 +110,8 @@ class _Merge:
         self.added: list[str] = []
         self.changed: list[str] = []
         self.gone: list[str] = []
+        self.doubled: list[tuple[Path, str]] = []  # entries that code changes, and that another is called like
+        self._path: Path = ()
 
     def package(self, exported: Mapping[str, Any]) -> None:
         self._field(self.tree, self.present, exported, "version", "version")
@@ -179,20 +189,41 @@ class _Merge:
         where: str = "",
     ) -> None:
         """Merge a list item by item, by name: new ones go to its end, the order stays."""
-        known = {item[name]: index for index, item in enumerate(present.get(key) or ())}
+        known: dict[str, list[int]] = {}
+        for index, item in enumerate(present.get(key) or ()):
+            known.setdefault(item[name], []).append(index)
         prefix = f"{where}: " if where else ""
         wanted = set()
         for item in said:
             wanted.add(item[name])
             if item[name] in known:
-                index = known[item[name]]
-                merge(node[key][index], present[key][index], item)
+                # of two of one name the last counts, as on the platform
+                self._within(node, key, known[item[name]], present, item, merge, item[name])
             else:
                 self._append(node, key, item)
                 self.added.append(f"{prefix}{what} {item[name]}")
-        for label, index in sorted(known.items(), key=lambda pair: -pair[1]):
-            if label not in wanted:
-                self._lost(f"{prefix}{what} {label}", node[key], index)
+        rest = [(index, label) for label, indexes in known.items() if label not in wanted for index in indexes]
+        # from behind, because an index of bare data moves when one before it goes
+        for index, label in sorted(rest, reverse=True):
+            self._lost(f"{prefix}{what} {label}", node[key], index)
+
+    def _within(
+        self,
+        node: Any,
+        key: str,
+        indexes: list[int],
+        present: Mapping[str, Any],
+        item: Mapping[str, Any],
+        merge: Any,
+        label: str,
+    ) -> None:
+        # reports are all that tells whether code had anything to change there
+        said, above = len(self.added) + len(self.changed), self._path
+        self._path = (*above, key, indexes[-1])
+        merge(node[key][indexes[-1]], present[key][indexes[-1]], item)
+        if len(indexes) > 1 and len(self.added) + len(self.changed) > said:
+            self.doubled.append((self._path, label))
+        self._path = above
 
     def _lost(self, what: str, node: Any, at: Any) -> None:
         self.gone.append(what)

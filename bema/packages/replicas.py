@@ -42,6 +42,7 @@ def quorum_availability(availabilities: Sequence[float]) -> float:
     up = [1.0]  # chance of exactly k being up
     for p in availabilities:
         up = [(up[k] * (1 - p) if k < len(up) else 0.0) + (up[k - 1] * p if k else 0.0) for k in range(len(up) + 1)]
+    # rounding may carry the sum beyond 1
     return min(math.fsum(up[len(availabilities) // 2 + 1 :]), 1.0)
 
 
@@ -96,6 +97,7 @@ def scaled(
     key = spec.function_key
     image = demand.wishes.images.get(key)
     if image is not None:
+        # without need_http2 the image would be that of a function which the platform cannot call
         config = config or ProvisionConfig(need_http2=True)
         config.container_image = image
     spec = replace(spec, provision_config=config)

@@ -24,6 +24,16 @@ _FALSE = frozenset(("false", "False", "FALSE"))
 _NULL = frozenset(("null", "Null", "NULL", "~"))
 _RADIX = {"0x": (16, re.compile("[0-9a-fA-F]+")), "0o": (8, re.compile("[0-7]+")), "0b": (2, re.compile("[01]+"))}
 _TAG = "tag:yaml.org,2002:"
+NULL_TAG = _TAG + "null"
+# by kind of field: the tags that say what the field is anyway
+TAGS_OF = {
+    "text": (_TAG + "str",),
+    "instant": (_TAG + "str",),
+    "variant": (_TAG + "str",),
+    "boolean": (_TAG + "bool",),
+    "integer": (_TAG + "int",),
+    "number": (_TAG + "float", _TAG + "int"),
+}
 _U64 = 2**64
 
 
@@ -58,7 +68,7 @@ class YamlScalars:
         if scalar.style:
             return False
         if scalar.tag is not None:
-            return scalar.tag == _TAG + "null" and scalar.value in _NULL
+            return scalar.tag == NULL_TAG and scalar.value in _NULL
         return not scalar.value or scalar.value in _NULL
 
     def blank(self, scalar: Scalar) -> bool:
@@ -66,7 +76,7 @@ class YamlScalars:
 
     def describe(self, scalar: Scalar) -> str:
         value = scalar.value
-        if scalar.style:
+        if scalar.style or scalar.tag == _TAG + "str":
             return f'string "{value}"'
         if not value or value in _NULL:
             return "unit value"
@@ -88,6 +98,7 @@ class JsonScalars:
         return None if scalar.style else {"true": True, "false": False}.get(scalar.value)
 
     def integer(self, scalar: Scalar) -> int | None:
+        # 2**64 has 20 digits; of far longer texts int() is slow, and from 4,300 on it raises
         whole = not scalar.style and scalar.value.isdigit() and len(scalar.value) <= 20
         value = int(scalar.value) if whole else _U64
         return value if value < _U64 else None

@@ -41,6 +41,7 @@ def assignments(partitions: int, copies: int, nodes: Sequence[int]) -> list[dict
     shard = 0
     made = []
     for _partition in range(partitions):
+        # in their order among the equally used, so that the same plan comes out every time
         first = min(nodes, key=lambda node: (used[node], order[node]))
         at = order[first]
         held = [nodes[(at + step) % len(nodes)] for step in range(min(copies, len(nodes)))]

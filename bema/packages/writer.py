@@ -101,11 +101,13 @@ BOM = "\ufeff".encode()
 
 def replace_text(file: Path, text: str) -> None:
     """Write a file by rename; one that was there keeps its mode and its byte order mark."""
+    # a link stays a link: the file that it leads to is replaced
     target = file.resolve()
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         there = target.exists()
         mark = BOM if there and target.read_bytes().startswith(BOM) else b""
+        # exclusive, so that what somebody put there under that name is not written through
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             with os.fdopen(descriptor, "wb") as out:

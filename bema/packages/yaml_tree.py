@@ -17,6 +17,7 @@ from bema.packages.nodes import Mapping, Node, Scalar, Sequence, Source
 
 # what YAML does not call printable, at which a reader gives up; the complement would take 20 times as long to compile
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_MARKER_LINE = re.compile(r"(---|\.\.\.)?[ \t]*(#[^\r\n]*)?(?:\r\n|\n|\r|\Z)")
 _CORE = "tag:yaml.org,2002:"
 # A tag names a type to construct. YAML's own are harmless; any other is a request to run something, or means nothing.
 _CORE_TAGS = frozenset(_CORE + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))
@@ -36,6 +37,7 @@ def yaml_module(needed_for: str = "YAML documents") -> Any:
 
 def parse_yaml(source: Source, limits: Limits) -> Node | None:
     """The root node of the only document; None where there is none."""
+    # before the parser: its own error has no mark, and the form in C words it otherwise
     bad = _UNPRINTABLE.search(source.text)
     if bad:
         raise _stop(source, "yaml-syntax", bad.start(), f"control characters are not allowed: {bad.group()!r}")
@@ -46,9 +48,22 @@ def parse_yaml(source: Source, limits: Limits) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         context = f", {error.context}" if error.context else ""
-        raise _stop(source, "yaml-syntax", mark.index if mark else 0, f"{error.problem}{context}") from error
+        start = mark.index if mark else 0
+        tab = _tab(source.text, start)
+        raise _stop(source, "yaml-syntax", start, f"{tab[0] or error.problem}{context}", *tab[1:]) from error
     finally:
         parser.dispose()
+
+
+def _tab(text: str, start: int) -> tuple[str, str, tuple[Edit, ...]]:
+    """The parsers say "character that cannot start any token" of a tab where only spaces may be."""
+    if text[start : start + 1] != "\t":
+        return "", "", ()
+    end = start + len(text[start:]) - len(text[start:].lstrip(" \t"))
+    behind = text[end : end + 1]
+    # what is behind a line needs no tab; before a word only its author knows how far it is to be moved
+    edits = (Edit(start, end, " " if behind == "#" else ""),) if behind in ("#", "\r", "\n", "") else ()
+    return "a tab stands where only spaces may", "Write spaces.", edits
 
 
 def _stop(
@@ -56,6 +71,20 @@ def _stop(
 ) -> Unreadable:
     found: Finding = at(source, rule, Severity.ERROR, (), start, message, fix, edits)
     return Unreadable(found, source.name)
+
+
+def _markers(text: str, start: int) -> list[tuple[int, int]] | None:
+    """The `---` and `...` from here on with their line ends, where nothing but comments stands between; else None."""
+    found, at = [], start
+    while at < len(text):
+        line = _MARKER_LINE.match(text, at)
+        if line is None:
+            return None
+        if line.group(1):
+            # behind a marker on its line a comment may stand, and stays
+            found.append((at, line.end() if not line.group(2) else line.start(2)))
+        at = line.end()
+    return found
 
 
 class _Open:
@@ -110,8 +139,8 @@ class _Composer:
             return
         start = event.start_mark.index
         # the platform's own tool wrote a closing `---` and its command line then refused the file: worth a fix of its own
-        rest = self.source.text[event.end_mark.index :]
-        if rest.strip():
+        markers = _markers(self.source.text, start)
+        if markers is None:
             raise _stop(
                 self.source,
                 "several-documents",
@@ -119,7 +148,7 @@ class _Composer:
                 "more than one document in one file",
                 "Write one document per file.",
             )
-        edits = (Edit(start, len(self.source.text), ""),)
+        edits = tuple(Edit(here, end, "") for here, end in markers)
         raise _stop(
             self.source, "trailing-marker", start, "a trailing `---` opens a second document", "Remove it.", edits
         )

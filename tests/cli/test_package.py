@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,8 @@ def test_code_given_for_a_document_is_told_what_comes_first(bema, shop):
 
 def test_a_file_that_is_not_there_does_not_hide_what_is_wrong_with_the_others(bema):
     (bema.folder / "p.yaml").write_text(LINTED)
-    done = bema("package", "lint", "none.yaml", "p.yaml", ".", "p.yaml", "--fix", "--json")
+    (bema.folder / "empty").mkdir()
+    done = bema("package", "lint", "none.yaml", "p.yaml", "empty", "./p.yaml", "--fix", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1
     assert [[found["rule"] for found in file["findings"]] for file in report["files"]] == [["no-file"], [], ["no-file"]]
@@ -238,3 +240,94 @@ def test_a_file_that_is_not_there(bema, verb):
     done = bema("package", verb, "none.yaml")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "  more: bema explain not_found"
+
+
+def piped(bema, data, *arguments):
+    """Exit code, stdout and stderr, as bytes: no line end is translated on the way."""
+    command = [*bema.command, "package", "lint", "-", *arguments]
+    done = subprocess.run(command, cwd=bema.folder, env=bema.env, input=data, capture_output=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_lint_reads_stdin(bema):
+    code, out, err = piped(bema, LINTED.encode())
+    assert code == 1
+    assert out.startswith(b"-:4:20: error unknown-variant: unknown variant `custom`")
+    assert err.startswith(b"1 file, 1 error")
+    out = piped(bema, LINTED.encode(), "--stdin-filename", "packages/shop.yaml")[1]
+    assert out.startswith(b"packages/shop.yaml:4:20: error")
+    number = b'{"name": "p", "version": 1}'  # JSON is read more strictly
+    assert b"wrong-type" in piped(bema, number)[1]
+    assert piped(bema, number, "--stdin-filename", "p.yaml")[0] == 0
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "bom"])
+def test_fix_writes_what_came_from_stdin_to_stdout(bema, mark, line_end):
+    slip = (mark + LINTED.replace("\n", line_end)).removesuffix(line_end)
+    right = slip.replace("custom", "CUSTOM").replace("{con", "{need_http2: true, con")
+    code, out, err = piped(bema, slip.encode(), "--fix")
+    assert (code, out) == (0, right.encode())
+    assert b"2 fixed" in err
+
+
+@pytest.mark.parametrize("broken", [b"name: [p\n\xff", b"name: p\n" + b"#" * 10_000_000], ids=["encoding", "too-large"])
+def test_what_cannot_be_read_goes_to_stdout_as_it_came(bema, broken, request):
+    code, out, err = piped(bema, broken, "--fix")
+    assert (code, out) == (1, broken)
+    assert f"error {request.node.callspec.id}".encode() in err
+
+
+def test_fix_of_stdin_and_json_would_both_write_to_stdout(bema):
+    code, out, err = piped(bema, LINTED.encode(), "--fix", "--json")
+    assert (code, out) == (1, b"")
+    assert b"both write to stdout" in err
+
+
+def test_lint_of_a_folder_finds_package_documents_below(bema):
+    folder = bema.folder / "all"
+    (folder / "deep" / "node_modules").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / "a.yaml").write_text("name: a\ndependencies: [b]\n")
+    (folder / "deep" / "b.yml").write_text("name: b\nclasses: []\n")
+    (folder / "deep" / "c.json").write_text('{"name": "c", "functions": []}')
+    (folder / "deep" / "slip.yaml").write_text("name: d\nclasses: [\n")
+    for other, text in {
+        "package.json": '{"name": "js", "version": "1"}',
+        "ci.yaml": "name: CI\non: push\njobs: {}\n",
+        "pod.yaml": "apiVersion: v1\nmetadata: {name: x}\n",
+        "note.yaml": "- name: x\n",
+        "deep/node_modules/n.yaml": "name: n\n",
+        ".git/g.yaml": "name: g\n",
+        "read.me": "name: r\n",
+    }.items():
+        (folder / other).write_text(text)
+    done = bema("package", "lint", "all", "--json")
+    report = json.loads(done.stdout)
+    names = [file["file"] for file in report["files"]]
+    assert names == ["all/a.yaml", "all/deep/b.yml", "all/deep/c.json", "all/deep/slip.yaml"]
+    assert [file["package"] for file in report["files"]] == ["a", "b", "c", None]
+    assert [found["rule"] for file in report["files"] for found in file["findings"]] == ["yaml-syntax"]
+
+
+def test_a_folder_without_documents_and_a_pattern_without_match_are_findings(bema):
+    (bema.folder / "none").mkdir()
+    done = bema("package", "lint", "none", "no*.yaml")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0].startswith("none:1:1: error no-file: no package document is below")
+    assert done.stdout.splitlines()[1].startswith("no*.yaml:1:1: error no-file: No such file")
+
+
+def test_a_quoted_pattern_is_expanded(bema):
+    (bema.folder / "p" / "q").mkdir(parents=True)
+    (bema.folder / "p" / "a.yaml").write_text("name: a\n")
+    (bema.folder / "p" / "q" / "b.yaml").write_text("name: b\n")
+    (bema.folder / "p" / "[c].yaml").write_text("name: c\n")
+
+    def files(pattern):
+        return [file["file"] for file in json.loads(bema("package", "lint", pattern, "--json").stdout)["files"]]
+
+    assert files("p/*.yaml") == ["p/[c].yaml", "p/a.yaml"]
+    assert files("p/**/*.yaml") == ["p/[c].yaml", "p/a.yaml", "p/q/b.yaml"]
+    assert files(str(bema.folder / "p" / "?.yaml")) == [str(bema.folder / "p" / "a.yaml")]
+    assert files("p/[c].yaml") == ["p/[c].yaml"]

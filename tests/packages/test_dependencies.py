@@ -78,9 +78,17 @@ def test_a_binding_into_a_stored_dependency_is_taken_on_trust():
 
 def test_who_needs_a_package_keeps_it_from_being_deleted():
     stored = [OPackage("a", dependencies=["c"]), OPackage("b", dependencies=["c", "a"]), OPackage("c"), OPackage("d")]
-    assert dependents("c", stored) == ["a", "b"]
-    assert dependents("a", stored) == ["b"]
-    assert dependents("d", stored) == []
+    assert dependents(stored) == {"c": ["a", "b"], "a": ["b"]}
+
+
+def test_a_missing_package_is_named_with_all_that_need_it():
+    texts = of(a=["x"], b=["x"], c=["a", "x"])
+    reports = lint([examine_text(Source(text)) for text in texts])
+    assert [report.findings[0].fix.partition("--known x.")[2] for report in reports] == [
+        " b, c depend on it too.",
+        " a, c depend on it too.",
+        " a, b depend on it too.",
+    ]
 
 
 def test_the_shortest_way_round():

@@ -84,6 +84,8 @@ CASES = [
     ("idle-provision", "warning", FUNCTION % "function_type: MACRO, provision_config: {container_image: i}"),
     ("state-default-absent", "warning", CLASS % "state_spec: {serialization_format: json}"),
     ("state-default-absent", "warning", CLASS % "state_spec: {default_provider: memory, serialization_format: ''}"),
+    ("tag-ignored", "warning", "name: !!int p"),
+    ("tag-ignored", "warning", PROVISION % "port: !!str 80"),
     ("merge-key", "warning", "x: &x {port: 1}\n" + PROVISION % "<<: *x"),
     ("dropped-key", "warning", "name: p\nclases: []"),
     ("legacy-key", "warning", "name: p\ndisabled: false"),

@@ -388,25 +388,37 @@ def test_comments_in_every_position_survive_every_edit(prune, data):
 
 
 def belongs(before, comment, wanted, prune):
-    """Whether a comment is of something that goes: inside of it, behind it, or on the lines directly above it."""
+    """Whether a comment is of something that goes: on its lines, directly above it, or below it and deeper."""
     lines = before.splitlines()
     at = next(i for i, line in enumerate(lines) if comment in line)
     parameters = wanted["classes"][0]["function_bindings"][0]["parameters"]
-    going = [f"- {name}" for name in ("sku", "gone") if name not in parameters]
+    going = [items(lines, f"- {name}", f"- {name}") for name in ("sku", "gone") if name not in parameters]
+    if prune:
+        going.append(items(lines, "- key: order.old", "config: {A: b}"))
     tags = wanted["metadata"]["tags"]
-    flow = [mark for name, mark in (("grpc", "[grpc"), ("old", "  old")) if name not in tags]
-    own = lines[at]
-    if own.strip().startswith("#"):
-        above = next((line for line in lines[at:] if not line.strip().startswith("#")), "")
-        if any(above.strip().startswith(mark) for mark in going) or (prune and "- key: order.old" in above):
-            return True
-    elif any(own.strip().startswith(mark) for mark in going) or any(
-        own.startswith(mark) or mark in own for mark in flow
-    ):
-        return True
-    first = next(i for i, line in enumerate(lines) if "- key: order.old" in line)
-    last = next(i for i, line in enumerate(lines) if "config: {A: b}" in line)
-    return prune and first <= at <= last
+    if "old" not in tags:
+        going.append(items(lines, "old", "old"))
+    return any(at in item for item in going) or ("grpc" not in tags and "[grpc" in lines[at])
+
+
+def items(lines, first, last):
+    """The numbers of the lines that belong to an item of a block: its own, and those of its comments."""
+    start = next(i for i, line in enumerate(lines) if line.strip().startswith(first))
+    end = next(i for i, line in enumerate(lines) if line.strip().startswith(last))
+    column = indent(lines[start])
+    while start and lines[start - 1].strip().startswith("#") and indent(lines[start - 1]) <= column:
+        start -= 1
+    below = end
+    while below + 1 < len(lines) and (not lines[below + 1].strip() or lines[below + 1].strip().startswith("#")):
+        below += 1
+        if lines[below].strip() and indent(lines[below]) <= column:
+            break
+        end = below if lines[below].strip() else end
+    return range(start, end + 1)
+
+
+def indent(line):
+    return len(line) - len(line.lstrip())
 
 
 @given(st.integers())

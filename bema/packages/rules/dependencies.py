@@ -9,6 +9,7 @@ from bema.packages.context import Hit, RuleContext, repeated
 from bema.packages.opackage import OPackage
 
 _DOT = re.compile(r"\.")
+_MOST_NAMED = 5
 _LONGEST_NAME = 1024  # of a package, as far as spellings of its functions are looked for
 
 
@@ -35,7 +36,15 @@ def missing_dependency(context: RuleContext) -> Iterator[Hit]:
     for index, name in enumerate(context.package.dependencies):
         if name and name != context.package.name and not _at_hand(context, name):
             fix = f"Give its document too, or say that it is stored already: --known {name}."
-            yield Hit(("dependencies", index), f"Dependency not found: {name}", fix)
+            others = [needing for needing in context.dependents.get(name, ()) if needing != context.package.name]
+            also = f" {_some(others)} on it too." if others else ""
+            yield Hit(("dependencies", index), f"Dependency not found: {name}", fix + also)
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    shown = ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return f"{shown} {'depends' if len(names) == 1 else 'depend'}"
 
 
 def dependency_cycle(context: RuleContext) -> Iterator[Hit]:
@@ -101,6 +110,7 @@ def cycle_through(name: str, packages: Mapping[str, OPackage]) -> list[str] | No
     """The shortest way from a package back to itself, as names; None where there is none. A diamond is no cycle."""
     reached: dict[str, str] = {}  # package -> the one that led there
     wave = [name]
+    # wave by wave, so that the first way back is the shortest
     while wave:
         following: list[str] = []
         for here in wave:
@@ -122,6 +132,11 @@ def _way_back(name: str, last: str, reached: Mapping[str, str]) -> list[str]:
     return [name, *reversed(way)]
 
 
-def dependents(name: str, packages: Iterable[OPackage]) -> list[str]:
-    """The packages that declare a dependency on this one: while there are any, it must not be deleted."""
-    return sorted(package.name for package in packages if package.name != name and name in package.dependencies)
+def dependents(packages: Iterable[OPackage]) -> dict[str, list[str]]:
+    """By package: those that declare a dependency on it. While there are any, it must be there, and not be deleted."""
+    found: dict[str, set[str]] = {}
+    for package in packages:
+        for name in package.dependencies:
+            if name != package.name:
+                found.setdefault(name, set()).add(package.name)
+    return {name: sorted(needed_by) for name, needed_by in found.items()}

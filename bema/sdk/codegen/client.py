@@ -23,6 +23,7 @@ WIDTH = 80  # of a method's head; a longer one has a line for each parameter
 def module(spec: ServiceSpec, *, stub: bool = False) -> str:
     """The text of a `.py` module that declares the service, or of the `.pyi` stub beside it."""
     methods = {endpoint.attribute or endpoint.name for endpoint in spec.endpoints}
+    # the service has its name first; a model of the same name gets the number
     names = Names(stub=stub, shadowed=methods, taken={(cls := class_name(spec.name))})
     body = _spaced([_method(endpoint, names, stub=stub) for endpoint in spec.endpoints], stub=stub)
     head = [] if stub else [f'@service(name="{spec.name}", namespace="{spec.namespace}", abstract=True)']

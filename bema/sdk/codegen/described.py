@@ -128,6 +128,7 @@ class _Types:
                 continue
             field = msgspec.field(name=wire) if wire in required else msgspec.field(name=wire, **_default(said))
             fields.append((_identifier(wire, number), self.of(said), field))
+        # by keyword only, since JSON Schema has no order that puts required fields first
         return msgspec.defstruct(_identifier(name, 0), fields, kw_only=True, **options)
 
 
@@ -148,6 +149,7 @@ def _default(said: Any) -> dict[str, Any]:
 
 
 def _union(arms: list[Any]) -> Any:
+    # beside Any an arm says nothing
     return Any if Any in arms else Union[tuple(arms)]  # noqa: UP007 - types known at run time only
 
 

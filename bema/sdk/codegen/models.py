@@ -43,6 +43,7 @@ class Field(NamedTuple):
 
 def literal(value: Any) -> str | None:
     """An expression of the value, or None where there is no short one."""
+    # exact types: the repr of a subclass, such as an IntEnum's, is no expression
     if type(value) is str:
         return msgspec.json.encode(value).decode()  # JSON's strings are Python's
     if value is None or type(value) in (bool, int, bytes):
@@ -109,6 +110,7 @@ class Names:
 
     def _class(self, kind: Any) -> str:
         """A class that both sides have: a builtin, one of the standard library, one of msgspec."""
+        # Python 3.13 says `pathlib._local` of Path; the public module is before the underscore
         home = kind.__module__.partition("._")[0]
         if kind in _PLAIN or kind in _BARE:
             return self._builtin(kind.__name__)
@@ -123,7 +125,9 @@ class Names:
 
     def _model(self, kind: Any) -> str:
         if kind not in self._known:
+            # known before it is written, because a model may hold itself
             self._known[kind] = name = self._free(kind.__name__)
+            # methods hide builtins within the class of the service only, and models stand outside
             methods, self._shadowed = self._shadowed, set()
             self.models.append(self._written(kind, name))
             self._shadowed = methods

@@ -70,6 +70,7 @@ TABLE: Final[dict[CallState, dict[int, CallState]]] = {
         f.INPUT: CallState.MANY_IN,
         f.INPUT_END: CallState.MANY,
     },
+    # what crossed the end on its way is late; a request is not here, for an id opens one call only
     CallState.CLOSED: dict.fromkeys(
         (f.INPUT, f.INPUT_END, f.CANCEL, f.STOP, f.CREDIT, f.ANSWER, f.ITEM, f.END, f.ERROR), CallState.CLOSED
     ),

@@ -85,6 +85,7 @@ def too_large(value: Any) -> Unequal | None:
 
 def is_folded(value: Any) -> bool:
     """Whether it says which of two equal times it is, by what does not travel."""
+    # an aware time travels with its offset, which tells the two apart
     return isinstance(value, dt.datetime | dt.time) and bool(value.fold) and value.tzinfo is None
 
 

@@ -67,6 +67,7 @@ def model(cls: type, fields: Sequence[tuple[str, Walk]], *, converts: bool) -> W
         if type(value) is cls:
             name = ""
             try:
+                # one `try` for all fields: only what is refused pays for its path
                 for name, passes, look_at in steps:
                     item = getattr(value, name, None)
                     if type(item) not in passes:
@@ -90,6 +91,7 @@ def under(step: str, look: Look, value: Any) -> None:
 
 def items(walk: Walk, value: Collection[Any]) -> None:
     passes, look = walk
+    # one pass in C for the usual case, in which no item needs a look
     if passes.issuperset(map(type, value)):
         return
     index = 0
@@ -207,6 +209,8 @@ def one_of(arms: Sequence[tuple[type | None, Walk | None]], *, anything: bool) -
 
     def look(value: Any) -> None:
         kind = type(value)
+        # exactly its own class first: an instance of a subclass could lose fields in the arm of its
+        # base
         if kind in by_class:
             walk = by_class[kind]
         elif anything:
