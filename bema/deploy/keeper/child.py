@@ -16,7 +16,8 @@ from .json_channel import JsonChannel
 from .lines import Lines
 from .logs import Log
 from .loop import READ, WRITE, Loop, Timer
-from .processes import carries, kill_group, processes, spawn, start_of
+from .processes import spawn, start_of
+from .warden import ASK, END, Warden
 
 # a read is small, so that a child that floods its log costs the others milliseconds
 _READ = 16 * 1024
@@ -26,7 +27,7 @@ _KILL_AFTER = 0.5  # seconds past the grace that was given
 
 
 class Order(NamedTuple):
-    """What to run. `descriptors` are inherited under their numbers; `marker` is a variable all its offspring carry."""
+    """What to run. `descriptors` are inherited under their numbers; `marker` is a variable that its offspring inherit."""
 
     name: str
     argv: list[str]
@@ -76,7 +77,8 @@ class Child:
             stdin, stdout = order.stdio or (subprocess.DEVNULL, ends["stdout"][1])
             # who speaks over its own pipes is given no channel of ours: the end that it would have is closed
             named = {} if order.stdio else {"BEMA_CHANNEL": str(channel.fileno())}
-            self._process: subprocess.Popen[bytes] = spawn(
+            start = functools.partial(
+                spawn,
                 order.argv,
                 order.env | named,
                 order.cwd,
@@ -86,8 +88,9 @@ class Child:
                 descriptors={*map(int, named.values()), *order.descriptors},
                 descriptor_limit=descriptor_limit,
             )
+            self.warden = Warden(order.name, start)
             on_failure.pop_all()
-        self.pid = self._process.pid
+        self.pid = self.warden.child
         self.process_start = start_of(self.pid)
         self.channel = JsonChannel(ours, self._line_limit, _CHANNEL_SEND)
         for stream, (reading, _) in ends.items():
@@ -165,25 +168,23 @@ class Child:
     # the end
 
     def stop(self, grace: float, reason: str) -> None:
-        """Ask it to stop; after the grace its group is killed. Asking again replaces the grace."""
+        """Ask it to stop; after the grace it and all it started are killed. Asking again replaces the grace."""
         self.stopping = True
         if self._killer is not None:
             self._killer.cancel()
         if self.order.by_signal or self.order.stdio or self.announce is None or self.channel.closed:
-            kill_group(self.pid, signal.SIGTERM)
+            self.warden.signal(ASK)
         else:
             self.send({"op": "shutdown", "deadline_ms": int(grace * 1000), "reason": reason})
         self._killer = self._loop.after(grace + _KILL_AFTER if grace > 0 else 0.0, self.kill)
 
     def kill(self) -> None:
-        kill_group(self.pid, signal.SIGKILL)
+        self.warden.signal(END)
 
-    def reaped(self, status: int) -> None:
-        """The process has ended: end its group, take its last words, let go of everything."""
-        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+    def reaped(self) -> None:
+        """Its warden has ended, and so has all it started: take its last words, let go of everything."""
+        code = os.waitstatus_to_exitcode(self.warden.close())
         try:
-            kill_group(self.pid, signal.SIGKILL)
-            self._kill_strays()
             self._take_last_words()
             expected = self.stopping and code in (0, -signal.SIGTERM)
             self.log.note(_how(code), "info" if expected else "error")
@@ -196,7 +197,7 @@ class Child:
             for _ in range(_LAST_READS):
                 if not self._read_log(reading):
                     break
-            if reading in self._pipes:  # somebody outside its group still holds the other end
+            if reading in self._pipes:  # somebody to whom it was sent still holds the other end
                 stream, lines = self._pipes[reading]
                 self.log.write(stream, lines.rest())
         while not self.channel.closed and self._receive():
@@ -210,15 +211,6 @@ class Child:
         self.log.close()
         if self._killer is not None:
             self._killer.cancel()
-
-    def _kill_strays(self) -> None:
-        """Offspring that made sessions of their own are ours now (subreaper): they end with their instance."""
-        if not self.order.marker:
-            return
-        for process in processes():
-            if process.parent == os.getpid() and carries(process.pid, self.order.marker):
-                with contextlib.suppress(OSError):
-                    os.kill(process.pid, signal.SIGKILL)
 
 
 def _how(code: int) -> str:

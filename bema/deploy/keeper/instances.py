@@ -105,7 +105,7 @@ class Instances:
         status = StatusRelay(self._loop, functools.partial(self._pass_on, number))
         known = {key: request.get(key) for key in ("instance", "deployment", "locator")} | {"listen": listen}
         self._kept[number] = KeptInstance(child, status, known, held)
-        self._roster.add(label, child.pid, child.process_start, order.marker)
+        self._roster.add(label, child.pid, child.process_start, order.marker, child.warden.pid)
         return {"pid": child.pid, "process_start": child.process_start, "listen": listen, "since": child.since}
 
     def _order(self, request: dict[str, Any], label: str, inherited: dict[str, int]) -> tuple[Order, str | None]:
@@ -198,9 +198,6 @@ class Instances:
         )
         if not self._kept:
             self.on_empty()
-
-    def child_of(self, pid: int) -> Child | None:
-        return next((child for child in self if child.pid == pid), None)
 
     def drain(self, grace: float) -> None:
         """Stop them all and start none; `on_empty` is called when the last has gone."""

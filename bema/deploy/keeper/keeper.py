@@ -19,15 +19,15 @@ from .config import Config
 from .instances import Instances
 from .link import Link
 from .loop import Loop
-from .processes import become_subreaper, raise_descriptor_limit, reap
+from .processes import become_subreaper, children, end_now, look, raise_descriptor_limit, reap
 from .roster import Roster, clear, write_atomically
 from .supervisor import Supervisor
-from .warden import Warden
 
 _EARLY = 100  # lines of children that are kept until the banner was shown
 _FAILED = 2
 _GONE = (errno.EPIPE, errno.EIO)  # nobody reads it any more; the terminal was hung up
 _LAST_WORDS = 0.3  # seconds
+_LOOKS = (0.01, 0.05, 0.25, 1.0)  # seconds between looks for strays
 
 
 class Keeper:
@@ -39,7 +39,6 @@ class Keeper:
         self._roster_file = config.state / "keeper.json"
         self._up_file = config.state / "up.json"
         self._roster = Roster(self._roster_file)
-        self._warden = Warden(self._roster_file)
         self._link = Link(loop, config.line, self._link_broken)
         self.instances = Instances(loop, config, self._roster, descriptors, self._link.tell)
         self._link.serve(self.instances)
@@ -58,29 +57,43 @@ class Keeper:
             )
             for plan in config.children
         ]
+        # a shell that became us may have left us children
+        self._before = frozenset(children())
         self._code = 0
         self._draining = False
         self._is_up = False
         self._early: deque[str] = deque(maxlen=_EARLY)
 
     def start(self) -> None:
-        self._warden.start()
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.on_signal(number, lambda number=number: self._asked_to_stop(number))  # type: ignore[misc]
         for supervisor in self._supervisors:
             supervisor.start()
 
+    def _children(self) -> list[Child]:
+        return [*self.instances, *(s.child for s in self._supervisors if s.child is not None)]
+
     def _reap(self) -> None:
-        for pid, status in reap():
-            child = self.instances.child_of(pid)
-            for supervisor in self._supervisors:
-                if supervisor.child is not None and supervisor.child.pid == pid:
-                    child = supervisor.child
-            if child is not None:
-                child.reaped(status)
-            elif pid == self._warden.pid:
-                self._warden.start()
+        by_warden = {child.warden.pid: child for child in self._children()}
+        ended = [(by_warden[pid], status) for pid, status in reap() if pid in by_warden]
+        for child, _ in ended:
+            child.reaped()
+        if any(status != 0 for _, status in ended):
+            self._end_strays(_LOOKS)
+
+    def _end_strays(self, looks: tuple[float, ...]) -> None:
+        """What a warden that was killed left to us: all our children are wardens, so whoever is none ends.
+
+        We look again after each of these waits, since who is killed leaves us his own children.
+        """
+        spared = self._before | {child.warden.pid for child in self._children()}
+        strays = [pid for pid in children() if pid not in spared and look(pid) is not None]
+        for pid in strays:
+            end_now(pid)
+        if looks:
+            following = looks[1:] or (looks if strays else ())
+            self._loop.after(looks[0], lambda: self._end_strays(following))
 
     def _ready(self) -> None:
         if not all(supervisor.was_ready for supervisor in self._supervisors):
@@ -154,7 +167,7 @@ class Keeper:
 
     def _kill_all(self) -> None:
         """Our children, then whatever else stands on the roster: what they started."""
-        for child in (*self.instances, *(s.child for s in self._supervisors if s.child is not None)):
+        for child in self._children():
             child.kill()
         clear(self._roster_file, keeper=os.getpid(), patience=0.0)
 

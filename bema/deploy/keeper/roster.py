@@ -39,9 +39,17 @@ class Roster:
         self._path = path
         self._children: dict[int, dict[str, Any]] = {}
 
-    def add(self, name: str, pid: int, start: int, marker: str) -> None:
+    def add(self, name: str, pid: int, start: int, marker: str, warden: int = 0) -> None:
         """`marker` is the variable that this child and all it starts carry; empty where there is none."""
-        self._children[pid] = {"name": name, "pid": pid, "start": start, "group": pid, "marker": marker}
+        watched = {"pid": warden, "start": start_of(warden)}
+        self._children[pid] = {
+            "name": name,
+            "pid": pid,
+            "start": start,
+            "group": pid,
+            "marker": marker,
+            "warden": watched,
+        }
         self._write()
 
     def drop(self, pid: int) -> None:
@@ -77,12 +85,14 @@ def clear(path: Path, *, keeper: int | None = None, patience: float = 3.0) -> li
         roster = json.loads(path.read_text())
         if roster["boot"] != _boot() or (keeper is not None and roster["keeper"]["pid"] != keeper):
             return []
+        # each is ending its tree, of which it knows more than is written here
+        _wait_gone([child["warden"] for child in roster["children"] if "warden" in child], patience)
         left = {child["name"]: _left(child) for child in roster["children"]}
     except (OSError, ValueError, KeyError, TypeError):
         return []
     for group in {process.group for found in left.values() for process in found}:
         kill_group(group, signal.SIGKILL)
-    _wait_gone([process for found in left.values() for process in found], patience)
+    _wait_gone([process._asdict() for found in left.values() for process in found], patience)
     return [name for name, found in left.items() if found]
 
 
@@ -98,9 +108,9 @@ def _left(child: dict[str, Any]) -> list[Process]:
     ]
 
 
-def _wait_gone(gone: list[Process], patience: float) -> None:
+def _wait_gone(gone: list[dict[str, Any]], patience: float) -> None:
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and any(start_of(p.pid) == p.start for p in gone):
+    while time.monotonic() < deadline and any(0 < start_of(p["pid"]) == p["start"] for p in gone):
         time.sleep(0.01)
 
 

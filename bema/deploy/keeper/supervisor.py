@@ -81,7 +81,7 @@ class Supervisor:
             self._again(f"{self.plan.name} cannot be started: {error}")
             return
         self.child = child
-        self._roster.add(self.plan.name, child.pid, child.process_start, "")
+        self._roster.add(self.plan.name, child.pid, child.process_start, "", child.warden.pid)
         self._loop.after(self._config.start, lambda: self._late(child))
 
     def _launch(self) -> Child:
