@@ -10,15 +10,18 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from bema.core.errors import Failed, Refused
+from bema.deploy.keeper import warden
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
+
+_WARDEN = (sys.executable, "-I", "-S", str(Path(warden.__file__).with_name("__main__.py")), "warden")
 
 _LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
 
@@ -56,7 +59,10 @@ class Uv:
 
         `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both.
         """
+        # build backends, and what they leave behind, end with it: its warden knows them all
         child = await asyncio.create_subprocess_exec(
+            *_WARDEN,
+            str(os.getpid()),
             self.binary,
             "--color=never",
             "--no-progress",
@@ -83,9 +89,10 @@ class Uv:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
+    """Return when nothing of it runs any more. Its warden goes on where we are cancelled once more."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+            child.send_signal(warden.END)
         await child.wait()
 
 

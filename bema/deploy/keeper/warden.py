@@ -82,8 +82,8 @@ class Warden:
         return int(json.loads(said)["status"]) if said else int(signal.SIGKILL)
 
 
-class Watch:
-    """Inside the warden: the child, until it or our parent has ended."""
+class Descent:
+    """Inside the warden: the child and all that descends from it, until it or our parent has ended."""
 
     def __init__(self, parent: int, child: int) -> None:
         self.status: int | None = None
@@ -155,7 +155,7 @@ def _watched(keeper: int, name: str, spawn: Spawn, report: int) -> int:
     _hold_only(report)
     say(pid=child.pid)
     _be_called(f"bema: warden of {name}")
-    return 0 if Watch(keeper, child.pid).run(lambda status: say(status=status)) else 1
+    return 0 if Descent(keeper, child.pid).run(lambda status: say(status=status)) else 1
 
 
 def _hold_only(kept: int) -> None:
@@ -189,7 +189,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"error: {argv[0]}: {error.strerror}\n")
         return 127
-    watch = Watch(int(parent), child.pid)
-    watch.run(lambda status: setattr(child, "returncode", os.waitstatus_to_exitcode(status)))
+    descent = Descent(int(parent), child.pid)
+    descent.run(lambda status: setattr(child, "returncode", os.waitstatus_to_exitcode(status)))
     code = child.returncode
     return 1 if code is None else code if code >= 0 else 128 - code

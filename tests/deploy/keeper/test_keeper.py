@@ -1,6 +1,7 @@
 """The keeper with real processes: what it holds, what it survives, how it ends."""
 
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -220,10 +221,38 @@ def test_who_ends_the_warden_gets_another(platform):
     for _ in range(2):
         pid = platform.serving("parent")
         offspring = [pid, *until(lambda: len(found := platform.printed()) >= 2 and found[-2:])]
-        os.kill(look(pid).parent, signal.SIGKILL)
+        os.kill(warden_of(pid), signal.SIGKILL)
         end = platform.event("exited")
         assert (end["signal"], end["stopped"]) == (signal.SIGKILL, False)
-        until(lambda offspring=offspring: not any(map(alive, offspring)))
+        until(functools.partial(none_alive, offspring))
+
+
+def test_who_ends_the_warden_of_one_of_us_ends_it_and_it_is_started_again(platform):
+    platform.ready()
+    instance = platform.serving()
+    for name in ("gateway", "orchestrator"):
+        end_warden_of(platform, name)
+    platform.connect()
+    [listed] = platform.request("list")["ok"]["instances"]
+    assert listed["pid"] == instance
+    assert ask(platform.address) == str(platform.pid_of("gateway"))
+
+
+def end_warden_of(platform, name):
+    old = platform.pid_of(name)
+    os.kill(warden_of(old), signal.SIGKILL)
+    until(lambda: platform.pid_of(name) not in (None, old))
+    until(lambda: not alive(old))
+
+
+def none_alive(pids):
+    return not any(map(alive, pids))
+
+
+def warden_of(pid):
+    found = look(pid)
+    assert found is not None
+    return found.parent
 
 
 def with_strays(platform):
@@ -257,7 +286,7 @@ def test_whatever_descends_from_an_instance_ends_with_it(platform, how):
         case "kill":
             os.kill(pid, signal.SIGKILL)
         case "kill its warden":
-            os.kill(look(pid).parent, signal.SIGKILL)
+            os.kill(warden_of(pid), signal.SIGKILL)
         case "kill the keeper":
             platform.signal(signal.SIGKILL)
         case _:
@@ -276,7 +305,7 @@ def test_whatever_descends_from_an_instance_ends_with_it(platform, how):
 def test_a_warden_that_was_stopped_ends_its_instance_all_the_same(platform):
     platform.ready()
     pid = platform.serving("stubborn")
-    os.kill(look(pid).parent, signal.SIGSTOP)
+    os.kill(warden_of(pid), signal.SIGSTOP)
     platform.request("stop", instance=platform.last, grace_ms=0, reason="test")
     platform.event("exited")
     assert not alive(pid)
