@@ -22,7 +22,7 @@ from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Rollout, VersionStatus
+from bema.deploy.model.deployment import Build, Fault, Rollout, VersionStatus, fault_of
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator.build import build, is_there, workload_of
@@ -67,6 +67,7 @@ class Reconciler:
         self._leaving: set[str] = set()
         self._woken: set[str] = set(stored)
         self._missing: dict[int, int] = {}
+        self._unwritten: dict[str, Fault] = {}
         self._builds = asyncio.Semaphore(parts.limits.builds)
         self._starts = asyncio.Semaphore(parts.limits.starts)
 
@@ -131,6 +132,10 @@ class Reconciler:
     def instance_of(self, deployment: str) -> Replica | None:
         return self._replicas.best(deployment)
 
+    def hindrance(self, deployment: str) -> Fault | None:
+        """Why it is not looked after now: what became of it cannot be written, and nothing is begun before it is."""
+        return self._unwritten.get(deployment)
+
     def instances(self) -> int:
         return len(self._replicas)
 
@@ -144,12 +149,15 @@ class Reconciler:
                         await self._parts.store.record(deployment, now.version.label, then)
                 break
             except NotFound:
-                return
+                break
             except Refused as error:
                 if error.code == "state_failed":
                     raise
                 logger.error("%s; trying again", error.message)
+                self._unwritten[deployment] = fault_of(error)
+                self._notify(deployment)
                 await asyncio.sleep(_AGAIN)
+        self._unwritten.pop(deployment, None)
         self._notify(deployment)
 
     def _touch(self, deployment: str) -> None:
