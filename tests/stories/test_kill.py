@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from bema.core.paths import socket_dir
 from tests.stories.harness import Platform, alive, command, processes_of, until
 
 pytestmark = pytest.mark.slow
@@ -209,6 +211,31 @@ requires = []
 build-backend = "backend"
 backend-path = ["."]
 """
+
+
+def test_what_is_removed_leaves_no_socket_and_no_log_though_keepers_were_killed(
+    platform: Platform, script: Callable[[str], str]
+) -> None:
+    made = platform.up().deploy("gone", script("gone"))
+    sockets = socket_dir(platform.env)
+    before = {path.name for path in sockets.iterdir()}
+    assert len(before) == 2, "the orchestrator's and the function's"
+    (sockets / "of-nobody.sock").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(sockets / "of-the-dead.sock"))
+    os.utime(sockets / "of-the-dead.sock", (1, 1))
+    for _ in range(2):
+        os.kill(platform.system("keeper"), signal.SIGKILL)
+        assert platform.process is not None
+        platform.process.wait(5)
+        platform.up()
+    with platform.http() as api:
+        assert api.delete(f"/faas/python/{made['id']}").status_code == 204
+
+        def left_over() -> set[str]:
+            return {path.name for folder in (sockets, platform.state / "logs") for path in folder.iterdir()}
+
+        until("nothing of it is left", lambda: left_over() == {"orchestrator.sock", "of-nobody.sock", "bema"})
 
 
 @pytest.mark.parametrize("how", ["orchestrator", "keeper", "rm", "stop"])

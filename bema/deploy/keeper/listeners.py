@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import stat
+import time
 from pathlib import Path
 
 _BACKLOG = 1024
+_YOUNG = 2.0  # seconds
 
 
 class Listeners:
@@ -35,6 +38,32 @@ class Listeners:
     def close_all(self) -> None:
         for slot in list(self._slots):
             self.close(slot)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove the sockets on which nobody listens any more, of whoever was killed; gives what went."""
+    gone = []
+    with contextlib.suppress(OSError):
+        gone = [path for path in folder.glob("*.sock") if _is_dead(path)]
+    for path in gone:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return gone
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        # who has just bound it may not listen yet
+        if not stat.S_ISSOCK((found := path.lstat()).st_mode) or time.time() - found.st_mtime < _YOUNG:
+            return False
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            probe.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _bind(address: str) -> socket.socket:

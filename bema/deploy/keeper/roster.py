@@ -20,7 +20,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file so that a reader sees the old or the new, never a part. `OSError` when it cannot be."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    # one name for all: its writer is alone, and a draft whose writer was killed is the next one's to replace
+    new = path.with_name(f".{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -26,6 +26,7 @@ from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
+from bema.deploy.launch.listener_watch import ListenerWatch
 from bema.deploy.launch.open_ports import at_port, free_port, listener_of, port_of, socket_of
 from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
@@ -84,6 +85,7 @@ class ProcessLauncher:
         self._clock = clock or SystemClock()
         self._known: dict[int, SupervisedProcess] = {}
         self._unseen: int | None = None
+        self._listeners = ListenerWatch(self._heard_of_listener)
         # what the keeper lists and the ends that it tells must be taken in the order in which it said them
         self._taking = asyncio.Lock()
 
@@ -160,7 +162,7 @@ class ProcessLauncher:
             await self._told(process, kept["status"])
         if kept["announce"] is not None:
             await self._show(process, kept["announce"])
-            self._watch_port(process, kept["announce"])
+            self._watch(process, kept["announce"])
         if kept["stopping"]:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
@@ -201,11 +203,14 @@ class ProcessLauncher:
         await self._keeper.request("announced", instance=replica.instance, announce=announce)
         self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
 
-    def _watch_port(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
-        """A program that was found elsewhere is given up there when PORT comes."""
+    def _watch(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+        """A program that was found elsewhere is given up there when PORT comes; where it is found, it must stay."""
         port = process.locator.port
         found = announce.get("addresses", {}).get("http", [])
-        if process.replica.kind == "main" and port is not None and found and not at_port(found, port):
+        if process.replica.kind != "main" or not found:
+            return
+        self._listeners.watch(process.replica.instance, found[0])
+        if port is not None and not at_port(found, port):
             watching = self._await_port(process, port, announce)
             process.waiting = asyncio.create_task(watching, name=f"port of {process.replica.instance}")
 
@@ -214,8 +219,12 @@ class ProcessLauncher:
         announce = found_at(address, announce["phases"])
         await self._keeper.request("announced", instance=process.replica.instance, announce=announce)
         record = process.supervision.moved(announce)
+        self._listeners.watch(process.replica.instance, address)
         if record is not None:
             await process.reservation.update(record)
+
+    def _heard_of_listener(self, instance: int, there: bool) -> None:
+        self._keeper.events.put_nowait({"event": "status", "instance": instance, "status": {"ready": there}})
 
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
         process.supervision.fault = (cause, how)
@@ -256,6 +265,9 @@ class ProcessLauncher:
 
     async def forget(self, deployment: str) -> None:
         await self._keeper.request("forget", deployment=deployment)
+        # the keeper removes what it opened; of one before it, that was killed, this one may not know
+        with contextlib.suppress(OSError):
+            socket_of(deployment).unlink(missing_ok=True)
 
     async def next_event(self) -> Event:
         """The next event; an end is the keeper's to tell again until the one after it is asked for."""
@@ -292,7 +304,7 @@ class ProcessLauncher:
         except (ProtocolError, Refused) as error:
             await self._end(process, "exited", error.message)
             return None
-        self._watch_port(process, message["announce"])
+        self._watch(process, message["announce"])
         return Announced(message["instance"], message["announce"], process.replica.ready)
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
@@ -300,6 +312,7 @@ class ProcessLauncher:
         await self._operations.end(instance)
         cause, how = "stopped" if stopped else "exited", ""
         self._known.pop(instance, None)
+        self._listeners.forget(instance)
         if process is None:  # it ended while there was no orchestrator
             reservation = await self._discovery.adopt(instance)
         else:
@@ -315,6 +328,7 @@ class ProcessLauncher:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await self._listeners.close()
         await self._operations.close()
         await self._keeper.close()
 
