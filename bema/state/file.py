@@ -18,6 +18,7 @@ from bema.core.errors import BemaError, Refused
 from bema.state.engine import Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
+from bema.state.spare import Spare
 
 T = TypeVar("T")
 
@@ -34,6 +35,10 @@ class Committed(NamedTuple):
     revision: int
 
 
+class _Full(Refused):
+    """There is no room for it on the disk; the file is as it was."""
+
+
 class SqliteFile:
     """`open` first. Every method may raise `Refused` (state_unwritable); writes (state_failed) too."""
 
@@ -41,6 +46,7 @@ class SqliteFile:
         self._path = path
         self._older = older
         self._lock = FileLock(path)
+        self._spare = Spare(path)
         self._db: sqlite3.Connection | None = None
         self._revision = 0
         self._failure = ""
@@ -52,6 +58,7 @@ class SqliteFile:
             # isolation_level None: transactions begin where we say so
             self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=4 * _ROWS)
             bring_up(self._db, self._path, self._older)
+            self._spare.keep()
             (self._revision,) = self._db.execute("SELECT revision FROM counter").fetchone()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -73,14 +80,42 @@ class SqliteFile:
     def apply(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Commit what many callers asked for, in their order."""
         try:
-            self._must_write()
-            committed = self._decide(groups)
-            if committed.revision > self._revision:
-                self._commit(committed)
+            return self._applied(groups)
+        except _Full as error:
+            return self._only_freed(groups, error)
         except Refused as error:
             return Committed([error] * len(groups), [], self._revision)
+
+    def _applied(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
+        self._must_write()
+        committed = self._decide(groups)
+        if committed.revision > self._revision:
+            self._commit(committed)
         self._revision = committed.revision
         return committed
+
+    def _only_freed(self, groups: Sequence[Sequence[Mutation]], full: _Full) -> Committed:
+        """Of what did not fit, those who only take away: deleting works on a full disk."""
+        outcomes: list[int | BemaError] = [full] * len(groups)
+        freeing = [number for number, group in enumerate(groups) if all(m.value is None for m in group)]
+        try:
+            with self._roomier():
+                committed = self._applied([groups[number] for number in freeing])
+        except Refused as error:
+            return Committed(
+                [error if number in freeing else full for number in range(len(groups))], [], self._revision
+            )
+        for number, outcome in zip(freeing, committed.outcomes, strict=True):
+            outcomes[number] = outcome
+        return Committed(outcomes, committed.changes, committed.revision)
+
+    @contextlib.contextmanager
+    def _roomier(self) -> Iterator[None]:
+        self._spare.give()
+        try:
+            yield
+        finally:
+            self._spare.keep()
 
     def _decide(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Who succeeds, as if they came one after the other."""
@@ -129,8 +164,16 @@ class SqliteFile:
 
     def drop_blobs(self, digests: Iterable[str]) -> None:
         self._must_write()
+        rows = [(digest,) for digest in digests]
+        try:
+            self._drop(rows)
+        except _Full:
+            with self._roomier():
+                self._drop(rows)
+
+    def _drop(self, rows: list[tuple[str]]) -> None:
         with self._transaction() as db:
-            db.executemany("DELETE FROM blobs WHERE digest = ?", [(digest,) for digest in digests])
+            db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -142,9 +185,10 @@ class SqliteFile:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _DISK:
                 self._failure = str(error)
-            raise self._refused("written", error) from error
+            raise self._refused("written", error, _Full if code == sqlite3.SQLITE_FULL else Refused) from error
 
     # reading
 
@@ -187,8 +231,8 @@ class SqliteFile:
                 f"the store {self._path} is not written since the disk failed: {self._failure}", code="state_failed"
             )
 
-    def _refused(self, verb: str, error: Exception) -> Refused:
-        return Refused(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
+    def _refused(self, verb: str, error: Exception, kind: type[Refused] = Refused) -> Refused:
+        return kind(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
 
 
 def _conflict(group: Sequence[Mutation], known: dict[str, int]) -> RevisionConflict | None:
