@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from .child import Child
 from .config import Config
@@ -25,7 +22,6 @@ from .supervisor import Supervisor
 
 _EARLY = 100  # lines of children that are kept until the banner was shown
 _FAILED = 2
-_GONE = (errno.EPIPE, errno.EIO)  # nobody reads it any more; the terminal was hung up
 _LAST_WORDS = 0.3  # seconds
 _LOOKS = (0.01, 0.05, 0.25, 1.0)  # seconds between looks for strays
 
@@ -182,16 +178,14 @@ class Keeper:
 
 
 def _say(text: str, *, error: bool = False) -> None:
-    """To the terminal. One that is gone takes nothing more: Python would fail once more at exit, and exit with 120."""
-    stream = sys.stderr if error else sys.stdout
-    try:
-        print(text, file=stream, flush=True)
-    except OSError as failed:
-        if failed.errno in _GONE:
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
-    except ValueError:
-        return  # it was closed
+    """To the terminal, or whatever stands for it.
+
+    Not by print: what it could not write, Python would try once more at exit, and exit with 120.
+    """
+    left = f"{text}\n".encode(errors="replace")
+    with contextlib.suppress(OSError):
+        while left:
+            left = left[os.write(2 if error else 1, left) :]
 
 
 def main(descriptor: int) -> int:

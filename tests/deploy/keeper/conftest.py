@@ -78,8 +78,8 @@ class Platform:
         self.process = subprocess.Popen(
             [sys.executable, "-I", str(KEEPER), str(reading)],
             pass_fds=(reading, lock, self.data.fileno()),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=self.changes.get("output", subprocess.PIPE),
+            stderr=self.changes.get("output", subprocess.PIPE),
             text=True,
             preexec_fn=functools.partial(_prepare, os.getpid(), self.changes.get("limited")),
         )

@@ -362,6 +362,19 @@ def test_a_terminal_that_is_gone_costs_it_nothing(platform):
     assert platform.process.wait(timeout=15) == 0
 
 
+def test_a_full_disk_under_what_it_says_costs_it_nothing(tmp_path):
+    with open("/dev/full", "w") as full:
+        platform = Platform(tmp_path, output=full).up()
+        try:
+            until((platform.state / "up.json").exists)
+            os.kill(old := platform.pid_of("gateway"), signal.SIGKILL)
+            until(lambda: platform.pid_of("gateway") not in (None, old))
+            platform.signal()
+            assert platform.process.wait(timeout=15) == 0
+        finally:
+            platform.close()
+
+
 def test_nothing_is_started_while_it_drains(platform):
     platform.ready()
     platform.serving("stubborn")
