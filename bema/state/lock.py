@@ -6,6 +6,7 @@ one line who has it. The lock lies beside the file: SQLite loses its own locks w
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -41,9 +42,11 @@ class FileLock:
         except OSError as error:
             os.close(descriptor)
             raise Refused(f"{self._lock} cannot be locked: {error.strerror}", code="no_flock") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} ({_program()})\n".encode(), 0)
         self._descriptor = descriptor
+        # who holds it is said for people: a full disk must not keep us from a store that can be read
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} ({_program()})\n".encode(), 0)
         _held.add(self)
 
     def release(self) -> None:

@@ -17,16 +17,19 @@ from bema.core.errors import Refused
 from bema.state.engine import Mutation
 from bema.state.sqlite import SqliteEngine
 
-async def story(folder):
-    engine = await SqliteEngine.at(folder / "s")
-    digest = await engine.put_blob(bytes(200_000))
-    await engine.apply([Mutation(f"k{n}", bytes(1000)) for n in range(100)])
-    with open(folder / "filling", "wb", 0) as filling:
+def fill(path):
+    with open(path, "wb", 0) as filling:
         try:
             while True:
                 filling.write(bytes(4096))
         except OSError:
             pass
+
+async def story(folder):
+    engine = await SqliteEngine.at(folder / "s")
+    digest = await engine.put_blob(bytes(200_000))
+    await engine.apply([Mutation(f"k{n}", bytes(1000)) for n in range(100)])
+    fill(folder / "filling")
     asked = [
         engine.apply([Mutation("big", bytes(400_000))]),
         engine.apply([Mutation(f"k{n}", None) for n in range(50)]),
@@ -35,8 +38,12 @@ async def story(folder):
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     print([getattr(outcome, "code", "done") for outcome in outcomes])
     await engine.drop_blobs([digest])
+    await engine.close()
+    fill(folder / "filling again")
+    engine = await SqliteEngine.at(folder / "s")
     print(len(await engine.scan()), await engine.blobs())
-    (folder / "filling").unlink()
+    for filling in folder.glob("filling*"):
+        filling.unlink()
     await engine.apply([Mutation("k0", b"again")])
     await engine.close()
     again = await SqliteEngine.at(folder / "s")
