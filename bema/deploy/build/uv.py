@@ -59,22 +59,7 @@ class Uv:
 
         `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both.
         """
-        # build backends, and what they leave behind, end with it: its warden knows them all
-        child = await asyncio.create_subprocess_exec(
-            *_WARDEN,
-            str(os.getpid()),
-            self.binary,
-            "--color=never",
-            "--no-progress",
-            *arguments,
-            cwd=cwd,
-            env=_environment() | dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=tuple(keep),
-        )
+        child = await self._begin(arguments, cwd, _environment() | dict(env), keep)
         try:
             async with asyncio.timeout(timeout):
                 out, complaint = await child.communicate()
@@ -86,6 +71,34 @@ class Uv:
             said = masked(complaint.decode(errors="replace")).strip()[-_LONGEST:]
             raise Failed(_headline(said, arguments[0]), code="build_failed", detail=said)
         return out.decode(errors="replace")
+
+    async def _begin(
+        self, arguments: Sequence[str], cwd: Path | None, env: dict[str, str], keep: Sequence[int]
+    ) -> asyncio.subprocess.Process:
+        # build backends, and what they leave behind, end with it: its warden knows them all
+        beginning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *_WARDEN,
+                str(os.getpid()),
+                self.binary,
+                "--color=never",
+                "--no-progress",
+                *arguments,
+                cwd=cwd,
+                env=env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=tuple(keep),
+            )
+        )
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # asyncio would kill the warden alone, and wait for those below it that hold its output
+            await _end(await beginning)
+            raise
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -87,6 +87,19 @@ def test_who_does_not_wait_for_it_any_more_leaves_nothing(uv: str, tmp_path: Pat
     asyncio.run(story())
 
 
+def test_however_early_it_is_given_up_it_leaves_nothing(uv: str, tmp_path: Path) -> None:
+    async def story() -> None:
+        for milliseconds in (0, 1, 2, 5, 10, 20, 30, 40, 60):
+            build = asyncio.create_task(Uv(uv).run("build"))
+            await asyncio.sleep(milliseconds / 1000)
+            build.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await build
+            assert living(tmp_path) == []
+
+    asyncio.run(story())
+
+
 def test_it_ends_with_whoever_asked_for_it(uv: str, tmp_path: Path) -> None:
     code = f"import asyncio; from bema.deploy.build.uv import Uv; asyncio.run(Uv({uv!r}).run('build'))"
     with subprocess.Popen([sys.executable, "-c", code]) as asking:
