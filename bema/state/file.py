@@ -53,6 +53,7 @@ class SqliteFile:
 
     def open(self) -> int:
         """Take the file, bring it up to date; gives its revision."""
+        # before the file is touched: who loses the race must not have brought it up to date
         self._lock.take()
         try:
             # isolation_level None: transactions begin where we say so
@@ -129,6 +130,7 @@ class SqliteFile:
                 continue
             for key, value, _ in group:
                 revision += 1
+                # to take away what is not there is no change, and no watcher is told of it
                 if value is not None or known.get(key):
                     known[key] = revision if value is not None else 0
                     changes.append(StateChange(revision, key, value))
@@ -146,6 +148,7 @@ class SqliteFile:
         last = {change.key: change for change in committed.changes}
         gone = [(change.key,) for change in last.values() if change.value is None]
         puts = [(c.key, c.revision, c.value) for c in last.values() if c.value is not None]
+        # only the last of each key is written; those before it are for watchers alone
         with self._transaction() as db:
             for some in _in_parts(puts):
                 rows = ",".join(["(?,?,?)"] * len(some))
@@ -179,6 +182,8 @@ class SqliteFile:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._connection
         try:
+            # the write lock at once: a transaction that begins by reading can be refused when it
+            # writes
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
@@ -186,6 +191,8 @@ class SqliteFile:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            # after a failed sync the kernel may have dropped the pages: a retry that succeeds
+            # proves nothing
             if code in _DISK:
                 self._failure = str(error)
             raise self._refused("written", error, _Full if code == sqlite3.SQLITE_FULL else Refused) from error

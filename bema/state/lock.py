@@ -34,6 +34,7 @@ class FileLock:
         except OSError as error:
             raise Refused(f"{self._lock} cannot be opened: {error.strerror}", code="state_unwritable") from error
         try:
+            # flock, not lockf: a record lock goes when any descriptor of the file is closed
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = _first_line(os.read(descriptor, 200))

@@ -23,6 +23,7 @@ class Spare:
         except OSError:
             return
         try:
+            # real blocks: a file that is only long takes none, and gives none back
             os.posix_fallocate(descriptor, 0, SIZE)
         except OSError:
             self.give()

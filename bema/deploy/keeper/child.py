@@ -71,6 +71,8 @@ class Child:
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as on_failure:
             ours, channel = socket.socketpair()
             theirs.callback(channel.close)
+            # what the child gets is closed here in any case; our ends only when it cannot be
+            # started: afterwards they are the loop's, and `_release` closes them
             on_failure.callback(ours.close)
             piped = ("stdout", "stderr") if order.stdio is None else ("stderr",)
             ends = {stream: self._pipe(theirs, on_failure) for stream in piped}
@@ -121,6 +123,7 @@ class Child:
 
     def _watch_channel(self) -> None:
         events = (0 if self._paused else READ) | (WRITE if self.channel.unsent else 0)
+        # a closed socket is always readable: watched on, it would turn the loop without end
         if self.channel.closed or not events:
             self._loop.forget(self.channel.socket)
         else:
@@ -137,6 +140,8 @@ class Child:
         for sentence in heard.refused:
             self.log.note(f"ignored on the channel: {sentence}", "warning")
         for message in heard.messages:
+            # kept here for the orchestrator that comes next: it asks `list`, and no child announces
+            # twice
             if message.get("op") == "announce":
                 self.announce = {key: value for key, value in message.items() if key != "op"}
             self._heard(self, message)
@@ -169,9 +174,11 @@ class Child:
 
     def stop(self, grace: float, reason: str) -> None:
         """Ask it to stop; after the grace it and all it started are killed. Asking again replaces the grace."""
+        # the last word counts: a second signal on the terminal shortens a grace that runs
         self.stopping = True
         if self._killer is not None:
             self._killer.cancel()
+        # before its announcement nobody may be reading the channel yet, or ever
         if self.order.by_signal or self.order.stdio or self.announce is None or self.channel.closed:
             self.warden.signal(ASK)
         else:
@@ -184,6 +191,8 @@ class Child:
     def reaped(self) -> None:
         """Its warden has ended, and so has all it started: take its last words, let go of everything."""
         code = os.waitstatus_to_exitcode(self.warden.close())
+        # whatever goes wrong with its logs: an end that is not told would leave the orchestrator
+        # waiting
         try:
             self._take_last_words()
             expected = self.stopping and code in (0, -signal.SIGTERM)
@@ -194,6 +203,7 @@ class Child:
 
     def _take_last_words(self) -> None:
         for reading in list(self._pipes):
+            # bounded: who was sent the other end by a socket may write without end
             for _ in range(_LAST_READS):
                 if not self._read_log(reading):
                     break

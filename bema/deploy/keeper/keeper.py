@@ -28,6 +28,7 @@ _LOOKS = (0.01, 0.05, 0.25, 1.0)  # seconds between looks for strays
 
 class Keeper:
     def __init__(self, config: Config, loop: Loop) -> None:
+        # before anything is started: what a killed warden leaves must come to us, not to init
         become_subreaper()
         descriptors = raise_descriptor_limit()
         self._config = config
@@ -61,6 +62,7 @@ class Keeper:
         self._early: deque[str] = deque(maxlen=_EARLY)
 
     def start(self) -> None:
+        # before the first child, or its early end would go unheard
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.on_signal(number, lambda number=number: self._asked_to_stop(number))  # type: ignore[misc]
@@ -96,6 +98,7 @@ class Keeper:
             return
         up = {**self._config.up, "pid": os.getpid(), "started": time.time_ns() // 1000}
         try:
+            # only now: whoever finds it may call, and both listeners answer
             write_atomically(self._up_file, json.dumps(up))
         except OSError as error:
             _say(f"bema: {self._up_file} cannot be written: {error.strerror}", error=True)
@@ -125,6 +128,7 @@ class Keeper:
                 self._loop.after(_LAST_WORDS, functools.partial(self._kill_deaf, supervisor, child, why))
 
     def _kill_deaf(self, supervisor: Supervisor, child: Child, why: str) -> None:
+        # the one whose link it was may be gone, and another may stand there
         if supervisor.child is child and not self._draining:
             child.log.note(f"killed: its link is broken: {why}", "error")
             child.kill()
@@ -144,8 +148,10 @@ class Keeper:
         self._draining = True
         last = [supervisor for supervisor in self._supervisors if supervisor.plan.link]
         first = [supervisor for supervisor in self._supervisors if not supervisor.plan.link]
+        # the orchestrator still runs and may ask for starts; it is refused from here on
         self.instances.draining = True
         self.instances.on_empty = lambda: self._stop(last, self._config.stop, lambda: self._finish(self._code))
+        # the gateway gets the drain: it has the requests; an instance behind it has none left then
         self._stop(first, self._config.drain, lambda: self.instances.drain(self._config.stop))
 
     def _stop(self, supervisors: list[Supervisor], grace: float, then: Callable[[], None]) -> None:
@@ -163,6 +169,7 @@ class Keeper:
 
     def _kill_all(self) -> None:
         """Our children, then whatever else stands on the roster: what they started."""
+        # to each warden; those that are not done when we exit hear of our death from the kernel
         for child in self._children():
             child.kill()
         clear(self._roster_file, keeper=os.getpid(), patience=0.0)
@@ -173,6 +180,7 @@ class Keeper:
             supervisor.close()
         with contextlib.suppress(OSError):
             self._up_file.unlink()
+        # last of the files: had we died before this, the next `bema up` would look for what is left
         self._roster.close()
         self._loop.stop(code)
 

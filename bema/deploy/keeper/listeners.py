@@ -8,6 +8,7 @@ import stat
 import time
 from pathlib import Path
 
+# requests that come while no instance accepts wait here; the kernel cuts it to its somaxconn
 _BACKLOG = 1024
 _YOUNG = 2.0  # seconds
 
@@ -90,6 +91,7 @@ def _bind_unix(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
+        # before listen: nobody of another user may have connected by then
         path.chmod(0o600)
         listener.listen(_BACKLOG)
     except OSError:

@@ -29,6 +29,8 @@ def become_subreaper() -> None:
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
     """Be sent `number` when `parent` dies; end at once where it died before this."""
+    # it follows the thread that forked: whoever uses this forks in its main thread. The question
+    # comes second: of a parent that dies after it, the kernel tells
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
@@ -67,10 +69,12 @@ def spawn(
             cwd=cwd,
             close_fds=True,
             pass_fds=tuple(descriptors),
+            # no terminal: Ctrl-C is for us, and we drain; and its group can be signalled as one
             start_new_session=True,
             preexec_fn=bound_to(os.getpid(), descriptor_limit),
         )
     except subprocess.SubprocessError as error:
+        # preparing it failed in the fork, of which no errno comes back
         raise OSError(f"the child could not be prepared: {error}") from error
 
 
@@ -79,7 +83,9 @@ def bound_to(parent: int, descriptor_limit: tuple[int, int] | None = None) -> Ca
 
     def prepare() -> None:
         die_with_parent(parent)
+        # a mask outlives exec, and a warden blocks everything
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # select(2) of a user's program breaks above 1024: it gets back what we were given
         if descriptor_limit is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, descriptor_limit)
 
@@ -102,7 +108,9 @@ def look(pid: int) -> Process | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
+    # from the last bracket: the name before it may hold spaces and brackets of its own
     fields = text.rpartition(")")[2].split()
+    # a zombie holds nothing and can do nothing; its number is all that is left of it
     if fields[0] in "ZX":
         return None
     return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
@@ -118,6 +126,7 @@ def processes() -> Iterator[Process]:
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - many
     except OSError:  # out of descriptors
+        # finding nobody is safe: whoever looks in order to end somebody looks again
         return
     for name in names:
         if name.isdecimal() and (found := look(int(name))) is not None:

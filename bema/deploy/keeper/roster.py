@@ -28,6 +28,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
             file.write(text)
         new.rename(path)
     except (OSError, ValueError):
+        # a full disk leaves the old file, and no draft that would take more of it
         with contextlib.suppress(OSError):
             new.unlink()
         raise
@@ -84,6 +85,7 @@ def clear(path: Path, *, keeper: int | None = None, patience: float = 3.0) -> li
     """
     try:
         roster = json.loads(path.read_text())
+        # after a reboot every number and start time means somebody else
         if roster["boot"] != _boot() or (keeper is not None and roster["keeper"]["pid"] != keeper):
             return []
         # each is ending its tree, of which it knows more than is written here
@@ -91,6 +93,7 @@ def clear(path: Path, *, keeper: int | None = None, patience: float = 3.0) -> li
         left = {child["name"]: _left(child) for child in roster["children"]}
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    # by group: between the look and the signal a member may have forked, and its child is in it
     for group in {process.group for found in left.values() for process in found}:
         kill_group(group, signal.SIGKILL)
     _wait_gone([process._asdict() for found in left.values() for process in found], patience)
@@ -99,6 +102,7 @@ def clear(path: Path, *, keeper: int | None = None, patience: float = 3.0) -> li
 
 def _left(child: dict[str, Any]) -> list[Process]:
     """The living members of a recorded session, and those who left it but still carry its marker."""
+    # the leader's start time decides: while a session has members, its number is not given anew
     leader = look(child["pid"])
     ours = leader is None or leader.start == child["start"]  # else the number has come to mean something else
     marker = child["marker"]

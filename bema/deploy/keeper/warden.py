@@ -64,6 +64,8 @@ class Warden:
             raise
 
     def _begun(self) -> int:
+        # this waits, as any spawn waits for its exec: milliseconds, and no longer than the fork
+        # lives
         said = json.loads(self._report.readline() or "{}")
         if "pid" not in said:
             raise OSError(said.get("errno"), said.get("strerror", "its warden was killed"), said.get("filename"))
@@ -79,6 +81,7 @@ class Warden:
         """Once it was reaped: the wait status of the child. Who kills a warden kills its child."""
         with self._report:
             said = self._report.readline()
+        # the kernel killed the child with it, by the parent-death signal
         return int(json.loads(said)["status"]) if said else int(signal.SIGKILL)
 
 
@@ -121,6 +124,7 @@ class Descent:
                 return False
             if pid == 0:
                 return True
+            # at once: where something below it cannot be killed, its status is known all the same
             if pid == self._child:
                 self.status = status
                 ended(status)
@@ -133,6 +137,7 @@ def _stand(keeper: int, name: str, spawn: Spawn, report: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         # collecting garbage would copy the pages that it shares with the keeper
         gc.disable()
+        # out of the terminal's group, whose signals are the keeper's, and before there is a child
         os.setsid()
         become_subreaper()
         die_with_parent(keeper, END)

@@ -48,6 +48,7 @@ class ListenerWatch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        # ends with the last program, so that a platform of services alone is never woken by this
         while self._watched:
             await asyncio.sleep(self._period)
             accepting = await asyncio.to_thread(accepted)

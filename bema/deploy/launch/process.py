@@ -109,6 +109,8 @@ class ProcessLauncher:
             start_limit=workload.limits.start,
             port=port,
         )
+        # before the process: a lease that could not be had afterwards would leave one that nobody
+        # finds
         reservation = await self._discovery.reserve(instance)
         try:
             with contextlib.ExitStack() as passing:
@@ -117,11 +119,13 @@ class ProcessLauncher:
                     passed |= await self._operations.begin(instance, passing)
                 answer = await self._spawn(workload, instance, locator, home, passed)
         except BaseException:
+            # cancelled too: a reservation that stays would be shown to nobody and held for ever
             await self._operations.end(instance)
             await reservation.release()
             raise
         known = {"instance": instance, "deployment": workload.deployment, "announce": None, "status": None}
         process = self._take_charge({**known, **answer}, locator, reservation)
+        # our copy of the lease goes: from here on its life is the instance's, not ours
         await reservation.hand_over()
         return process.replica
 
@@ -148,6 +152,7 @@ class ProcessLauncher:
         )
 
     async def poll(self) -> list[Replica]:
+        # an end that came between the list and its reading would be taken for a live instance
         async with self._taking:
             for kept in (await self._keeper.request("list"))["instances"]:
                 if kept["instance"] not in self._known:
@@ -190,6 +195,7 @@ class ProcessLauncher:
     async def _await_start(self, process: SupervisedProcess) -> None:
         """Until it listens, or the start limit: from then on its end is a failed start."""
         replica, limit = process.replica, process.locator.start_limit
+        # counted from its start: an orchestrator that dies must not give it its time anew
         passed = (self._clock.now() - replica.since) / 1_000_000
         try:
             async with asyncio.timeout(max(0.0, limit - passed)):
@@ -201,6 +207,7 @@ class ProcessLauncher:
             return
         announce = found_at(address, {"listen": (self._clock.now() - replica.since) // 1000})
         await self._keeper.request("announced", instance=replica.instance, announce=announce)
+        # the keeper only remembers it; told to ourselves, it goes the way of every announcement
         self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
 
     def _watch(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
@@ -227,6 +234,7 @@ class ProcessLauncher:
         self._keeper.events.put_nowait({"event": "status", "instance": instance, "status": {"ready": there}})
 
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
+        # noted before: its end comes by itself, and would read as a crash of its own
         process.supervision.fault = (cause, how)
         with contextlib.suppress(Disconnected):
             await self._keeper.request("stop", instance=process.replica.instance, grace_ms=0, reason=how)
@@ -260,6 +268,7 @@ class ProcessLauncher:
     async def stop(self, instance: int, grace: float, reason: str) -> None:
         process = self._known.get(instance)
         if process is not None:
+            # hidden first: callers must have gone elsewhere when it begins to refuse
             await self._hide(process)
             await self._keeper.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
 
@@ -271,6 +280,7 @@ class ProcessLauncher:
 
     async def next_event(self) -> Event:
         """The next event; an end is the keeper's to tell again until the one after it is asked for."""
+        # only now: had we died while dealing with it, the next orchestrator would be told of it
         if self._unseen is not None:
             await self._keeper.request("seen", instance=self._unseen)
             self._unseen = None
@@ -314,6 +324,7 @@ class ProcessLauncher:
         self._known.pop(instance, None)
         self._listeners.forget(instance)
         if process is None:  # it ended while there was no orchestrator
+            # its record may lie there still; where a lease is no lock, nobody else takes it away
             reservation = await self._discovery.adopt(instance)
         else:
             process.stop_waiting()

@@ -21,6 +21,7 @@ class ChannelWriter:
 
     def __init__(self, descriptor: int) -> None:
         self._loop = asyncio.get_running_loop()
+        # a duplicate: the transport closes its own whenever the other side goes
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._socket.setblocking(False)
         self._lock = threading.Lock()
@@ -62,10 +63,13 @@ class ChannelWriter:
         """Write what the socket takes now; the loop sees to the rest when it turns."""
         try:
             while self._unsent or self._latest:
+                # moved only when the buffer is empty: begun, a line must be finished before another
                 if not self._unsent:
                     self._unsent, self._latest = bytearray(self._latest), b""
                 del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
+            # add_writer is the loop's alone, and this may be the thread that found it standing
+            # still
             if not self._watched:
                 self._watched = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and so is this soon

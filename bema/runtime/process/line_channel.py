@@ -41,6 +41,7 @@ class LineChannel(asyncio.Protocol):
 
     async def speak(self, descriptor: int) -> Self:
         """Speak over a descriptor, which is this channel's from now on. `Refused` when it is no socket."""
+        # it came through exec, so it is inheritable, and a child that held it would hide our end
         os.set_inheritable(descriptor, False)
         forks.close_in_children(descriptor)
         try:
@@ -85,6 +86,7 @@ class LineChannel(asyncio.Protocol):
         """End the conversation for both sides at once, whoever else holds a copy of the descriptor."""
         if self._transport is not None:
             with contextlib.suppress(OSError):
+                # close would leave it open as long as anybody has a copy; the keeper has one
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             self.close()
 

@@ -19,6 +19,7 @@ def trace_id() -> str:
     if call is None:
         return ""
     parent = call.metadata.get("traceparent", "")
+    # written back: what this call calls in turn must carry the same trace
     if len(parent.split("-")) < 4:
         parent = call.metadata["traceparent"] = traceparent()
     return parent.split("-")[1]
@@ -28,6 +29,7 @@ class TraceFilter(logging.Filter):
     """Puts `trace_id` on every record, for `%(trace_id)s` of a format. Add it to a handler: `handler.addFilter(...)`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # a record that passes two handlers keeps the trace of the call that logged it
         if not hasattr(record, "trace_id"):
             record.trace_id = trace_id()
         return True
