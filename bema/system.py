@@ -24,7 +24,7 @@ from bema.core.errors import Refused
 from bema.core.limits import Limits
 from bema.core.settings import Settings
 from bema.core.version import VERSION
-from bema.deploy.keeper import roster
+from bema.deploy.keeper import listeners, roster
 from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
 from bema.deploy.store.deployments import FILE
@@ -47,6 +47,7 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
         lock = take_lock(state)
         StateFactory.choose().check(settings.of(StateFactory.group), FILE)
         roster.clear(state / "keeper.json")
+        listeners.sweep(paths.socket_dir())
         (state / "up.json").unlink(missing_ok=True)
         token = make_token(state)
         kept = kept_ports(state)

@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from bema.core import settings
+from tests.undertaker import undertaker
 
 # the machine that runs the tests is shared: how long one example took says nothing about the code
 hypothesis.settings.register_profile("bema", deadline=None, print_blob=True)
@@ -31,6 +32,13 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("PYTHONUNBUFFERED", raising=False)  # users' streams are buffered, and fail once more at exit
         patch.setenv("BEMA_STATE_DIR", str(state))
         yield state
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """A run that is killed leaves no process behind."""
+    with undertaker():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from bema.core.instance import HAND, Instance
 from bema.core.naming import show_instance_id
 from bema.runtime.distributed import connect
 
+_REASON = 100  # characters; `bema ls --json` and `bema logs` tell the rest
+
 
 @click.command()
 @output.json_option
@@ -25,8 +27,10 @@ def command(as_json: bool) -> None:
         output.print_json({"deployments": deployments, "instances": [shown(i) for i in instances]})
         return
     if deployments:
-        rows = [(d["name"], _state(d), d.get("url", "")) for d in deployments]
-        output.print_table(("DEPLOYMENT", "STATE", "URL"), rows)
+        rows = [(d["name"], _state(d), d.get("url", ""), _reason(d)) for d in deployments]
+        told = any(reason for *_, reason in rows)
+        heads = ("DEPLOYMENT", "STATE", "URL", "REASON")
+        output.print_table(heads if told else heads[:3], rows if told else [row[:3] for row in rows])
     if instances:
         output.print_table(("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"), [_row(i) for i in instances])
     if not deployments and not instances:
@@ -68,6 +72,12 @@ def shown(instance: Instance) -> dict[str, Any]:
 def _state(deployment: dict[str, Any]) -> str:
     stalled = (deployment.get("instance") or {}).get("stalled")
     return f"{deployment['state']}, stalled" if stalled else str(deployment["state"])
+
+
+def _reason(deployment: dict[str, Any]) -> str:
+    """What is wrong with it, as far as a row has room."""
+    first, *_ = (deployment.get("error") or {}).get("message", "").splitlines() or [""]
+    return first if len(first) <= _REASON else f"{first[: _REASON - 3]}..."
 
 
 def _row(instance: Instance) -> tuple[str, ...]:

@@ -195,10 +195,12 @@ class StateBounds(NamedTuple):
                 raise TooLarge(
                     f"the value of {key!r} has {len(value)} bytes; the limit is {self.value}", limit=self.value
                 )
+        # a single value is bounded above; the sum is asked for groups alone
         if len(mutations) == 1:
             return
         if (size := sum(len(value) for _, value, _ in mutations if value is not None)) > self.blob:
             raise TooLarge(f"the values have {size} bytes together; the limit is {self.blob}", limit=self.blob)
+        # which of two would win is nobody's promise, and the twins would differ
         if len({mutation.key for mutation in mutations}) < len(mutations):
             raise Invalid("a key is there twice")
 

@@ -38,13 +38,16 @@ class Feed:
             self._bytes += len(change.value or b"")
             for watch in self._watches:
                 watch.put(change)
+        # after the changes: who asks for it and watches from there misses none
         self.revision = revision
         self._compact()
+        # woken once per group, not per change
         for watch in tuple(self._watches):
             watch.wake()
 
     def watch(self, from_revision: int, prefix: str) -> StateWatch:
         watch = _FeedWatch(self, prefix)
+        # a gap that is told of can be mended by a scan; one that is not told of cannot
         if from_revision < self._compacted:
             watch.miss()
         else:
@@ -90,6 +93,7 @@ class _FeedWatch:
             self.miss()
 
     def miss(self) -> None:
+        # nothing is kept for it from here on: a watcher that is gone for good must cost nothing
         self._missed = True
         self._waiting.clear()
 

@@ -18,6 +18,7 @@ from bema.core.errors import BemaError, Refused
 from bema.state.engine import Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
+from bema.state.spare import Spare
 
 T = TypeVar("T")
 
@@ -34,6 +35,10 @@ class Committed(NamedTuple):
     revision: int
 
 
+class _Full(Refused):
+    """There is no room for it on the disk; the file is as it was."""
+
+
 class SqliteFile:
     """`open` first. Every method may raise `Refused` (state_unwritable); writes (state_failed) too."""
 
@@ -41,17 +46,20 @@ class SqliteFile:
         self._path = path
         self._older = older
         self._lock = FileLock(path)
+        self._spare = Spare(path)
         self._db: sqlite3.Connection | None = None
         self._revision = 0
         self._failure = ""
 
     def open(self) -> int:
         """Take the file, bring it up to date; gives its revision."""
+        # before the file is touched: who loses the race must not have brought it up to date
         self._lock.take()
         try:
             # isolation_level None: transactions begin where we say so
             self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=4 * _ROWS)
             bring_up(self._db, self._path, self._older)
+            self._spare.keep()
             (self._revision,) = self._db.execute("SELECT revision FROM counter").fetchone()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -73,14 +81,42 @@ class SqliteFile:
     def apply(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Commit what many callers asked for, in their order."""
         try:
-            self._must_write()
-            committed = self._decide(groups)
-            if committed.revision > self._revision:
-                self._commit(committed)
+            return self._applied(groups)
+        except _Full as error:
+            return self._only_freed(groups, error)
         except Refused as error:
             return Committed([error] * len(groups), [], self._revision)
+
+    def _applied(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
+        self._must_write()
+        committed = self._decide(groups)
+        if committed.revision > self._revision:
+            self._commit(committed)
         self._revision = committed.revision
         return committed
+
+    def _only_freed(self, groups: Sequence[Sequence[Mutation]], full: _Full) -> Committed:
+        """Of what did not fit, those who only take away: deleting works on a full disk."""
+        outcomes: list[int | BemaError] = [full] * len(groups)
+        freeing = [number for number, group in enumerate(groups) if all(m.value is None for m in group)]
+        try:
+            with self._roomier():
+                committed = self._applied([groups[number] for number in freeing])
+        except Refused as error:
+            return Committed(
+                [error if number in freeing else full for number in range(len(groups))], [], self._revision
+            )
+        for number, outcome in zip(freeing, committed.outcomes, strict=True):
+            outcomes[number] = outcome
+        return Committed(outcomes, committed.changes, committed.revision)
+
+    @contextlib.contextmanager
+    def _roomier(self) -> Iterator[None]:
+        self._spare.give()
+        try:
+            yield
+        finally:
+            self._spare.keep()
 
     def _decide(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Who succeeds, as if they came one after the other."""
@@ -94,6 +130,7 @@ class SqliteFile:
                 continue
             for key, value, _ in group:
                 revision += 1
+                # to take away what is not there is no change, and no watcher is told of it
                 if value is not None or known.get(key):
                     known[key] = revision if value is not None else 0
                     changes.append(StateChange(revision, key, value))
@@ -111,6 +148,7 @@ class SqliteFile:
         last = {change.key: change for change in committed.changes}
         gone = [(change.key,) for change in last.values() if change.value is None]
         puts = [(c.key, c.revision, c.value) for c in last.values() if c.value is not None]
+        # only the last of each key is written; those before it are for watchers alone
         with self._transaction() as db:
             for some in _in_parts(puts):
                 rows = ",".join(["(?,?,?)"] * len(some))
@@ -129,22 +167,35 @@ class SqliteFile:
 
     def drop_blobs(self, digests: Iterable[str]) -> None:
         self._must_write()
+        rows = [(digest,) for digest in digests]
+        try:
+            self._drop(rows)
+        except _Full:
+            with self._roomier():
+                self._drop(rows)
+
+    def _drop(self, rows: list[tuple[str]]) -> None:
         with self._transaction() as db:
-            db.executemany("DELETE FROM blobs WHERE digest = ?", [(digest,) for digest in digests])
+            db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._connection
         try:
+            # the write lock at once: a transaction that begins by reading can be refused when it
+            # writes
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            # after a failed sync the kernel may have dropped the pages: a retry that succeeds
+            # proves nothing
+            if code in _DISK:
                 self._failure = str(error)
-            raise self._refused("written", error) from error
+            raise self._refused("written", error, _Full if code == sqlite3.SQLITE_FULL else Refused) from error
 
     # reading
 
@@ -187,8 +238,8 @@ class SqliteFile:
                 f"the store {self._path} is not written since the disk failed: {self._failure}", code="state_failed"
             )
 
-    def _refused(self, verb: str, error: Exception) -> Refused:
-        return Refused(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
+    def _refused(self, verb: str, error: Exception, kind: type[Refused] = Refused) -> Refused:
+        return kind(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
 
 
 def _conflict(group: Sequence[Mutation], known: dict[str, int]) -> RevisionConflict | None:

@@ -6,6 +6,7 @@ one line who has it. The lock lies beside the file: SQLite loses its own locks w
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -33,6 +34,7 @@ class FileLock:
         except OSError as error:
             raise Refused(f"{self._lock} cannot be opened: {error.strerror}", code="state_unwritable") from error
         try:
+            # flock, not lockf: a record lock goes when any descriptor of the file is closed
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = _first_line(os.read(descriptor, 200))
@@ -41,9 +43,11 @@ class FileLock:
         except OSError as error:
             os.close(descriptor)
             raise Refused(f"{self._lock} cannot be locked: {error.strerror}", code="no_flock") from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} ({_program()})\n".encode(), 0)
         self._descriptor = descriptor
+        # who holds it is said for people: a full disk must not keep us from a store that can be read
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} ({_program()})\n".encode(), 0)
         _held.add(self)
 
     def release(self) -> None:

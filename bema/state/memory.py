@@ -52,6 +52,7 @@ class MemoryEngine:
     async def apply(self, mutations: Sequence[Mutation]) -> int:
         self._must_be_open()
         self._bounds.check(mutations)
+        # all conditions before any change: a group happens whole or not at all
         for key, _, wanted in mutations:
             entry = self._entries.get(key)
             found = entry.revision if entry is not None else 0

@@ -133,6 +133,8 @@ class SqliteEngine:
         self._must_be_open()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._asked.append(_Asked(what, answer))
+        # one group at a time: what is asked while it is committed gathers here, and shares the next
+        # sync
         if not self._busy:
             self._busy = True
             # at the end of this turn: all who ask within it share a commit
@@ -148,6 +150,7 @@ class SqliteEngine:
         for one in committed:
             self._feed.publish(one.changes, one.revision)
         for answer, outcome in answered:
+            # its caller was cancelled: what it asked for is done all the same, and was shown
             if answer.done():
                 continue
             if isinstance(outcome, _Failure):
@@ -158,6 +161,7 @@ class SqliteEngine:
         if self._busy:
             self._hand_over()
         elif self._closed:
+            # the thread goes when nothing is asked any more: what was begun is finished first
             self._queue.put(None)
 
     def _must_be_open(self) -> None:
@@ -170,6 +174,7 @@ class SqliteEngine:
         while (group := self._queue.get()) is not None:
             answered: list[_Answered] = []
             committed: list[Committed] = []
+            # in the order of asking: who reads after a write of its own must find it
             for some in _in_turns(group):
                 if callable(some[0].what):
                     answered.append(_Answered(some[0].answer, _outcome(some[0].what)))

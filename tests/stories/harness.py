@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+
+from bema.deploy.keeper.processes import die_with_parent
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -72,7 +75,14 @@ class Platform:
     def up(self, *arguments: str, seconds: float = 30.0) -> Platform:
         with (self.state.parent / f"{self.state.name}.out").open("a") as out:
             self.process = subprocess.Popen(
-                [*command(), "up", *arguments], env=self.env, cwd=self.state.parent, stdout=out, stderr=out, text=True
+                [*command(), "up", *arguments],
+                env=self.env,
+                cwd=self.state.parent,
+                stdout=out,
+                stderr=out,
+                text=True,
+                # who kills the tests leaves no platform behind
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
             )
         status = until(f"bema up\n{self.output()}", self._status, seconds)
         self.gateway, self.api = status["gateway"].rstrip("/"), status["api"].rstrip("/")
@@ -162,6 +172,9 @@ class Platform:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+            # what ends by itself now knows more of what was started than can be found from here
+            with contextlib.suppress(AssertionError):
+                until("it has ended by itself", lambda: not processes_of(self.state), 5)
         # one that was just being started is in no first list
         until("every process of the platform has ended", lambda: not _killed(processes_of(self.state)))
 

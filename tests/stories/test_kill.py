@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from bema.core.paths import socket_dir
 from tests.stories.harness import Platform, alive, command, processes_of, until
 
 pytestmark = pytest.mark.slow
@@ -184,6 +186,98 @@ def test_when_the_keeper_is_killed_everything_ends_and_the_next_up_restores_it(
         assert sorted(i["name"] for i in api.get("/faas/python").json()["items"]) == ["one", "two"]
     instances = [p for p in processes_of(platform.state) if "runner" in Path(f"/proc/{p}/cmdline").read_text()]
     assert len(instances) == 2, "no orphans and no doubles"
+
+
+BACKEND = """
+import os, subprocess, sys, time
+
+def get_requires_for_build_wheel(config_settings=None):
+    # what compilers and their servers do: sessions of their own, and no environment that tells whose they are
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)", "TAG"]
+    subprocess.Popen(sleeper, env={}, start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        os.execve(sleeper[0], sleeper, {})
+    time.sleep(600)
+"""
+
+PROJECT = """
+[project]
+name = "slow-to-build"
+version = "1.0"
+dynamic = ["dependencies"]
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+
+
+def test_what_is_removed_leaves_no_socket_and_no_log_though_keepers_were_killed(
+    platform: Platform, script: Callable[[str], str]
+) -> None:
+    made = platform.up().deploy("gone", script("gone"))
+    sockets = socket_dir(platform.env)
+    before = {path.name for path in sockets.iterdir()}
+    assert len(before) == 2, "the orchestrator's and the function's"
+    (sockets / "of-nobody.sock").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(sockets / "of-the-dead.sock"))
+    os.utime(sockets / "of-the-dead.sock", (1, 1))
+    for _ in range(2):
+        os.kill(platform.system("keeper"), signal.SIGKILL)
+        assert platform.process is not None
+        platform.process.wait(5)
+        platform.up()
+    with platform.http() as api:
+        assert api.delete(f"/faas/python/{made['id']}").status_code == 204
+
+        def left_over() -> set[str]:
+            return {path.name for folder in (sockets, platform.state / "logs") for path in folder.iterdir()}
+
+        until("nothing of it is left", lambda: left_over() == {"orchestrator.sock", "of-nobody.sock", "bema"})
+
+
+@pytest.mark.parametrize("how", ["orchestrator", "keeper", "rm", "stop"])
+def test_a_build_ends_with_whoever_asked_for_it_and_two_of_one_deployment_never_run(
+    platform: Platform, how: str
+) -> None:
+    folder = platform.state.parent / "slow-to-build"
+    folder.mkdir()
+    tag = f"{folder}/tag"
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "backend.py").write_text(BACKEND.replace("TAG", tag))
+
+    def sleepers() -> set[int]:
+        return {pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if tag in _words(pid)}
+
+    def two(besides: set[int]) -> set[int]:
+        return found if len(found := sleepers() - besides) >= 2 else set()
+
+    with platform.up().http() as api:
+        code = f'# /// script\n# dependencies = ["slow-to-build @ file://{folder}"]\n# ///\n' + MORTAL
+        id = api.post("/faas/python", json={"name": "slow", "code": code}).json()["id"]
+    first = until("its backend has left two behind", lambda: two(set()), 30)
+    match how:
+        case "orchestrator":
+            os.kill(platform.system("orchestrator"), signal.SIGKILL)
+            again = until("it is built again", lambda: two(first), 30)
+            assert sleepers() == again
+            return
+        case "keeper":
+            os.kill(platform.system("keeper"), signal.SIGKILL)
+        case "rm":
+            with platform.http() as api:
+                assert api.delete(f"/faas/python/{id}").status_code == 204
+        case "stop":
+            assert platform.stop() == 0
+    until("nothing of the build is left", lambda: not sleepers(), 5)
+
+
+def _words(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0") if alive(pid) else []
+    return []
 
 
 def test_state_survives_an_orderly_restart(platform: Platform, script: Callable[[str], str]) -> None:

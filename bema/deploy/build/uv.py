@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from bema.core.errors import Failed, Refused
 from bema.deploy.build.variables import build_variables
+from bema.deploy.keeper import warden
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _COMPLAINT = re.compile(r"\s*(?:error|cause): (.*)")
@@ -28,6 +29,8 @@ _OUT_OF_MEMORY = re.compile(r"^memory allocation of \d+ bytes failed", re.M)
 
 _HEADLINE = 2000  # a requirement that uv repeats may be longer; `detail` has it whole
 _MOST = 16 * 1024 * 1024  # of what is taken of its answer; a large lock that is exported has one MiB
+_WARDEN = (sys.executable, "-I", "-S", str(Path(warden.__file__).with_name("__main__.py")), "warden")
+
 _LONGEST = 64 * 1024  # of what is kept of a complaint; the end of it says what is wrong
 
 
@@ -66,21 +69,7 @@ class Uv:
         `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both. `memory` is
         what each process of the run may have; 0 bounds nothing.
         """
-        child = await asyncio.create_subprocess_exec(
-            *_within(memory),
-            self.binary,
-            "--color=never",
-            "--no-progress",
-            *arguments,
-            cwd=cwd,
-            env=build_variables(os.environ) | dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            # a group of its own, so that what a backend started can be ended with it
-            start_new_session=True,
-            pass_fds=tuple(keep),
-        )
+        child = await self._begin(arguments, cwd, build_variables(os.environ) | dict(env), keep, memory)
         try:
             async with asyncio.timeout(timeout):
                 out, complaint = await _heard(child)
@@ -95,6 +84,35 @@ class Uv:
         if len(out) > _MOST:
             raise Failed(f"`uv {arguments[0]}` printed more than {_MOST} bytes", code="build_failed")
         return out.decode(errors="replace")
+
+    async def _begin(
+        self, arguments: Sequence[str], cwd: Path | None, env: dict[str, str], keep: Sequence[int], memory: int
+    ) -> asyncio.subprocess.Process:
+        # build backends, and what they leave behind, end with it: its warden knows them all
+        beginning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *_WARDEN,
+                str(os.getpid()),
+                *_within(memory),
+                self.binary,
+                "--color=never",
+                "--no-progress",
+                *arguments,
+                cwd=cwd,
+                env=env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                pass_fds=tuple(keep),
+            )
+        )
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # asyncio would kill the warden alone, and wait for those below it that hold its output
+            await _end(await beginning)
+            raise
 
 
 async def _heard(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
@@ -114,9 +132,10 @@ async def _last(stream: asyncio.StreamReader) -> bytes:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
+    """Return when nothing of it runs any more. Its warden goes on where we are cancelled once more."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+            child.send_signal(warden.END)
         await child.wait()
 
 

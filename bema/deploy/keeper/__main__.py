@@ -1,4 +1,7 @@
-"""Started by path with `-I CONFIG_FD`: loads its own folder as a package, so that it needs no `sys.path`."""
+"""Started by path with `-I`: loads its own folder as a package, so that it needs no `sys.path`.
+
+`CONFIG_FD` makes it the keeper, `warden PARENT PROGRAM ARGUMENT...` the warden of one program.
+"""
 
 from __future__ import annotations
 
@@ -22,4 +25,6 @@ def load() -> None:
 
 if __name__ == "__main__":
     load()
+    if sys.argv[1] == "warden":
+        sys.exit(importlib.import_module(f"{PACKAGE}.warden").main(sys.argv[2:]))
     sys.exit(importlib.import_module(f"{PACKAGE}.keeper").main(int(sys.argv[1])))

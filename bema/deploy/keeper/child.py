@@ -16,7 +16,8 @@ from .json_channel import JsonChannel
 from .lines import Lines
 from .logs import Log
 from .loop import READ, WRITE, Loop, Timer
-from .processes import carries, kill_group, processes, spawn, start_of
+from .processes import spawn, start_of
+from .warden import ASK, END, Warden
 
 # a read is small, so that a child that floods its log costs the others milliseconds
 _READ = 16 * 1024
@@ -26,7 +27,7 @@ _KILL_AFTER = 0.5  # seconds past the grace that was given
 
 
 class Order(NamedTuple):
-    """What to run. `descriptors` are inherited under their numbers; `marker` is a variable all its offspring carry."""
+    """What to run. `descriptors` are inherited under their numbers; `marker` is a variable that its offspring inherit."""
 
     name: str
     argv: list[str]
@@ -70,13 +71,16 @@ class Child:
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as on_failure:
             ours, channel = socket.socketpair()
             theirs.callback(channel.close)
+            # what the child gets is closed here in any case; our ends only when it cannot be
+            # started: afterwards they are the loop's, and `_release` closes them
             on_failure.callback(ours.close)
             piped = ("stdout", "stderr") if order.stdio is None else ("stderr",)
             ends = {stream: self._pipe(theirs, on_failure) for stream in piped}
             stdin, stdout = order.stdio or (subprocess.DEVNULL, ends["stdout"][1])
             # who speaks over its own pipes is given no channel of ours: the end that it would have is closed
             named = {} if order.stdio else {"BEMA_CHANNEL": str(channel.fileno())}
-            self._process: subprocess.Popen[bytes] = spawn(
+            start = functools.partial(
+                spawn,
                 order.argv,
                 order.env | named,
                 order.cwd,
@@ -86,8 +90,9 @@ class Child:
                 descriptors={*map(int, named.values()), *order.descriptors},
                 descriptor_limit=descriptor_limit,
             )
+            self.warden = Warden(order.name, start)
             on_failure.pop_all()
-        self.pid = self._process.pid
+        self.pid = self.warden.child
         self.process_start = start_of(self.pid)
         self.channel = JsonChannel(ours, self._line_limit, _CHANNEL_SEND)
         for stream, (reading, _) in ends.items():
@@ -118,6 +123,7 @@ class Child:
 
     def _watch_channel(self) -> None:
         events = (0 if self._paused else READ) | (WRITE if self.channel.unsent else 0)
+        # a closed socket is always readable: watched on, it would turn the loop without end
         if self.channel.closed or not events:
             self._loop.forget(self.channel.socket)
         else:
@@ -134,6 +140,8 @@ class Child:
         for sentence in heard.refused:
             self.log.note(f"ignored on the channel: {sentence}", "warning")
         for message in heard.messages:
+            # kept here for the orchestrator that comes next: it asks `list`, and no child announces
+            # twice
             if message.get("op") == "announce":
                 self.announce = {key: value for key, value in message.items() if key != "op"}
             self._heard(self, message)
@@ -165,25 +173,27 @@ class Child:
     # the end
 
     def stop(self, grace: float, reason: str) -> None:
-        """Ask it to stop; after the grace its group is killed. Asking again replaces the grace."""
+        """Ask it to stop; after the grace it and all it started are killed. Asking again replaces the grace."""
+        # the last word counts: a second signal on the terminal shortens a grace that runs
         self.stopping = True
         if self._killer is not None:
             self._killer.cancel()
+        # before its announcement nobody may be reading the channel yet, or ever
         if self.order.by_signal or self.order.stdio or self.announce is None or self.channel.closed:
-            kill_group(self.pid, signal.SIGTERM)
+            self.warden.signal(ASK)
         else:
             self.send({"op": "shutdown", "deadline_ms": int(grace * 1000), "reason": reason})
         self._killer = self._loop.after(grace + _KILL_AFTER if grace > 0 else 0.0, self.kill)
 
     def kill(self) -> None:
-        kill_group(self.pid, signal.SIGKILL)
+        self.warden.signal(END)
 
-    def reaped(self, status: int) -> None:
-        """The process has ended: end its group, take its last words, let go of everything."""
-        self._process.returncode = code = os.waitstatus_to_exitcode(status)
+    def reaped(self) -> None:
+        """Its warden has ended, and so has all it started: take its last words, let go of everything."""
+        code = os.waitstatus_to_exitcode(self.warden.close())
+        # whatever goes wrong with its logs: an end that is not told would leave the orchestrator
+        # waiting
         try:
-            kill_group(self.pid, signal.SIGKILL)
-            self._kill_strays()
             self._take_last_words()
             expected = self.stopping and code in (0, -signal.SIGTERM)
             self.log.note(_how(code), "info" if expected else "error")
@@ -193,10 +203,11 @@ class Child:
 
     def _take_last_words(self) -> None:
         for reading in list(self._pipes):
+            # bounded: who was sent the other end by a socket may write without end
             for _ in range(_LAST_READS):
                 if not self._read_log(reading):
                     break
-            if reading in self._pipes:  # somebody outside its group still holds the other end
+            if reading in self._pipes:  # somebody to whom it was sent still holds the other end
                 stream, lines = self._pipes[reading]
                 self.log.write(stream, lines.rest())
         while not self.channel.closed and self._receive():
@@ -210,15 +221,6 @@ class Child:
         self.log.close()
         if self._killer is not None:
             self._killer.cancel()
-
-    def _kill_strays(self) -> None:
-        """Offspring that made sessions of their own are ours now (subreaper): they end with their instance."""
-        if not self.order.marker:
-            return
-        for process in processes():
-            if process.parent == os.getpid() and carries(process.pid, self.order.marker):
-                with contextlib.suppress(OSError):
-                    os.kill(process.pid, signal.SIGKILL)
 
 
 def _how(code: int) -> str:

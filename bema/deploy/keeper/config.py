@@ -51,6 +51,8 @@ class Config(NamedTuple):
                 "log": Bounds(**data["log"]),
             }
         )
+        # they came through exec, so they are inheritable; a child that had the lock would keep the
+        # next `bema up` out after our death
         for held in (config.lock, *(fd for child in config.children for fd in child.listen_fds.values())):
             os.set_inheritable(held, False)
         return config

@@ -33,6 +33,7 @@ class DescriptorSocket:
     """One end. Never blocks; a peer that breaks the rules, or goes, leaves it `closed`."""
 
     def __init__(self, end: socket.socket) -> None:
+        # the keeper has one thread: a peer that does not read must cost a refusal, not a wait
         end.setblocking(False)
         self.socket = end
         self.closed = False
@@ -87,6 +88,7 @@ class Deliveries:
 
     def put(self, delivery: Delivery) -> None:
         key = (delivery.request, delivery.name)
+        # a number that is used twice is a broken peer's: the older would never be asked for
         if key in self._waiting:
             _close(self._waiting.pop(key))
         self._waiting[key] = delivery.descriptor
@@ -96,6 +98,7 @@ class Deliveries:
     def take(self, request: int, name: str) -> int:
         """The descriptor, now the caller's. `KeyError` when none came, `OSError` when there was no place for it."""
         descriptor = self._waiting.pop((request, name))
+        # said where it is taken, not where it came: only now it is known whose request it fails
         if descriptor == _FULL:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return descriptor

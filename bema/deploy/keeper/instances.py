@@ -91,6 +91,8 @@ class Instances:
         number, deployment, label = request["instance"], request["deployment"], request["init"]["instance"]
         if number in self._kept:
             raise Refusal("already_served", f"instance {label} runs already")
+        # they become a path: the orchestrator is ours, and one of its defects must not write
+        # elsewhere
         for name in (deployment, label):
             if not _PLAIN.match(name):
                 raise Refusal("bad_name", f"{name!r} cannot name a log file")
@@ -100,12 +102,16 @@ class Instances:
             order, listen = self._order(request, label, inherited)
             heard, ended = functools.partial(self._heard, number), functools.partial(self._ended, number)
             child = Child(self._loop, order, self._log(request, label), self._config.line, heard, ended)
+            # `theirs` closes our copies after the spawn: a lease that we held too would outlive its
+            # instance
             child.launch(self._descriptor_limit)
             ours.pop_all()
         status = StatusRelay(self._loop, functools.partial(self._pass_on, number))
         known = {key: request.get(key) for key in ("instance", "deployment", "locator")} | {"listen": listen}
         self._kept[number] = KeptInstance(child, status, known, held)
-        self._roster.add(label, child.pid, child.process_start, order.marker)
+        # after the spawn: until it is written, the parent-death signals end what a killed keeper
+        # leaves
+        self._roster.add(label, child.pid, child.process_start, order.marker, child.warden.pid)
         return {"pid": child.pid, "process_start": child.process_start, "listen": listen, "since": child.since}
 
     def _order(self, request: dict[str, Any], label: str, inherited: dict[str, int]) -> tuple[Order, str | None]:
@@ -132,6 +138,7 @@ class Instances:
 
     def _log(self, request: dict[str, Any], label: str) -> Log:
         folder = self._config.state / "logs" / request["deployment"]
+        # before its own is made: a crash loop starts one each few seconds
         prune(folder, _KEPT_LOGS - 1)
         origin = {"service": request["name"], "instance": label, "version": request["version"]}
         return Log(folder / f"{label}.ndjson", self._config.log, **origin)
@@ -180,10 +187,12 @@ class Instances:
     def _pass_on(self, number: int) -> None:
         """Tell its status; one that comes before the announcement is told with it."""
         kept = self._kept[number]
+        # who hears of an instance that it does not know yet as serving could only drop it
         if kept.child.announce is not None:
             self._tell({"event": "status", "instance": number, "status": kept.status.last})
 
     def _ended(self, instance: int, child: Child, code: int | None, number: int | None) -> None:
+        # let go first: whoever is told of the end may ask for the next start at once
         self._kept.pop(instance).close()
         self._roster.drop(child.pid)
         self._tell(
@@ -198,9 +207,6 @@ class Instances:
         )
         if not self._kept:
             self.on_empty()
-
-    def child_of(self, pid: int) -> Child | None:
-        return next((child for child in self if child.pid == pid), None)
 
     def drain(self, grace: float) -> None:
         """Stop them all and start none; `on_empty` is called when the last has gone."""

@@ -37,6 +37,7 @@ class JsonChannel:
 
     def receive(self) -> Heard:
         heard = Heard([], [])
+        # one read a turn: who floods its channel must not keep the others from theirs
         try:
             data = self.socket.recv(_READ)
         except BlockingIOError:
@@ -51,6 +52,7 @@ class JsonChannel:
         return heard
 
     def _read(self, text: bytes, left_out: int, heard: Heard) -> None:
+        # it was never kept whole, so it cannot be read; what comes after its newline can
         if left_out:
             heard.refused.append(f"a line of more than {self._line_limit} bytes")
             return
@@ -72,6 +74,8 @@ class JsonChannel:
             return
         self._unsent += json.dumps(message, separators=(",", ":")).encode() + b"\n"
         self.flush()
+        # memory is bounded by closing: to drop a line in the middle would break what the peer
+        # counts on
         if len(self._unsent) > self._send_limit:
             self.closed = True
 

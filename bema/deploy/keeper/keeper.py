@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from .child import Child
 from .config import Config
 from .instances import Instances
 from .link import Link
 from .loop import Loop
-from .processes import become_subreaper, raise_descriptor_limit, reap
+from .processes import become_subreaper, children, end_now, look, raise_descriptor_limit, reap
 from .roster import Roster, clear, write_atomically
 from .supervisor import Supervisor
-from .warden import Warden
 
 _EARLY = 100  # lines of children that are kept until the banner was shown
 _FAILED = 2
-_GONE = (errno.EPIPE, errno.EIO)  # nobody reads it any more; the terminal was hung up
 _LAST_WORDS = 0.3  # seconds
+_LOOKS = (0.01, 0.05, 0.25, 1.0)  # seconds between looks for strays
 
 
 class Keeper:
     def __init__(self, config: Config, loop: Loop) -> None:
+        # before anything is started: what a killed warden leaves must come to us, not to init
         become_subreaper()
         descriptors = raise_descriptor_limit()
         self._config = config
@@ -39,7 +36,6 @@ class Keeper:
         self._roster_file = config.state / "keeper.json"
         self._up_file = config.state / "up.json"
         self._roster = Roster(self._roster_file)
-        self._warden = Warden(self._roster_file)
         self._link = Link(loop, config.line, self._link_broken)
         self.instances = Instances(loop, config, self._roster, descriptors, self._link.tell)
         self._link.serve(self.instances)
@@ -58,35 +54,51 @@ class Keeper:
             )
             for plan in config.children
         ]
+        # a shell that became us may have left us children
+        self._before = frozenset(children())
         self._code = 0
         self._draining = False
         self._is_up = False
         self._early: deque[str] = deque(maxlen=_EARLY)
 
     def start(self) -> None:
-        self._warden.start()
+        # before the first child, or its early end would go unheard
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.on_signal(number, lambda number=number: self._asked_to_stop(number))  # type: ignore[misc]
         for supervisor in self._supervisors:
             supervisor.start()
 
+    def _children(self) -> list[Child]:
+        return [*self.instances, *(s.child for s in self._supervisors if s.child is not None)]
+
     def _reap(self) -> None:
-        for pid, status in reap():
-            child = self.instances.child_of(pid)
-            for supervisor in self._supervisors:
-                if supervisor.child is not None and supervisor.child.pid == pid:
-                    child = supervisor.child
-            if child is not None:
-                child.reaped(status)
-            elif pid == self._warden.pid:
-                self._warden.start()
+        by_warden = {child.warden.pid: child for child in self._children()}
+        ended = [(by_warden[pid], status) for pid, status in reap() if pid in by_warden]
+        for child, _ in ended:
+            child.reaped()
+        if any(status != 0 for _, status in ended):
+            self._end_strays(_LOOKS)
+
+    def _end_strays(self, looks: tuple[float, ...]) -> None:
+        """What a warden that was killed left to us: all our children are wardens, so whoever is none ends.
+
+        We look again after each of these waits, since who is killed leaves us his own children.
+        """
+        spared = self._before | {child.warden.pid for child in self._children()}
+        strays = [pid for pid in children() if pid not in spared and look(pid) is not None]
+        for pid in strays:
+            end_now(pid)
+        if looks:
+            following = looks[1:] or (looks if strays else ())
+            self._loop.after(looks[0], lambda: self._end_strays(following))
 
     def _ready(self) -> None:
         if not all(supervisor.was_ready for supervisor in self._supervisors):
             return
         up = {**self._config.up, "pid": os.getpid(), "started": time.time_ns() // 1000}
         try:
+            # only now: whoever finds it may call, and both listeners answer
             write_atomically(self._up_file, json.dumps(up))
         except OSError as error:
             _say(f"bema: {self._up_file} cannot be written: {error.strerror}", error=True)
@@ -116,6 +128,7 @@ class Keeper:
                 self._loop.after(_LAST_WORDS, functools.partial(self._kill_deaf, supervisor, child, why))
 
     def _kill_deaf(self, supervisor: Supervisor, child: Child, why: str) -> None:
+        # the one whose link it was may be gone, and another may stand there
         if supervisor.child is child and not self._draining:
             child.log.note(f"killed: its link is broken: {why}", "error")
             child.kill()
@@ -135,8 +148,10 @@ class Keeper:
         self._draining = True
         last = [supervisor for supervisor in self._supervisors if supervisor.plan.link]
         first = [supervisor for supervisor in self._supervisors if not supervisor.plan.link]
+        # the orchestrator still runs and may ask for starts; it is refused from here on
         self.instances.draining = True
         self.instances.on_empty = lambda: self._stop(last, self._config.stop, lambda: self._finish(self._code))
+        # the gateway gets the drain: it has the requests; an instance behind it has none left then
         self._stop(first, self._config.drain, lambda: self.instances.drain(self._config.stop))
 
     def _stop(self, supervisors: list[Supervisor], grace: float, then: Callable[[], None]) -> None:
@@ -154,7 +169,8 @@ class Keeper:
 
     def _kill_all(self) -> None:
         """Our children, then whatever else stands on the roster: what they started."""
-        for child in (*self.instances, *(s.child for s in self._supervisors if s.child is not None)):
+        # to each warden; those that are not done when we exit hear of our death from the kernel
+        for child in self._children():
             child.kill()
         clear(self._roster_file, keeper=os.getpid(), patience=0.0)
 
@@ -164,21 +180,20 @@ class Keeper:
             supervisor.close()
         with contextlib.suppress(OSError):
             self._up_file.unlink()
+        # last of the files: had we died before this, the next `bema up` would look for what is left
         self._roster.close()
         self._loop.stop(code)
 
 
 def _say(text: str, *, error: bool = False) -> None:
-    """To the terminal. One that is gone takes nothing more: Python would fail once more at exit, and exit with 120."""
-    stream = sys.stderr if error else sys.stdout
-    try:
-        print(text, file=stream, flush=True)
-    except OSError as failed:
-        if failed.errno in _GONE:
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
-    except ValueError:
-        return  # it was closed
+    """To the terminal, or whatever stands for it.
+
+    Not by print: what it could not write, Python would try once more at exit, and exit with 120.
+    """
+    left = f"{text}\n".encode(errors="replace")
+    with contextlib.suppress(OSError):
+        while left:
+            left = left[os.write(2 if error else 1, left) :]
 
 
 def main(descriptor: int) -> int:

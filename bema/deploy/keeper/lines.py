@@ -20,6 +20,7 @@ class Lines:
 
     def feed(self, data: bytes) -> list[Cut]:
         """The lines that `data` completes."""
+        # split once: a line at a time would copy the rest of a large read for each
         *whole, rest = data.split(b"\n")
         lines = []
         for part in whole:

@@ -17,7 +17,9 @@ from .instances import Instances, Refusal
 from .json_channel import JsonChannel
 from .loop import READ, WRITE, Loop
 
+# from here on instances wait in their own sockets, so that our memory holds what was read before
 _SLOW = 1024 * 1024
+# a list of some thousand instances with their statuses must fit; what is beyond reads nothing
 _DEAF = 16 * 1024 * 1024
 _KEPT_ENDS = 1000
 _CLOSED = "it closed its link, or reads nothing from it"
@@ -78,6 +80,7 @@ class Link:
     def tell(self, event: dict[str, Any]) -> None:
         if event["event"] == "exited":
             self._unseen[event["instance"]] = event
+            # what is dropped shows as missing in `list`, and is taken for an end that nobody saw
             if len(self._unseen) > _KEPT_ENDS:
                 del self._unseen[next(iter(self._unseen))]
         self._send(event)
@@ -97,6 +100,7 @@ class Link:
             return
         if channel.closed:
             self._loop.forget(channel.socket)
+            # not from here: who sends is in the middle of something, and this ends the orchestrator
             self._loop.after(0.0, lambda: self._give_up(channel, _CLOSED))
             return
         self._loop.watch(channel.socket, READ | (WRITE if channel.unsent else 0), self._turn)
@@ -148,6 +152,7 @@ class Link:
         except Refusal as refusal:
             answer = _refused(message, refusal.code, str(refusal))
         except OSError as error:
+            # a machine without processes or descriptors left refuses a start; the keeper goes on
             answer = _refused(
                 message, "start_failed", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
             )
@@ -155,7 +160,10 @@ class Link:
             answer = _refused(message, "protocol", f"a malformed request: {type(error).__name__}: {error}")
         finally:
             attached.close()
+        # a defect in a request is answered, too: who waits for a number would wait for ever
         self._send(answer)
+        # after the answer: of an instance that it has neither listed nor heard of, an end says
+        # nothing
         if message.get("op") == "list":
             again, self._again = self._again, []
             for event in again:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import stat
+import time
 from pathlib import Path
 
+# requests that come while no instance accepts wait here; the kernel cuts it to its somaxconn
 _BACKLOG = 1024
+_YOUNG = 2.0  # seconds
 
 
 class Listeners:
@@ -37,6 +41,32 @@ class Listeners:
             self.close(slot)
 
 
+def sweep(folder: Path) -> list[Path]:
+    """Remove the sockets on which nobody listens any more, of whoever was killed; gives what went."""
+    gone = []
+    with contextlib.suppress(OSError):
+        gone = [path for path in folder.glob("*.sock") if _is_dead(path)]
+    for path in gone:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return gone
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        # who has just bound it may not listen yet
+        if not stat.S_ISSOCK((found := path.lstat()).st_mode) or time.time() - found.st_mtime < _YOUNG:
+            return False
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            probe.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _bind(address: str) -> socket.socket:
     scheme, _, rest = address.partition(":")
     if scheme == "unix":
@@ -61,6 +91,7 @@ def _bind_unix(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
+        # before listen: nobody of another user may have connected by then
         path.chmod(0o600)
         listener.listen(_BACKLOG)
     except OSError:

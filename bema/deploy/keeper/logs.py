@@ -58,6 +58,8 @@ class Log:
         if line.left_out:
             record["cut"] = line.left_out
         elif line.text.startswith(b'{"') and b'"event"' in line.text:
+            # cheap tests first: nearly all lines are text, and to parse each would cost a flood its
+            # speed
             with contextlib.suppress(ValueError, RecursionError):
                 said = json.loads(line.text)
                 if isinstance(said.get("event"), str):
@@ -68,8 +70,10 @@ class Log:
         return {"ts": time.time_ns() // 1000, "level": level, **self._origin, "stream": stream, "event": event}
 
     def _append(self, records: list[dict[str, Any]]) -> None:
+        # kept though the disk takes nothing: it explains a crash when nothing else can
         self.tail.extend({**record, "event": record["event"][:_TAIL_TEXT]} for record in records[-_TAIL_LINES:])
         before = self._dropped
+        # taken along by the first record that can be written, and taken off only when it was
         if before and records:
             records[0]["dropped"] = before
         text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
@@ -84,6 +88,7 @@ class Log:
         if self._file < 0:
             self._open()
         elif self._size + len(data) > self._bounds.file:
+            # a batch is never split between two files: a reader of one must see whole records
             self.close()
             self._rotate()
             self._open()
@@ -100,6 +105,7 @@ class Log:
 
     def _open(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # append: after half a batch was cut off, the next record lands at the new end
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
 

@@ -32,6 +32,7 @@ class Timer:
         self._callback = None
 
     def fire(self) -> None:
+        # taken off before it runs: it may set itself anew
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
@@ -68,6 +69,8 @@ class Loop:
 
     def on_signal(self, number: int, callback: Callback) -> None:
         self._on_signal[number] = callback
+        # Python's handler does nothing: the wakeup descriptor carries the number into the loop, so
+        # no callback ever runs in the middle of another
         signal.signal(number, lambda *_: None)
 
     def close(self) -> None:
@@ -91,6 +94,7 @@ class Loop:
         if self._timers:
             due = max(0.0, self._timers[0][0] - time.monotonic())
             wait = due if wait is None else min(wait, due)
+        # descriptors before timers: what has come may cancel what is due
         for key, _ in self._selector.select(wait):
             # an earlier callback of this turn may have forgotten this one
             if self._selector.get_map().get(key.fd) is key and not _guarded(key.data):

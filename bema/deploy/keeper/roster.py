@@ -20,13 +20,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file so that a reader sees the old or the new, never a part. `OSError` when it cannot be."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    # one name for all: its writer is alone, and a draft whose writer was killed is the next one's to replace
+    new = path.with_name(f".{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         new.rename(path)
     except (OSError, ValueError):
+        # a full disk leaves the old file, and no draft that would take more of it
         with contextlib.suppress(OSError):
             new.unlink()
         raise
@@ -39,9 +41,17 @@ class Roster:
         self._path = path
         self._children: dict[int, dict[str, Any]] = {}
 
-    def add(self, name: str, pid: int, start: int, marker: str) -> None:
+    def add(self, name: str, pid: int, start: int, marker: str, warden: int = 0) -> None:
         """`marker` is the variable that this child and all it starts carry; empty where there is none."""
-        self._children[pid] = {"name": name, "pid": pid, "start": start, "group": pid, "marker": marker}
+        watched = {"pid": warden, "start": start_of(warden)}
+        self._children[pid] = {
+            "name": name,
+            "pid": pid,
+            "start": start,
+            "group": pid,
+            "marker": marker,
+            "warden": watched,
+        }
         self._write()
 
     def drop(self, pid: int) -> None:
@@ -75,19 +85,24 @@ def clear(path: Path, *, keeper: int | None = None, patience: float = 3.0) -> li
     """
     try:
         roster = json.loads(path.read_text())
+        # after a reboot every number and start time means somebody else
         if roster["boot"] != _boot() or (keeper is not None and roster["keeper"]["pid"] != keeper):
             return []
+        # each is ending its tree, of which it knows more than is written here
+        _wait_gone([child["warden"] for child in roster["children"] if "warden" in child], patience)
         left = {child["name"]: _left(child) for child in roster["children"]}
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    # by group: between the look and the signal a member may have forked, and its child is in it
     for group in {process.group for found in left.values() for process in found}:
         kill_group(group, signal.SIGKILL)
-    _wait_gone([process for found in left.values() for process in found], patience)
+    _wait_gone([process._asdict() for found in left.values() for process in found], patience)
     return [name for name, found in left.items() if found]
 
 
 def _left(child: dict[str, Any]) -> list[Process]:
     """The living members of a recorded session, and those who left it but still carry its marker."""
+    # the leader's start time decides: while a session has members, its number is not given anew
     leader = look(child["pid"])
     ours = leader is None or leader.start == child["start"]  # else the number has come to mean something else
     marker = child["marker"]
@@ -98,9 +113,9 @@ def _left(child: dict[str, Any]) -> list[Process]:
     ]
 
 
-def _wait_gone(gone: list[Process], patience: float) -> None:
+def _wait_gone(gone: list[dict[str, Any]], patience: float) -> None:
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and any(start_of(p.pid) == p.start for p in gone):
+    while time.monotonic() < deadline and any(0 < start_of(p["pid"]) == p["start"] for p in gone):
         time.sleep(0.01)
 
 

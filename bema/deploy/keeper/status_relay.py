@@ -29,11 +29,13 @@ class StatusRelay:
     def take(self, message: dict[str, Any]) -> str:
         """Keep what was said; gives the sentence that says why not."""
         said = {key: value for key, value in message.items() if key != "op"}
+        # measured as it will be told: what came may have been written with fewer escapes
         size = len(json.dumps(said))
         if size > LONGEST:
             return f"a status of {size} bytes, of which there may be {LONGEST}"
         self.last = said
         self._waits = True
+        # the first at once: that an instance is not ready any more must not wait for a period
         if self._quiet is None:
             self._pass_on()
         return ""

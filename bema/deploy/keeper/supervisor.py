@@ -17,6 +17,8 @@ from .roster import Roster
 
 _WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _WELL_AFTER = 10.0
+# deaths before the first announcement: what never once stood is broken, and starting it again would
+# hide why; what stood before is started for ever
 _HOPELESS = 5
 
 
@@ -27,6 +29,7 @@ class Backoff:
         self.deaths = 0
 
     def next(self, lived: float) -> float:
+        # one bad night in a month must not make the next restart wait
         if lived >= _WELL_AFTER:
             self.deaths = 0
         wait = _WAITS[min(self.deaths, len(_WAITS) - 1)]
@@ -81,7 +84,7 @@ class Supervisor:
             self._again(f"{self.plan.name} cannot be started: {error}")
             return
         self.child = child
-        self._roster.add(self.plan.name, child.pid, child.process_start, "")
+        self._roster.add(self.plan.name, child.pid, child.process_start, "", child.warden.pid)
         self._loop.after(self._config.start, lambda: self._late(child))
 
     def _launch(self) -> Child:
@@ -90,6 +93,7 @@ class Supervisor:
         if self.plan.listen_fds:
             init["listen_fds"] = self.plan.listen_fds
         if self.plan.listen is not None:
+            # ours, and the same one each time: whoever connects while it is away waits in it
             _, listener = self._listeners.open(self.plan.name, self.plan.listen)
             init["listen_fd"] = listener.fileno()
             descriptors.append(listener.fileno())
@@ -120,6 +124,7 @@ class Supervisor:
             self._ready()
 
     def _tell(self, line: str) -> None:
+        # a child that is started again says again where it is reached
         if line not in self._known:
             self._known.add(line)
             self._said(line)
@@ -132,6 +137,7 @@ class Supervisor:
     def _ended(self, child: Child, code: int | None, number: int | None) -> None:
         self.child = None
         self._roster.drop(child.pid)
+        # closed with it: requests of its successor must not meet what it left half written
         if self.plan.link:
             self._link.close()
         if self._on_gone is not None:

@@ -18,6 +18,7 @@ import msgspec
 from bema.core.errors import Disconnected, Refused, of_code
 from bema.deploy.keeper.descriptors import Deliveries, DescriptorSocket
 
+# the answer to `list` is one line for all instances, each with its status of up to 64 KiB
 _LONGEST = 64 * 1024 * 1024
 _GONE = "the keeper closed its link"
 
@@ -44,6 +45,7 @@ class KeeperClient:
         if lines is None or descriptors is None:
             lines, descriptors = _named("BEMA_KEEPER"), _named("BEMA_KEEPER_DESCRIPTORS")
         end, beside = (socket.socket(fileno=each) for each in (lines, descriptors))
+        # uv and other children of ours must not hold the link: its end would not be seen
         for each in (end, beside):
             each.set_inheritable(False)
         reader, writer = await asyncio.open_unix_connection(sock=end, limit=_LONGEST)
@@ -135,6 +137,7 @@ class KeeperClient:
         except ConnectionError:
             pass
         finally:
+            # who asked is told that nothing is known: what was asked may have been done
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(Disconnected(_GONE))
@@ -148,6 +151,7 @@ class KeeperClient:
         waiting = self._waiting.get(message.get("id", 0))
         if waiting is None or waiting.done():
             return
+        # what belongs to the answer was sent before it, and may not have been read yet
         self._collect()
         if "error" in message:
             waiting.set_exception(of_code(**message["error"]))

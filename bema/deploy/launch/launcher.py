@@ -168,6 +168,7 @@ class MemoryLauncher:
         try:
             self.outcomes.get(workload.name, serves)(self, instance)
         except BaseException:
+            # as a real one: a start that failed leaves nothing to be polled
             del self._replicas[instance]
             raise
         return replica

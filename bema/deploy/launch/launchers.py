@@ -37,6 +37,7 @@ class Launchers:
 
     async def start(self, workload: Workload, instance: int) -> Replica:
         launcher = await self._of(workload.launcher or self._default)
+        # before it is asked: the end of one that dies at once may come before the answer
         self._owners[instance] = launcher
         try:
             return await launcher.start(workload, instance)
@@ -50,6 +51,7 @@ class Launchers:
 
     async def poll(self) -> list[Replica]:
         found: list[Replica] = []
+        # also those that nothing names any more: what they started may still run
         for name in tuple(self._named):
             launcher = await self._of(name)
             replicas = await launcher.poll()

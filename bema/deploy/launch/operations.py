@@ -57,6 +57,7 @@ class Operations(LineChannel):
 
     async def speak(self, descriptor: int) -> Self:
         await super().speak(descriptor)
+        # whatever half a line was written, the module skips it and reads the next
         if self._taken_over:
             self.write(b"\n")  # ends what the one before was writing
         self._tasks.start(self._serve(), "dispatcher")
@@ -67,6 +68,7 @@ class Operations(LineChannel):
         self.close()
 
     def heard(self, message: Any) -> None:
+        # a whole message came, so nothing of the predecessor's is left in front
         self._tail = False
         self._put(message.content if isinstance(message, Envelope) else message)
 
@@ -88,6 +90,8 @@ class Operations(LineChannel):
                 self.send(answer)
             if self._outlet is not None and self._outlet.unsent > _UNREAD:
                 _log.warning("instance %s reads no answers: its socket for operations is cut", self._name)
+                # shut down, not closed: the keeper holds a copy, through which the module would
+                # wait for ever
                 self.cut()
                 return
             if self._asked.qsize() < _WAITING and self._transport is not None:

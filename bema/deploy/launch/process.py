@@ -26,6 +26,7 @@ from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
+from bema.deploy.launch.listener_watch import ListenerWatch
 from bema.deploy.launch.open_ports import at_port, free_port, listener_of, port_of, socket_of
 from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
@@ -84,6 +85,7 @@ class ProcessLauncher:
         self._clock = clock or SystemClock()
         self._known: dict[int, SupervisedProcess] = {}
         self._unseen: int | None = None
+        self._listeners = ListenerWatch(self._heard_of_listener)
         # what the keeper lists and the ends that it tells must be taken in the order in which it said them
         self._taking = asyncio.Lock()
 
@@ -107,6 +109,8 @@ class ProcessLauncher:
             start_limit=workload.limits.start,
             port=port,
         )
+        # before the process: a lease that could not be had afterwards would leave one that nobody
+        # finds
         reservation = await self._discovery.reserve(instance)
         try:
             with contextlib.ExitStack() as passing:
@@ -115,11 +119,13 @@ class ProcessLauncher:
                     passed |= await self._operations.begin(instance, passing)
                 answer = await self._spawn(workload, instance, locator, home, passed)
         except BaseException:
+            # cancelled too: a reservation that stays would be shown to nobody and held for ever
             await self._operations.end(instance)
             await reservation.release()
             raise
         known = {"instance": instance, "deployment": workload.deployment, "announce": None, "status": None}
         process = self._take_charge({**known, **answer}, locator, reservation)
+        # our copy of the lease goes: from here on its life is the instance's, not ours
         await reservation.hand_over()
         return process.replica
 
@@ -146,6 +152,7 @@ class ProcessLauncher:
         )
 
     async def poll(self) -> list[Replica]:
+        # an end that came between the list and its reading would be taken for a live instance
         async with self._taking:
             for kept in (await self._keeper.request("list"))["instances"]:
                 if kept["instance"] not in self._known:
@@ -160,7 +167,7 @@ class ProcessLauncher:
             await self._told(process, kept["status"])
         if kept["announce"] is not None:
             await self._show(process, kept["announce"])
-            self._watch_port(process, kept["announce"])
+            self._watch(process, kept["announce"])
         if kept["stopping"]:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
@@ -188,6 +195,7 @@ class ProcessLauncher:
     async def _await_start(self, process: SupervisedProcess) -> None:
         """Until it listens, or the start limit: from then on its end is a failed start."""
         replica, limit = process.replica, process.locator.start_limit
+        # counted from its start: an orchestrator that dies must not give it its time anew
         passed = (self._clock.now() - replica.since) / 1_000_000
         try:
             async with asyncio.timeout(max(0.0, limit - passed)):
@@ -199,13 +207,17 @@ class ProcessLauncher:
             return
         announce = found_at(address, {"listen": (self._clock.now() - replica.since) // 1000})
         await self._keeper.request("announced", instance=replica.instance, announce=announce)
+        # the keeper only remembers it; told to ourselves, it goes the way of every announcement
         self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
 
-    def _watch_port(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
-        """A program that was found elsewhere is given up there when PORT comes."""
+    def _watch(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+        """A program that was found elsewhere is given up there when PORT comes; where it is found, it must stay."""
         port = process.locator.port
         found = announce.get("addresses", {}).get("http", [])
-        if process.replica.kind == "main" and port is not None and found and not at_port(found, port):
+        if process.replica.kind != "main" or not found:
+            return
+        self._listeners.watch(process.replica.instance, found[0])
+        if port is not None and not at_port(found, port):
             watching = self._await_port(process, port, announce)
             process.waiting = asyncio.create_task(watching, name=f"port of {process.replica.instance}")
 
@@ -214,10 +226,15 @@ class ProcessLauncher:
         announce = found_at(address, announce["phases"])
         await self._keeper.request("announced", instance=process.replica.instance, announce=announce)
         record = process.supervision.moved(announce)
+        self._listeners.watch(process.replica.instance, address)
         if record is not None:
             await process.reservation.update(record)
 
+    def _heard_of_listener(self, instance: int, there: bool) -> None:
+        self._keeper.events.put_nowait({"event": "status", "instance": instance, "status": {"ready": there}})
+
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
+        # noted before: its end comes by itself, and would read as a crash of its own
         process.supervision.fault = (cause, how)
         with contextlib.suppress(Disconnected):
             await self._keeper.request("stop", instance=process.replica.instance, grace_ms=0, reason=how)
@@ -251,14 +268,19 @@ class ProcessLauncher:
     async def stop(self, instance: int, grace: float, reason: str) -> None:
         process = self._known.get(instance)
         if process is not None:
+            # hidden first: callers must have gone elsewhere when it begins to refuse
             await self._hide(process)
             await self._keeper.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
 
     async def forget(self, deployment: str) -> None:
         await self._keeper.request("forget", deployment=deployment)
+        # the keeper removes what it opened; of one before it, that was killed, this one may not know
+        with contextlib.suppress(OSError):
+            socket_of(deployment).unlink(missing_ok=True)
 
     async def next_event(self) -> Event:
         """The next event; an end is the keeper's to tell again until the one after it is asked for."""
+        # only now: had we died while dealing with it, the next orchestrator would be told of it
         if self._unseen is not None:
             await self._keeper.request("seen", instance=self._unseen)
             self._unseen = None
@@ -292,7 +314,7 @@ class ProcessLauncher:
         except (ProtocolError, Refused) as error:
             await self._end(process, "exited", error.message)
             return None
-        self._watch_port(process, message["announce"])
+        self._watch(process, message["announce"])
         return Announced(message["instance"], message["announce"], process.replica.ready)
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
@@ -300,7 +322,9 @@ class ProcessLauncher:
         await self._operations.end(instance)
         cause, how = "stopped" if stopped else "exited", ""
         self._known.pop(instance, None)
+        self._listeners.forget(instance)
         if process is None:  # it ended while there was no orchestrator
+            # its record may lie there still; where a lease is no lock, nobody else takes it away
             reservation = await self._discovery.adopt(instance)
         else:
             process.stop_waiting()
@@ -315,6 +339,7 @@ class ProcessLauncher:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        await self._listeners.close()
         await self._operations.close()
         await self._keeper.close()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bema.core.errors import Refused
 
+# no proxy, token or path of ours: what a script needs of them is given to it by name
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -39,6 +40,7 @@ def environment(home: Home, given: Mapping[str, str], surroundings: Mapping[str,
         **{name: surroundings[name] for name in _KEPT if name in surroundings},
         "PYTHONUNBUFFERED": "1",
         **given,
+        # after what was given: nobody's setting leads a script out of its own folders
         "HOME": str(home.home),
         "TMPDIR": str(home.tmp),
     }

@@ -29,6 +29,8 @@ class Supervision:
         self.fault: tuple[str, str] | None = None  # why we end it: (cause, sentence)
         self._process_start = process_start
         self._token = token
+        # it may say how it serves before it announces: that is kept, and shown with the
+        # announcement
         self._status = Status()
         self._announced: Instance | None = None  # its record as it was announced
 
@@ -75,6 +77,8 @@ class Supervision:
         except msgspec.ValidationError as error:
             raise ProtocolError(f"its status cannot be read: {error}") from error
         before, self._status = self._status, said
+        # asked before it is taken in: a record that cannot be written would freeze the marks as
+        # well
         if self._announced is not None and len(msgspec.json.encode(self._shown())) > LARGEST:
             self._status = before
             raise ProtocolError(f"its status makes a record of more than {LARGEST} bytes")
@@ -115,6 +119,7 @@ class Supervision:
         """(cause, sentence) of its end."""
         asked = stopped or self.replica.state is State.DRAINING
         how = f"it ended with code {code}" if number is None else f"it was ended by {_name(number)}"
+        # we ended it for a reason that its exit code does not know
         cause, how = self.fault or ("stopped" if asked else "exited", how)
         self._move(State.GONE if cause == "stopped" else State.FAILED)
         return cause, how

@@ -1,7 +1,7 @@
 """Making instances equal deployments: look, plan, apply, and look again whenever something happened.
 
 Laws: `plan` decides, here it is only applied; every start is in the restart history, durably, before the launcher is asked,
-and every end before the launcher is asked for its next event; all changes of a deployment go through `change`, one at a
+and every end before the launcher is asked for its next event, but on a disk that is full; all changes of a deployment go through `change`, one at a
 time; what takes long (building, starting) is an owned task and never holds up the look at others. An event costs a look at
 the deployment that it is about; now and then all are looked at, so that one that was lost costs a while and nothing else.
 """
@@ -22,7 +22,7 @@ from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Rollout, VersionStatus
+from bema.deploy.model.deployment import Build, Fault, Rollout, VersionStatus, fault_of
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator.build import build, is_there, workload_of
@@ -67,6 +67,7 @@ class Reconciler:
         self._leaving: set[str] = set()
         self._woken: set[str] = set(stored)
         self._missing: dict[int, int] = {}
+        self._unwritten: dict[str, Fault] = {}
         self._builds = asyncio.Semaphore(parts.limits.builds)
         self._starts = asyncio.Semaphore(parts.limits.starts)
 
@@ -132,11 +133,18 @@ class Reconciler:
     def instance_of(self, deployment: str) -> Replica | None:
         return self._replicas.best(deployment)
 
+    def hindrance(self, deployment: str) -> Fault | None:
+        """Why it is not looked after now: what became of it cannot be written, and nothing is begun before it is."""
+        return self._unwritten.get(deployment)
+
     def instances(self) -> int:
         return len(self._replicas)
 
-    async def change(self, deployment: str, how: Change) -> None:
-        """Replace the status of a deployment's version by what `how` makes of it, durably; nothing if it is gone."""
+    async def change(self, deployment: str, how: Change, *, waits: bool = True) -> None:
+        """Replace the status of a deployment's version by what `how` makes of it, durably; nothing if it is gone.
+
+        Where it cannot be written, it is tried again until it can. Who looks after others too does not wait for that.
+        """
         while True:
             try:
                 async with self._changing:
@@ -145,13 +153,24 @@ class Reconciler:
                         await self._parts.store.record(deployment, now.version.label, then)
                 break
             except NotFound:
-                return
+                break
             except Refused as error:
                 if error.code == "state_failed":
                     raise
                 logger.error("%s; trying again", error.message)
+                self._unwritten[deployment] = fault_of(error)
+                self._notify(deployment)
+                if not waits:
+                    self._tasks.start(self._change_later(deployment, how), f"record of {deployment}")
+                    return
                 await asyncio.sleep(_AGAIN)
+        if self._unwritten.pop(deployment, None) is not None:
+            self._touch(deployment)
         self._notify(deployment)
+
+    async def _change_later(self, deployment: str, how: Change) -> None:
+        await asyncio.sleep(_AGAIN)
+        await self.change(deployment, how)
 
     def _touch(self, deployment: str) -> None:
         self._touched[deployment] = None
@@ -178,7 +197,7 @@ class Reconciler:
         self._missing.clear()
         if isinstance(event, Announced):
             self._replicas.change(instance, lambda r: r.serving(event.announce, ready=event.ready))
-            await self.change(owner, lambda s: s.tried(served(s.attempts, instance, now), now))
+            await self.change(owner, lambda s: s.tried(served(s.attempts, instance, now), now), waits=False)
         else:
             self._replicas.drop(instance)
             self._ended_meanwhile.add(instance)
@@ -189,7 +208,9 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
-            await self.change(owner, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
+            await self.change(
+                owner, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now), waits=False
+            )
             self._owners.pop(instance, None)
         self._touch(owner)
 
@@ -233,6 +254,8 @@ class Reconciler:
     async def look(self, id: str) -> None:
         """Plan and apply one deployment. Nothing is awaited between the picture and the plan: they agree."""
         rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
+        if rollout is not None and id in self._unwritten:
+            return
         if replicas:
             self._woken.discard(id)
         actions = plans.plan(
@@ -331,7 +354,9 @@ class Reconciler:
         if 0 <= now - since < _QUIET:
             return (since + _QUIET - now) / SECOND
         del self._missing[instance]
-        await self.change(id, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now))
+        await self.change(
+            id, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now), waits=False
+        )
         self._owners.pop(instance, None)
         self._touch(id)
         return None

@@ -228,7 +228,8 @@ class Orchestrator:
     def _info(self, stored: Rollout | UnreadableDeployment) -> DeploymentInfo:
         if isinstance(stored, UnreadableDeployment):
             return stored.info()
-        return describe(stored, self._reconciler.instance_of(stored.id), self._parts.policy)
+        info = describe(stored, self._reconciler.instance_of(stored.id), self._parts.policy)
+        return info if info.error else msgspec.structs.replace(info, error=self._reconciler.hindrance(stored.id))
 
     def _state(self, rollout: Rollout) -> str:
         return str(outward(rollout.status, self._reconciler.instance_of(rollout.id), self._parts.policy))

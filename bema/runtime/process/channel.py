@@ -40,6 +40,7 @@ def adopt(descriptor: int, init: dict[str, Any] | None = None, phases: dict[str,
 
 async def inherited(limits: Limits = DEFAULTS) -> Channel | None:
     """The channel of this process, once; None for a process that was started by hand."""
+    # taken out: a child of this process would speak on a descriptor that it does not have
     number = os.environ.pop(VARIABLE, None)
     if _Inherited.descriptor is None and number is not None:
         if not number.isdecimal():
@@ -79,6 +80,7 @@ class Channel(LineChannel):
         patience = self._limits.handshake
         try:
             async with asyncio.timeout(patience):
+                # shielded: cancelled by the timeout, it could not be set by what comes late
                 return await asyncio.shield(self._init)
         except TimeoutError as error:
             raise ProtocolError(f"no Init came within {patience:g} s") from error
@@ -115,6 +117,7 @@ class Channel(LineChannel):
 
     def _first(self, init: Init) -> None:
         self.handshake.hear(init)
+        # a second Init is a word out of place from here on
         self._lines.reading_with(read_to_module)
         self._init.set_result(init)
 

@@ -69,6 +69,8 @@ class ChannelWriter:
                     self._unsent, self._latest = bytearray(self._latest), b""
                 del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
+            # add_writer is the loop's alone, and this may be the thread that found it standing
+            # still
             if not self._watched:
                 self._watched = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and so is this soon

@@ -33,6 +33,7 @@ class HealthCheck:
         self._hosted = hosted
         self._name = spec.name
         self._payload = codecs.arguments_encoder(spec.parameters)(arguments)
+        # from the start: until it has answered once, nobody knows that it can
         hosted.failing.add(spec.name)
 
     async def watch(self) -> None:
@@ -54,6 +55,8 @@ class HealthCheck:
                 route = self._hosted.route(self._name)
                 ident, inflow = conn.open(frames.STREAM, route, self._payload, NEVER, None, b"")
                 try:
+                    # the first thing is enough: a stream that lasts for hours is well when it
+                    # begins
                     if inflow.poll() is None:
                         await inflow.arrival()
                         inflow.poll()
@@ -61,6 +64,7 @@ class HealthCheck:
                     conn.cancel(ident)
                     inflow.close()
         except Answered:
+            # an error of the endpoint is an answer: it was reached, and it decided
             return True
         except (BemaError, TimeoutError):
             return False

@@ -204,6 +204,8 @@ class Host:
             try:
                 await hosted.lease.update(self.record(hosted))
             except BemaError as error:  # it shows what it showed until it can be written
+                # a drain must go on without its record: who calls meanwhile is refused, and goes
+                # elsewhere
                 _log.warning("%s.%s: %s", hosted.namespace, hosted.component, error.message)
 
     def is_shown(self, hosted: ServedComponent) -> bool:
@@ -277,17 +279,20 @@ class Host:
     def _report(self, hosted: ServedComponent) -> None:
         """Tell the launcher; what was so last is told last, whichever thread it was in."""
         if self.reports is not None and not self.options.registers and self.is_shown(hosted):
+            # built under the lock: an older picture must not be told after a newer one
             with self._reporting:
                 self.reports(hosted, self.record(hosted))
 
     async def drain(self, grace: float | None = None) -> bool:
         """Leave discovery, refuse new calls, finish running ones. True when nothing had to be cut. Happens once."""
+        # a second Stop joins the first: two drains would each take the grace
         if self._draining is None:
             # one drain for all who ask: several services of a runtime end by the same signal
             self._draining = asyncio.ensure_future(self._drain(self.limits.drain if grace is None else grace))
         return await asyncio.shield(self._draining)
 
     async def _drain(self, grace: float) -> bool:
+        # shown before anything is refused: whoever reads it goes elsewhere and loses no call
         if self.state is State.SERVING:
             self.state = State.DRAINING
             await self.refresh()
@@ -316,6 +321,8 @@ class Host:
     async def _listening(self, hosted: ServedComponent) -> Server:
         # two endpoints that are served at once would open two servers at one address
         if self._opening is None:
+            # one task for all who come: two components that start together must not bind two
+            # servers
             self._opening = asyncio.ensure_future(self._open(hosted))
         return await asyncio.shield(self._opening)
 
@@ -338,4 +345,5 @@ class Host:
             return ["tcp:127.0.0.1:0"]
         folder = socket_dir()
         prepare(folder)
+        # the best first: on one host a socket needs no port, and its folder is its user's alone
         return [f"unix:{folder / show_instance_id(hosted.instance_id)}.sock", "tcp:127.0.0.1:0"]

@@ -28,6 +28,7 @@ class Watchdog:
         self._ended = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(after / PER_LIMIT, self._turn)
+        # a daemon: a process that ends does not wait for who watches it
         threading.Thread(target=self._watch, name="bema-stall", daemon=True).start()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ import pytest
 import bema.deploy.keeper
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.deploy.keeper.descriptors import DescriptorSocket
-from bema.deploy.keeper.processes import look
+from bema.deploy.keeper.processes import die_with_parent, look
 
 DUMMIES = Path(__file__).parent / "dummies"
 KEEPER = Path(bema.deploy.keeper.__file__).parent / "__main__.py"
@@ -49,6 +50,13 @@ def ask(address: Any) -> str:
         return client.makefile().read()
 
 
+def _prepare(parent: int, limited: Callable[[], None] | None) -> None:
+    # who kills the tests leaves no keeper behind, and no keeper leaves anything behind
+    die_with_parent(parent)
+    if limited is not None:
+        limited()
+
+
 class Platform:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.state = folder / "state"
@@ -70,10 +78,10 @@ class Platform:
         self.process = subprocess.Popen(
             [sys.executable, "-I", str(KEEPER), str(reading)],
             pass_fds=(reading, lock, self.data.fileno()),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=self.changes.get("output", subprocess.PIPE),
+            stderr=self.changes.get("output", subprocess.PIPE),
             text=True,
-            preexec_fn=self.changes.get("limited"),
+            preexec_fn=functools.partial(_prepare, os.getpid(), self.changes.get("limited")),
         )
         for fd in (reading, lock):
             os.close(fd)

@@ -1,5 +1,7 @@
 """The keeper with real processes: what it holds, what it survives, how it ends."""
 
+import contextlib
+import functools
 import json
 import os
 import resource
@@ -7,10 +9,11 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from bema.deploy.keeper.processes import processes
+from bema.deploy.keeper.processes import look, processes
 
 from .conftest import Platform, alive, ask, until
 
@@ -213,21 +216,99 @@ def test_with_a_full_disk_it_goes_on(tmp_path):
 
 
 def test_who_ends_the_warden_gets_another(platform):
+    """Its instance ends with it, and the next instance has one of its own."""
     platform.ready()
-    platform.serving("parent")
-    grandchildren = until(lambda: len(found := platform.printed()) == 2 and found)
+    for _ in range(2):
+        pid = platform.serving("parent")
+        offspring = [pid, *until(lambda: len(found := platform.printed()) >= 2 and found[-2:])]
+        os.kill(warden_of(pid), signal.SIGKILL)
+        end = platform.event("exited")
+        assert (end["signal"], end["stopped"]) == (signal.SIGKILL, False)
+        until(functools.partial(none_alive, offspring))
 
-    def warden():
-        known = {*platform.pids(), *grandchildren}
-        children = [p.pid for p in processes() if p.parent == platform.process.pid and p.pid not in known]
-        return children[0] if len(children) == 1 else None
 
-    first = until(warden)
-    os.kill(first, signal.SIGKILL)
-    until(lambda: warden() not in (None, first))
-    platform.signal(signal.SIGKILL)
-    platform.process.wait()
-    until(lambda: not any(map(alive, grandchildren)))
+def test_who_ends_the_warden_of_one_of_us_ends_it_and_it_is_started_again(platform):
+    platform.ready()
+    instance = platform.serving()
+    for name in ("gateway", "orchestrator"):
+        end_warden_of(platform, name)
+    platform.connect()
+    [listed] = platform.request("list")["ok"]["instances"]
+    assert listed["pid"] == instance
+    assert ask(platform.address) == str(platform.pid_of("gateway"))
+
+
+def end_warden_of(platform, name):
+    old = platform.pid_of(name)
+    os.kill(warden_of(old), signal.SIGKILL)
+    until(lambda: platform.pid_of(name) not in (None, old))
+    until(lambda: not alive(old))
+
+
+def none_alive(pids):
+    return not any(map(alive, pids))
+
+
+def warden_of(pid):
+    found = look(pid)
+    assert found is not None
+    return found.parent
+
+
+def with_strays(platform):
+    """An instance that has started one of each kind of stray; how many of them live."""
+    tag = f"strays-of-{platform.folder}"
+
+    def living():
+        return sum(tag in words and alive(pid) for pid, words in command_lines())
+
+    answer = platform.spawn(env={"MODE": "strays", "TAG": tag})
+    assert "ok" in answer, answer
+    platform.event("announced")
+    # one of each, the child of the one that starts it again, and who started them
+    until(lambda: living() >= 8, 20)
+    return answer["ok"]["pid"], living
+
+
+def command_lines():
+    for process in processes():
+        with contextlib.suppress(OSError):
+            yield process.pid, Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "kill its warden", "second signal", "drain", "kill the keeper"])
+def test_whatever_descends_from_an_instance_ends_with_it(platform, how):
+    platform.ready()
+    pid, living = with_strays(platform)
+    match how:
+        case "stop":
+            platform.request("stop", instance=platform.last, grace_ms=5000, reason="test")
+        case "kill":
+            os.kill(pid, signal.SIGKILL)
+        case "kill its warden":
+            os.kill(warden_of(pid), signal.SIGKILL)
+        case "kill the keeper":
+            platform.signal(signal.SIGKILL)
+        case _:
+            platform.signal()
+            if how == "second signal":
+                assert platform.process.stderr.readline().startswith("bema: draining")
+                platform.signal()
+            platform.ended()
+    if how in ("stop", "kill"):
+        # who is told of the end can rely on it
+        platform.event("exited")
+        assert living() == 0
+    until(lambda: living() == 0, 5)
+
+
+def test_a_warden_that_was_stopped_ends_its_instance_all_the_same(platform):
+    platform.ready()
+    pid = platform.serving("stubborn")
+    os.kill(warden_of(pid), signal.SIGSTOP)
+    platform.request("stop", instance=platform.last, grace_ms=0, reason="test")
+    platform.event("exited")
+    assert not alive(pid)
 
 
 def test_a_platform_that_cannot_start_says_why_and_ends(tmp_path):
@@ -279,6 +360,19 @@ def test_a_terminal_that_is_gone_costs_it_nothing(platform):
     platform.process.stderr.close()
     platform.signal()
     assert platform.process.wait(timeout=15) == 0
+
+
+def test_a_full_disk_under_what_it_says_costs_it_nothing(tmp_path):
+    with open("/dev/full", "w") as full:
+        platform = Platform(tmp_path, output=full).up()
+        try:
+            until((platform.state / "up.json").exists)
+            os.kill(old := platform.pid_of("gateway"), signal.SIGKILL)
+            until(lambda: platform.pid_of("gateway") not in (None, old))
+            platform.signal()
+            assert platform.process.wait(timeout=15) == 0
+        finally:
+            platform.close()
 
 
 def test_nothing_is_started_while_it_drains(platform):

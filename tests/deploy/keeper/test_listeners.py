@@ -1,9 +1,10 @@
+import os
 import socket
 import stat
 
 import pytest
 
-from bema.deploy.keeper.listeners import Listeners
+from bema.deploy.keeper.listeners import Listeners, sweep
 
 
 @pytest.fixture
@@ -44,3 +45,22 @@ def test_an_address_in_use_is_an_os_error_and_leaves_the_slot_free(listeners):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         listeners.open("d1", f"tcp:127.0.0.1:{taken.getsockname()[1]}")
     assert listeners.open("d1", "tcp:127.0.0.1:0")
+
+
+def test_a_sweep_takes_the_sockets_of_the_dead_and_no_others(listeners, tmp_path):
+    listeners.open("d1", f"unix:{tmp_path}/lives.sock")
+    for name in ("dead.sock", "bound-just-now.sock"):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(tmp_path / name))
+    (tmp_path / "file.sock").touch()
+    (tmp_path / "other").touch()
+    for name in ("lives.sock", "dead.sock", "file.sock", "other"):
+        os.utime(tmp_path / name, (1, 1))
+    assert sweep(tmp_path) == [tmp_path / "dead.sock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bound-just-now.sock",
+        "file.sock",
+        "lives.sock",
+        "other",
+    ]
+    assert sweep(tmp_path / "none") == []

@@ -22,6 +22,7 @@ from bema.core.instance import State
 from bema.core.naming import new_instance_id
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Exited, Reported
+from bema.deploy.launch.open_ports import socket_of
 from bema.deploy.launch.process import RUNNER, ProcessLauncher
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
 from bema.deploy.model.deployment import ScriptEntry
@@ -200,6 +201,48 @@ def test_a_program_that_closes_all_descriptors_is_shown_all_the_same(platform):
         assert (await stage.event()).cause == "exited"
         assert await stage.shown() == []
         assert list((platform.state / "run" / "d").glob("*.lock")) == []
+
+    told(platform, story)
+
+
+CLOSING = """
+import os, socket, time
+from pathlib import Path
+while True:
+    with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))):
+        while not Path("FOLDER/close").exists():
+            time.sleep(0.01)
+    while Path("FOLDER/close").exists():
+        time.sleep(0.01)
+"""
+
+
+def test_a_program_that_closes_its_listener_is_not_ready_until_it_listens_again(platform):
+    async def story(stage):
+        close = stage.platform.folder / "close"
+        code = CLOSING.replace("FOLDER", str(stage.platform.folder))
+        instance = (await stage.start(stage.given(code, "main", "program"))).instance
+        announced = await stage.event()
+        assert (announced.instance, announced.ready) == (instance, True)
+        close.touch()
+        assert await stage.event() == Reported(instance, ready=False, stalled=False)
+        [shown] = (await stage.discovery.view()).instances()
+        assert not shown.ready
+        close.unlink()
+        assert await stage.event() == Reported(instance, ready=True, stalled=False)
+        await stage.launcher.stop(instance, 0, "test")
+        assert isinstance(await stage.event(), Exited)
+
+    told(platform, story)
+
+
+def test_what_is_forgotten_leaves_no_socket_though_its_keeper_was_killed(platform):
+    async def story(stage):
+        left = socket_of(DEPLOYMENT)
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.touch()
+        await stage.launcher.forget(DEPLOYMENT)
+        assert not left.exists()
 
     told(platform, story)
 

@@ -570,6 +570,40 @@ def test_when_nothing_more_can_be_written_somebody_is_told(tmp_path: Path):
     asyncio.run(story())
 
 
+def test_what_a_full_disk_holds_up_says_why_and_goes_on_when_there_is_room(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        apply, full = platform.engine.apply, True
+
+        async def applied(mutations: Any) -> int:
+            if full and any(mutation.value is not None for mutation in mutations):
+                raise Refused("the store cannot be written: database or disk is full", code="state_unwritable")
+            return await apply(mutations)
+
+        async with platform.orchestrator() as orchestrator:
+            other = (await orchestrator.create(script("other"), ADA)).id
+            await until(orchestrator, other, "ready")
+            id = (await orchestrator.create(script(), ADA)).id
+            await until(orchestrator, id, "ready")
+            platform.engine.apply = applied  # type: ignore[method-assign]
+            platform.launcher.end(platform.launcher.instances[-1], code=None, signal=9)
+            told = await until(orchestrator, id, "starting")
+            while told.error is None:
+                await asyncio.wait_for(orchestrator._reconciler.changed(id).wait(), 10)
+                told = await orchestrator.read(id, ADA)
+            assert (told.error.code, "disk is full" in told.error.message) == ("state_unwritable", True)
+            assert [listed.error for listed in (await orchestrator.list(ADA)).items] == [None, told.error]
+            # nobody else waits for it: what makes room is done
+            await orchestrator.delete(other, ADA)
+            await eventually(lambda: other in platform.launcher.forgotten)
+            full = False
+            told = await until(orchestrator, id, "ready")
+            assert told.error is None
+            assert len(platform.launcher.instances) == 3
+
+    asyncio.run(story())
+
+
 def test_seeds_are_sown_once(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)

@@ -47,6 +47,9 @@ def main() -> None:
         for own_session in (False, True):
             child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
             print(child.pid, flush=True)
+    if mode == "strays":
+        strays = [sys.executable, "-I", os.path.join(os.path.dirname(__file__), "strays.py"), os.environ["TAG"]]
+        subprocess.Popen(strays, env={}, start_new_session=True)
     if mode == "nonsense":
         channel.sendall(b"this is not JSON\n" + b"y" * (3 << 20) + b"\n")
     if mode == "moody":
