@@ -191,9 +191,22 @@ class Rollout(msgspec.Struct, frozen=True):
     def updated(self) -> int:
         return max(self.deployment.updated, *(status.updated for status in self.statuses.values()), 0)
 
+    def replaced(self, version: Version, at: int) -> Rollout:
+        """With a newest version after those that ever served; what never did is not worth going back to."""
+        served = (v for v in self.deployment.versions if any(a.ready for a in self.of(v).attempts))
+        version = msgspec.structs.replace(version, number=self.version.number + 1)
+        deployment = msgspec.structs.replace(
+            self.deployment, versions=(*served, version), traffic={}, aliases={}, updated=at
+        )
+        return Rollout(deployment, {v.label: self.of(v) for v in deployment.versions})
+
     def after(self, status: VersionStatus, label: str = "") -> Rollout:
         """With another status of a version; of the newest, unless one is named."""
         return Rollout(self.deployment, {**self.statuses, label or self.version.label: status})
+
+
+FAILURES = (Outward.BUILD_FAILED, Outward.START_FAILED, Outward.CRASH_LOOP)
+"""The states in which nothing serves and something is wrong: whatever is deployed then takes the place."""
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
@@ -238,6 +251,18 @@ class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
 class DeploymentPage(msgspec.Struct, frozen=True):
     items: list[DeploymentInfo]
     next: str | None = None
+
+
+class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API tells of what a function wrote: `deployment` has it, or it is kept since the instant `kept`."""
+
+    id: str
+    name: str
+    owner: str
+    deployment: str | None
+    kept: int
+    files: int
+    bytes: int
 
 
 class Activation(msgspec.Struct, frozen=True):
@@ -291,8 +316,10 @@ def _end_of(attempt: Attempt, name: str) -> str:
     return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
-def describe(rollout: Rollout, replica: Replica | None, policy: RestartPolicy) -> DeploymentInfo:
-    """A deployment as the API shows it."""
+def describe(
+    rollout: Rollout, replica: Replica | None, policy: RestartPolicy, held: Fault | None = None
+) -> DeploymentInfo:
+    """A deployment as the API shows it; `held` is what keeps the machine from going on with it."""
     deployment, status = rollout.deployment, rollout.status
     state = outward(status, replica, policy)
     return DeploymentInfo(
@@ -304,7 +331,7 @@ def describe(rollout: Rollout, replica: Replica | None, policy: RestartPolicy) -
         kind=deployment.version.entry.kind,
         created=deployment.created,
         updated=rollout.updated,
-        error=fault(deployment.name, status, state),
+        error=fault(deployment.name, status, state) or held,
         instance=None if replica is None else InstanceInfo.of(replica),
         restarts=rollout.restarts,
         phases=status.build.phases | (replica.phases if replica else {}),

@@ -19,9 +19,10 @@ _WEEK = 7 * 24 * 3600
 
 def left_over(parts: Parts) -> set[str]:
     """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
-    folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
     known = {*parts.store.rollouts(), *parts.store.unreadable()}
-    return {folder.name for folder in folders if UUID.match(folder.name)} - known
+    kept = {data.id for data in parts.store.data()}
+    logs, homes = ({path.name for path in (parts.state / name).glob("*")} for name in ("logs", "homes"))
+    return {name for name in logs | (homes - kept) if UUID.match(name)} - known
 
 
 def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:

@@ -614,7 +614,7 @@ def test_it_is_a_service_that_can_be_called_from_elsewhere():
     shapes = {e.name: e.shape.value for e in spec.endpoints}
     assert spec.address == "bema.orchestrator"
     assert shapes == {
-        **dict.fromkeys(("create", "read", "list", "delete", "activate", "status"), "unary"),
+        **dict.fromkeys(("create", "read", "list", "delete", "data", "purge", "activate", "status"), "unary"),
         "logs": "stream",
     }
 
