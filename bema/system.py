@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from bema.core import files, paths
 from bema.core.errors import Refused
+from bema.core.extras import install_line
 from bema.core.limits import Limits
 from bema.core.settings import Settings
 from bema.core.version import VERSION
@@ -77,7 +78,7 @@ def check_machine() -> None:
         raise Refused(
             f"`bema up` needs {', '.join(missing)}",
             code="missing_extra",
-            fix="Install them: pip install 'bema[platform]'",
+            fix=f"Install them: {install_line('platform')}",
         )
 
 

@@ -52,7 +52,7 @@ COMMANDS: dict[str, Row] = {
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
-    "rm": Row("bema.cli.rm:command", "Remove a deployment, its instance and its logs."),
+    "rm": Row("bema.cli.rm:command", "Remove deployments, their instances and their logs."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
     "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),
     "plugins": Row("bema.cli.plugins:command", "Plugins: list, check, lock, enable or disable them."),

@@ -60,8 +60,20 @@ def create(name: str, code: str, env: dict[str, str], key: str = "") -> Json:
     return _call("POST", "/faas/python", body, {"Idempotency-Key": key} if key else {})
 
 
-def delete(id: str) -> None:
-    _call("DELETE", f"/faas/python/{id}")
+def delete(id: str, *, purge: bool = False) -> None:
+    _call("DELETE", f"/faas/python/{id}" + ("?purge=1" if purge else ""))
+
+
+def data(name: str = "", *, kept: bool = False) -> list[Json]:
+    """What functions wrote: of one name, or of all; with `kept`, only what no deployment has any more."""
+    query = urllib.parse.urlencode({"name": name, "kept": int(kept)})
+    found: list[Json] = _call("GET", f"/faas/data?{query}")["items"]
+    return found
+
+
+def purge(id: str) -> None:
+    """Delete what was kept of a deployment that is gone."""
+    _call("DELETE", f"/faas/data/{id}")
 
 
 def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:

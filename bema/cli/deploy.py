@@ -30,7 +30,7 @@ def command(file: Path, name: str | None, pairs: tuple[str, ...], no_wait: bool,
     FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin.
     """
     begun = time.monotonic()
-    found = api.create(name or name_of(file), _code(file), _env(pairs))
+    found = _create(name or name_of(file), _code(file), _env(pairs))
     if not no_wait:
         found = _wait(found)
     if as_json:
@@ -42,12 +42,29 @@ def command(file: Path, name: str | None, pairs: tuple[str, ...], no_wait: bool,
         output.note(_last_words(found, time.monotonic() - begun))
 
 
+def _create(name: str, code: str, env: dict[str, str]) -> dict[str, Any]:
+    try:
+        return api.create(name, code, env)
+    except KeyboardInterrupt:
+        output.note(f"the request may have arrived: `bema ls` tells whether {name} is being deployed")
+        raise
+
+
 def _wait(found: dict[str, Any]) -> dict[str, Any]:
-    with output.Progress() as progress:
-        while found["state"] not in _OVER:
-            progress.step(f"{found['name']} {found['state']}")
-            time.sleep(_POLL)
-            found = _read(found["id"])
+    try:
+        with output.Progress() as progress:
+            while found["state"] not in _OVER:
+                progress.step(f"{found['name']} {found['state']}")
+                time.sleep(_POLL)
+                found = _read(found["id"])
+    except KeyboardInterrupt:
+        # who waits is all that ends here: the platform works on
+        name = found["name"]
+        output.note(
+            f"{name} is still being deployed; `bema logs {name} -f` follows it, `bema ls` tells its state, "
+            f"and `bema rm {name}` stops it"
+        )
+        raise
     return found
 
 

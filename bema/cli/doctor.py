@@ -25,7 +25,10 @@ import click
 import bema.core.version
 from bema.cli import output
 from bema.core import paths
+from bema.core.errors import Refused
+from bema.core.extras import install_line
 from bema.core.settings import Settings, load
+from bema.runtime import folders
 
 MIB = 1024 * 1024
 EXTRAS = {
@@ -90,7 +93,7 @@ def uv(settings: Settings) -> CheckResult:
         done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return CheckResult("uv", "ok", f"{done.stdout.split()[1]} at {found}")
-    return CheckResult("uv", "fail", "not found: scripts cannot be deployed", "pip install 'bema[platform]'")
+    return CheckResult("uv", "fail", "not found: scripts cannot be deployed", install_line("platform"))
 
 
 def gateway_port(settings: Settings) -> CheckResult:
@@ -131,6 +134,10 @@ def _is_ours(settings: Settings, where: str) -> bool:
 def state(settings: Settings) -> CheckResult:
     folder = Path(settings.text("state_dir"))
     there = _nearest(folder)
+    try:
+        folders.look(folder)
+    except Refused as error:
+        return CheckResult("state", "fail", error.message, f"Move {there} away, or set BEMA_STATE_DIR.")
     try:
         with tempfile.TemporaryFile(dir=there):
             return CheckResult("state", "ok", f"{folder} {'is' if there == folder else 'can be made'} writable")
@@ -190,7 +197,7 @@ def extras(settings: Settings) -> CheckResult:
     if not missing:
         return CheckResult("extras", "ok", ", ".join(EXTRAS))
     needs = "; ".join(f"{extra} lacks {', '.join(lacking[extra])}" for extra in missing)
-    return CheckResult("extras", "note", needs, f"pip install 'bema[{','.join(missing)}]'")
+    return CheckResult("extras", "note", needs, install_line(*missing))
 
 
 def isolation(settings: Settings) -> CheckResult:
