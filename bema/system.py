@@ -287,7 +287,11 @@ def banner(state: Path, token: Path, gateway: str, api: str, seeds: tuple[Path, 
     if shutil.which("curl"):
         tried.append(f'curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python')
     lines = "\n".join(f"  {line}" for line in tried)
-    sown = f"\nseeds, each told here when it is up: {', '.join(map(name_of, seeds))}\n" if seeds else ""
+    sown = (
+        f"\nseeds, what became of each is told here once the platform is up: {', '.join(map(name_of, seeds))}\n"
+        if seeds
+        else ""
+    )
     return f"""bema {VERSION} is up; Ctrl-C stops it
 
   gateway  {gateway}

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from bema.core.errors import Conflict, NotFound, Refused
 from bema.deploy.model.bundle import Bundle
@@ -130,6 +131,13 @@ class Store:
         """Whether a folder that no record names is nobody's."""
         self._catch_up()
         return not self._picture.unreadable_data
+
+    def facts(self, prefix: str) -> dict[str, str]:
+        """The facts whose names begin so, each by the rest of its name."""
+        self._catch_up()
+        first = fact_key(prefix)
+        facts = self._picture.facts.items()
+        return {unquote(key.removeprefix(first)): value for key, value in facts if key.startswith(first)}
 
     async def bundle(self, digest: str) -> Bundle:
         """The files of a version; `NotFound` for one that nobody uses."""

@@ -591,9 +591,9 @@ def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            known = await sow([seed], orchestrator, platform.store, ADA)
-            assert known == await sow([seed], orchestrator, platform.store, ADA)
-            info = await asyncio.wait_for(orchestrator.settled(known[seed], LOCAL_ADMIN), 10)
+            [known] = await sow([seed], orchestrator, platform.store, ADA)
+            assert [known.id] == [again.id for again in await sow([seed], orchestrator, platform.store, ADA)]
+            info = await asyncio.wait_for(orchestrator.settled(known.id, LOCAL_ADMIN), 10)
             assert report(seed, info, "http://u", "S=1 bema").splitlines() == [
                 "greeter: ready  http://u",
                 "  S=1 bema call a.b.c",
