@@ -42,13 +42,13 @@ class ReloadedVersion:
 
     @classmethod
     async def start(cls, arguments: list[str], passed: Mapping[str, int]) -> ReloadedVersion:
-        """Start `bema run` with the channel of a launcher. `passed` are further descriptors, each by its variable."""
+        """Start `bema run ARGUMENTS` with the channel of a launcher. `passed` are further descriptors by their variables."""
         # in a process group of its own: Ctrl-C goes to the terminal's group, and must reach it through us alone
         ours, theirs = socket.socketpair()
         with theirs:
             given = {**passed, VARIABLE: theirs.fileno()}
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "bema", "run", "--", *arguments),
+                *(sys.executable, "-P", "-m", "bema", "run", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, **{name: str(number) for name, number in given.items()}},
                 pass_fds=tuple(given.values()),

@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
+from bema.cli import script_environment
 from bema.core.errors import BemaError, Invalid
+from bema.deploy.sources import entry
 from bema.sdk import spec
 from bema.sdk.event_loop import loop_factory
 from bema.sdk.lifecycle import start
@@ -22,12 +24,16 @@ MODULE = "__bema_script__"
 @click.command()
 @click.argument("target", metavar="FILE[:CLASS]")
 @click.argument("arguments", nargs=-1)
-def command(target: str, arguments: tuple[str, ...]) -> None:
+@click.option("--here", is_flag=True, help="Use the Python that runs bema, whatever the file's PEP 723 block asks for.")
+def command(target: str, arguments: tuple[str, ...], here: bool) -> None:
     """Run the service of a file.
 
-    CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv.
+    CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv. What a PEP 723 block
+    of the file asks for, and is not installed here, is installed once into an environment of its own.
     """
     file, name = split(target)
+    if not here:
+        script_environment.enter(file, ["run", "--here", "--", target, *arguments])
     module = load(file, arguments)
     service = service_of(module, name, file)
     try:
@@ -78,15 +84,34 @@ def service_of(module: ModuleType, name: str, file: Path) -> type[Any]:
             raise Invalid(f"{file} has no service {name!r}", code="entry_not_found", fix=f"It has {_listed(module)}.")
         return found
     services = _services(module)
-    if len(services) != 1:
-        raise Invalid(
-            f"{file} has {len(services)} services",
-            code="entry_not_found",
-            fix=f"Name one as {file}:CLASS. It has {_listed(module)}."
-            if services
-            else "Decorate a class with @service(...).",
-        )
+    if not services:
+        raise _no_service(file)
+    if len(services) > 1:
+        fix = f"Name one as {file}:CLASS. It has {_listed(module)}."
+        raise Invalid(f"{file} has {len(services)} services", code="entry_not_found", fix=fix)
     return services[0]
+
+
+def _no_service(file: Path) -> Invalid:
+    """What the file is instead, and how that is run."""
+    found = entry.inspect(file.read_bytes())
+    name = found.get("name")
+    match found.get("kind"):
+        case "app":
+            what = f"it holds an app, {name!r}"
+            by_hand = f"`uvicorn {file.stem}:{name}` runs it by hand where it is an ASGI app"
+        case "mcp":
+            what, by_hand = (
+                f"it holds an MCP server, {name!r}",
+                f"`python3 {file}` runs it by hand where it starts itself",
+            )
+        case _:
+            what, by_hand = "it is a program", f"`python3 {file}` runs it by hand"
+    return Invalid(
+        f"{file} has 0 services: {what}",
+        code="entry_not_found",
+        fix=f"`bema deploy {file}` serves it, and {by_hand}. A service is a class with @service(...).",
+    )
 
 
 def _services(module: ModuleType) -> list[type[Any]]:

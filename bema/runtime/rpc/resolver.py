@@ -7,6 +7,7 @@ A change costs the same whatever the number of instances, and nothing for an end
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,10 @@ from bema.runtime.rpc.client_connection import ClientConnection
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
+
+_log = logging.getLogger("bema.client")
+_SILENCE = 1.0
+"""Seconds of waiting after which that is said."""
 
 Viewing = View | Callable[[], Awaitable[View]]
 
@@ -90,6 +95,7 @@ class Resolver:
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
         self._only: ClientConnection | None = None  # to the one candidate of this snapshot
+        self._told = False
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
@@ -110,11 +116,22 @@ class Resolver:
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> None:
         """Wait until at least `count` instances are there; `Unavailable` when `timeout` runs out first."""
         view = await self._viewed()
+        # whoever starts a program and sees nothing for as long as it waits takes it for broken
+        telling = asyncio.get_running_loop().call_later(_SILENCE, self._tell, timeout)
         try:
             async with asyncio.timeout(timeout):
                 await wait_for(view, lambda snapshot: len(self.instances()) >= count)
         except TimeoutError as error:
             raise Unavailable(f"no instance of {self._route} appeared within {timeout:g} s") from error
+        finally:
+            telling.cancel()
+
+    def _tell(self, timeout: float | None) -> None:
+        """Once for each client: it may wait again and again."""
+        if not self._told:
+            self._told = True
+            within = "" if timeout is None else f", for up to {timeout:g} s"
+            _log.warning("waiting for an instance of %s%s: none is there yet", self._route, within)
 
     async def _viewed(self) -> View:
         if self._view is None:
