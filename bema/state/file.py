@@ -1,15 +1,18 @@
 """A state's SQLite file, as the one thread that owns its connection sees it. Nothing here waits for anybody else.
 
 Laws: a group is one transaction, so one sync covers all callers in it; who asked for another revision fails alone, before
-anything is written. A commit that fails fails every caller of its group; when the disk itself failed, what it holds is no
-longer known, and nothing more is written until the file is opened again.
+anything is written. A commit that fails fails every caller of its group, but on a full disk: there, who takes away more
+than it adds succeeds. When the disk itself failed, what it holds is no longer known, and nothing more is written until the
+file is opened again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,12 +21,17 @@ from bema.core.errors import BemaError, Refused
 from bema.state.engine import Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
+from bema.state.reserve import SIZE, Reserve
 
 T = TypeVar("T")
 
 _ROWS = 128
 """Rows of one statement. Each statement lets go of the interpreter once: a row at a time would do so for each row."""
 _DISK = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY})
+
+
+class _DiskFull(Refused):
+    """Nothing was written, and nothing is broken."""
 
 
 class Committed(NamedTuple):
@@ -41,6 +49,7 @@ class SqliteFile:
         self._path = path
         self._older = older
         self._lock = FileLock(path)
+        self._reserve = Reserve(path.parent)
         self._db: sqlite3.Connection | None = None
         self._revision = 0
         self._failure = ""
@@ -53,6 +62,7 @@ class SqliteFile:
             self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=4 * _ROWS)
             bring_up(self._db, self._path, self._older)
             (self._revision,) = self._db.execute("SELECT revision FROM counter").fetchone()
+            self._reserve.fill()
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise self._refused("opened", error) from error
@@ -73,14 +83,56 @@ class SqliteFile:
     def apply(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Commit what many callers asked for, in their order."""
         try:
-            self._must_write()
-            committed = self._decide(groups)
-            if committed.revision > self._revision:
-                self._commit(committed)
+            done = self._committed(groups, self._commit)
+            if self._reserve.short:
+                self._reserve.fill()
+            return done
+        except _DiskFull as error:
+            return self._freed(groups, error)
         except Refused as error:
             return Committed([error] * len(groups), [], self._revision)
+
+    def _committed(self, groups: Sequence[Sequence[Mutation]], commit: Callable[[Committed], None]) -> Committed:
+        self._must_write()
+        committed = self._decide(groups)
+        if committed.revision > self._revision:
+            commit(committed)
         self._revision = committed.revision
         return committed
+
+    def _freed(self, groups: Sequence[Sequence[Mutation]], error: _DiskFull) -> Committed:
+        """On a full disk: commit for those alone who free some of it."""
+        freeing = [group for group in groups if _frees(group)]
+        try:
+            done = self._committed(freeing, lambda committed: self._in_reserve(partial(self._commit, committed)))
+        except Refused:
+            return Committed([error] * len(groups), [], self._revision)
+        outcomes = iter(done.outcomes)
+        return done._replace(outcomes=[next(outcomes) if _frees(group) else error for group in groups])
+
+    def _in_reserve(self, work: Callable[[], None]) -> None:
+        """Do what frees space in the space that is set aside for it."""
+        self._reserve.release()
+        try:
+            work()
+        finally:
+            self._shorten_log()
+            self._reserve.fill()
+
+    def _shorten_log(self) -> None:
+        """Take what was written ahead into the file, which gives back the room of the log.
+
+        Not where the file would grow by most of what is left: half a transfer gives nothing back, and the next deletion
+        needs the room.
+        """
+        with contextlib.suppress(sqlite3.Error, OSError):
+            (pages,), (page,) = (
+                self._connection.execute(f"PRAGMA page_{what}").fetchone() for what in ("count", "size")
+            )
+            grows = pages * page - self._path.stat().st_size
+            disk = os.statvfs(self._path)
+            if grows <= disk.f_bavail * disk.f_frsize - SIZE // 8:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _decide(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Who succeeds, as if they came one after the other."""
@@ -129,8 +181,17 @@ class SqliteFile:
 
     def drop_blobs(self, digests: Iterable[str]) -> None:
         self._must_write()
+        dropped = [(digest,) for digest in digests]
+        if not dropped:
+            return
+        try:
+            self._drop(dropped)
+        except _DiskFull:
+            self._in_reserve(partial(self._drop, dropped))
+
+    def _drop(self, digests: list[tuple[str]]) -> None:
         with self._transaction() as db:
-            db.executemany("DELETE FROM blobs WHERE digest = ?", [(digest,) for digest in digests])
+            db.executemany("DELETE FROM blobs WHERE digest = ?", digests)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -142,9 +203,17 @@ class SqliteFile:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _DISK:
                 self._failure = str(error)
-            raise self._refused("written", error) from error
+            refused = self._refused("written", error)
+            if code == sqlite3.SQLITE_FULL:
+                refused = _DiskFull(
+                    refused.message,
+                    code=refused.code,
+                    fix="Free some space on its disk; what is removed with `bema rm NAME --purge` frees its own.",
+                )
+            raise refused from error
 
     # reading
 
@@ -196,6 +265,12 @@ def _conflict(group: Sequence[Mutation], known: dict[str, int]) -> RevisionConfl
         if wanted is not None and known.get(key, 0) != wanted:
             return RevisionConflict(key, known.get(key, 0))
     return None
+
+
+def _frees(group: Sequence[Mutation]) -> bool:
+    """Whether it takes more away than it adds."""
+    gone = sum(mutation.value is None for mutation in group)
+    return gone > len(group) - gone
 
 
 def _in_parts(values: list[T]) -> Iterator[list[T]]:
