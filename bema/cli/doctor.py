@@ -137,7 +137,7 @@ def state(settings: Settings) -> CheckResult:
     try:
         folders.look(folder)
     except Refused as error:
-        return CheckResult("state", "fail", error.message, f"Move {there} away, or set BEMA_STATE_DIR.")
+        return CheckResult("state", "fail", error.message, "Move what stands there away, or set BEMA_STATE_DIR.")
     try:
         with tempfile.TemporaryFile(dir=there):
             return CheckResult("state", "ok", f"{folder} {'is' if there == folder else 'can be made'} writable")

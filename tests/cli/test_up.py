@@ -166,6 +166,24 @@ def test_a_seed_that_is_not_there_is_refused(platform):
     assert "nowhere.py" in done.stderr
 
 
+@pytest.mark.slow
+def test_the_state_directory_may_be_a_link_of_ones_own(tmp_path):
+    (tmp_path / "disk" / "state").mkdir(parents=True)
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / ".bema").symlink_to(tmp_path / "disk" / "state")
+    platform = Up(tmp_path / "checkout" / ".bema")
+    try:
+        process = platform.start()
+        assert process.stdout is not None
+        assert "is up" in process.stdout.readline()
+        assert "ok    state" in platform.bema("doctor").stdout
+        del platform.env["BEMA_STATE_DIR"]  # found from the checkout
+        assert json.loads(platform.bema("status", "--json").stdout)["pid"] == process.pid
+        assert (tmp_path / "disk" / "state" / "up.json").exists()
+    finally:
+        platform.close()
+
+
 PROGRAM = """\
 import http.server, os, pathlib
 notes = pathlib.Path.home() / "notes.txt"
