@@ -254,7 +254,10 @@ class DeploymentPage(msgspec.Struct, frozen=True):
 
 
 class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API tells of what a function wrote: `deployment` has it, or it is kept since the instant `kept`."""
+    """What the API tells of what a function wrote: `deployment` has it, or it is kept since the instant `kept`.
+
+    More than 100,000 files are not counted.
+    """
 
     id: str
     name: str

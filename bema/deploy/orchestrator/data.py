@@ -8,6 +8,7 @@ between is a folder that nobody knows, which the next start removes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from bema.core.errors import BemaError
 from bema.deploy.model.deployment import DataInfo
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.store.records import DataFolder
+
+_MOST = 100_000
+"""Files that are counted of one folder: who asks for a list should not wait for millions."""
 
 
 async def listed(principal: Principal, parts: Parts, name: str = "", *, kept: bool = False) -> list[DataInfo]:
@@ -55,7 +59,7 @@ async def leave(id: str, parts: Parts) -> None:
     if parts.store.in_use(known):
         return
     await asyncio.to_thread(shutil.rmtree, home / "tmp", ignore_errors=True)
-    if not (await asyncio.to_thread(_size, home))[0]:
+    if not await asyncio.to_thread(_holds_something, home):
         try:
             await parts.store.purge(known)
         except BemaError:  # somebody took it meanwhile, or it cannot be written down: then it stays
@@ -77,13 +81,24 @@ def _known(parts: Parts) -> Iterator[DataFolder]:
 
 
 def _size(folder: Path) -> tuple[int, int]:
-    """How many files lie in the HOME, and their bytes; what is a link counts as itself."""
+    """How many files lie in the HOME, and their bytes; of very many, those that were counted."""
     files = size = 0
-    for place, folders, names in os.walk(folder / "home"):
-        for name in (*names, *(each for each in folders if (Path(place) / each).is_symlink())):
-            files += 1
-            try:
-                size += (Path(place) / name).lstat().st_size
-            except OSError:  # it went while we looked
-                continue
+    for each in itertools.islice(_sizes(folder), _MOST):
+        files, size = files + 1, size + each
     return files, size
+
+
+def _holds_something(folder: Path) -> bool:
+    return next(_sizes(folder), None) is not None
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """The bytes of each file; of a link its own, and 0 of what cannot be looked at: it may hold anything."""
+    closed: list[OSError] = []
+    for place, folders, names in os.walk(folder / "home", onerror=closed.append):
+        for name in (*names, *(each for each in folders if (Path(place) / each).is_symlink())):
+            try:
+                yield (Path(place) / name).lstat().st_size
+            except OSError:
+                yield 0
+    yield from (0 for error in closed if not isinstance(error, FileNotFoundError))

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bema.core.access import LOCAL_ADMIN
 from bema.core.errors import Conflict, NotFound, Refused
 from bema.deploy.model.deployment import DeploymentInfo
+from bema.deploy.orchestrator import data
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import Store
 from bema.state.engine import Mutation
@@ -226,5 +228,46 @@ def test_what_cannot_be_written_down_is_not_deleted(tmp_path: Path):
             platform.engine.apply = apply  # type: ignore[method-assign]
             assert (await orchestrator.read(made.id, ADA)).state == "ready"
             assert (home(platform) / "notes.txt").exists()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("what", ["link", "links to a folder", "closed folder"])
+def test_whatever_may_be_something_is_kept(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            made = await ready(platform, orchestrator)
+            inside = home(platform) / "inside"
+            if what == "closed folder":
+                inside.mkdir()
+                scandir = os.scandir
+
+                def closed(path: str) -> object:
+                    if str(path) == str(inside):
+                        raise PermissionError(13, "closed", path)
+                    return scandir(path)
+
+                monkeypatch.setattr(os, "scandir", closed)  # root may look into any folder
+            else:
+                inside.symlink_to("nowhere" if what == "link" else tmp_path)
+            await orchestrator.delete(made.id, ADA)
+            await gone(platform, made.id)
+            assert len(await orchestrator.data(ADA, kept=True)) == 1
+            assert inside.is_symlink() or inside.is_dir()
+
+    asyncio.run(story())
+
+
+def test_of_very_many_files_some_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(data, "_MOST", 3)
+
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as orchestrator:
+            await ready(platform, orchestrator)
+            for number in range(9):
+                (home(platform) / str(number)).touch()
+            assert [each.files for each in await orchestrator.data(ADA)] == [3]
 
     asyncio.run(story())
