@@ -77,6 +77,7 @@ class Commands(click.Group):
         row = COMMANDS.get(cmd_name)
         if row is None:
             return None
+        # one command is asked for: the imports of the others are most of what a start would cost
         module, _, attribute = row.target.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
@@ -91,6 +92,7 @@ class Commands(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click's own would load every command to ask for its help
         with formatter.section("Commands"):
             formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
 
@@ -104,4 +106,5 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     argv = sys.argv[1:] if arguments is None else arguments
+    # not standalone: click would print failures its own way, and exit with codes of its own
     return errors.edge(lambda: cli.main(args=argv, prog_name="bema", standalone_mode=False), errors.wants_json(argv))

@@ -20,6 +20,7 @@ from bema.core.naming import UUID
 from bema.core.paths import state_dir
 
 Json = dict[str, Any]
+# deploying inspects the script before the reply, which may take ten seconds
 _PATIENCE = 60.0
 _PAGE = 500
 _AWAY = 30.0  # seconds in which a follower waits for an API that went away
@@ -44,6 +45,7 @@ def deployment(name: str) -> Json:
     """One deployment, by name or id."""
     if UUID.match(name):
         return read(name)
+    # the API has ids only: a name is one owner's, and an administrator sees those of all
     for found in deployments():
         if found["name"] == name:
             return found
@@ -105,6 +107,7 @@ def _is_back() -> bool:
         try:
             _call("GET", "/readyz")
         except Unavailable as error:
+            # a platform that was stopped is not waited for; one whose gateway died comes back
             if error.code == "not_up":
                 return False
         else:
@@ -114,6 +117,7 @@ def _is_back() -> bool:
 
 def _records(id: str, *, tail: int, follow: bool, since: int) -> Iterator[Json]:
     query = urllib.parse.urlencode({"tail": tail, "follow": int(follow), "since": since})
+    # a log may be silent for days
     with _answer("GET", f"/faas/python/{id}/logs?{query}", timeout=None if follow else _PATIENCE) as answer:
         for line in _lines(answer):
             record = _decoded(line)
@@ -168,6 +172,7 @@ def _answer(
 
 def _up() -> Json:
     state = state_dir()
+    # the lock is asked first: the file outlives a keeper that was killed
     up = system.read_up(state) if system.is_up(state) else {}
     if not up.get("api"):
         raise Unavailable(f"nothing runs on {state}", code="not_up")

@@ -62,6 +62,7 @@ async def _of_instances(target: str) -> ServiceSpec:
     check_name(component, "component")
     async with connect() as runtime:
         view = await runtime.view(namespace, component)
+        # of several versions the newest is the one that will stay
         found = sorted(view.instances(), key=lambda instance: instance.since)
         if not found:
             raise Unavailable(f"no instance of {target} is there", fix="Start it, or name its file.")

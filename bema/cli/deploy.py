@@ -13,7 +13,9 @@ from bema.cli import api, output
 from bema.core.errors import BemaError, Invalid, Unavailable, of_code
 from bema.deploy.sources.names import name_of
 
+# asked anew each time: what waits so outlives any part of the platform that is replaced
 _POLL = 0.1
+# one that died is back within a second
 _ABSENCE = 10.0
 _OVER = ("ready", "build_failed", "start_failed", "crash_loop")
 
@@ -33,11 +35,13 @@ def command(file: Path, name: str | None, pairs: tuple[str, ...], no_wait: bool,
     found = _create(name or name_of(file), _code(file), _env(pairs))
     if not no_wait:
         found = _wait(found)
+    # before the failure is raised: who reads data wants that of a failed one, too
     if as_json:
         output.print_json(found)
     if found["state"] in _OVER[1:]:
         raise failure(found)
     if not as_json:
+        # alone on stdout: `curl $(bema deploy FILE)/path` is one line
         output.print_text(found["url"])
         output.note(_last_words(found, time.monotonic() - begun))
 

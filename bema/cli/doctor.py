@@ -79,6 +79,7 @@ def python(settings: Settings) -> CheckResult:
 
 
 def environments(settings: Settings) -> CheckResult:
+    # Debian ships Python without it, and `python3 -m venv` fails
     found = importlib.util.find_spec("ensurepip")
     if found and found.origin:
         return CheckResult("venv", "ok", "this Python can make environments")
@@ -111,6 +112,7 @@ def _port(settings: Settings, listener: str) -> CheckResult:
         return CheckResult(name, "ok", f"{where} is held by the platform that runs here")
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # as `bema up` binds: a port whose last connections are closing is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
@@ -165,6 +167,7 @@ def locks(settings: Settings) -> CheckResult:
 def inotify(settings: Settings) -> CheckResult:
     if sys.platform != "linux":
         return CheckResult("inotify", "note", "not on this system: discovery polls, and is slower to notice")
+    # asked of the kernel: the limit is per user, and editors use it up
     descriptor = ctypes.CDLL(None, use_errno=True).inotify_init1(os.O_CLOEXEC)
     if descriptor < 0:
         says = f"{os.strerror(ctypes.get_errno())}: discovery polls, and is slower to notice"
@@ -223,6 +226,7 @@ CHECKS: tuple[Check, ...] = (
 
 def _importable(module: str) -> bool:
     try:
+        # looked for, not imported: an import runs code of others
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False

@@ -36,6 +36,7 @@ def edge(command: Callable[[], object], in_json: bool = False) -> int:
     """Run a command and return its exit code; nothing but `SystemExit` leaves here."""
     try:
         code = command()
+        # a reader that has gone is met here, and not when Python ends, which would exit with 120
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BemaError as error:
@@ -109,6 +110,7 @@ def _unexpected(error: Exception) -> BemaError:
 
 def _keep(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # a traceback may show values that are nobody else's
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as out:
         out.write(text)

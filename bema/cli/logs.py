@@ -45,6 +45,7 @@ def line_of(record: dict[str, Any], *, timestamps: bool = False) -> str:
     level = visible_line(str(record.get("level", "info"))).upper()
     shown = output.style(f"{level:<7}", fg=_LEVELS[level]) if level in _LEVELS else f"{level:<7}"
     trace = f"  trace={visible_line(str(record['trace_id']))}" if record.get("trace_id") else ""
+    # every field is a script's: a line that is a record of ours may set its level and its trace
     instance = visible_line(str(record.get("instance", "")))[-4:]
     event = _MORE.join(visible(str(record.get("event", ""))).split("\n"))
     return f"{time} {instance} {mark} {shown} {event}{trace}"

@@ -63,6 +63,7 @@ def _deployments() -> list[dict[str, Any]]:
     try:
         return api.deployments()
     except Unavailable as error:
+        # services that were started by hand need no platform
         if error.code != "not_up":
             raise
         return []
@@ -70,6 +71,7 @@ def _deployments() -> list[dict[str, Any]]:
 
 async def _instances() -> tuple[Instance, ...]:
     async with connect() as runtime:
+        # of all components, not of one: whoever is there is listed
         view = await runtime.discovery.view()
         found = view.instances()
         await view.close()
@@ -78,6 +80,7 @@ async def _instances() -> tuple[Instance, ...]:
 
 def shown(instance: Instance) -> dict[str, Any]:
     """An instance as data, without its token."""
+    # whoever has the token may call the instance
     data: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(instance, token=""))
     return {
         **data,

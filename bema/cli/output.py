@@ -38,6 +38,7 @@ def print_json(value: Any) -> None:
 
 def print_json_line(value: Any) -> None:
     """One line of a JSON stream (NDJSON) on stdout, flushed."""
+    # a reader in a pipe waits for each line, and Python would keep them until a buffer is full
     _write(_json(msgspec.json.encode(value, enc_hook=str)), sys.stdout)
     sys.stdout.flush()
 

@@ -48,7 +48,9 @@ class ReloadedVersion:
         with theirs:
             given = {**passed, VARIABLE: theirs.fileno()}
             process = await asyncio.create_subprocess_exec(
+                # -P: a module of the author's folder must not stand in for one of ours
                 *(sys.executable, "-P", "-m", "bema", "run", *arguments),
+                # two versions run at once: neither may read what is typed
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, **{name: str(number) for name, number in given.items()}},
                 pass_fds=tuple(given.values()),
@@ -76,6 +78,7 @@ class ReloadedVersion:
 
     async def stop(self) -> None:
         """Tell the process to stop; kill it where it does not end in time."""
+        # one that does not serve has no calls to finish
         serves = self.announce.done() and self.announce.result() is not None
         self._say(Stop())
         try:

@@ -35,6 +35,7 @@ def command(names: tuple[str, ...], purge: bool, yes: bool, as_json: bool) -> No
     if not yes and _is_asked():
         for target in targets:
             output.note(_says(target, purge))
+        # on stderr: a question is no data
         click.confirm("Go on?", abort=True, err=True)
     done: list[dict[str, Any]] = []
     try:

@@ -59,8 +59,10 @@ def load(file: Path, arguments: tuple[str, ...] = ()) -> ModuleType:
         source = file.read_bytes()
     except OSError as error:
         raise Invalid(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
+    # not as `__main__`: its own main block must not start it a second time
     module = ModuleType(MODULE)
     module.__file__ = str(file)
+    # where annotations, dataclasses and pickle look for a class's names
     sys.modules[MODULE] = module
     sys.path.insert(0, str(file.resolve().parent))
     sys.argv = [str(file), *arguments]
@@ -83,6 +85,7 @@ def service_of(module: ModuleType, name: str, file: Path) -> type[Any]:
         if not isinstance(found, type) or not hasattr(found, spec.SERVICE):
             raise Invalid(f"{file} has no service {name!r}", code="entry_not_found", fix=f"It has {_listed(module)}.")
         return found
+    # counted in the module, not in its text: a class may be decorated in any way
     services = _services(module)
     if not services:
         raise _no_service(file)
@@ -119,6 +122,7 @@ def _services(module: ModuleType) -> list[type[Any]]:
         value
         for value in vars(module).values()
         if isinstance(value, type)
+        # an imported class is another service's, and so is the mark that a subclass inherits
         and value.__module__ == module.__name__
         and spec.SERVICE in vars(value)
         and not spec.mark_of(value).abstract

@@ -17,6 +17,7 @@ from bema.core.settings import load
     "--seed",
     "seeds",
     multiple=True,
+    # a slip of the command line, found before anything was started
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A script to deploy under its file's name; edited, it replaces what runs. Can be given several times.",
 )

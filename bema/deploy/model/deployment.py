@@ -18,6 +18,7 @@ from bema.core.redaction import hides
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
+# a build may fail for the network alone: tried soon, then less and less
 _REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
 
 
@@ -117,6 +118,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         labels = {version.label for version in self.versions}
         if not labels:
             raise ValueError("a deployment has a version")
+        # a share of nothing would send requests nowhere
         if unknown := {*self.traffic, *self.aliases.values()} - labels:
             raise ValueError(f"there is no version {', '.join(sorted(unknown))}")
         if self.traffic and sum(self.traffic.values()) != 100:
@@ -145,6 +147,7 @@ class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     def tried(self, attempts: tuple[Attempt, ...], at: int) -> VersionStatus:
         """The status with another restart history."""
+        # the first start of a version is no restart
         more = bool(self.attempts) and attempts[-1].instance != self.attempts[-1].instance
         return msgspec.structs.replace(self, attempts=attempts, updated=at, restarts=self.restarts + more)
 
@@ -194,6 +197,7 @@ class Rollout(msgspec.Struct, frozen=True):
     def replaced(self, version: Version, at: int) -> Rollout:
         """With a newest version after those that ever served; what never did is not worth going back to."""
         served = (v for v in self.deployment.versions if any(a.ready for a in self.of(v).attempts))
+        # numbers go on: in logs and records a label stands for one content for ever
         version = msgspec.structs.replace(version, number=self.version.number + 1)
         deployment = msgspec.structs.replace(
             self.deployment, versions=(*served, version), traffic={}, aliases={}, updated=at
@@ -301,6 +305,7 @@ def fault(name: str, status: VersionStatus, state: Outward) -> Fault | None:
         return status.build.fault
     if state not in (Outward.START_FAILED, Outward.CRASH_LOOP):
         return None
+    # a start that is under way says nothing yet of what is wrong
     last = next(a for a in reversed(status.attempts) if a.ended)
     problem = BemaError(code=str(state))
     return Fault(problem.code, _end_of(last, name), problem.fix, log=last.log)

@@ -50,6 +50,7 @@ class PlatformOrchestrator(Orchestrator):
         parts = await parts_of(self._in_force, self._discovery)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        # not awaited: the platform is up before its last seed is built
         self._tasks.start(self._sow(parts.store), "seeds")
 
     async def _sow(self, store: Store) -> None:

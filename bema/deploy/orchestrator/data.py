@@ -58,6 +58,7 @@ async def leave(id: str, parts: Parts) -> None:
         return
     if parts.store.in_use(known):
         return
+    # temporary by its name: the next deployment finds none of it
     await asyncio.to_thread(shutil.rmtree, home / "tmp", ignore_errors=True)
     if not await asyncio.to_thread(_holds_something, home):
         try:
@@ -101,4 +102,5 @@ def _sizes(folder: Path) -> Iterator[int]:
                 yield (Path(place) / name).lstat().st_size
             except OSError:
                 yield 0
+    # a folder that cannot be read is no empty one: counting it as nothing would delete it
     yield from (0 for error in closed if not isinstance(error, FileNotFoundError))

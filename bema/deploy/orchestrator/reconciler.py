@@ -53,6 +53,7 @@ class Reconciler:
         self._parts = parts
         self._tasks = Tasks("reconciler")
         self._turn = asyncio.Event()
+        # one change at a time: each is made of the status that the one before it left
         self._changing = asyncio.Lock()
         self._replicas = Replicas()
         self._ended_meanwhile: set[int] = set()
@@ -70,9 +71,12 @@ class Reconciler:
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
         self._leaving: dict[str, str] = {}  # with the folder of data that each had
+        # in memory alone: it tells of what could not be written down
         self._held: dict[str, Fault] = {}
+        # what was stopped with the platform starts again with it; later, it waits for a request
         self._woken: set[str] = set(stored)
         self._missing: dict[int, int] = {}
+        # all at once, after a restart, each would be too slow to be ready in time
         self._builds = asyncio.Semaphore(parts.limits.builds)
         self._starts = asyncio.Semaphore(parts.limits.starts)
 
@@ -214,6 +218,7 @@ class Reconciler:
             await self.change(owner, version, lambda s: s.tried(served(s.attempts, instance, now), now))
         else:
             self._replicas.drop(instance)
+            # a poll that was asked before may still list it
             self._ended_meanwhile.add(instance)
             how = {
                 "cause": event.cause,
@@ -234,6 +239,7 @@ class Reconciler:
 
     def _owner(self, instance: int) -> tuple[str, str]:
         """The deployment and the version that it is of."""
+        # an end may come after its replica was dropped: what was started is known longer
         replica = self._replicas.get(instance)
         return self._owners.get(instance, ("", "")) if replica is None else (replica.deployment, replica.version)
 
@@ -300,6 +306,7 @@ class Reconciler:
                 self._woken.discard(id)
                 now = self._parts.clock.now()
                 new = Replica(instance=new_instance_id(), deployment=id, version=version, state=State.NEW, since=now)
+                # known before its task runs: the next look must not start it again
                 self._replicas.put(new)
                 self._tasks.start(self._start(id, version, new.instance), f"start {id}")
             case plans.StopReplica(instance, reason):
@@ -346,6 +353,7 @@ class Reconciler:
                 await self.change(id, version, lambda s: s.tried(begun(s.attempts, instance, now), now))
                 await self._launch(rollout, instance)
         finally:
+            # it was not launched: one that stays NEW would count as being started for ever
             known = self._replicas.get(instance)
             if known is not None and known.state is State.NEW:
                 self._replicas.drop(instance)
@@ -386,6 +394,7 @@ class Reconciler:
         try:
             await self._parts.launcher.forget(id)
             await asyncio.to_thread(shutil.rmtree, self._parts.logs(id), ignore_errors=True)
+            # the last step: what is cut short before it is found again by its folders
             await data.leave(self._leaving[id], self._parts)
             del self._leaving[id]
         finally:

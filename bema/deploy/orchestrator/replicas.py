@@ -81,5 +81,6 @@ class Replicas:
                 self.drop(replica.instance)
         for instance, replica in there.items():
             known = self._by_instance.get(instance)
+            # its announcement may have overtaken the answer, which then is the older news
             if known is None or (known.state, replica.state) != (State.SERVING, State.STARTING):
                 self.put(replica)

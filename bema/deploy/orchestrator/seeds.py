@@ -49,6 +49,7 @@ async def sow(seeds: Iterable[Path], orchestrator: Orchestrator, store: Store, o
     for seed in seeds:
         name = name_of(seed)
         if name in sown:
+            # both in turn would replace each other at every start
             sown[str(seed)] = Sown(seed, said=f"{sown[name].seed} is deployed under that name already")
             continue
         try:
@@ -74,6 +75,7 @@ async def _sow(seed: Path, orchestrator: Orchestrator, store: Store, owner: Prin
         rollout = next((r for r in store.rollouts().values() if (r.owner, r.name) == (owner.subject, name)), None)
         if rollout is None:
             return Sown(seed, done="removed")
+        # a person deployed it: that is not undone by a file that was edited at another time
         if rollout.version.digest != digest:
             return Sown(seed, rollout.id, said="it was removed, and another script is deployed under its name")
         known = rollout.id

@@ -71,6 +71,7 @@ class Orchestrator:
     _running: asyncio.Task[None]
 
     def __init__(self) -> None:
+        # weak: a lock lives as long as somebody holds it or waits for it
         self._creating: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._naming: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -106,6 +107,7 @@ class Orchestrator:
             return await self._create(request, owner, None)
         owned = f"{owner}/{key}"
         asked = _Asked(request.name, request.code, request.env, owner)
+        # deterministic: the same variables in another order are the same request
         digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
         # a repetition that overtakes the first request must find its answer, not its name taken
         async with self._creating.setdefault(owned, asyncio.Lock()):
@@ -117,6 +119,7 @@ class Orchestrator:
     async def _create(self, request: CreateRequest, owner: str, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
         check_env(request.env, self._parts.limits)
+        # before the work: a name that is taken needs none of it
         self._failed(owner, request.name)
         version, bundle = await self._versioned(request)
         # looked at again, by one at a time: inspecting took a while, and others may have deployed meanwhile
@@ -198,8 +201,10 @@ class Orchestrator:
     async def delete(self, id: str, principal: Principal, purge: bool = False) -> None:
         """Forget a deployment; its instance is stopped after the reply. What it wrote is kept, unless with `purge`."""
         stored = self._owned(id, _acting(principal, Scope.WRITE))
+        # read before: with the deployment goes what tells whose folder it has
         home = self._parts.store.home(stored.deployment if isinstance(stored, Rollout) else stored)
         await self._parts.store.delete(id, purge=purge, at=self._parts.clock.now())
+        # after the commit: until then the name is taken, and no request may find it free
         self._index.remove(stored)
         self._reconciler.leave(id, home)
 
@@ -259,6 +264,7 @@ class Orchestrator:
             tail=tail,
             follow=follow,
             since=since,
+            # who follows is told that the deployment went by the end of the log
             alive=lambda: id in self._parts.store.rollouts(),
         )
         async with contextlib.aclosing(lines):
@@ -283,6 +289,7 @@ class Orchestrator:
         return store.rollouts().get(id) or store.unreadable().get(id)
 
     def _owned(self, id: str, principal: Principal) -> Rollout | UnreadableDeployment:
+        # one refusal for both: what is not yours must not be told from what is not there
         found = self._stored(id)
         if found is None or not principal.sees(found.owner):
             raise NotFound(f"there is no deployment {id}")
@@ -306,6 +313,7 @@ class Orchestrator:
             case Outward.BUILDING:
                 return Activation(info.state, _BUILDING_RETRY, None)
             case Outward.BUILD_FAILED | Outward.START_FAILED | Outward.CRASH_LOOP:
+                # `Retry-After` has whole seconds: none would be asked again at once
                 return Activation(info.state, max(1.0, self._wait(stored, info.state) / SECOND), info.error)
         return Activation(info.state, None, info.error)
 

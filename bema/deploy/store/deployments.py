@@ -185,6 +185,7 @@ class Store:
     def _taken(self, deployment: Deployment) -> Mutation:
         """The data of that owner and name is the deployment's; where there is none, a folder of its own id will be."""
         key = data_key(deployment.owner, deployment.name)
+        # with the revision that was read: a purge meanwhile deletes the folder it names
         mine = DataFolder(self.home(deployment), deployment.name, deployment.owner)
         return put(key, mine, self._picture.revisions.get(key, 0))
 
@@ -205,6 +206,7 @@ class Store:
         if answer is None:
             return []
         kept = self._picture.replies
+        # in the order they were given: who repeats a request does so soon
         old = list(kept)[: max(0, len(kept) + 1 - ANSWERS_KEPT)]
         return [put(reply_key(answer.key), answer), *(Mutation(key, None) for key in old)]
 
@@ -223,6 +225,7 @@ class Store:
             known = self._picture.revisions.get(key, 0)
             if id not in self.rollouts() or not known:
                 raise NotFound(f"there is no deployment {id}")
+            # made anew in each turn: who was faster may have added a version
             fresh = self._fresh(record) if isinstance(record, Deployment) else []
             try:
                 await self._apply([put(key, record, known), *fresh, *more])
@@ -257,6 +260,7 @@ class Store:
         gone = self.rollouts().get(id) or self.unreadable()[id]
         key = data_key(gone.owner, gone.name)
         home = self.home(gone.deployment if isinstance(gone, Rollout) else gone)
+        # without a revision: while the name is taken nobody else changes the record
         return Mutation(key, None) if purge else put(key, DataFolder(home, gone.name, gone.owner, at))
 
     async def _drop(self, before: set[str]) -> None:
@@ -327,6 +331,7 @@ class Store:
 
     async def _read(self) -> None:
         """Read everything: at the start, and after changes were missed."""
+        # watched from before the scan: what changes meanwhile is seen twice, and not never
         self._watch.close()
         self._watch = self._engine.watch(self._engine.revision)
         picture, after = Picture(), ""

@@ -42,6 +42,7 @@ class Picture:
         self._statuses: dict[str, dict[str, VersionStatus]] = {}
 
     def show(self, change: StateChange) -> None:
+        # scanned and watched at once: what is older than what is known was seen in both
         if change.revision <= self.revisions.get(change.key, 0):
             return
         if change.value is None:
@@ -87,6 +88,7 @@ class Picture:
             self.unreadable[id] = UnreadableDeployment(id, *self._owner_and_name(id), found)
             logger.error("deployment %s is set aside: %s", id, found.message)
         else:
+            # its statuses may be here already: records are shown one by one
             self.rollouts[id] = Rollout(found, self._statuses.get(id, {}))
 
     def _show_status(self, id: str, label: str, value: bytes | None) -> None:

@@ -77,6 +77,7 @@ def deployment_key(id: str) -> str:
 
 
 def name_key(owner: str, name: str) -> str:
+    # quoted: read back it is split at the first '/', and an owner's name may have one
     return f"{NAMES}{quote(owner, safe='')}/{quote(name, safe='')}"
 
 
@@ -111,6 +112,7 @@ def read(value: bytes, kind: type[T]) -> T | Fault:
 
 def read_deployment(id: str, value: bytes) -> Deployment | Fault:
     found = read(value, Deployment)
+    # everything is looked up by the key: under another id it could be neither stopped nor deleted
     if isinstance(found, Deployment) and found.id != id:
         return unreadable(f"the stored deployment has another id: {found.id}")
     return found
