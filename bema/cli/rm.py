@@ -36,7 +36,9 @@ def command(names: tuple[str, ...], purge: bool, yes: bool, as_json: bool) -> No
         for target in targets:
             output.note(_says(target, purge))
         # on stderr: a question is no data
-        click.confirm("Go on?", abort=True, err=True)
+        if not click.confirm("Go on?", err=True):
+            output.note("nothing is removed")
+            raise click.Abort
     done: list[dict[str, Any]] = []
     try:
         for target in targets:

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from bema.cli import script_environment
+from bema.cli import output
 from bema.core.errors import BemaError, Invalid
+from bema.deploy import script_environment
 from bema.deploy.sources import entry
 from bema.sdk import spec
 from bema.sdk.event_loop import loop_factory
@@ -33,7 +34,7 @@ def command(target: str, arguments: tuple[str, ...], here: bool) -> None:
     """
     file, name = split(target)
     if not here:
-        script_environment.enter(file, ["run", "--here", "--", target, *arguments])
+        script_environment.enter(file, ["run", "--here", "--", target, *arguments], output.note)
     module = load(file, arguments)
     service = service_of(module, name, file)
     try:

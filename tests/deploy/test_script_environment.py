@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from bema.cli.script_environment import fits
 from bema.core.version import VERSION
+from bema.deploy.script_environment import fits
 from bema.deploy.sources.pep723 import ScriptMetadata
 
 SERVICE = """\

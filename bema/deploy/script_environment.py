@@ -13,13 +13,13 @@ import itertools
 import os
 import re
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from bema.cli import output
 from bema.core.errors import BemaError
 from bema.core.settings import Settings, load
 from bema.core.versions import satisfies
@@ -50,8 +50,10 @@ def _is_here(dependency: str) -> bool:
         return False
 
 
-def enter(file: Path, arguments: list[str]) -> None:
+def enter(file: Path, arguments: list[str], tell: Callable[[str], None]) -> None:
     """Go on as `bema ARGUMENTS` in the environment of the file, where this is not one; returns where it is.
+
+    `tell` is told what is made, which may take a while.
 
     Raises:
         Invalid: the block is malformed, or no Python here is what it asks for.
@@ -63,6 +65,7 @@ def enter(file: Path, arguments: list[str]) -> None:
     except (OSError, UnicodeDecodeError):
         return  # whoever loads it says so
     if not fits(metadata):
+        tell(f"making an environment with {', '.join(metadata.dependencies) or metadata.requires_python}")
         python, layer = asyncio.run(_made(code, metadata, load()))
         _exec(python, layer, arguments)
 
@@ -75,24 +78,18 @@ def _exec(python: str, layer: Path, arguments: list[str]) -> NoReturn:
 
 
 async def _made(code: bytes, metadata: ScriptMetadata, settings: Settings) -> tuple[str, Path]:
-    state = prepared(Path(settings.text("state_dir")))
-    uv = Uv()
+    state, uv = Path(settings.text("state_dir")), Uv()
+    prepare(state)
     try:
-        with output.Progress() as progress:
-            progress.step(f"making an environment with {', '.join(metadata.dependencies) or metadata.requires_python}")
-            python = await FoundPythons(uv).choose(metadata.requires_python)
-            made = await _environment(code, metadata, python, settings)
-            return made.python, await Layers(state / "layers", uv).layer(python)
+        python = await FoundPythons(uv).choose(metadata.requires_python)
+        made = await _environment(code, metadata, python, settings)
+        return made.python, await Layers(state / "layers", uv).layer(python)
     except BemaError as error:
+        # what the resolver said is shown like the last lines of a log
         if detail := error.details.pop("detail", ""):
             error.details["log"] = [line for line in str(detail).splitlines() if line.strip()]
         error.fix = f"{error.fix} With --here it runs in the Python that runs bema, as that is."
         raise
-
-
-def prepared(state: Path) -> Path:
-    prepare(state)
-    return state
 
 
 async def _environment(code: bytes, metadata: ScriptMetadata, python: Python, settings: Settings) -> Made:
