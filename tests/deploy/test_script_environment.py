@@ -62,6 +62,14 @@ def test_a_file_runs_with_what_its_block_asks_for(bema, verb: str):
     assert len(list((bema.folder / "state" / "scripts").iterdir())) == 1
 
 
+@pytest.mark.slow
+def test_a_client_is_written_of_such_a_file_too(bema):
+    (bema.folder / "service.py").write_text(SERVICE)
+    done = bema("client", "gen", "service.py", "--out", "made.py")
+    assert done.returncode == 0, done.stderr
+    assert "told" in (bema.folder / "made.py").read_text()
+
+
 def test_what_cannot_be_installed_is_said_with_the_resolvers_words(bema):
     bema.env["UV_OFFLINE"] = "1"
     (bema.folder / "service.py").write_text(SERVICE.replace("six==1.16.0", "no-such-package-of-ours"))
