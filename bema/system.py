@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from bema.core import files, paths
 from bema.core.errors import Refused
+from bema.core.extras import install_line
 from bema.core.limits import Limits
 from bema.core.settings import Settings
 from bema.core.version import VERSION
@@ -46,10 +47,12 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     try:
         lock = take_lock(state)
         StateFactory.choose().check(settings.of(StateFactory.group), FILE)
+        # under the lock: what a dead keeper left is ended by one, and never while a keeper lives
         roster.clear(state / "keeper.json")
         listeners.sweep(paths.socket_dir())
         (state / "up.json").unlink(missing_ok=True)
         token = make_token(state)
+        # the ports that nobody chose are kept, too: URLs that were given out outlive a restart
         kept = kept_ports(state)
         data, control = (bind(settings, name, kept.get(name)) for name in ("gateway", "control"))
         chosen = {"gateway": data.port, "control": control.port}
@@ -59,11 +62,13 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     except OSError as error:
         raise Refused(f"{error.filename or state}: {error.strerror}", code="state_unwritable") from error
     config = hand_over(settings, seeds, state=state, lock=lock, token=token, data=data, control=control)
+    # it holds the environment: an argument could be read by every user here, and a file would stay
     descriptor = os.memfd_create("bema-config", 0)
     os.write(descriptor, json.dumps(config).encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
     for held in (lock, data.socket.fileno(), control.socket.fileno(), descriptor):
         os.set_inheritable(held, True)
+    # -S: no `.pth` file runs code in the process that must outlive all others
     os.execv(sys.executable, [sys.executable, "-I", "-S", str(KEEPER), str(descriptor)])
 
 
@@ -78,7 +83,7 @@ def check_machine() -> None:
         raise Refused(
             f"`bema up` needs {', '.join(missing)}",
             code="missing_extra",
-            fix="Install them: pip install 'bema[platform]'",
+            fix=f"Install them: {install_line('platform')}",
         )
 
 
@@ -108,6 +113,7 @@ def prepare_state(state: Path) -> Path:
     """The folders of state, runtime files and sockets, for their user alone."""
     for folder in (state, paths.run_dir(), paths.socket_dir()):
         prepare(folder)
+    # permissions do not tell of a quota, nor of a disk that is full or mounted to be read
     probe = state / f".probe.{os.getpid()}"
     try:
         probe.touch(mode=0o600)
@@ -120,6 +126,7 @@ def prepare_state(state: Path) -> Path:
 def take_lock(state: Path) -> int:
     """The lock that makes us the only platform on this state; held by being open."""
     path = state / "lock"
+    # never removed: a new file could be locked beside the old one that somebody holds
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not _locks(lock, path):
@@ -202,6 +209,7 @@ def hand_over(
 ) -> dict[str, Any]:
     """The keeper's configuration: plain data, all of it."""
     limits = settings.limits
+    # resolved here and nowhere else: what `bema config show` prints is what the children go by
     told = {
         **{name: value.value for name, value in settings.all().items()},
         "gateway_url": data.url,
@@ -210,6 +218,7 @@ def hand_over(
         "seeds": [str(seed.absolute()) for seed in seeds],
         "program": program(state),
     }
+    # the keeper listens there on its behalf: a caller waits while one is replaced by the next
     socket_path = paths.socket_dir() / "orchestrator.sock"
     return {
         "state": str(state),
@@ -253,6 +262,7 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Li
     env[files.FOLDER_VARIABLE] = str(files.folder(os.environ).absolute())
     return {
         "name": name,
+        # -P: it works in the state directory, and nothing there stands in for a module
         "argv": [sys.executable, "-P", "-m", module],
         "env": env,
         "cwd": str(state),
@@ -275,6 +285,7 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Li
 def program(state: Path) -> str:
     """How to type `bema`, anywhere, so that it finds this platform."""
     ours = Path(sys.executable).with_name("bema")
+    # another `bema` on PATH may be of another version, and knows another state
     found = shutil.which("bema")
     typed = "bema" if found and (not ours.exists() or Path(found).samefile(ours)) else shlex.quote(str(ours))
     return f"{paths.VARIABLE}={shlex.quote(str(state))} {typed}" if paths.run_dir().parent == state else typed
@@ -287,7 +298,11 @@ def banner(state: Path, token: Path, gateway: str, api: str, seeds: tuple[Path, 
     if shutil.which("curl"):
         tried.append(f'curl -H "Authorization: Bearer $(cat {shlex.quote(str(token))})" {api}/faas/python')
     lines = "\n".join(f"  {line}" for line in tried)
-    sown = f"\nseeds, each told here when it is up: {', '.join(map(name_of, seeds))}\n" if seeds else ""
+    sown = (
+        f"\nseeds, what became of each is told here once the platform is up: {', '.join(map(name_of, seeds))}\n"
+        if seeds
+        else ""
+    )
     return f"""bema {VERSION} is up; Ctrl-C stops it
 
   gateway  {gateway}

@@ -55,7 +55,7 @@ COMMANDS: dict[str, Row] = {
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
-    "rm": Row("bema.cli.rm:command", "Remove a deployment, its instance and its logs."),
+    "rm": Row("bema.cli.rm:command", "Remove deployments, their instances and their logs."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
     "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),
     "plugins": Row("bema.cli.plugins:command", "Plugins: list, check, lock, enable or disable them."),
@@ -80,6 +80,7 @@ class Commands(click.Group):
         row = COMMANDS.get(cmd_name)
         if row is None:
             return None
+        # one command is asked for: the imports of the others are most of what a start would cost
         module, _, attribute = row.target.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
@@ -94,6 +95,7 @@ class Commands(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click's own would load every command to ask for its help
         with formatter.section("Commands"):
             formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
 
@@ -117,4 +119,5 @@ def _as_utf8(arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     argv = _as_utf8(sys.argv[1:]) if arguments is None else arguments
+    # not standalone: click would print failures its own way, and exit with codes of its own
     return errors.edge(lambda: cli.main(args=argv, prog_name="bema", standalone_mode=False), errors.wants_json(argv))

@@ -20,6 +20,7 @@ from bema.core.naming import is_uuid
 from bema.core.paths import state_dir
 
 Json = dict[str, Any]
+# deploying inspects the script before the reply, which may take ten seconds
 _PATIENCE = 60.0
 _PAGE = 500
 _AWAY = 30.0  # seconds in which a follower waits for an API that went away
@@ -44,6 +45,7 @@ def deployment(name: str) -> Json:
     """One deployment, by name or id."""
     if is_uuid(name):
         return read(name)
+    # the API has ids only: a name is one owner's, and an administrator sees those of all
     for found in deployments():
         if found["name"] == name:
             return found
@@ -60,8 +62,20 @@ def create(name: str, code: str, env: dict[str, str], key: str = "") -> Json:
     return _call("POST", "/faas/python", body, {"Idempotency-Key": key} if key else {})
 
 
-def delete(id: str) -> None:
-    _call("DELETE", f"/faas/python/{id}")
+def delete(id: str, *, purge: bool = False) -> None:
+    _call("DELETE", f"/faas/python/{id}" + ("?purge=1" if purge else ""))
+
+
+def data(name: str = "", *, kept: bool = False) -> list[Json]:
+    """What functions wrote: of one name, or of all; with `kept`, only what no deployment has any more."""
+    query = urllib.parse.urlencode({"name": name, "kept": int(kept)})
+    found: list[Json] = _call("GET", f"/faas/data?{query}")["items"]
+    return found
+
+
+def purge(id: str) -> None:
+    """Delete what was kept of a deployment that is gone."""
+    _call("DELETE", f"/faas/data/{id}")
 
 
 def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
@@ -93,6 +107,7 @@ def _is_back() -> bool:
         try:
             _call("GET", "/readyz")
         except Unavailable as error:
+            # a platform that was stopped is not waited for; one whose gateway died comes back
             if error.code == "not_up":
                 return False
         else:
@@ -102,6 +117,7 @@ def _is_back() -> bool:
 
 def _records(id: str, *, tail: int, follow: bool, since: int) -> Iterator[Json]:
     query = urllib.parse.urlencode({"tail": tail, "follow": int(follow), "since": since})
+    # a log may be silent for days
     with _answer("GET", f"/faas/python/{id}/logs?{query}", timeout=None if follow else _PATIENCE) as answer:
         for line in _lines(answer):
             record = _decoded(line)
@@ -156,6 +172,7 @@ def _answer(
 
 def _up() -> Json:
     state = state_dir()
+    # the lock is asked first: the file outlives a keeper that was killed
     up = system.read_up(state) if system.is_up(state) else {}
     if not up.get("api"):
         raise Unavailable(f"nothing runs on {state}", code="not_up")

@@ -60,6 +60,7 @@ def command(
         asyncio.run(_call(place, given, whole, data is not None, stream, timeout, wait, as_json))
     except (BemaError, BrokenPipeError):
         raise
+    # Python's own exceptions arrive as themselves: they are the service's, and no fault of ours
     except Exception as error:
         raise _theirs(place, error) from error
 
@@ -117,6 +118,7 @@ async def _call(
 ) -> None:
     async with connect() as runtime:
         client = runtime.endpoint(place.route).client(timeout=timeout, wait=wait, instance=place.instance)
+        # K=V may be parameters, or the fields of the only one: the instance alone knows
         info = await client.told()
         try:
             arguments = from_json(info, whole) if has_whole else from_pairs(info, given)
@@ -164,6 +166,7 @@ def _print(answer: Any, as_json: bool, *, line: bool) -> None:
 
 async def _lines() -> AsyncIterator[Any]:
     """JSON lines of stdin, read in a thread: the loop goes on."""
+    # a loop reads pipes and terminals, and no regular file
     while line := await asyncio.to_thread(sys.stdin.readline):
         if line.strip():
             yield _json(line)
@@ -175,6 +178,7 @@ def _pair(text: str) -> tuple[str, Any]:
         raise Invalid(f"{text!r} is not of the form name=value", code="usage")
     if any("\ud800" <= letter <= "\udfff" for letter in value):  # how Python shows bytes that it cannot read (PEP 383)
         raise Invalid(f"the value of {name} is no UTF-8", code="usage", fix="Pass it as JSON with escapes: --data.")
+    # a guess: the receiver holds the value against its signature, and says what it takes
     try:
         return name, msgspec.json.decode(value)
     except msgspec.DecodeError:

@@ -13,6 +13,7 @@ from bema.core.errors import Invalid, Unavailable
 from bema.core.instance import EndpointInfo
 from bema.core.naming import check_name
 from bema.core.spec import ServiceSpec
+from bema.deploy import script_environment
 from bema.runtime.distributed import connect
 from bema.sdk import spec
 from bema.sdk.codegen import client
@@ -28,12 +29,16 @@ def command() -> None:
 @click.argument("target", metavar="TARGET")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not to stdout.")
 @click.option("--stubs", is_flag=True, help="Write the stubs: a .pyi beside --out, or the stubs alone to stdout.")
-def generated(target: str, out: Path | None, stubs: bool) -> None:
+@click.option("--here", is_flag=True, help="Use the Python that runs bema, whatever the file's PEP 723 block asks for.")
+def generated(target: str, out: Path | None, stubs: bool, here: bool) -> None:
     """Write a typed client of a service.
 
     TARGET is FILE[:CLASS], or namespace.component of a service that runs: what that says of itself tells names, shapes and
     types. One of an older bema tells no types, and its client takes and gives any value.
     """
+    if _is_file(target) and not here:
+        how = [*(("--out", str(out)) if out else ()), *(("--stubs",) if stubs else ())]
+        script_environment.enter(split(target)[0], ["client", "gen", "--here", *how, "--", target], output.note)
     spec = _of_file(target) if _is_file(target) else asyncio.run(_of_instances(target))
     if out is None:
         output.print_text(client.module(spec, stub=stubs).rstrip("\n"))
@@ -62,6 +67,7 @@ async def _of_instances(target: str) -> ServiceSpec:
     check_name(component, "component")
     async with connect() as runtime:
         view = await runtime.view(namespace, component)
+        # of several versions the newest is the one that will stay
         found = sorted(view.instances(), key=lambda instance: instance.since)
         if not found:
             raise Unavailable(f"no instance of {target} is there", fix="Start it, or name its file.")

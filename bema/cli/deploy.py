@@ -13,7 +13,9 @@ from bema.cli import api, output
 from bema.core.errors import BemaError, Invalid, Unavailable, of_code
 from bema.deploy.sources.names import name_of
 
+# asked anew each time: what waits so outlives any part of the platform that is replaced
 _POLL = 0.1
+# one that died is back within a second
 _ABSENCE = 10.0
 _OVER = ("ready", "build_failed", "start_failed", "crash_loop")
 
@@ -30,24 +32,43 @@ def command(file: Path, name: str | None, pairs: tuple[str, ...], no_wait: bool,
     FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin.
     """
     begun = time.monotonic()
-    found = api.create(name or name_of(file), _code(file), _env(pairs))
+    found = _create(name or name_of(file), _code(file), _env(pairs))
     if not no_wait:
         found = _wait(found)
+    # before the failure is raised: who reads data wants that of a failed one, too
     if as_json:
         output.print_json(found)
     if found["state"] in _OVER[1:]:
         raise failure(found)
     if not as_json:
+        # alone on stdout: `curl $(bema deploy FILE)/path` is one line
         output.print_text(found["url"])
         output.note(_last_words(found, time.monotonic() - begun))
 
 
+def _create(name: str, code: str, env: dict[str, str]) -> dict[str, Any]:
+    try:
+        return api.create(name, code, env)
+    except KeyboardInterrupt:
+        output.note(f"the request may have arrived: `bema ls` tells whether {name} is being deployed")
+        raise
+
+
 def _wait(found: dict[str, Any]) -> dict[str, Any]:
-    with output.Progress() as progress:
-        while found["state"] not in _OVER:
-            progress.step(f"{found['name']} {found['state']}")
-            time.sleep(_POLL)
-            found = _read(found["id"])
+    try:
+        with output.Progress() as progress:
+            while found["state"] not in _OVER:
+                progress.step(f"{found['name']} {found['state']}")
+                time.sleep(_POLL)
+                found = _read(found["id"])
+    except KeyboardInterrupt:
+        # who waits is all that ends here: the platform works on
+        name = found["name"]
+        output.note(
+            f"{name} is still being deployed; `bema logs {name} -f` follows it, `bema ls` tells its state, "
+            f"and `bema rm {name}` stops it"
+        )
+        raise
     return found
 
 

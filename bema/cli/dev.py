@@ -20,17 +20,18 @@ from bema.sdk.status import server
 @click.command()
 @click.argument("target", metavar="FILE[:CLASS]")
 @click.argument("arguments", nargs=-1)
-def command(target: str, arguments: tuple[str, ...]) -> None:
+@click.option("--here", is_flag=True, help="Use the Python that runs bema, whatever the file's PEP 723 block asks for.")
+def command(target: str, arguments: tuple[str, ...], here: bool) -> None:
     """Run the service of a file and reload it when it is saved.
 
     The file and the modules it imports from its folder are watched. The new version starts beside the old one; when it
     serves, the old one finishes its calls and ends. When it does not start, the old one goes on. ARGUMENTS are what the
-    file sees in sys.argv.
+    file sees in sys.argv. What a PEP 723 block of the file asks for is installed as by `bema run`.
     """
     file, _ = split(target)
     if not file.is_file():
         raise Invalid(f"{file} is not a file", code="not_found", fix="Name the file of a service.")
-    asyncio.run(_dev(file.resolve(), [target, *arguments]))
+    asyncio.run(_dev(file.resolve(), [*(("--here",) if here else ()), "--", target, *arguments]))
 
 
 async def _dev(file: Path, arguments: list[str]) -> None:

@@ -25,7 +25,10 @@ import click
 import bema.core.version
 from bema.cli import output
 from bema.core import paths
+from bema.core.errors import Refused
+from bema.core.extras import install_line
 from bema.core.settings import Settings, load
+from bema.runtime import folders
 from bema.runtime.discovery import records
 
 MIB = 1024 * 1024
@@ -77,6 +80,7 @@ def python(settings: Settings) -> CheckResult:
 
 
 def environments(settings: Settings) -> CheckResult:
+    # Debian ships Python without it, and `python3 -m venv` fails
     found = importlib.util.find_spec("ensurepip")
     if found and found.origin:
         return CheckResult("venv", "ok", "this Python can make environments")
@@ -91,7 +95,7 @@ def uv(settings: Settings) -> CheckResult:
         done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return CheckResult("uv", "ok", f"{done.stdout.split()[1]} at {found}")
-    return CheckResult("uv", "fail", "not found: scripts cannot be deployed", "pip install 'bema[platform]'")
+    return CheckResult("uv", "fail", "not found: scripts cannot be deployed", install_line("platform"))
 
 
 def gateway_port(settings: Settings) -> CheckResult:
@@ -109,6 +113,7 @@ def _port(settings: Settings, listener: str) -> CheckResult:
         return CheckResult(name, "ok", f"{where} is held by the platform that runs here")
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # as `bema up` binds: a port whose last connections are closing is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
@@ -132,6 +137,10 @@ def _is_ours(settings: Settings, where: str) -> bool:
 def state(settings: Settings) -> CheckResult:
     folder = Path(settings.text("state_dir"))
     there = _nearest(folder)
+    try:
+        folders.look(folder)
+    except Refused as error:
+        return CheckResult("state", "fail", error.message, "Move what stands there away, or set BEMA_STATE_DIR.")
     try:
         with tempfile.TemporaryFile(dir=there):
             return CheckResult("state", "ok", f"{folder} {'is' if there == folder else 'can be made'} writable")
@@ -170,6 +179,7 @@ def _strangers() -> CheckResult | None:
 def inotify(settings: Settings) -> CheckResult:
     if sys.platform != "linux":
         return CheckResult("inotify", "note", "not on this system: discovery polls, and is slower to notice")
+    # asked of the kernel: the limit is per user, and editors use it up
     descriptor = ctypes.CDLL(None, use_errno=True).inotify_init1(os.O_CLOEXEC)
     if descriptor < 0:
         says = f"{os.strerror(ctypes.get_errno())}: discovery polls, and is slower to notice"
@@ -202,7 +212,7 @@ def extras(settings: Settings) -> CheckResult:
     if not missing:
         return CheckResult("extras", "ok", ", ".join(EXTRAS))
     needs = "; ".join(f"{extra} lacks {', '.join(lacking[extra])}" for extra in missing)
-    return CheckResult("extras", "note", needs, f"pip install 'bema[{','.join(missing)}]'")
+    return CheckResult("extras", "note", needs, install_line(*missing))
 
 
 def isolation(settings: Settings) -> CheckResult:
@@ -228,6 +238,7 @@ CHECKS: tuple[Check, ...] = (
 
 def _importable(module: str) -> bool:
     try:
+        # looked for, not imported: an import runs code of others
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False

@@ -18,8 +18,12 @@ import msgspec
 from bema.cli import output
 from bema.core.errors import BemaError, Invalid, as_json
 from bema.core.paths import state_dir
+from bema.core.visible import visible, visible_line
 
 INTERRUPTED = 130
+_ONLY_HELP: type[click.ClickException] | tuple[()] = getattr(
+    click.exceptions, "NoArgsIsHelpError", ()
+)  # from click 8.2 on
 TRACEBACK_FILE = "traceback.txt"
 
 
@@ -32,11 +36,16 @@ def edge(command: Callable[[], object], in_json: bool = False) -> int:
     """Run a command and return its exit code; nothing but `SystemExit` leaves here."""
     try:
         code = command()
+        # a reader that has gone is met here, and not when Python ends, which would exit with 120
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BemaError as error:
         return _report(error, in_json)
     except click.ClickException as error:
+        if isinstance(error, _ONLY_HELP):
+            # a group that is named alone asks what is in it: that is no mistake
+            output.print_text(error.format_message())
+            return 0
         return _report(_of_click(error), in_json)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -60,12 +69,18 @@ def _report(error: BemaError, in_json: bool) -> int:
 
 def text_of(error: BemaError) -> str:
     """An error as a person reads it: what and where, the fix, where there is more."""
-    what, *rest = error.message.splitlines() or [""]
+    # a message may be a script's, and have lines of its own: only ours begin at the left
+    what, *rest = visible(error.message).splitlines() or [""]
     head = f"{output.style('error', fg='red')} {error.code}: {what}"
     log = error.details.get("log") or ()
-    body = [*rest, *([log] if isinstance(log, str) else log)]
+    body = [*rest, *(visible_line(str(line)) for line in ([log] if isinstance(log, str) else log))]
     return "\n".join(
-        (head, *(f"  | {line}" for line in body), f"  fix: {error.fix}", f"  more: bema explain {error.code}")
+        (
+            head,
+            *(f"  | {line}" for line in body),
+            f"  fix: {visible_line(error.fix)}",
+            f"  more: bema explain {error.code}",
+        )
     )
 
 
@@ -95,6 +110,7 @@ def _unexpected(error: Exception) -> BemaError:
 
 def _keep(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # a traceback may show values that are nobody else's
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as out:
         out.write(text)

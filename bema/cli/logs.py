@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from bema.cli import api, output
+from bema.core.visible import visible, visible_line
 
 _COLOURS = {"stderr": "yellow", "bema": "blue"}
+_MORE = "\n    | "
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
@@ -32,12 +34,25 @@ def command(name: str, follow: bool, tail: int, timestamps: bool, as_json: bool)
 
 
 def line_of(record: dict[str, Any], *, timestamps: bool = False) -> str:
-    """A record as a person reads it: when, which instance, how bad, what, and the trace; what is not stdout is marked."""
-    stream = str(record.get("stream", ""))
-    when = dt.datetime.fromtimestamp(record.get("ts", 0) / 1_000_000, dt.UTC).astimezone()
+    """A record as a person reads it: when, which instance, how bad, what, and the trace; what is not stdout is marked.
+
+    One record, one line of ours: lines of its own are marked, so that none passes for another record.
+    """
+    stream = visible_line(str(record.get("stream", "")))
+    when = _instant(record.get("ts", 0))
     mark = output.style(f"{stream:<6}", fg=_COLOURS[stream]) if stream in _COLOURS else f"{stream:<6}"
     time = when.isoformat(timespec="milliseconds") if timestamps else f"{when:%H:%M:%S}.{when.microsecond // 1000:03}"
-    level = str(record.get("level", "info")).upper()
+    level = visible_line(str(record.get("level", "info"))).upper()
     shown = output.style(f"{level:<7}", fg=_LEVELS[level]) if level in _LEVELS else f"{level:<7}"
-    trace = f"  trace={record['trace_id']}" if record.get("trace_id") else ""
-    return f"{time} {str(record.get('instance', ''))[-4:]} {mark} {shown} {record.get('event', '')}{trace}"
+    trace = f"  trace={visible_line(str(record['trace_id']))}" if record.get("trace_id") else ""
+    # every field is a script's: a line that is a record of ours may set its level and its trace
+    instance = visible_line(str(record.get("instance", "")))[-4:]
+    event = _MORE.join(visible(str(record.get("event", ""))).split("\n"))
+    return f"{time} {instance} {mark} {shown} {event}{trace}"
+
+
+def _instant(ts: Any) -> dt.datetime:
+    try:
+        return dt.datetime.fromtimestamp(ts / 1_000_000, dt.UTC).astimezone()
+    except (TypeError, ValueError, OverflowError, OSError):  # no clock of ours wrote it
+        return dt.datetime.fromtimestamp(0, dt.UTC).astimezone()

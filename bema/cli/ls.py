@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from typing import Any
 
 import click
@@ -12,29 +13,51 @@ from bema.cli import api, output
 from bema.core.errors import Unavailable
 from bema.core.instance import HAND, Instance
 from bema.core.naming import show_instance_id
+from bema.core.visible import visible_line
 from bema.runtime.distributed import connect
 
 _REASON = 100  # characters; `bema ls --json` and `bema logs` tell the rest
 
 
 @click.command()
+@click.option("--kept", is_flag=True, help="List what removed deployments wrote and `bema rm` kept.")
 @output.json_option
-def command(as_json: bool) -> None:
+def command(kept: bool, as_json: bool) -> None:
     """What there is: running instances and deployments."""
+    if kept:
+        _kept(as_json)
+        return
     instances = asyncio.run(_instances())
     deployments = _deployments()
     if as_json:
         output.print_json({"deployments": deployments, "instances": [shown(i) for i in instances]})
         return
     if deployments:
-        rows = [(d["name"], _state(d), d.get("url", ""), _reason(d)) for d in deployments]
-        told = any(reason for *_, reason in rows)
-        heads = ("DEPLOYMENT", "STATE", "URL", "REASON")
-        output.print_table(heads if told else heads[:3], rows if told else [row[:3] for row in rows])
+        rows = [(d["name"], _state(d), d.get("url", "")) for d in deployments]
+        output.print_table(("DEPLOYMENT", "STATE", "URL"), rows)
+        for each in deployments:
+            if each.get("error"):
+                output.print_text(visible_line(f"{each['name']}: {each['error']['message']}"))
     if instances:
         output.print_table(("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"), [_row(i) for i in instances])
     if not deployments and not instances:
         output.note("nothing runs; start a service with `python3 FILE`, or the platform with `bema up`")
+
+
+def _kept(as_json: bool) -> None:
+    found = api.data(kept=True)
+    if as_json:
+        output.print_json(found)
+    elif found:
+        rows = [(d["name"], d["files"], output.size(d["bytes"]), _day(d["kept"])) for d in found]
+        output.print_table(("KEPT OF", "FILES", "SIZE", "SINCE"), rows)
+        output.note("the next deployment of that name finds it; `bema rm NAME --purge` deletes it")
+    else:
+        output.note("nothing is kept of a deployment that was removed")
+
+
+def _day(instant: int) -> str:
+    return f"{dt.datetime.fromtimestamp(instant / 1_000_000, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _deployments() -> list[dict[str, Any]]:
@@ -42,6 +65,7 @@ def _deployments() -> list[dict[str, Any]]:
     try:
         return api.deployments()
     except Unavailable as error:
+        # services that were started by hand need no platform
         if error.code != "not_up":
             raise
         return []
@@ -49,6 +73,7 @@ def _deployments() -> list[dict[str, Any]]:
 
 async def _instances() -> tuple[Instance, ...]:
     async with connect() as runtime:
+        # of all components, not of one: whoever is there is listed
         view = await runtime.discovery.view()
         found = view.instances()
         await view.close()
@@ -57,6 +82,7 @@ async def _instances() -> tuple[Instance, ...]:
 
 def shown(instance: Instance) -> dict[str, Any]:
     """An instance as data, without its token."""
+    # whoever has the token may call the instance
     data: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(instance, token=""))
     return {
         **data,

@@ -80,8 +80,10 @@ def command(name: str, template: str) -> None:
     if not NAME.match(name):
         raise Invalid(f"{name!r} is not a name: [A-Za-z][A-Za-z0-9_-]*, at most 63 characters", code="bad_name")
     text, *hints = TEMPLATES[template]
+    # no module's name has a '-', and others may want to import it
     file = Path(f"{name.replace('-', '_')}.py")
     try:
+        # a file of that name is somebody's work
         with file.open("x", encoding="utf-8") as out:
             out.write(text.format(name=name, cls=class_name(name)))
     except FileExistsError as error:

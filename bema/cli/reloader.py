@@ -45,13 +45,15 @@ class ReloadedVersion:
 
     @classmethod
     async def start(cls, arguments: list[str], passed: Mapping[str, int]) -> ReloadedVersion:
-        """Start `bema run` with the channel of a launcher. `passed` are further descriptors, each by its variable."""
+        """Start `bema run ARGUMENTS` with the channel of a launcher. `passed` are further descriptors by their variables."""
         # in a process group of its own: Ctrl-C goes to the terminal's group, and must reach it through us alone
         ours, theirs = socket.socketpair()
         with theirs:
             given = {**passed, VARIABLE: theirs.fileno()}
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "bema", "run", "--", *arguments),
+                # -P: a module of the author's folder must not stand in for one of ours
+                *(sys.executable, "-P", "-m", "bema", "run", *arguments),
+                # two versions run at once: neither may read what is typed
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, **{name: str(number) for name, number in given.items()}},
                 pass_fds=tuple(given.values()),
@@ -80,6 +82,7 @@ class ReloadedVersion:
 
     async def stop(self) -> None:
         """Tell the process to stop; kill it where it does not end in time."""
+        # one that does not serve has no calls to finish
         serves = self.announce.done() and self.announce.result() is not None
         self._say(Stop())
         try:

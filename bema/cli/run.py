@@ -12,7 +12,10 @@ from typing import Any
 
 import click
 
+from bema.cli import output
 from bema.core.errors import BemaError, Invalid
+from bema.deploy import script_environment
+from bema.deploy.sources import entry
 from bema.runtime.process import channel, tracing
 from bema.sdk import spec
 from bema.sdk.event_loop import loop_factory
@@ -24,14 +27,18 @@ MODULE = "__bema_script__"
 @click.command()
 @click.argument("target", metavar="FILE[:CLASS]")
 @click.argument("arguments", nargs=-1)
-def command(target: str, arguments: tuple[str, ...]) -> None:
+@click.option("--here", is_flag=True, help="Use the Python that runs bema, whatever the file's PEP 723 block asks for.")
+def command(target: str, arguments: tuple[str, ...], here: bool) -> None:
     """Run the service of a file.
 
-    CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv.
+    CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv. What a PEP 723 block
+    of the file asks for, and is not installed here, is installed once into an environment of its own.
     """
     if os.environ.get(channel.VARIABLE):  # `bema dev` started us, and its terminal is our log
         tracing.log_lines(formatter=tracing.TextFormatter())
     file, name = split(target)
+    if not here:
+        script_environment.enter(file, ["run", "--here", "--", target, *arguments], output.note)
     module = load(file, arguments)
     service = service_of(module, name, file)
     try:
@@ -57,8 +64,10 @@ def load(file: Path, arguments: tuple[str, ...] = ()) -> ModuleType:
         source = file.read_bytes()
     except OSError as error:
         raise Invalid(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
+    # not as `__main__`: its own main block must not start it a second time
     module = ModuleType(MODULE)
     module.__file__ = str(file)
+    # where annotations, dataclasses and pickle look for a class's names
     sys.modules[MODULE] = module
     sys.path.insert(0, str(file.resolve().parent))
     sys.argv = [str(file), *arguments]
@@ -81,16 +90,36 @@ def service_of(module: ModuleType, name: str, file: Path) -> type[Any]:
         if not isinstance(found, type) or not hasattr(found, spec.SERVICE):
             raise Invalid(f"{file} has no service {name!r}", code="entry_not_found", fix=f"It has {_listed(module)}.")
         return found
+    # counted in the module, not in its text: a class may be decorated in any way
     services = _services(module)
-    if len(services) != 1:
-        raise Invalid(
-            f"{file} has {len(services)} services",
-            code="entry_not_found",
-            fix=f"Name one as {file}:CLASS. It has {_listed(module)}."
-            if services
-            else "Decorate a class with @service(...).",
-        )
+    if not services:
+        raise _no_service(file)
+    if len(services) > 1:
+        fix = f"Name one as {file}:CLASS. It has {_listed(module)}."
+        raise Invalid(f"{file} has {len(services)} services", code="entry_not_found", fix=fix)
     return services[0]
+
+
+def _no_service(file: Path) -> Invalid:
+    """What the file is instead, and how that is run."""
+    found = entry.inspect(file.read_bytes())
+    name = found.get("name")
+    match found.get("kind"):
+        case "app":
+            what = f"it holds an app, {name!r}"
+            by_hand = f"`uvicorn {file.stem}:{name}` runs it by hand where it is an ASGI app"
+        case "mcp":
+            what, by_hand = (
+                f"it holds an MCP server, {name!r}",
+                f"`python3 {file}` runs it by hand where it starts itself",
+            )
+        case _:
+            what, by_hand = "it is a program", f"`python3 {file}` runs it by hand"
+    return Invalid(
+        f"{file} has 0 services: {what}",
+        code="entry_not_found",
+        fix=f"`bema deploy {file}` serves it, and {by_hand}. A service is a class with @service(...).",
+    )
 
 
 def _services(module: ModuleType) -> list[type[Any]]:
@@ -98,6 +127,7 @@ def _services(module: ModuleType) -> list[type[Any]]:
         value
         for value in vars(module).values()
         if isinstance(value, type)
+        # an imported class is another service's, and so is the mark that a subclass inherits
         and value.__module__ == module.__name__
         and spec.SERVICE in vars(value)
         and not spec.mark_of(value).abstract

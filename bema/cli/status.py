@@ -39,6 +39,7 @@ def command(as_json: bool) -> None:
 def status_of(state: Path) -> dict[str, Any]:
     """What up.json says, with the processes; `Unavailable` where nothing is up."""
     up = system.read_up(state)
+    # the file outlives a keeper that was killed, the lock does not
     if not system.is_up(state) or not up:
         raise Unavailable(f"nothing runs on {state}", code="not_up")
     return {**up, "processes": _processes(state)}

@@ -17,8 +17,9 @@ from bema.core.settings import load
     "--seed",
     "seeds",
     multiple=True,
+    # a slip of the command line, found before anything was started
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A script to deploy under its file's name, once. Can be given several times.",
+    help="A script to deploy under its file's name; edited, it replaces what runs. Can be given several times.",
 )
 def command(gateway_port: int | None, control_port: int | None, seeds: tuple[Path, ...]) -> None:
     """Start the platform: keeper, orchestrator and gateway.

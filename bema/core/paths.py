@@ -76,8 +76,11 @@ def _nearest(folder: Path) -> Path | None:
 def _is_ours_and_up(state: Path) -> bool:
     """Whether a keeper runs on this folder. A folder of another user, or one that others may write, is never trusted."""
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
-        found = state.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        # a link counts by its own owner too: who may change it may change where it leads
+        found = state.stat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+            return False
+        if {state.lstat().st_uid, found.st_uid} != {os.getuid()}:
             return False
         up = msgspec.json.decode((state / "up.json").read_bytes(), type=_Up)
         # a pid alone may be another process's by now

@@ -50,7 +50,11 @@ PROBLEMS: dict[str, Problem] = {
         404, 5, 1, "There is nothing of that name, or it is not yours.", "`bema ls` lists what there is."
     ),
     "name_taken": Problem(
-        409, 6, 1, "A deployment of that name exists.", "Remove it with `bema rm NAME`, or choose another name."
+        409,
+        6,
+        1,
+        "A deployment of that name exists.",
+        "Choose another name with `--name`, or remove it with `bema rm NAME`, which keeps what it wrote for the next of that name.",
     ),
     "already_served": Problem(
         409,
@@ -283,7 +287,7 @@ PROBLEMS: dict[str, Problem] = {
         13,
         2,
         "What is stored of this cannot be read; it was set aside.",
-        "Remove it and deploy it again; the log says what is wrong with it.",
+        "Remove it with `bema rm NAME`, which keeps what it wrote, and deploy it again; the log says what is wrong with it.",
     ),
     "not_supported": Problem(
         501, 12, 1, "This machine or this version cannot do that.", "The message says what would."

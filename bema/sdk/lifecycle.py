@@ -42,6 +42,7 @@ async def start(cls: type[Any], runtime: DistributedRuntime | None = None) -> No
             await life.handshake()
         with life.step("context"):  # 2: discovery, transports, the place it is served at
             context = await life.context()
+            life.succeed(cls, context)
         with life.step("construct"):  # 3: arguments by name or type
             service = context.construct(cls)
         with life.step("async_init"):  # 4: in order of definition
@@ -68,6 +69,7 @@ class ServiceBoot(Boot):
         super().__init__(said.address, embedded=embedded, shared=runtime is not None)
         self._spec = said
         self._runtime = runtime
+        self._cls: type[Any] | None = None
 
     async def __aenter__(self) -> Self:
         if self._spec.abstract:
@@ -104,6 +106,26 @@ class ServiceBoot(Boot):
         await self.opened.enter_async_context(extended(context))
         return context
 
+    def succeed(self, cls: type[Any], context: Context) -> None:
+        """Once this one is shown, end what serves an earlier definition of the class: a notebook's cell was run again."""
+        # what a function makes is meant to differ; on a given runtime a second of the name is refused
+        if self.shared or "<locals>" in cls.__qualname__:
+            return
+        mine = context.component.hosted
+        self._cls = cls
+        name = cls.__module__, cls.__qualname__, self._spec.address
+        host = context.runtime.host
+
+        def succeed(hosted: ServedComponent) -> None:
+            if hosted is mine and hosted.endpoints:
+                host.shown.remove(succeed)
+                before, _SERVING[name] = _SERVING.get(name), self
+                self.opened.callback(_left, name, self)
+                if before is not None and before._cls is not cls:
+                    before.stopping.set()
+
+        host.shown.append(succeed)
+
     def _tell_once(self, context: Context, mine: ServedComponent) -> None:
         host = context.runtime.host
 
@@ -113,6 +135,15 @@ class ServiceBoot(Boot):
                 self.announce(_announcement(context), ready_text(context) if host.options.registers else "")
 
         host.shown.append(tell)
+
+
+_SERVING: dict[tuple[str, str, str], ServiceBoot] = {}
+"""What this process serves by itself, by module and name of the class and its address."""
+
+
+def _left(name: tuple[str, str, str], boot: ServiceBoot) -> None:
+    if _SERVING.get(name) is boot:
+        del _SERVING[name]
 
 
 class ServedService(Served):

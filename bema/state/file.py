@@ -1,15 +1,18 @@
 """A state's SQLite file, as the one thread that owns its connection sees it. Nothing here waits for anybody else.
 
 Laws: a group is one transaction, so one sync covers all callers in it; who asked for another revision fails alone, before
-anything is written. A commit that fails fails every caller of its group; when the disk itself failed, what it holds is no
-longer known, and nothing more is written until the file is opened again.
+anything is written. A commit that fails fails every caller of its group, but on a full disk: there, who takes away more
+than it adds succeeds. When the disk itself failed, what it holds is no longer known, and nothing more is written until the
+file is opened again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,13 +21,17 @@ from bema.core.errors import BemaError, Refused
 from bema.state.engine import Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
-from bema.state.spare import Spare
+from bema.state.reserve import SIZE, Reserve
 
 T = TypeVar("T")
 
 _ROWS = 128
 """Rows of one statement. Each statement lets go of the interpreter once: a row at a time would do so for each row."""
 _DISK = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY})
+
+
+class _DiskFull(Refused):
+    """Nothing was written, and nothing is broken."""
 
 
 class Committed(NamedTuple):
@@ -35,10 +42,6 @@ class Committed(NamedTuple):
     revision: int
 
 
-class _Full(Refused):
-    """There is no room for it on the disk; the file is as it was."""
-
-
 class SqliteFile:
     """`open` first. Every method may raise `Refused` (state_unwritable); writes (state_failed) too."""
 
@@ -46,21 +49,20 @@ class SqliteFile:
         self._path = path
         self._older = older
         self._lock = FileLock(path)
-        self._spare = Spare(path)
+        self._reserve = Reserve(path.parent)
         self._db: sqlite3.Connection | None = None
         self._revision = 0
         self._failure = ""
 
     def open(self) -> int:
         """Take the file, bring it up to date; gives its revision."""
-        # before the file is touched: who loses the race must not have brought it up to date
         self._lock.take()
         try:
             # isolation_level None: transactions begin where we say so
             self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=4 * _ROWS)
             bring_up(self._db, self._path, self._older)
-            self._spare.keep()
             (self._revision,) = self._db.execute("SELECT revision FROM counter").fetchone()
+            self._reserve.fill()
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise self._refused("opened", error) from error
@@ -81,42 +83,56 @@ class SqliteFile:
     def apply(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Commit what many callers asked for, in their order."""
         try:
-            return self._applied(groups)
-        except _Full as error:
-            return self._only_freed(groups, error)
+            done = self._committed(groups, self._commit)
+            if self._reserve.short:
+                self._reserve.fill()
+            return done
+        except _DiskFull as error:
+            return self._freed(groups, error)
         except Refused as error:
             return Committed([error] * len(groups), [], self._revision)
 
-    def _applied(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
+    def _committed(self, groups: Sequence[Sequence[Mutation]], commit: Callable[[Committed], None]) -> Committed:
         self._must_write()
         committed = self._decide(groups)
         if committed.revision > self._revision:
-            self._commit(committed)
+            commit(committed)
         self._revision = committed.revision
         return committed
 
-    def _only_freed(self, groups: Sequence[Sequence[Mutation]], full: _Full) -> Committed:
-        """Of what did not fit, those who only take away: deleting works on a full disk."""
-        outcomes: list[int | BemaError] = [full] * len(groups)
-        freeing = [number for number, group in enumerate(groups) if all(m.value is None for m in group)]
+    def _freed(self, groups: Sequence[Sequence[Mutation]], error: _DiskFull) -> Committed:
+        """On a full disk: commit for those alone who free some of it."""
+        freeing = [group for group in groups if _frees(group)]
         try:
-            with self._roomier():
-                committed = self._applied([groups[number] for number in freeing])
-        except Refused as error:
-            return Committed(
-                [error if number in freeing else full for number in range(len(groups))], [], self._revision
-            )
-        for number, outcome in zip(freeing, committed.outcomes, strict=True):
-            outcomes[number] = outcome
-        return Committed(outcomes, committed.changes, committed.revision)
+            done = self._committed(freeing, lambda committed: self._in_reserve(partial(self._commit, committed)))
+        except Refused:
+            return Committed([error] * len(groups), [], self._revision)
+        outcomes = iter(done.outcomes)
+        return done._replace(outcomes=[next(outcomes) if _frees(group) else error for group in groups])
 
-    @contextlib.contextmanager
-    def _roomier(self) -> Iterator[None]:
-        self._spare.give()
+    def _in_reserve(self, work: Callable[[], None]) -> None:
+        """Do what frees space in the space that is set aside for it."""
+        self._reserve.release()
         try:
-            yield
+            work()
         finally:
-            self._spare.keep()
+            self._shorten_log()
+            self._reserve.fill()
+
+    def _shorten_log(self) -> None:
+        """Take what was written ahead into the file, which gives back the room of the log.
+
+        Not where the file would grow by most of what is left: half a transfer gives nothing back, and the next deletion
+        needs the room.
+        """
+        with contextlib.suppress(sqlite3.Error, OSError):
+            (pages,), (page,) = (
+                self._connection.execute(f"PRAGMA page_{what}").fetchone() for what in ("count", "size")
+            )
+            grows = pages * page - self._path.stat().st_size
+            disk = os.statvfs(self._path)
+            if grows <= disk.f_bavail * disk.f_frsize - SIZE // 8:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _decide(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
         """Who succeeds, as if they came one after the other."""
@@ -130,7 +146,6 @@ class SqliteFile:
                 continue
             for key, value, _ in group:
                 revision += 1
-                # to take away what is not there is no change, and no watcher is told of it
                 if value is not None or known.get(key):
                     known[key] = revision if value is not None else 0
                     changes.append(StateChange(revision, key, value))
@@ -148,7 +163,6 @@ class SqliteFile:
         last = {change.key: change for change in committed.changes}
         gone = [(change.key,) for change in last.values() if change.value is None]
         puts = [(c.key, c.revision, c.value) for c in last.values() if c.value is not None]
-        # only the last of each key is written; those before it are for watchers alone
         with self._transaction() as db:
             for some in _in_parts(puts):
                 rows = ",".join(["(?,?,?)"] * len(some))
@@ -167,23 +181,22 @@ class SqliteFile:
 
     def drop_blobs(self, digests: Iterable[str]) -> None:
         self._must_write()
-        rows = [(digest,) for digest in digests]
+        dropped = [(digest,) for digest in digests]
+        if not dropped:
+            return
         try:
-            self._drop(rows)
-        except _Full:
-            with self._roomier():
-                self._drop(rows)
+            self._drop(dropped)
+        except _DiskFull:
+            self._in_reserve(partial(self._drop, dropped))
 
-    def _drop(self, rows: list[tuple[str]]) -> None:
+    def _drop(self, digests: list[tuple[str]]) -> None:
         with self._transaction() as db:
-            db.executemany("DELETE FROM blobs WHERE digest = ?", rows)
+            db.executemany("DELETE FROM blobs WHERE digest = ?", digests)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         db = self._connection
         try:
-            # the write lock at once: a transaction that begins by reading can be refused when it
-            # writes
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
@@ -191,11 +204,16 @@ class SqliteFile:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            # after a failed sync the kernel may have dropped the pages: a retry that succeeds
-            # proves nothing
             if code in _DISK:
                 self._failure = str(error)
-            raise self._refused("written", error, _Full if code == sqlite3.SQLITE_FULL else Refused) from error
+            refused = self._refused("written", error)
+            if code == sqlite3.SQLITE_FULL:
+                refused = _DiskFull(
+                    refused.message,
+                    code=refused.code,
+                    fix="Free some space on its disk; what is removed with `bema rm NAME --purge` frees its own.",
+                )
+            raise refused from error
 
     # reading
 
@@ -238,8 +256,8 @@ class SqliteFile:
                 f"the store {self._path} is not written since the disk failed: {self._failure}", code="state_failed"
             )
 
-    def _refused(self, verb: str, error: Exception, kind: type[Refused] = Refused) -> Refused:
-        return kind(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
+    def _refused(self, verb: str, error: Exception) -> Refused:
+        return Refused(f"the store {self._path} cannot be {verb}: {error}", code="state_unwritable")
 
 
 def _conflict(group: Sequence[Mutation], known: dict[str, int]) -> RevisionConflict | None:
@@ -247,6 +265,12 @@ def _conflict(group: Sequence[Mutation], known: dict[str, int]) -> RevisionConfl
         if wanted is not None and known.get(key, 0) != wanted:
             return RevisionConflict(key, known.get(key, 0))
     return None
+
+
+def _frees(group: Sequence[Mutation]) -> bool:
+    """Whether it takes more away than it adds."""
+    gone = sum(mutation.value is None for mutation in group)
+    return gone > len(group) - gone
 
 
 def _in_parts(values: list[T]) -> Iterator[list[T]]:

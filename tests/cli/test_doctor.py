@@ -84,10 +84,21 @@ def test_a_missing_extra_is_named_with_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setitem(doctor.EXTRAS, "http", ("uvicorn", "no_such_module"))
     finding = doctor.extras(settings(tmp_path))
     assert (finding.level, finding.says) == ("note", "http lacks no_such_module")
-    assert finding.fix == "pip install 'bema[http]'"
+    assert finding.fix.startswith("pip install 'bema[http] @ file:///")
 
 
 def test_a_clock_behind_the_files_of_bema_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1_000_000.0)
     finding = doctor.clock(settings(tmp_path))
     assert (finding.level, finding.fix) == ("fail", "Set the clock.")
+
+
+def test_a_state_directory_that_is_no_folder_is_told_as_what_it_is(tmp_path):
+    (file := tmp_path / "state").touch()
+    (gone := tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for there, says in ((file, "is a file"), (gone, "which is not there"), (file / "deep", "is no folder")):
+        finding = doctor.state(settings(tmp_path, BEMA_STATE_DIR=str(there)))
+        assert (finding.level, says in finding.says) == ("fail", True), finding
+        assert finding.fix
+    (tmp_path / "linked").symlink_to(tmp_path)
+    assert doctor.state(settings(tmp_path, BEMA_STATE_DIR=str(tmp_path / "linked"))).level == "ok"

@@ -71,6 +71,13 @@ def test_the_version_is_told_within_100_ms_of_a_bare_python(bema, bema_command):
     assert best([*bema_command, "--version"], env) - best([bema_command[0], "-c", ""], env) < 0.1
 
 
+@pytest.mark.parametrize("name", [[], *([name] for name in COMMANDS if isinstance(loaded(name), click.Group))])
+def test_a_group_that_is_named_alone_prints_its_help(bema, name):
+    done = bema(*name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == bema(*name, "--help").stdout
+
+
 def test_an_unknown_command_is_the_users_fault_and_has_a_remedy(bema):
     done = bema("depoly")
     assert (done.returncode, done.stdout) == (1, "")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,127 @@ def test_a_seed_that_is_not_there_is_refused(platform):
     done = platform.bema("up", "--seed", "nowhere.py")
     assert done.returncode == 1
     assert "nowhere.py" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_state_directory_may_be_a_link_of_ones_own(tmp_path):
+    (tmp_path / "disk" / "state").mkdir(parents=True)
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / ".bema").symlink_to(tmp_path / "disk" / "state")
+    platform = Up(tmp_path / "checkout" / ".bema")
+    try:
+        process = platform.start()
+        assert process.stdout is not None
+        assert "is up" in process.stdout.readline()
+        assert "ok    state" in platform.bema("doctor").stdout
+        del platform.env["BEMA_STATE_DIR"]  # found from the checkout
+        assert json.loads(platform.bema("status", "--json").stdout)["pid"] == process.pid
+        assert (tmp_path / "disk" / "state" / "up.json").exists()
+    finally:
+        platform.close()
+
+
+PROGRAM = """\
+import http.server, os, pathlib
+notes = pathlib.Path.home() / "notes.txt"
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with notes.open("a") as file:
+            file.write("note\\n")
+        body = ("{answer} " + str(len(notes.read_text().splitlines()))).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answers).serve_forever()
+"""
+
+
+def asked(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def told(process: subprocess.Popen[str], *beginnings: str) -> list[str]:
+    """The lines of its terminal, until one began with each."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not all(any(line.startswith(each) for line in lines) for each in beginnings):
+        line = process.stdout.readline()
+        assert line, (lines, process.stderr and process.stderr.read())
+        lines.append(line.rstrip("\n"))
+    return lines
+
+
+def url_of(lines: list[str], name: str) -> str:
+    return next(line for line in lines if line.startswith(f"{name}: ready")).split()[2].rstrip(",")
+
+
+def stopped(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_seeds_are_what_their_files_are_at_each_start(platform, tmp_path):
+    one, two, three = (tmp_path / f"{name}.py" for name in ("one", "two", "three"))
+    for file in (one, two, three):
+        file.write_text(PROGRAM.format(answer=f"first {file.stem}"))
+    seeds = [part for file in (one, two, three) for part in ("--seed", str(file))]
+    process = platform.start(*seeds)
+    lines = told(process, "one: ready", "two: ready", "three: ready")
+    assert asked(url_of(lines, "one")) == "first one 1"
+    assert platform.bema("rm", "three").returncode == 0
+    stopped(process)
+
+    one.write_text(PROGRAM.format(answer="second one"))
+    two.write_text("def (")
+    process = platform.start(*seeds)
+    lines = told(process, "one: ready", "two: refused", "two: ready", "three: ")
+    assert any(line.startswith("one: ready") and "replaced by v2 since the file was edited" in line for line in lines)
+    assert any("two: refused, it runs on as it was deployed: syntax_error" in line for line in lines)
+    assert "three: not deployed, since it was removed" in lines
+    assert asked(url_of(lines, "one")) == "second one 2", "it finds what the version before it wrote"
+    assert asked(url_of(lines, "two")) == "first two 1"
+    stopped(process)
+
+    process = platform.start("--seed", str(one))
+    assert "two: deployed by an earlier seed, and left as it is" in told(process, "one: ready", "two: ")
+
+
+@pytest.mark.slow
+def test_what_a_function_wrote_outlives_it(platform, tmp_path):
+    file = tmp_path / "notes.py"
+    file.write_text(PROGRAM.format(answer="old"))
+    told(platform.start(), "bema ")
+    url = platform.bema("deploy", str(file)).stdout.strip()
+    assert [asked(url), asked(url)] == ["old 1", "old 2"]
+    file.write_text(PROGRAM.format(answer="new"))
+    taken = platform.bema("deploy", str(file))
+    assert "error name_taken" in taken.stderr
+    assert "which keeps what it wrote" in taken.stderr
+    assert "is kept for the next of that name" in platform.bema("rm", "notes").stderr
+    [kept] = json.loads(platform.bema("ls", "--kept", "--json").stdout)
+    assert kept["name"] == "notes"
+    url = platform.bema("deploy", str(file)).stdout.strip()
+    assert asked(url) == "new 3"
+    assert platform.bema("rm", "notes", "--purge").returncode == 0
+    until(lambda: not (platform.state / "homes" / kept["id"]).exists())
+    assert asked(platform.bema("deploy", str(file)).stdout.strip()) == "new 1"
+
+
+@pytest.mark.slow
+def test_what_failed_to_start_is_replaced_by_what_is_mended(platform, tmp_path):
+    file = tmp_path / "mended.py"
+    file.write_text("raise SystemExit('no water')\n")
+    told(platform.start(), "bema ")
+    failed = platform.bema("deploy", str(file))
+    assert failed.returncode == 4
+    assert "no water" in failed.stderr
+    assert "mended: mended never listened" in platform.bema("ls").stdout
+    file.write_text(PROGRAM.format(answer="mended"))
+    done = platform.bema("deploy", str(file))
+    assert done.returncode == 0, done.stderr
+    assert asked(done.stdout.strip()) == "mended 1"

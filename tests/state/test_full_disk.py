@@ -1,67 +1,86 @@
-"""A store on a disk that is full: what frees room is written all the same."""
+"""A full disk: nothing can be added, everything can be taken away, and what is there stays whole."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
+import asyncio
 from pathlib import Path
 
 import pytest
 
-ALONE = ("unshare", "--mount", "--map-root-user")
-
-STORY = """
-import asyncio, os, sys
-from pathlib import Path
 from bema.core.errors import Refused
 from bema.state.engine import Mutation
+from bema.state.reserve import NAME, SIZE, Reserve
 from bema.state.sqlite import SqliteEngine
+from tests.disks import fill, small_disk
 
-def fill(path):
-    with open(path, "wb", 0) as filling:
-        try:
-            while True:
-                filling.write(bytes(4096))
-        except OSError:
-            pass
-
-async def story(folder):
-    engine = await SqliteEngine.at(folder / "s")
-    digest = await engine.put_blob(bytes(200_000))
-    await engine.apply([Mutation(f"k{n}", bytes(1000)) for n in range(100)])
-    fill(folder / "filling")
-    asked = [
-        engine.apply([Mutation("big", bytes(400_000))]),
-        engine.apply([Mutation(f"k{n}", None) for n in range(50)]),
-        engine.apply([Mutation("k50", None), Mutation("k51", bytes(300_000))]),
-    ]
-    outcomes = await asyncio.gather(*asked, return_exceptions=True)
-    print([getattr(outcome, "code", "done") for outcome in outcomes])
-    await engine.drop_blobs([digest])
-    await engine.close()
-    fill(folder / "filling again")
-    engine = await SqliteEngine.at(folder / "s")
-    print(len(await engine.scan()), await engine.blobs())
-    for filling in folder.glob("filling*"):
-        filling.unlink()
-    await engine.apply([Mutation("k0", b"again")])
-    await engine.close()
-    again = await SqliteEngine.at(folder / "s")
-    print(len(await again.scan()), os.stat(folder / "s.spare").st_size > 0)
-    await again.close()
-
-asyncio.run(story(Path(sys.argv[1])))
-"""
+VALUE = b"x" * 2000
 
 
-def test_on_a_full_disk_deleting_works_and_the_rest_is_refused_whole(tmp_path: Path) -> None:
-    if not sys.platform.startswith("linux") or subprocess.run([*ALONE, "true"], capture_output=True).returncode:
-        pytest.skip("no small disk can be mounted here: user namespaces are closed")
-    mount = f'mount -t tmpfs -o size=2m tmpfs {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
-    done = subprocess.run([*ALONE, "sh", "-c", mount, STORY], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "['state_unwritable', 'done', 'state_unwritable']",
-        "50 []",
-        "51 True",
-    ]
+def test_what_takes_more_away_than_it_adds_works_on_a_full_disk(tmp_path: Path):
+    async def story(disk: Path) -> None:
+        engine = await SqliteEngine.at(disk / "store.sqlite")
+        digest = await engine.put_blob(b"y" * 100_000)
+        for number in range(60):
+            await engine.apply([Mutation(f"{part}/{number}", VALUE) for part in ("a", "b", "c")])
+        fill(disk)
+        for _ in range(3):
+            with pytest.raises(Refused, match="full") as caught:
+                await engine.apply([Mutation("more", VALUE * 100)])
+            assert (caught.value.code, "Free some space" in (caught.value.fix or "")) == ("state_unwritable", True)
+        for number in range(60):
+            gone = [Mutation(f"{part}/{number}", None) for part in ("a", "b", "c")]
+            await engine.apply([*gone, Mutation(f"kept/{number}", b"small")])
+            fill(disk)  # whatever became free is taken by others at once
+        await engine.drop_blobs([digest])
+        assert len(await engine.scan("kept/")) == 60
+        assert await engine.scan("a/") == []
+        await engine.close()
+        again = await SqliteEngine.at(disk / "store.sqlite")
+        assert (len(await again.scan("kept/")), await again.blobs()) == (60, [])
+        await again.close()
+
+    with small_disk(tmp_path / "disk", 8) as disk:
+        asyncio.run(story(disk))
+
+
+def test_those_who_add_fail_alone(tmp_path: Path):
+    async def story(disk: Path) -> None:
+        engine = await SqliteEngine.at(disk / "store.sqlite")
+        await engine.apply([Mutation(key, VALUE) for key in ("a", "b")])
+        fill(disk)
+        done = await asyncio.gather(
+            engine.apply([Mutation("more", VALUE * 100)]),
+            engine.apply([Mutation("a", None)]),
+            engine.apply([Mutation("again", VALUE * 100)]),
+            engine.apply([Mutation("b", None)]),
+            return_exceptions=True,
+        )
+        assert [isinstance(each, Refused) for each in done] == [True, False, True, False]
+        assert await engine.scan() == []
+        await engine.close()
+
+    with small_disk(tmp_path / "disk", 8) as disk:
+        asyncio.run(story(disk))
+
+
+def test_space_is_set_aside_again_when_there_is_some(tmp_path: Path):
+    async def story(disk: Path) -> None:
+        engine = await SqliteEngine.at(disk / "store.sqlite")
+        await engine.apply([Mutation("a", VALUE), Mutation("b", VALUE)])
+        fill(disk)
+        await engine.apply([Mutation("a", None)])
+        (disk / "ballast").unlink()
+        await engine.apply([Mutation("c", VALUE)])
+        assert (disk / NAME).stat().st_size == SIZE
+        await engine.close()
+
+    with small_disk(tmp_path / "disk", 8) as disk:
+        asyncio.run(story(disk))
+
+
+def test_it_has_real_blocks_and_there_is_one_of_a_folder(tmp_path: Path):
+    reserve = Reserve(tmp_path)
+    reserve.fill()
+    reserve.fill()
+    found = (tmp_path / NAME).stat()
+    assert (found.st_size, found.st_blocks * 512 >= SIZE, reserve.short) == (SIZE, True, False)
+    assert reserve.release()
+    assert not reserve.release()

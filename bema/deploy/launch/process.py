@@ -97,7 +97,7 @@ class ProcessLauncher:
         self._discovery = discovery
 
     async def start(self, workload: Workload, instance: int) -> Replica:
-        home = Home(state_dir() / "homes" / workload.deployment)
+        home = Home(state_dir() / "homes" / (workload.home or workload.deployment))
         home.prepare()
         program = workload.entry.kind == "main"
         port = free_port() if program else None

@@ -42,5 +42,6 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     limits: WorkloadLimits = WorkloadLimits()
     settings: dict[str, Any] = {}  # what a service is told beside
     launcher: str = ""
+    home: str = ""  # the folder of what it writes; empty for one of the deployment's own
     operations: bool = False  # it asks the orchestrator for things, and is given a way to
     __repr__ = hides("env")

@@ -25,6 +25,7 @@ class Bundle:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         for path in files:
             _check_path(path)
+        # sorted: equal files give equal bytes, whatever order they came in
         self.files: Mapping[str, bytes] = dict(sorted(files.items()))
 
     @classmethod
@@ -63,5 +64,6 @@ class Bundle:
 
 def _check_path(path: str) -> None:
     parts = PurePosixPath(path).parts
+    # what is laid out in a folder must not leave it
     if not parts or "\0" in path or path != "/".join(parts) or ".." in parts:
         raise Invalid(f"{path!r} cannot be the path of a file in a bundle")

@@ -18,6 +18,7 @@ from bema.core.redaction import hides
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
+# a build may fail for the network alone: tried soon, then less and less
 _REBUILD, _REBUILD_LONGEST = 60 * SECOND, 3600 * SECOND
 
 
@@ -117,6 +118,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         labels = {version.label for version in self.versions}
         if not labels:
             raise ValueError("a deployment has a version")
+        # a share of nothing would send requests nowhere
         if unknown := {*self.traffic, *self.aliases.values()} - labels:
             raise ValueError(f"there is no version {', '.join(sorted(unknown))}")
         if self.traffic and sum(self.traffic.values()) != 100:
@@ -145,6 +147,7 @@ class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     def tried(self, attempts: tuple[Attempt, ...], at: int) -> VersionStatus:
         """The status with another restart history."""
+        # the first start of a version is no restart
         more = bool(self.attempts) and attempts[-1].instance != self.attempts[-1].instance
         return msgspec.structs.replace(self, attempts=attempts, updated=at, restarts=self.restarts + more)
 
@@ -191,9 +194,23 @@ class Rollout(msgspec.Struct, frozen=True):
     def updated(self) -> int:
         return max(self.deployment.updated, *(status.updated for status in self.statuses.values()), 0)
 
+    def replaced(self, version: Version, at: int) -> Rollout:
+        """With a newest version after those that ever served; what never did is not worth going back to."""
+        served = (v for v in self.deployment.versions if any(a.ready for a in self.of(v).attempts))
+        # numbers go on: in logs and records a label stands for one content for ever
+        version = msgspec.structs.replace(version, number=self.version.number + 1)
+        deployment = msgspec.structs.replace(
+            self.deployment, versions=(*served, version), traffic={}, aliases={}, updated=at
+        )
+        return Rollout(deployment, {v.label: self.of(v) for v in deployment.versions})
+
     def after(self, status: VersionStatus, label: str = "") -> Rollout:
         """With another status of a version; of the newest, unless one is named."""
         return Rollout(self.deployment, {**self.statuses, label or self.version.label: status})
+
+
+FAILURES = (Outward.BUILD_FAILED, Outward.START_FAILED, Outward.CRASH_LOOP)
+"""The states in which nothing serves and something is wrong: whatever is deployed then takes the place."""
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
@@ -240,6 +257,21 @@ class DeploymentPage(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
+class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API tells of what a function wrote: `deployment` has it, or it is kept since the instant `kept`.
+
+    More than 100,000 files are not counted.
+    """
+
+    id: str
+    name: str
+    owner: str
+    deployment: str | None
+    kept: int
+    files: int
+    bytes: int
+
+
 class Activation(msgspec.Struct, frozen=True):
     """What a waiting request is told: go (ready), or why not and when to come again."""
 
@@ -273,6 +305,7 @@ def fault(name: str, status: VersionStatus, state: Outward) -> Fault | None:
         return status.build.fault
     if state not in (Outward.START_FAILED, Outward.CRASH_LOOP):
         return None
+    # a start that is under way says nothing yet of what is wrong
     last = next(a for a in reversed(status.attempts) if a.ended)
     problem = BemaError(code=str(state))
     return Fault(problem.code, _end_of(last, name), problem.fix, log=last.log)
@@ -291,8 +324,10 @@ def _end_of(attempt: Attempt, name: str) -> str:
     return f"{name} {'died' if attempt.ready else 'never listened'}: {attempt.message or how}"
 
 
-def describe(rollout: Rollout, replica: Replica | None, policy: RestartPolicy) -> DeploymentInfo:
-    """A deployment as the API shows it."""
+def describe(
+    rollout: Rollout, replica: Replica | None, policy: RestartPolicy, held: Fault | None = None
+) -> DeploymentInfo:
+    """A deployment as the API shows it; `held` is what keeps the machine from going on with it."""
     deployment, status = rollout.deployment, rollout.status
     state = outward(status, replica, policy)
     return DeploymentInfo(
@@ -304,7 +339,7 @@ def describe(rollout: Rollout, replica: Replica | None, policy: RestartPolicy) -
         kind=deployment.version.entry.kind,
         created=deployment.created,
         updated=rollout.updated,
-        error=fault(deployment.name, status, state),
+        error=fault(deployment.name, status, state) or held,
         instance=None if replica is None else InstanceInfo.of(replica),
         restarts=rollout.restarts,
         phases=status.build.phases | (replica.phases if replica else {}),

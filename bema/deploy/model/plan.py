@@ -129,6 +129,7 @@ class _Deployment:
         versions = _wanted(self.deployment)
         labels = {version.label for version in versions}
         others = [each for each in self.replicas if each.version not in labels]
+        # first: two versions share one listener and one HOME
         actions: list[Action] = [StopReplica(each.instance, "replaced") for each in others if _stoppable(each)]
         for version in versions:
             actions += self._version(version, [r for r in self.replicas if r.version == version.label], bool(others))
@@ -145,6 +146,7 @@ class _Deployment:
         # that this one saw at work
         ending = {action.instance for action in actions if isinstance(action, StopReplica)}
         live = sum(r.state is not State.DRAINING and r.instance not in ending for r in replicas)
+        # within the maximum with those that are ending: the machine has to hold them, too
         missing = min(self._wish() - live, self.scale.max - len(replicas))
         return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
 

@@ -83,6 +83,7 @@ def ended(
     where = next((n for n, a in enumerate(attempts) if a.instance == instance and not a.ended), None)
     if where is None:
         return attempts
+    # twenty attempts of fifty lines each would be written at every start
     before = tuple(msgspec.structs.replace(a, log=()) for a in attempts[:where])
     return (*before, _ended(attempts[: where + 1], at, policy, how), *attempts[where + 1 :])
 
@@ -93,6 +94,7 @@ def _ended(upto: tuple[Attempt, ...], at: int, policy: RestartPolicy, how: dict[
     # the planner's stop at the start limit looks to the launcher like any other
     if cause == "stopped" and not last.ready and at - last.at >= policy.start_limit:
         cause = "start_timeout"
+    # a clock that was set back must not give an end before its start
     done = msgspec.structs.replace(last, ended=max(at, last.at), **(how | {"cause": cause}))
     if cause == "stopped":
         return done

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -21,7 +20,7 @@ from bema.deploy.launch.launcher import LauncherFactory
 from bema.deploy.launch.launchers import Launchers
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
-from bema.deploy.orchestrator.seeds import report, sow
+from bema.deploy.orchestrator.seeds import Sown, left, refused, report, sow, unnamed
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.store.deployments import FILE, Store
 from bema.deploy.store.released import RELEASED
@@ -51,23 +50,39 @@ class PlatformOrchestrator(Orchestrator):
         parts = await parts_of(self._in_force, self._discovery)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        # not awaited: the platform is up before its last seed is built
         self._tasks.start(self._sow(parts.store), "seeds")
 
     async def _sow(self, store: Store) -> None:
         """Deploy the seeds; what became of each goes to stdout, which the keeper shows on the terminal."""
-        seeds = [Path(seed) for seed in self._settings.get("seeds", ())]
-        for seed, id in (await sow(seeds, self, store, LOCAL_ADMIN)).items():
-            with contextlib.suppress(NotFound):  # it was removed, and stays so
-                info = await self.settled(id, LOCAL_ADMIN)
-                url = f"{self._settings['gateway_url']}/gateway/{id}"
-                told = await asyncio.to_thread(report, seed, info, url, self._settings["program"])
-                sys.stdout.write(told + "\n")
-                sys.stdout.flush()
+        seeds, program = [Path(seed) for seed in self._settings.get("seeds", ())], self._settings["program"]
+        sown = await sow(seeds, self, store, LOCAL_ADMIN)
+        for one in sown:
+            if one.done == "removed" or (one.said and one.done != "replaced"):
+                _tell(refused(one, program))
+        for rollout in unnamed(seeds, store) if seeds else ():
+            _tell(left(rollout, program))
+        # as they come out: one that builds for minutes holds back no other's
+        for told in asyncio.as_completed([self._became(one, program) for one in sown if one.id]):
+            _tell(await told)
+
+    async def _became(self, one: Sown, program: str) -> str:
+        try:
+            info = await self.settled(one.id, LOCAL_ADMIN)
+        except NotFound:
+            return f"{one.name}: removed"
+        url = f"{self._settings['gateway_url']}/gateway/{one.id}"
+        return await asyncio.to_thread(report, one.seed, info, url, program, one.done)
 
     @on_shutdown
     async def close(self) -> None:
         await self._tasks.stop()
         await self.end()
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Parts:

@@ -78,6 +78,7 @@ async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
         env={**parts.limits.variables(), **version.env},
         limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
         launcher=version.launcher,
+        home=parts.store.home(deployment),
     )
 
 

@@ -21,9 +21,11 @@ _WEEK = 7 * 24 * 3600
 
 def left_over(parts: Parts) -> set[str]:
     """Deployments that were deleted and not yet forgotten when an earlier orchestrator ended."""
-    folders: list[Path] = [*(parts.state / "logs").glob("*"), *(parts.state / "homes").glob("*")]
     known = {*parts.store.rollouts(), *parts.store.unreadable()}
-    return {folder.name for folder in folders if is_uuid(folder.name)} - known
+    # a folder that a record names is kept on purpose; a log outlives its deployment by accident
+    kept = {data.id for data in parts.store.data()}
+    logs, homes = ({path.name for path in (parts.state / name).glob("*")} for name in ("logs", "homes"))
+    return {name for name in logs | (homes - kept) if is_uuid(name)} - known
 
 
 def sweep_unfinished(parts: Parts) -> list[Path]:
@@ -39,6 +41,7 @@ def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:
     wanted |= {status.build.key for rollout in rollouts for status in rollout.statuses.values()}
     folders = [path for name in ("versions", "environments", "layers") for path in (parts.state / name).glob("*")]
     before = time.time() - age
+    # by the stem: the lock of an environment goes with it
     gone = [path for path in folders if path.stem not in wanted and _changed(path) < before]
     for path in gone:
         if path.is_dir():

@@ -52,6 +52,7 @@ class DeploymentIndex:
         for cursors in (self._all, owned):
             del cursors[bisect_right(cursors, cursor(deployment)) - 1]
         if not owned:
+            # owners come and go for years: none is remembered for nothing
             del self._by_owner[deployment.owner]
 
     def named(self, owner: str, name: str) -> str | None:
@@ -61,6 +62,7 @@ class DeploymentIndex:
     def page(self, principal: Principal, after: str, count: int) -> tuple[list[str], str | None]:
         """The ids of the next `count` deployments that are there for `principal`, oldest first, and where to go on."""
         cursors = self._all if principal.sees("") else self._by_owner.get(principal.subject, [])
+        # by place, not by membership: the deployment that ended the last page may be gone
         begin = bisect_right(cursors, after)
         found = cursors[begin : begin + count]
         return [place.partition("/")[2] for place in found], found[-1] if begin + count < len(cursors) else None
@@ -68,4 +70,5 @@ class DeploymentIndex:
 
 def cursor(deployment: Indexed) -> str:
     """Where a deployment stands among others: by age, then by id."""
+    # padded: compared as text, instants of different lengths would stand in another order
     return f"{deployment.created:020}/{deployment.id}"

@@ -37,6 +37,7 @@ async def read(
             if record.get("ts", 0) >= since:
                 yield record
         while follow:
+            # asked before the read: what was written just before the end is told, too
             last = not alive()
             fresh = await asyncio.to_thread(_fresh, folder, readers, files)
             for record in fresh:
@@ -134,6 +135,7 @@ class _Reader:
             return
         at = self._open.tell()
         data = self._open.read()
+        # a line that is being written now is left for the next look
         whole = data.rfind(b"\n") + 1
         self._open.seek(at + whole)
         for line in data[:whole].splitlines():
@@ -143,6 +145,7 @@ class _Reader:
         parts = self.parts()
         if self._open is None:
             return parts
+        # rotation renames: the file that was read so far has another name, and the same number
         mine = os.fstat(self._open.fileno()).st_ino
         for number, part in enumerate(parts):
             with contextlib.suppress(FileNotFoundError):
@@ -175,5 +178,6 @@ def _record(line: bytes) -> Record:
     try:
         found = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # damaged, by a crash of the machine say: shown as it is rather than left out
         found = {"ts": 0, "stream": "bema", "event": line.decode(errors="replace")}
     return found

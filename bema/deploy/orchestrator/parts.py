@@ -36,5 +36,5 @@ class Parts:
     def logs(self, deployment: str) -> Path:
         return self.state / "logs" / deployment
 
-    def home(self, deployment: str) -> Path:
-        return self.state / "homes" / deployment
+    def home(self, data: str) -> Path:
+        return self.state / "homes" / data

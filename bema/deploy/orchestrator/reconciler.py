@@ -25,6 +25,7 @@ from bema.deploy.model import plan as plans
 from bema.deploy.model.deployment import Build, Fault, Rollout, VersionStatus, fault_of
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
+from bema.deploy.orchestrator import data
 from bema.deploy.orchestrator.build import build, is_there, workload_of
 from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.parts import Parts
@@ -52,22 +53,30 @@ class Reconciler:
         self._parts = parts
         self._tasks = Tasks("reconciler")
         self._turn = asyncio.Event()
+        # one change at a time: each is made of the status that the one before it left
         self._changing = asyncio.Lock()
         self._replicas = Replicas()
         self._ended_meanwhile: set[int] = set()
         # of starts that may not be over: an end is told with its instance alone
         self._owners = {
-            a.instance: r.id for r in stored.values() for s in r.statuses.values() for a in s.attempts if not a.ended
+            a.instance: (r.id, label)
+            for r in stored.values()
+            for label, status in r.statuses.items()
+            for a in status.attempts
+            if not a.ended
         }
         self._touched: dict[str, None] = {}
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[str] = set()
-        self._leaving: set[str] = set()
+        self._leaving: dict[str, str] = {}  # with the folder of data that each had
+        # in memory alone: it tells of what could not be written down
+        self._held: dict[str, Fault] = {}
+        # what was stopped with the platform starts again with it; later, it waits for a request
         self._woken: set[str] = set(stored)
         self._missing: dict[int, int] = {}
-        self._unwritten: dict[str, Fault] = {}
+        # all at once, after a restart, each would be too slow to be ready in time
         self._builds = asyncio.Semaphore(parts.limits.builds)
         self._starts = asyncio.Semaphore(parts.limits.starts)
 
@@ -79,7 +88,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
-        self._leaving |= await asyncio.to_thread(left_over, self._parts)
+        self._leaving |= {id: id for id in await asyncio.to_thread(left_over, self._parts)}
         idle = not len(self._replicas)
         async with self._tasks:
             self._tasks.start(self._prepare(idle), "platform layer")
@@ -107,9 +116,9 @@ class Reconciler:
 
     async def _afresh(self) -> None:
         """What failed to build before we came is tried once more, however short ago that was."""
-        for id in [rollout.id for rollout in self._parts.store.rollouts().values() if rollout.status.build.again]:
-            await self.change(id, VersionStatus.afresh)
-            self._touch(id)
+        for rollout in [each for each in self._parts.store.rollouts().values() if each.status.build.again]:
+            await self.change(rollout.id, rollout.version.label, VersionStatus.afresh)
+            self._touch(rollout.id)
 
     # what others ask
 
@@ -118,59 +127,78 @@ class Reconciler:
         self._woken.add(deployment)
         self._touch(deployment)
 
-    def leave(self, deployment: str) -> None:
+    def leave(self, deployment: str, home: str) -> None:
         """A deployment was deleted: stop what is built and what runs of it, then forget it."""
-        self._leaving.add(deployment)
+        self._leaving[deployment] = home
+        self._give_up(deployment)
+        self._notify(deployment)
+
+    def replaced(self, deployment: str) -> None:
+        """It has another newest version: what is being built is the one before."""
+        self._woken.add(deployment)
+        self._give_up(deployment)
+        self._notify(deployment)
+
+    def _give_up(self, deployment: str) -> None:
         if (building := self._building.pop(deployment, None)) is not None:
             building.cancel()
         self._touch(deployment)
-        self._notify(deployment)
+
+    def has(self, home: str) -> bool:
+        """Whether something that was deleted may still write there."""
+        return home in self._leaving.values()
 
     def changed(self, deployment: str) -> asyncio.Event:
         """Set when its state may have become another than it is now."""
         return self._changed.setdefault(deployment, asyncio.Event())
 
-    def instance_of(self, deployment: str) -> Replica | None:
-        return self._replicas.best(deployment)
+    def instance_of(self, deployment: str, version: str = "") -> Replica | None:
+        """The instance that speaks for a deployment, or for one version of it."""
+        return self._replicas.best(deployment, version)
 
-    def hindrance(self, deployment: str) -> Fault | None:
-        """Why it is not looked after now: what became of it cannot be written, and nothing is begun before it is."""
-        return self._unwritten.get(deployment)
+    def held(self, deployment: str) -> Fault | None:
+        """What keeps the machine from writing down what became of it, and so from starting it."""
+        return self._held.get(deployment)
 
     def instances(self) -> int:
         return len(self._replicas)
 
-    async def change(self, deployment: str, how: Change, *, waits: bool = True) -> None:
+    async def change(self, deployment: str, version: str, how: Change, *, waits: bool = True) -> None:
         """Replace the status of a deployment's version by what `how` makes of it, durably; nothing if it is gone.
 
         Where it cannot be written, it is tried again until it can. Who looks after others too does not wait for that.
         """
-        while True:
-            try:
-                async with self._changing:
-                    now = self._parts.store.rollouts().get(deployment)
-                    if now is not None and (then := how(now.status)) is not now.status:
-                        await self._parts.store.record(deployment, now.version.label, then)
-                break
-            except NotFound:
-                break
-            except Refused as error:
-                if error.code == "state_failed":
-                    raise
-                logger.error("%s; trying again", error.message)
-                self._unwritten[deployment] = fault_of(error)
-                self._notify(deployment)
-                if not waits:
-                    self._tasks.start(self._change_later(deployment, how), f"record of {deployment}")
-                    return
-                await asyncio.sleep(_AGAIN)
-        if self._unwritten.pop(deployment, None) is not None:
+        while not await self._changes(deployment, version, how):
+            self._notify(deployment)
+            if not waits:
+                self._tasks.start(self._change_later(deployment, version, how), f"record of {deployment}")
+                return
+            await asyncio.sleep(_AGAIN)
+        if self._held.pop(deployment, None) is not None:
             self._touch(deployment)
         self._notify(deployment)
 
-    async def _change_later(self, deployment: str, how: Change) -> None:
+    async def _change_later(self, deployment: str, version: str, how: Change) -> None:
         await asyncio.sleep(_AGAIN)
-        await self.change(deployment, how)
+        await self.change(deployment, version, how)
+
+    async def _changes(self, deployment: str, version: str, how: Change) -> bool:
+        """Whether it is written down, or there is nothing to write it to."""
+        try:
+            async with self._changing:
+                rollout = self._parts.store.rollouts().get(deployment)
+                status = None if rollout is None else rollout.statuses.get(version)
+                if status is not None and (then := how(status)) is not status:
+                    await self._parts.store.record(deployment, version, then)
+        except NotFound:
+            pass
+        except Refused as error:
+            if error.code == "state_failed":
+                raise
+            logger.error("%s; trying again", error.message)
+            self._held[deployment] = fault_of(error)
+            return False
+        return True
 
     def _touch(self, deployment: str) -> None:
         self._touched[deployment] = None
@@ -192,14 +220,15 @@ class Reconciler:
 
     async def _happened(self, event: Announced | Exited) -> None:
         now, policy = self._parts.clock.now(), self._parts.policy
-        instance, owner = event.instance, self._owner(event.instance)
+        instance, (owner, version) = event.instance, self._owner(event.instance)
         # ends are told one after the other: while they come, one that is missing may be next
         self._missing.clear()
         if isinstance(event, Announced):
             self._replicas.change(instance, lambda r: r.serving(event.announce, ready=event.ready))
-            await self.change(owner, lambda s: s.tried(served(s.attempts, instance, now), now), waits=False)
+            await self.change(owner, version, lambda s: s.tried(served(s.attempts, instance, now), now), waits=False)
         else:
             self._replicas.drop(instance)
+            # a poll that was asked before may still list it
             self._ended_meanwhile.add(instance)
             how = {
                 "cause": event.cause,
@@ -209,7 +238,7 @@ class Reconciler:
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
             await self.change(
-                owner, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now), waits=False
+                owner, version, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now), waits=False
             )
             self._owners.pop(instance, None)
         self._touch(owner)
@@ -220,9 +249,11 @@ class Reconciler:
         if (replica := self._replicas.change(event.instance, lambda r: r.marked(**how))) is not None:
             self._notify(replica.deployment)
 
-    def _owner(self, instance: int) -> str:
+    def _owner(self, instance: int) -> tuple[str, str]:
+        """The deployment and the version that it is of."""
+        # an end may come after its replica was dropped: what was started is known longer
         replica = self._replicas.get(instance)
-        return self._owners.get(instance, "") if replica is None else replica.deployment
+        return self._owners.get(instance, ("", "")) if replica is None else (replica.deployment, replica.version)
 
     # look, plan, apply
 
@@ -254,7 +285,7 @@ class Reconciler:
     async def look(self, id: str) -> None:
         """Plan and apply one deployment. Nothing is awaited between the picture and the plan: they agree."""
         rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
-        if rollout is not None and id in self._unwritten:
+        if rollout is not None and id in self._held:
             return
         if replicas:
             self._woken.discard(id)
@@ -282,15 +313,16 @@ class Reconciler:
         match action:
             case plans.Wait(_, after):
                 return after / SECOND
-            case plans.StartBuild(id) if id not in self._building:
+            case plans.StartBuild(id, version) if id not in self._building:
                 self._woken.discard(id)
-                self._building[id] = self._tasks.start(self._build(id), f"build {id}")
+                self._building[id] = self._tasks.start(self._build(id, version), f"build {id}")
             case plans.StartReplica(id, version):
                 self._woken.discard(id)
                 now = self._parts.clock.now()
                 new = Replica(instance=new_instance_id(), deployment=id, version=version, state=State.NEW, since=now)
+                # known before its task runs: the next look must not start it again
                 self._replicas.put(new)
-                self._tasks.start(self._start(id, new.instance), f"start {id}")
+                self._tasks.start(self._start(id, version, new.instance), f"start {id}")
             case plans.StopReplica(instance, reason):
                 self._replicas.change(instance, lambda r: msgspec.structs.replace(r, state=State.DRAINING))
                 await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
@@ -301,34 +333,41 @@ class Reconciler:
                 self._tasks.start(self._forget(id), f"forget {id}")
         return None
 
-    async def _build(self, id: str) -> None:
+    def _newest(self, id: str, version: str) -> Rollout | None:
+        """The deployment, while that is its newest version."""
+        rollout = self._parts.store.rollouts().get(id)
+        return rollout if rollout is not None and rollout.version.label == version else None
+
+    async def _build(self, id: str, version: str) -> None:
         try:
             async with self._builds:
-                rollout = self._parts.store.rollouts().get(id)
-                if rollout is not None:
+                if (rollout := self._newest(id, version)) is not None:
                     made = await build(rollout, self._parts)
-                    await self.change(id, lambda s: s.built(made, self._parts.clock.now()))
+                    await self.change(id, version, lambda s: s.built(made, self._parts.clock.now()))
         finally:
-            self._building.pop(id, None)
+            # one that was given up must not hide the build that follows it
+            if self._building.get(id) is asyncio.current_task():
+                del self._building[id]
             self._touch(id)
 
-    async def _start(self, id: str, instance: int) -> None:
+    async def _start(self, id: str, version: str, instance: int) -> None:
         try:
+            await self._until_its_data_is_free(id)
             async with self._starts:
-                rollout = self._parts.store.rollouts().get(id)
-                if rollout is None:
+                if (rollout := self._newest(id, version)) is None:
                     return
                 # somebody cleared the environments, or the interpreter was upgraded away
                 if not await is_there(rollout):
                     again = Build(lock=rollout.status.build.lock)
-                    await self.change(id, lambda s: s.built(again, self._parts.clock.now()))
+                    await self.change(id, version, lambda s: s.built(again, self._parts.clock.now()))
                     return
                 now = self._parts.clock.now()
-                self._owners[instance] = id
+                self._owners[instance] = id, version
                 # written first: a start that nobody remembers could be made twice
-                await self.change(id, lambda s: s.tried(begun(s.attempts, instance, now), now))
+                await self.change(id, version, lambda s: s.tried(begun(s.attempts, instance, now), now))
                 await self._launch(rollout, instance)
         finally:
+            # it was not launched: one that stays NEW would count as being started for ever
             known = self._replicas.get(instance)
             if known is not None and known.state is State.NEW:
                 self._replicas.drop(instance)
@@ -344,7 +383,11 @@ class Reconciler:
             cause = "stopped" if isinstance(error, BemaError) and error.code == "unavailable" else "spawn"
             now, policy = self._parts.clock.now(), self._parts.policy
             how = {"cause": cause, "message": str(error)}
-            await self.change(rollout.id, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now))
+            await self.change(
+                rollout.id,
+                rollout.version.label,
+                lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now),
+            )
         else:
             self._replicas.started(replica)
 
@@ -354,18 +397,31 @@ class Reconciler:
         if 0 <= now - since < _QUIET:
             return (since + _QUIET - now) / SECOND
         del self._missing[instance]
+        rollout = self._parts.store.rollouts().get(id)
+        newest = "" if rollout is None else rollout.version.label
+        _, version = self._owners.pop(instance, (id, newest))
         await self.change(
-            id, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now), waits=False
+            id, version, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now), waits=False
         )
-        self._owners.pop(instance, None)
         self._touch(id)
         return None
 
     async def _forget(self, id: str) -> None:
         try:
             await self._parts.launcher.forget(id)
-            for folder in (self._parts.logs(id), self._parts.home(id)):
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-            self._leaving.discard(id)
+            await asyncio.to_thread(shutil.rmtree, self._parts.logs(id), ignore_errors=True)
+            # the last step: what is cut short before it is found again by its folders
+            await data.leave(self._leaving[id], self._parts)
+            del self._leaving[id]
         finally:
             self._forgetting.discard(id)
+            self._notify(id)
+
+    async def _until_its_data_is_free(self, id: str) -> None:
+        """The deployment of that name before it may still be finishing its requests, and writing."""
+        while (rollout := self._parts.store.rollouts().get(id)) is not None:
+            home = self._parts.store.home(rollout.deployment)
+            other = next((other for other, held in self._leaving.items() if held == home), None)
+            if other is None:
+                return
+            await self.changed(other).wait()

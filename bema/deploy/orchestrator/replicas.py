@@ -35,9 +35,10 @@ class Replicas:
     def get(self, instance: int) -> Replica | None:
         return self._by_instance.get(instance)
 
-    def best(self, deployment: str) -> Replica | None:
-        """The one that speaks for its deployment: one that serves, else the first that was started."""
-        found = [replica for replica in self.of(deployment) if replica.state is not State.NEW]
+    def best(self, deployment: str, version: str = "") -> Replica | None:
+        """The one that speaks for its deployment, or for a version of it: one that serves, else the first started."""
+        mine = (replica for replica in self.of(deployment) if version in ("", replica.version))
+        found = [replica for replica in mine if replica.state is not State.NEW]
         return next((r for r in found if r.state is State.SERVING), found[0] if found else None)
 
     def put(self, replica: Replica) -> None:
@@ -80,5 +81,6 @@ class Replicas:
                 self.drop(replica.instance)
         for instance, replica in there.items():
             known = self._by_instance.get(instance)
+            # its announcement may have overtaken the answer, which then is the older news
             if known is None or (known.state, replica.state) != (State.SERVING, State.STARTING):
                 self.put(replica)

@@ -8,6 +8,7 @@ far it came. Warm traffic never comes here.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import hashlib
 import logging
@@ -27,9 +28,12 @@ from bema.core.errors import Conflict, Denied, NotFound
 from bema.core.naming import check_deployment
 from bema.core.redaction import hides
 from bema.core.version import VERSION
+from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import (
+    FAILURES,
     Activation,
     CreateRequest,
+    DataInfo,
     Deployment,
     DeploymentInfo,
     DeploymentPage,
@@ -40,8 +44,9 @@ from bema.deploy.model.deployment import (
     outward,
 )
 from bema.deploy.model.env import check_env
+from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, due
-from bema.deploy.orchestrator import logs
+from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
@@ -66,7 +71,9 @@ class Orchestrator:
     _running: asyncio.Task[None]
 
     def __init__(self) -> None:
+        # weak: a lock lives as long as somebody holds it or waits for it
         self._creating: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._naming: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def begin(self, parts: Parts, failed: Callable[[], None] = lambda: None) -> None:
         """Take charge of what the store says and the launcher runs. `failed` is told when that ends by itself."""
@@ -100,6 +107,7 @@ class Orchestrator:
             return await self._create(request, owner, None)
         owned = f"{owner}/{key}"
         asked = _Asked(request.name, request.code, request.env, owner)
+        # deterministic: the same variables in another order are the same request
         digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
         # a repetition that overtakes the first request must find its answer, not its name taken
         async with self._creating.setdefault(owned, asyncio.Lock()):
@@ -111,11 +119,41 @@ class Orchestrator:
     async def _create(self, request: CreateRequest, owner: str, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
         check_env(request.env, self._parts.limits)
-        if (other := self._index.named(owner, request.name)) is not None:
-            raise Conflict(f"a deployment named {request.name!r} exists", id=other)
+        # before the work: a name that is taken needs none of it
+        self._failed(owner, request.name)
+        version, bundle = await self._versioned(request)
+        # looked at again, by one at a time: inspecting took a while, and others may have deployed meanwhile
+        async with self._naming.setdefault((owner, request.name), asyncio.Lock()):
+            if (failed := self._failed(owner, request.name)) is not None:
+                return await self._update(failed, version, bundle, answer)
+            return await self._add(request.name, owner, version, bundle, answer)
+
+    async def _add(
+        self, name: str, owner: str, version: Version, bundle: Bundle, answer: StoredReply | None
+    ) -> DeploymentInfo:
+        now = version.created
+        deployment = Deployment(
+            id=str(uuid.uuid4()), name=name, owner=owner, versions=(version,), created=now, updated=now
+        )
+        info = self._info(Rollout(deployment))
+        await self._parts.store.create(deployment, bundle, _answered(answer, info))
+        self._index.add(deployment)
+        self._reconciler.wake(deployment.id)
+        return info
+
+    def _failed(self, owner: str, name: str) -> Rollout | None:
+        """The deployment of that name where it failed, so that another may take its place; None where there is none."""
+        if (id := self._index.named(owner, name)) is None:
+            return None
+        found = self._parts.store.rollouts().get(id)
+        if found is None or self._info(found).state not in FAILURES:
+            raise Conflict(f"a deployment named {name!r} exists", id=id)
+        return found
+
+    async def _versioned(self, request: CreateRequest) -> tuple[Version, Bundle]:
+        """What is asked for as a first version, with its files; or the error that whoever deploys should see."""
         bundle = await SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits).fetch()
         found = await inspect(bundle, self._parts.pythons, self._parts.limits)
-        now = self._parts.clock.now()
         version = Version(
             number=1,
             digest=bundle.digest,
@@ -123,17 +161,28 @@ class Orchestrator:
             env=request.env,
             dependencies=found.metadata.dependencies,
             requires_python=found.metadata.requires_python,
-            created=now,
+            created=self._parts.clock.now(),
         )
-        deployment = Deployment(
-            id=str(uuid.uuid4()), name=request.name, owner=owner, versions=(version,), created=now, updated=now
-        )
-        info = self._info(Rollout(deployment))
-        if answer is not None:
-            answer = msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
-        await self._parts.store.create(deployment, bundle, answer)
-        self._index.add(deployment)
-        self._reconciler.wake(deployment.id)
+        return version, bundle
+
+    async def replace(self, id: str, code: str, principal: Principal) -> DeploymentInfo:
+        """Put other code in the place of what a deployment runs, under its id, name and environment variables.
+
+        What runs is stopped first. Code that is refused changes nothing.
+        """
+        old = self._parts.store.rollouts().get(self._owned(id, _acting(principal, Scope.WRITE)).id)
+        if old is None:
+            raise NotFound(f"there is no deployment {id} that can be read")
+        version, bundle = await self._versioned(CreateRequest(old.name, code, old.version.env))
+        return await self._update(self._parts.store.rollouts().get(id, old), version, bundle, None)
+
+    async def _update(
+        self, old: Rollout, version: Version, bundle: Bundle, answer: StoredReply | None
+    ) -> DeploymentInfo:
+        new = old.replaced(version, version.created)
+        info = self._info(new)
+        await self._parts.store.update(new.deployment, bundle, _answered(answer, info))
+        self._reconciler.replaced(new.id)
         return info
 
     @endpoint(idempotent=True)
@@ -149,12 +198,31 @@ class Orchestrator:
         return DeploymentPage([_brief(self._info(one)) for one in stored if one is not None], following)
 
     @endpoint
-    async def delete(self, id: str, principal: Principal) -> None:
-        """Forget a deployment; its instance is stopped after the reply."""
+    async def delete(self, id: str, principal: Principal, purge: bool = False) -> None:
+        """Forget a deployment; its instance is stopped after the reply. What it wrote is kept, unless with `purge`."""
         stored = self._owned(id, _acting(principal, Scope.WRITE))
-        await self._parts.store.delete(id)
+        # read before: with the deployment goes what tells whose folder it has
+        home = self._parts.store.home(stored.deployment if isinstance(stored, Rollout) else stored)
+        await self._parts.store.delete(id, purge=purge, at=self._parts.clock.now())
+        # after the commit: until then the name is taken, and no request may find it free
         self._index.remove(stored)
-        self._reconciler.leave(id)
+        self._reconciler.leave(id, home)
+
+    @endpoint(idempotent=True)
+    async def data(self, principal: Principal, name: str = "", kept: bool = False) -> builtins.list[DataInfo]:
+        """What functions wrote: of one name, or of all; with `kept`, only what no deployment has any more."""
+        return await data.listed(_acting(principal, Scope.READ), self._parts, name, kept=kept)
+
+    @endpoint
+    async def purge(self, id: str, principal: Principal) -> None:
+        """Delete what was kept of a deployment that is gone."""
+        asks = _acting(principal, Scope.WRITE)
+        found = next((each for each in self._parts.store.data() if each.id == id and asks.sees(each.owner)), None)
+        if found is None:
+            raise NotFound(f"there is no data {id}")
+        await self._parts.store.purge(found)
+        if not self._reconciler.has(id):  # else it goes with who still writes there
+            await data.remove(id, self._parts)
 
     @endpoint(idempotent=True)
     async def activate(self, id: str, wait: float, principal: Principal) -> Activation:
@@ -196,6 +264,7 @@ class Orchestrator:
             tail=tail,
             follow=follow,
             since=since,
+            # who follows is told that the deployment went by the end of the log
             alive=lambda: id in self._parts.store.rollouts(),
         )
         async with contextlib.aclosing(lines):
@@ -220,6 +289,7 @@ class Orchestrator:
         return store.rollouts().get(id) or store.unreadable().get(id)
 
     def _owned(self, id: str, principal: Principal) -> Rollout | UnreadableDeployment:
+        # one refusal for both: what is not yours must not be told from what is not there
         found = self._stored(id)
         if found is None or not principal.sees(found.owner):
             raise NotFound(f"there is no deployment {id}")
@@ -228,11 +298,14 @@ class Orchestrator:
     def _info(self, stored: Rollout | UnreadableDeployment) -> DeploymentInfo:
         if isinstance(stored, UnreadableDeployment):
             return stored.info()
-        info = describe(stored, self._reconciler.instance_of(stored.id), self._parts.policy)
-        return info if info.error else msgspec.structs.replace(info, error=self._reconciler.hindrance(stored.id))
+        return describe(stored, self._replica(stored), self._parts.policy, self._reconciler.held(stored.id))
+
+    def _replica(self, rollout: Rollout) -> Replica | None:
+        # one of an older version may still be ending: what it does says nothing of the newest
+        return self._reconciler.instance_of(rollout.id, rollout.version.label)
 
     def _state(self, rollout: Rollout) -> str:
-        return str(outward(rollout.status, self._reconciler.instance_of(rollout.id), self._parts.policy))
+        return str(outward(rollout.status, self._replica(rollout), self._parts.policy))
 
     def _activation(self, stored: Rollout | UnreadableDeployment) -> Activation:
         info = self._info(stored)
@@ -240,6 +313,7 @@ class Orchestrator:
             case Outward.BUILDING:
                 return Activation(info.state, _BUILDING_RETRY, None)
             case Outward.BUILD_FAILED | Outward.START_FAILED | Outward.CRASH_LOOP:
+                # `Retry-After` has whole seconds: none would be asked again at once
                 return Activation(info.state, max(1.0, self._wait(stored, info.state) / SECOND), info.error)
         return Activation(info.state, None, info.error)
 
@@ -261,6 +335,10 @@ class _Asked(msgspec.Struct, frozen=True):
     env: dict[str, str]
     owner: str
     __repr__ = hides("env")
+
+
+def _answered(answer: StoredReply | None, info: DeploymentInfo) -> StoredReply | None:
+    return None if answer is None else msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
 
 
 def _acting(principal: Principal | None, scope: Scope) -> Principal:

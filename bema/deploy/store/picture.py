@@ -12,6 +12,7 @@ from bema.core.access import LOCAL_ADMIN
 from bema.deploy.model.deployment import Fault, Rollout, VersionStatus
 from bema.deploy.store.records import (
     NAMES,
+    DataFolder,
     StoredReply,
     UnreadableDeployment,
     deployment_key,
@@ -26,19 +27,22 @@ logger = logging.getLogger(__name__)
 
 
 class Picture:
-    """Facts and replies are by their keys, replies in the order they were given."""
+    """Facts, folders of data and replies are by their keys, replies in the order they were given."""
 
     def __init__(self) -> None:
         self.rollouts: dict[str, Rollout] = {}
         self.unreadable: dict[str, UnreadableDeployment] = {}
         self.replies: dict[str, StoredReply] = {}
         self.facts: dict[str, str] = {}
+        self.data: dict[str, DataFolder] = {}
+        self.unreadable_data: set[str] = set()
         self._named: dict[str, str] = {}  # the key of a name -> id
         self.revisions: dict[str, int] = {}
         self._names: dict[str, str] = {}  # and the other way
         self._statuses: dict[str, dict[str, VersionStatus]] = {}
 
     def show(self, change: StateChange) -> None:
+        # scanned and watched at once: what is older than what is known was seen in both
         if change.revision <= self.revisions.get(change.key, 0):
             return
         if change.value is None:
@@ -57,10 +61,16 @@ class Picture:
                 self._show_reply(change.key, change.value)
             case "facts":
                 self._show_fact(change.key, change.value)
+            case "data":
+                self._show_data(change.key, change.value)
 
     def settle(self) -> None:
         """After a scan, which comes in the order of keys: replies in the order they were given."""
         self.replies = dict(sorted(self.replies.items(), key=lambda item: self.revisions[item[0]]))
+
+    def named(self, key: str) -> str | None:
+        """The id that has the name of that key."""
+        return self._named.get(key)
 
     def keys_of(self, id: str) -> list[str]:
         """All keys that are about a deployment."""
@@ -78,6 +88,7 @@ class Picture:
             self.unreadable[id] = UnreadableDeployment(id, *self._owner_and_name(id), found)
             logger.error("deployment %s is set aside: %s", id, found.message)
         else:
+            # its statuses may be here already: records are shown one by one
             self.rollouts[id] = Rollout(found, self._statuses.get(id, {}))
 
     def _show_status(self, id: str, label: str, value: bytes | None) -> None:
@@ -120,3 +131,16 @@ class Picture:
         self.facts.pop(key, None)
         if value is not None:
             self.facts[key] = value.decode(errors="replace")
+
+    def _show_data(self, key: str, value: bytes | None) -> None:
+        self.data.pop(key, None)
+        self.unreadable_data.discard(key)
+        if value is None:
+            return
+        found = read(value, DataFolder)
+        if isinstance(found, Fault):
+            # whose folder it is is not known: until somebody mends it, no folder counts as nobody's
+            self.unreadable_data.add(key)
+            logger.error("the record of a folder of data cannot be read: %s", found.message)
+        else:
+            self.data[key] = found

@@ -4,7 +4,7 @@ Desired state and status lie under keys of their own, so that a start writes one
 
     deployments/ID       Deployment, as JSON       status/ID/LABEL   VersionStatus, as JSON
     names/OWNER/NAME     the ID that has the name  replies/DIGEST    StoredReply of an idempotency key
-    facts/NAME           a text
+    facts/NAME           a text                    data/OWNER/NAME   DataFolder, as JSON
 
 Law: a record of the same bema comes back equal; what cannot be read is a finding, never the end of who reads it.
 """
@@ -24,6 +24,7 @@ from bema.state.engine import Mutation
 T = TypeVar("T")
 
 DEPLOYMENTS, NAMES, STATUS, REPLIES, FACTS = "deployments/", "names/", "status/", "replies/", "facts/"
+DATA = "data/"
 
 
 class StoredReply(msgspec.Struct, frozen=True):
@@ -32,6 +33,15 @@ class StoredReply(msgspec.Struct, frozen=True):
     key: str
     request: str
     reply: bytes
+
+
+class DataFolder(msgspec.Struct, frozen=True):
+    """Where what was written by the functions of a name lies: it outlives each of them until it is purged."""
+
+    id: str  # the folder's name, that of the first deployment that had it
+    name: str
+    owner: str
+    kept: int = 0  # the instant since which no deployment has it; 0 while one has
 
 
 class UnreadableDeployment(msgspec.Struct, frozen=True):
@@ -67,7 +77,12 @@ def deployment_key(id: str) -> str:
 
 
 def name_key(owner: str, name: str) -> str:
+    # quoted: read back it is split at the first '/', and an owner's name may have one
     return f"{NAMES}{quote(owner, safe='')}/{quote(name, safe='')}"
+
+
+def data_key(owner: str, name: str) -> str:
+    return f"{DATA}{quote(owner, safe='')}/{quote(name, safe='')}"
 
 
 def status_key(id: str, label: str) -> str:
@@ -97,6 +112,7 @@ def read(value: bytes, kind: type[T]) -> T | Fault:
 
 def read_deployment(id: str, value: bytes) -> Deployment | Fault:
     found = read(value, Deployment)
+    # everything is looked up by the key: under another id it could be neither stopped nor deleted
     if isinstance(found, Deployment) and found.id != id:
         return unreadable(f"the stored deployment has another id: {found.id}")
     return found

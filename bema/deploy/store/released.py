@@ -74,6 +74,7 @@ def _deployment(id: str, body: bytes, bundles: dict[str, str]) -> Iterator[Kept]
     yield deployment_key(id), msgspec.json.encode(new)
     for version in old.versions:
         status = VersionStatus(build=version.build, updated=old.updated)
+        # it kept one history for all, which was that of the newest
         if version is old.versions[-1]:
             status = msgspec.structs.replace(status, attempts=old.attempts, restarts=old.restarts)
         yield status_key(id, f"v{version.number}"), msgspec.json.encode(status)

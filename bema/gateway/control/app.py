@@ -27,10 +27,21 @@ from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control import metrics
-from bema.gateway.control.operations import OPERATIONS, CreateBody, Function, Functions, Operation, openapi, page
+from bema.gateway.control.operations import (
+    OPERATIONS,
+    CreateBody,
+    DataFolders,
+    Function,
+    Functions,
+    Operation,
+    openapi,
+    page,
+)
 from bema.gateway.routing.activity import Activities
 
 __all__ = ["Control"]
+
+_Answer = Callable[[Request], Awaitable[Response]]
 
 _DECODE = msgspec.json.Decoder(CreateBody)
 _MOST_LISTED = 1000
@@ -58,16 +69,23 @@ class Control:
         self._most = most  # bytes of a request body
         self._activities = activities
         self._reachable = reachable
-        routes = [Route(row.path, self._handler(row), methods=[row.method], name=row.name) for row in OPERATIONS]
+        routes = [Route(path, _Methods(handlers)) for path, handlers in self._paths().items()]
         handlers: Any = {BemaError: _failed, HTTPException: _failed, Exception: _failed}
         self.app: ASGIApp = _Door(
             Starlette(routes=routes, exception_handlers=handlers), Credentials({token: LOCAL_ADMIN})
         )
 
-    def _handler(self, row: Operation) -> Callable[[Request], Awaitable[Response]]:
+    def _paths(self) -> dict[str, dict[str, _Answer]]:
+        """For each path its handlers by method."""
+        paths: dict[str, dict[str, _Answer]] = {}
+        for row in OPERATIONS:
+            paths.setdefault(row.path, {})[row.method] = self._handler(row)
+        return paths
+
+    def _handler(self, row: Operation) -> _Answer:
         handler: Any = getattr(self, row.name)
         if row.open:
-            return cast("Callable[[Request], Awaitable[Response]]", handler)
+            return cast("_Answer", handler)
 
         async def guarded(request: Request) -> Response:
             principal: Principal | None = getattr(request.state, "principal", None)
@@ -104,7 +122,17 @@ class Control:
         return _json(self._shown(await self._orchestrator.read(_id(request), principal)))
 
     async def delete(self, request: Request, principal: Principal) -> Response:
-        await self._orchestrator.delete(_id(request), principal)
+        # only where it is asked for: an orchestrator of the version before knows of no purge
+        more = {"purge": True} if _flag(request, "purge") else {}
+        await self._orchestrator.delete(_id(request), principal, **more)
+        return Response(status_code=204)
+
+    async def data(self, request: Request, principal: Principal) -> Response:
+        name, kept = request.query_params.get("name", ""), _flag(request, "kept")
+        return _json(DataFolders(await self._orchestrator.data(principal, name=name, kept=kept)))
+
+    async def purge(self, request: Request, principal: Principal) -> Response:
+        await self._orchestrator.purge(_id(request), principal)
         return Response(status_code=204)
 
     async def logs(self, request: Request, principal: Principal) -> Response:
@@ -153,6 +181,22 @@ class Control:
         return Function(**{name: getattr(info, name) for name in info.__struct_fields__}, url=url)
 
 
+class _Methods:
+    """What one path takes. All of it stands here, so that a refusal can name it all (RFC 9110, 15.5.6)."""
+
+    def __init__(self, handlers: dict[str, _Answer]) -> None:
+        if "GET" in handlers:
+            handlers = {"GET": handlers["GET"], "HEAD": handlers["GET"], **handlers}
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        if (handler := self._handlers.get(request.method)) is None:
+            allowed = ", ".join(self._handlers)
+            raise Invalid(f"this path takes {allowed}", code="method_not_allowed", allow=allowed)
+        await (await handler(request))(scope, receive, send)
+
+
 class _Door:
     """Says who asks, by the credential alone; lets nobody in but to open rows, and gives the request its trace."""
 
@@ -194,14 +238,13 @@ def _known(error: Exception) -> BemaError:
         return error
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound("there is no such path", fix="GET /openapi.json lists them.")
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        return Invalid(f"this path takes {allowed}", code="method_not_allowed")
     return BemaError()
 
 
 def _answer(error: BemaError, trace_id: str) -> Response:
     headers = {"www-authenticate": "Bearer"} if error.problem.http == 401 else {}
+    if allowed := error.details.get("allow"):
+        headers["allow"] = str(allowed)
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:.0f}"
     return Response(

@@ -13,9 +13,9 @@ import msgspec
 from bema.core.access import Scope
 from bema.core.redaction import hides
 from bema.core.version import VERSION
-from bema.deploy.model.deployment import DeploymentInfo, InstanceInfo
+from bema.deploy.model.deployment import DataInfo, DeploymentInfo, InstanceInfo
 
-__all__ = ["OPERATIONS", "CreateBody", "Function", "Functions", "Inline", "Operation", "openapi", "page"]
+__all__ = ["OPERATIONS", "CreateBody", "DataFolders", "Function", "Functions", "Inline", "Operation", "openapi", "page"]
 
 
 class Inline(msgspec.Struct, frozen=True, tag_field="type", tag="inline"):
@@ -43,6 +43,10 @@ class Function(DeploymentInfo, frozen=True, kw_only=True):
 class Functions(msgspec.Struct, frozen=True):
     items: list[Function]
     next: str | None = None
+
+
+class DataFolders(msgspec.Struct, frozen=True):
+    items: list[DataInfo]
 
 
 class Operation(NamedTuple):
@@ -82,7 +86,13 @@ OPERATIONS = (
     ),
     Operation("GET", "/faas/python/{id}", "read", "Read one deployment.", {200: Function}, scope=Scope.READ),
     Operation(
-        "DELETE", "/faas/python/{id}", "delete", "Stop a deployment and forget it.", {204: None}, scope=Scope.WRITE
+        "DELETE",
+        "/faas/python/{id}",
+        "delete",
+        "Stop a deployment and forget it; what it wrote is kept for the next one of its name.",
+        {204: None},
+        query=(("purge", bool, "delete what it wrote, too"),),
+        scope=Scope.WRITE,
     ),
     Operation(
         "GET",
@@ -96,6 +106,26 @@ OPERATIONS = (
             ("since", int, "only lines after this instant, microseconds UTC"),
         ),
         scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/data",
+        "data",
+        "What functions wrote, by the name of their deployment.",
+        {200: DataFolders},
+        query=(
+            ("name", str, "only that of the function of this name"),
+            ("kept", bool, "only what no deployment has any more"),
+        ),
+        scope=Scope.READ,
+    ),
+    Operation(
+        "DELETE",
+        "/faas/data/{id}",
+        "purge",
+        "Delete what was kept of a deployment that is gone.",
+        {204: None},
+        scope=Scope.WRITE,
     ),
     Operation("GET", "/status", "status", "What runs here.", {200: dict[str, Any]}),
     Operation("GET", "/metrics", "metrics", "Counters as Prometheus text.", {200: "text/plain"}),
@@ -129,7 +159,7 @@ _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 def openapi(url: str) -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document."""
-    types = (CreateBody, Function, Functions, InstanceInfo)
+    types = (CreateBody, DataFolders, Function, Functions, InstanceInfo)
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:

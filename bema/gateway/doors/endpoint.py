@@ -140,7 +140,8 @@ def _told(error: Exception) -> BemaError:
 def _only(exchange: Exchange, *methods: bytes) -> None:
     if exchange.method not in methods:
         names = b", ".join(methods).decode()
-        raise Invalid(f"{exchange.method.decode()} is not served here, {names} is", code="method_not_allowed")
+        what = f"{exchange.method.decode()} is not served here, {names} is"
+        raise Invalid(what, code="method_not_allowed", allow=names)
 
 
 def _timeout(exchange: Exchange) -> float | None:

@@ -33,6 +33,8 @@ def error_answer(error: BemaError, trace_id: str, *, close: bool, head: bool = F
     """An error as a whole answer; `retry_after` becomes `Retry-After` in whole seconds."""
     # rounded up: RFC 9110 10.2.3 has whole seconds, and a client that comes too early is refused again
     headers = [(b"content-type", b"application/json")]
+    if allowed := error.details.get("allow"):
+        headers.append((b"allow", str(allowed).encode()))
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
     return answer(error.problem.http, headers, content(error, trace_id), trace_id, close=close, head=head)

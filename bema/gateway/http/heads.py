@@ -32,6 +32,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-
 # no sign, no spaces, no list of equal values: `int` would take the first two, and proxies differ on the third (RFC 9110 8.6)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
+_SERVED = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # hop-by-hop (RFC 9110 7.6.1), written by us alone, or answered by us
 _OURS = _ONCE | frozenset(
@@ -146,7 +147,7 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
     head = RequestHead(line[1], line[2], line[3] == b"0")
     # CONNECT would make a tunnel of the gateway, and TRACE would echo the headers that the gateway adds
     if head.method in (b"CONNECT", b"TRACE"):
-        raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed")
+        raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed", allow=_SERVED)
     if raw.count(b"\n") - 2 > most_headers:
         raise TooLarge(f"the request has more than {most_headers} headers", code="head_too_large")
     for name, value in _requests.split(raw):

@@ -190,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self.resume_writing()
-        error = self.error or Disconnected("the connection was lost")
+        error = self.error or Disconnected(str(exc or "") or "its other end closed it or is gone")
         for outflow in tuple(self.blocked):
             outflow.wake()
         self.lost(error)

@@ -7,6 +7,7 @@ they come back to it, except to the endpoint that it just answers: that would ca
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from bema.core.call import CURRENT
@@ -19,6 +20,10 @@ from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.offers import LaneChoice, Offer, answers, index_of
 from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
+
+_log = logging.getLogger("bema.client")
+_SILENCE = 1.0
+"""Seconds of waiting after which that is said."""
 
 Viewing = View | Callable[[], Awaitable[View]]
 
@@ -56,6 +61,7 @@ class Resolver:
         self._candidates: tuple[Instance, ...] = ()
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
         self._only: ClientConnection | None = None  # to the one candidate of this snapshot
+        self._told = False
 
     def instances(self) -> tuple[Instance, ...]:
         """The instances that a call could go to now."""
@@ -97,12 +103,23 @@ class Resolver:
 
     async def _until(self, is_ready: Callable[[tuple[Instance, ...]], bool], timeout: float | None) -> None:
         view = await self._viewed()
+        # whoever starts a program and sees nothing for as long as it waits takes it for broken
+        telling = asyncio.get_running_loop().call_later(_SILENCE, self._tell, timeout)
         try:
             async with asyncio.timeout(timeout):
                 await wait_for(view, is_ready)
         except TimeoutError as error:
             why = absence(self._route, view, self._lane())
             raise Unavailable(f"{why.message}; none appeared within {timeout:g} s", fix=why.fix) from error
+        finally:
+            telling.cancel()
+
+    def _tell(self, timeout: float | None) -> None:
+        """Once for each client: it may wait again and again."""
+        if not self._told:
+            self._told = True
+            within = "" if timeout is None else f", for up to {timeout:g} s"
+            _log.warning("waiting for an instance of %s%s: none is there yet", self._route, within)
 
     def _lane(self) -> str:
         return self._answering.lane if isinstance(self._answering, Offer) else ""

@@ -576,7 +576,7 @@ def test_what_a_full_disk_holds_up_says_why_and_goes_on_when_there_is_room(tmp_p
         apply, full = platform.engine.apply, True
 
         async def applied(mutations: Any) -> int:
-            if full and any(mutation.value is not None for mutation in mutations):
+            if full and all(mutation.value is not None for mutation in mutations):
                 raise Refused("the store cannot be written: database or disk is full", code="state_unwritable")
             return await apply(mutations)
 
@@ -636,9 +636,9 @@ def test_what_became_of_a_seed_is_told_with_what_its_docstring_says_to_type(
     async def story() -> None:
         platform = Platform(tmp_path)
         async with platform.orchestrator() as orchestrator:
-            known = await sow([seed], orchestrator, platform.store, ADA)
-            assert known == await sow([seed], orchestrator, platform.store, ADA)
-            info = await asyncio.wait_for(orchestrator.settled(known[seed], LOCAL_ADMIN), 10)
+            [known] = await sow([seed], orchestrator, platform.store, ADA)
+            assert [known.id] == [again.id for again in await sow([seed], orchestrator, platform.store, ADA)]
+            info = await asyncio.wait_for(orchestrator.settled(known.id, LOCAL_ADMIN), 10)
             assert report(seed, info, "http://u", "S=1 bema").splitlines() == [
                 "greeter: ready  http://u",
                 "  S=1 bema call a.b.c",
@@ -659,7 +659,7 @@ def test_it_is_a_service_that_can_be_called_from_elsewhere():
     shapes = {e.name: e.shape.value for e in spec.endpoints}
     assert spec.address == "bema.orchestrator"
     assert shapes == {
-        **dict.fromkeys(("create", "read", "list", "delete", "activate", "status"), "unary"),
+        **dict.fromkeys(("create", "read", "list", "delete", "data", "purge", "activate", "status"), "unary"),
         "logs": "stream",
     }
 

@@ -130,7 +130,7 @@ def test_a_reply_means_it_is_on_disk(tmp_path: Path):
             await store.create(deployment(), CODE)
             with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as other:
                 keys = other.execute("SELECT key FROM entries ORDER BY key").fetchall()
-                assert keys == [("deployments/one",), ("names/local/hello",), ("status/one/v1",)]
+                assert keys == [("data/local/hello",), ("deployments/one",), ("names/local/hello",), ("status/one/v1",)]
                 assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     asyncio.run(story())

@@ -17,7 +17,7 @@ from bema.core.errors import BadAnswer, DeadlineExceeded, Denied, Disconnected, 
 from bema.core.instance import EndpointInfo, Instance, State
 from bema.core.limits import DEFAULTS
 from bema.core.spec import EndpointSpec, Shape
-from bema.runtime.rpc import sockets
+from bema.runtime.rpc import resolver, sockets
 from bema.runtime.rpc.pool import ConnectionPool
 from bema.runtime.rpc.server import Server
 from tests.runtime.served import TRANSPORTS, Served, serving, stream, unary, until
@@ -235,6 +235,32 @@ def test_a_lost_connection_leaves_a_sent_call_unknown(transport, tmp_path):
     asyncio.run(story())
 
 
+def test_a_lost_connection_is_told_once_in_a_sentence(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+            begun = asyncio.Event()
+
+            @served.handler(unary("wait"))
+            async def wait(call: Call) -> Any:
+                begun.set()
+                await asyncio.Event().wait()
+
+            await served.start()
+            task = asyncio.ensure_future(served.call("wait"))
+            await begun.wait()
+            lost = next(iter(served.server.connections)).transport
+            assert lost is not None
+            lost.abort()
+            with pytest.raises(Disconnected) as caught:
+                await task
+            said = str(caught.value)
+            assert said.startswith("the connection was lost after the call was sent: ")
+            assert said.count("the connection was lost") == 1
+            assert len(said) > len("the connection was lost after the call was sent: ")
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("typed", [True, False], ids=["typed", "by address"])
 def test_an_idempotent_call_is_repeated_elsewhere(typed, transport, tmp_path):
     """Who calls by address takes it from the instances' records."""
@@ -353,6 +379,30 @@ def test_an_instance_is_waited_for(tmp_path):
             assert await waiting == "here"
             assert await ready is client
             assert await client is client
+
+    asyncio.run(story())
+
+
+def test_waiting_is_told_once_after_a_while_and_never_where_there_was_no_wait(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(resolver, "_SILENCE", 0.01)
+
+    async def story():
+        async with serving("memory", tmp_path) as served:
+
+            @served.handler(unary("who"))
+            async def who(call: Call) -> Any:
+                return "here"
+
+            client = await served.client("who", wait=0.05)
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await client.unary({})
+            assert caplog.messages == ["waiting for an instance of t.t.who, for up to 0.05 s: none is there yet"]
+            await served.start()
+            other = await served.client("who", wait=5)
+            assert await other.unary({}) == "here"
+            await asyncio.sleep(0.03)
+            assert len(caplog.messages) == 1
 
     asyncio.run(story())
 
