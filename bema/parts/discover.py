@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from bema.parts.errors import FactoryError
 from bema.parts.load import log
 from bema.parts.provenance import requirement_on, source_of
 from bema.parts.registry import Registry
-from bema.parts.resolve import Candidate
+from bema.parts.resolve import Candidate, Reason, broke, leads
 from bema.parts.scan import Broken, EntryPointRow, Snapshot, installed
 
 SUFFIX = ".plugins"
@@ -96,7 +96,7 @@ def _report(
     for key in sorted(table):
         found = registry.candidates(key)
         candidates += (c for c in found if c.entry.path)
-        if rivals := rivals_of(found):
+        if rivals := undecided(registry, key, found):
             conflicts[key] = rivals
     for key, selector in sorted(registry.selected.items()):
         choice = registry.choice(key)
@@ -110,9 +110,28 @@ def _report(
         conflicts=conflicts,
         pending=pending,
         broken=snapshot.broken,
+        hollow=_hollow(snapshot, candidates),
         leftovers=snapshot.leftovers,
         milliseconds=(time.perf_counter() - began) * 1000,
     )
+
+
+def _hollow(snapshot: Snapshot, candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    """The folders that are nobody's and whose name can mean the distribution of one of these candidates."""
+    dists = {c.entry.dist for c in candidates}
+    return tuple(h.path for h in snapshot.hollow if not dists.isdisjoint(h.readings))
+
+
+def undecided(registry: Registry, key: str, candidates: list[Candidate]) -> tuple[PartEntry, ...]:
+    """The rivals for a name that only the order of their names decides: no choice was made, and no priority is higher."""
+    rivals = rivals_of(candidates)
+    choice = registry.choice(key, candidates)
+    # a choice of what is not there decides nothing
+    chosen = choice.winner is not None and choice.reason in (Reason.CODE, Reason.ENVIRONMENT, Reason.CONFIG)
+    if not rivals or chosen:
+        return ()
+    policy = configured.current()
+    return () if leads(policy, [c.entry for c in candidates if c.usable and c.entry.is_plugin]) else rivals
 
 
 def rivals_of(candidates: list[Candidate]) -> tuple[PartEntry, ...]:
@@ -170,7 +189,11 @@ def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, 
 
 def unknown(registry: Registry, name: Any) -> str:
     """A sentence on an unknown name, with those that there are and the nearest one."""
-    names = sorted({found[0].name for found in registry.table().values()})
+    table = registry.table()
+    if found := table.get(key_of(name)):
+        # the name is there: naming it again as the nearest one helps nobody
+        return f"nothing is there for {name!r}: " + "; ".join(map(broke, registry.candidates(found[0].key)))
+    names = sorted({found[0].name for found in table.values()})
     return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{nearest(key_of(name), names)}"
 
 
@@ -188,6 +211,7 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: Mapping[str, tuple[PartEntry, ...]] = {}
     pending: Mapping[str, str] = {}  # name -> what was selected for it and is not there
     broken: tuple[Broken, ...] = ()  # entry_points.txt files, of anybody, that cannot be read whole
+    hollow: tuple[str, ...] = ()  # metadata folders of nobody, by whose name a candidate's distribution could be meant
     leftovers: tuple[str, ...] = ()
     milliseconds: float = 0.0
 
@@ -217,8 +241,9 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """One sentence per problem: `strict` discovery raises where there is one."""
-        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed)]
+        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed, *self.shadowed)]
         sentences += [f"{b.dist or b.path}: {b.problem}" for b in self.broken]
+        sentences += [f"{path}: it has no METADATA that names it, and hides nobody" for path in self.hollow]
         for name, rivals in self.conflicts.items():
             sentences.append(f"{name!r} is claimed by {', '.join(e.label for e in rivals)}")
         return sentences + [
@@ -238,6 +263,7 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
             "conflicts": {name: [e.id for e in rivals] for name, rivals in self.conflicts.items()},
             "pending": dict(self.pending),
             "broken": [b._asdict() for b in self.broken],
+            "hollow": list(self.hollow),
             "leftovers": list(self.leftovers),
             "milliseconds": round(self.milliseconds, 3),
         }

@@ -19,7 +19,7 @@ from bema.parts import discover, selection
 from bema.parts.discover import DiscoveryReport
 from bema.parts.entries import Origin, PartEntry, key_of, read_reference, reference_of
 from bema.parts.errors import ConstructionFailed, UnknownImplementation
-from bema.parts.load import loading, misfit
+from bema.parts.load import loading, misfit, said
 from bema.parts.opening import Opens, Shared, fix_of, opened, unopenable
 from bema.parts.registry import Registry
 from bema.parts.selection import Change
@@ -203,7 +203,7 @@ class Factory(Generic[T]):
             instance: T = implementation(*args, **kwargs)
         except Exception as error:
             raise ConstructionFailed(
-                f"{cls.__name__}: {implementation.__qualname__}(...) for {name!r} raised {type(error).__name__}: {error}",
+                f"{cls.__name__}: {implementation.__qualname__}(...) for {name!r} raised {said(error)}",
                 name=str(name),
             ) from error
         return instance

@@ -181,7 +181,7 @@ def distrust(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], str
     `digest` gives the SHA-256 of a distribution's RECORD and is asked only where a rule depends on it.
     """
     if not entry.dist:
-        return f"nobody knows whose it is: {entry.path} has no METADATA"
+        return f"nobody knows whose it is: {entry.path} has no METADATA that names it"
     if entry.dist in policy.deny:
         return f"{entry.dist} is on the deny list"
     if policy.mode == "allow":

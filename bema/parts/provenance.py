@@ -16,14 +16,14 @@ import msgspec
 
 from bema.core.errors import Refused
 from bema.parts.entries import PartEntry, canonical
+from bema.parts.metadata import headers, read
 from bema.parts.policy import Locked
-from bema.parts.scan import headers
 
 
 def record_digest(path: str) -> str:
     """SHA-256 of a distribution's RECORD in hex; empty where it has none."""
     try:
-        return hashlib.sha256((Path(path) / "RECORD").read_bytes()).hexdigest()
+        return hashlib.sha256(read(path, "RECORD")).hexdigest()
     except OSError:
         return ""
 
@@ -33,7 +33,7 @@ def source_of(path: str) -> str:
     if path.endswith(".egg-info"):
         return "egg-info"
     try:
-        direct = msgspec.json.decode((Path(path) / "direct_url.json").read_bytes())
+        direct = msgspec.json.decode(read(path, "direct_url.json"))
         kind = "vcs" if "vcs_info" in direct else "file"
         if direct.get("dir_info", {}).get("editable"):
             kind = "editable"
@@ -50,7 +50,7 @@ def is_editable(path: str) -> bool:
 def _files(path: str) -> dict[Path, str]:
     """Every file of a RECORD by its resolved path, with its `algorithm=digest`."""
     try:
-        lines = (Path(path) / "RECORD").read_text("utf-8").splitlines()
+        lines = read(path, "RECORD").decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return {}
     # only the first of a row's three fields may hold a comma, and is in quotes then
@@ -102,7 +102,11 @@ def tampered(path: str) -> str:
         if not digest or algorithm not in hashlib.algorithms_guaranteed:
             continue
         try:
-            actual = base64.urlsafe_b64encode(hashlib.new(algorithm, file.read_bytes()).digest()).rstrip(b"=").decode()
+            actual = (
+                base64.urlsafe_b64encode(hashlib.new(algorithm, read(str(file.parent), file.name)).digest())
+                .rstrip(b"=")
+                .decode()
+            )
         except OSError:
             return str(file)
         if actual != digest:

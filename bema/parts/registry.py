@@ -83,11 +83,12 @@ class Registry:
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
         # each table is read once: another thread may publish the next one meanwhile
         outcomes, declared = self.loader.outcomes, self.declared
-        loaded = {e: (e.key, outcomes[e].implementation) for e in discovered if e in outcomes}
+        loaded = {e: (e.key, id(outcomes[e].implementation)) for e in discovered if _loaded(outcomes.get(e))}
         # a shadowed copy claims nothing: its class is the first copy's
         plugins = {(e.key, e.reference) for e in discovered if e.is_plugin and not e.shadowed_by}
-        plugins |= {place for e, place in loaded.items() if e.is_plugin}  # type: ignore[misc]
-        classes = {(place[0], d.implementation) for place, d in declared.items() if d.implementation is not None}
+        # by id: a metaclass may make its classes unhashable, or their comparison raise
+        classes_of_plugins = {place for e, place in loaded.items() if e.is_plugin}
+        classes = {(place[0], id(d.implementation)) for place, d in declared.items() if d.implementation is not None}
         found = [
             e
             for e in discovered
@@ -96,7 +97,7 @@ class Registry:
         return found + [
             d.entry
             for place, d in declared.items()
-            if place not in plugins and (place[0], d.implementation) not in plugins  # type: ignore[comparison-overlap]
+            if place not in plugins and (place[0], id(d.implementation)) not in classes_of_plugins
         ]
 
     def known(self, entry: PartEntry) -> Known:
@@ -111,6 +112,9 @@ class Registry:
         )
 
     def candidates(self, key: str) -> list[Candidate]:
+        # what failed because the program was half imported may work now
+        if self.loader.too_early and self.loader.forget_too_early():
+            self.change()
         entries = self.table().get(key, ())
         return judge(entries, configured.current(), known=self.known, digest=self._digest, api=self.api)
 
@@ -147,8 +151,8 @@ class Registry:
             implementation = self.implementation(choice.winner, choice.reason)
             if implementation is not None:
                 with self.lock:
-                    # only an answer to the current question is kept
-                    if generation == self.generation:
+                    # only an answer to the current question is kept, and none that stands in for the time of an import
+                    if generation == self.generation and not self.loader.too_early:
                         self.ready[name] = implementation
                 return implementation
 
@@ -162,8 +166,9 @@ class Registry:
     def _error(self, key: str, choice: Choice) -> FactoryError:
         if choice.culprit is None:
             names = sorted({e.name for found in self.table().values() for e in found})
-            has = f"it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
-            return UnknownImplementation(f"{self.title}: {choice.problem}; {has}", name=key)
+            # a name that is there was found; what is missing is the implementation that was asked for
+            has = "" if key in self.table() else f"; it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
+            return UnknownImplementation(f"{self.title}: {choice.problem}{has}", name=key)
         outcome = self.loader.outcomes.get(choice.culprit)
         error = LoadFailed(
             f"{self.title}: {choice.problem}", fix=fix_of(choice.problem), name=key, dist=choice.culprit.dist
@@ -225,6 +230,10 @@ class Registry:
         self.loader.forget(lambda _, outcome: outcome.implementation is not None)
         self._digests = {}
         self.change()
+
+
+def _loaded(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.implementation is not None
 
 
 # weak: a factory of a test, or of a module that was unloaded, must not be kept alive by the fork handler

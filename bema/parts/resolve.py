@@ -147,7 +147,7 @@ def resolve(name: str, candidates: Sequence[Candidate], policy: PluginPolicy, se
         return _explicit(name, candidates, *asked)
     usable = [c.entry for c in candidates if c.usable]
     plugins = [e for e in usable if e.is_plugin]
-    if len(plugins) > 1 and policy.on_conflict == "error":
+    if len(plugins) > 1 and policy.on_conflict == "error" and not leads(policy, plugins):
         rivals = ", ".join(e.label for e in plugins)
         return Choice(None, Reason.NOTHING, f"{name!r} has {len(plugins)} plugins and none is chosen: {rivals}")
     # only what came first would have been the default; a failure further down changes nothing
@@ -159,6 +159,12 @@ def resolve(name: str, candidates: Sequence[Candidate], policy: PluginPolicy, se
         return Choice(None, Reason.NOTHING, _nothing(name, candidates), culprit=culprit)
     winner = usable[0]
     return Choice(winner, Reason.PLUGIN if winner.is_plugin else Reason.BUILTIN, "", tuple(plugins[1:]))
+
+
+def leads(policy: PluginPolicy, plugins: Sequence[PartEntry]) -> bool:
+    """Whether the first of these plugins, in their order, leads by its priority: then somebody decided."""
+    first, second = (*map(policy.priority_of, plugins), 0, 0)[:2]
+    return bool(plugins) and first > second
 
 
 _BROKE = frozenset({PartState.FAILED, PartState.WRONG_TYPE, PartState.INVALID})

@@ -96,7 +96,9 @@ def withdraw(registry: Registry, key: str, implementation: type) -> None:
     """Take a declaration back as if it had not been made."""
     with registry.lock:
         kept = {
-            place: d for place, d in registry.declared.items() if (place[0], d.implementation) != (key, implementation)
+            place: d
+            for place, d in registry.declared.items()
+            if place[0] != key or d.implementation is not implementation
         }
         registry.publish({"declared": kept})
 
