@@ -14,10 +14,12 @@ import msgspec
 
 from bema.core.naming import nearest
 from bema.parts import configured
-from bema.parts.entries import Origin, PartEntry, PartState, key_of, read_reference
-from bema.parts.errors import FactoryError
+from bema.parts.entries import Origin, PartEntry, PartState, key_of, read_reference, reference_of
+from bema.parts.errors import FactoryError, UnknownImplementation
 from bema.parts.load import log
-from bema.parts.provenance import requirement_on, source_of
+from bema.parts.manifest import GROUP as MANIFEST
+from bema.parts.manifest import PartInfo, parts_of, told, typed, unfitting
+from bema.parts.provenance import is_own_leftover, requirement_on, source_of
 from bema.parts.registry import Registry
 from bema.parts.resolve import Candidate, Reason, broke, leads
 from bema.parts.scan import Broken, EntryPointRow, Snapshot, installed
@@ -29,7 +31,25 @@ def entries_of(snapshot: Snapshot, root: str, api: str = "") -> list[PartEntry]:
     """The entries under a root: `<root>.plugins`, and the bare group as builtins."""
     found = [_entry(p, root + SUFFIX, Origin.PLUGIN) for p in snapshot.points(root + SUFFIX)]
     found += [_entry(p, root, Origin.GROUP) for p in snapshot.points(root)]
-    return [_with_requirement(e, root) for e in found] if api else found
+    found = [_with_requirement(e, root) for e in found] if api else found
+    said = {p.dist.path: parts_of(p.dist)[0] for p in _described(snapshot, root)}
+    return [told(e, said.get(e.path, {}).get((root, e.key))) for e in found] if said else found
+
+
+def _described(snapshot: Snapshot, root: str) -> list[EntryPointRow]:
+    """One entry point of each distribution that has something under the root, and a manifest."""
+    points = (*snapshot.points(root + SUFFIX), *snapshot.points(root))
+    # whoever is nobody, or hidden, is not asked
+    asked = {p.dist.path: p for p in points if MANIFEST in p.dist.groups and p.dist.name and not p.dist.shadowed_by}
+    return list(asked.values())
+
+
+def _unreadable(registry: Registry, snapshot: Snapshot, root: str, candidates: Iterable[Candidate]) -> list[Broken]:
+    found = [broken for point in _described(snapshot, root) for broken in parts_of(point.dist)[1]]
+    for entry in (c.entry for c in candidates if c.entry.metadata):
+        if why := unfitting(entry, registry.metadata):
+            found.append(Broken(entry.dist, entry.path, f"the metadata of {entry.name!r} do not fit: {why}"))
+    return found
 
 
 def _entry(point: EntryPointRow, group: str, origin: Origin) -> PartEntry:
@@ -109,7 +129,7 @@ def _report(
         gone=gone,
         conflicts=conflicts,
         pending=pending,
-        broken=snapshot.broken,
+        broken=(*snapshot.broken, *_unreadable(registry, snapshot, root, candidates)),
         hollow=_hollow(snapshot, candidates),
         leftovers=snapshot.leftovers,
         milliseconds=(time.perf_counter() - began) * 1000,
@@ -179,12 +199,51 @@ def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, 
         "version": entry.version,
         "path": entry.path,
         "source": source_of(entry.path) if entry.path else "code",
+        "description": entry.description,
         "priority": configured.current().priority_of(entry),
         "state": candidate.state.value,
         "why": candidate.why,
         "reason": reason,
         "error": outcome.trace if outcome is not None else "",
     }
+
+
+def info(registry: Registry, name: Any) -> PartInfo:
+    """What is known of the winner of a name; raises what `Factory.info` names."""
+    choice = registry.choice(key_of(name))
+    if choice.winner is None:
+        raise registry.error(key_of(name), choice)
+    return _info(registry, choice.winner)
+
+
+def _info(registry: Registry, entry: PartEntry) -> PartInfo:
+    try:
+        metadata = typed(entry, registry.metadata)
+    except msgspec.ValidationError as error:
+        raise FactoryError(f"{registry.title}: the metadata of {entry.label} do not fit: {error}") from error
+    return PartInfo(
+        name=entry.name,
+        reference=entry.reference,
+        is_plugin=entry.is_plugin,
+        dist=entry.dist,
+        version=entry.version,
+        description=entry.description,
+        priority=configured.current().priority_of(entry),
+        metadata=metadata,
+    )
+
+
+def name_of(registry: Registry, implementation: type) -> str:
+    """The name of a class; of several the one that it wins, then the first."""
+    found = [
+        (registry.choice(key).winner != entry, entry.name)
+        for key, entries in registry.table().items()
+        for entry in entries
+        if registry.class_of(entry) is implementation or entry.reference == reference_of(implementation)
+    ]
+    if not found:
+        raise UnknownImplementation(f"{registry.title}: {reference_of(implementation)} stands under no name")
+    return min(found)[1]
 
 
 def unknown(registry: Registry, name: Any) -> str:
@@ -241,7 +300,9 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """One sentence per problem: `strict` discovery raises where there is one."""
-        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed, *self.shadowed)]
+        # setuptools leaves an egg-info in every project that it installs editable; it hides nothing
+        hidden = [c for c in self.shadowed if not is_own_leftover(c.entry.path, c.entry.shadowed_by)]
+        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed, *hidden)]
         sentences += [f"{b.dist or b.path}: {b.problem}" for b in self.broken]
         sentences += [f"{path}: it has no METADATA that names it, and hides nobody" for path in self.hollow]
         for name, rivals in self.conflicts.items():

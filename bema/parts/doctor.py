@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -20,10 +19,10 @@ from bema.parts.discover import SUFFIX, undecided, unknown
 from bema.parts.entries import Origin, PartState, key_of
 from bema.parts.metadata import headers, readings
 from bema.parts.policy import PluginPolicy
-from bema.parts.provenance import is_editable, requirements_of_extra, source_of
+from bema.parts.provenance import is_editable, project_of, requirements_of_extra
 from bema.parts.registry import Registry, variable
 from bema.parts.resolve import Candidate, Reason
-from bema.parts.scan import Snapshot, installed
+from bema.parts.scan import Broken, Snapshot, installed
 
 Level = Literal["error", "warning", "note"]
 
@@ -60,6 +59,8 @@ def diagnose(registries: Sequence[Registry], env: Mapping[str, str]) -> list[Plu
             found += _name(registry, key, candidates)
             for candidate in candidates:
                 found += _candidate(registry, candidate, snapshot)
+        for report in (kept[3] for kept in registry.reports.values()):
+            found += _broken(set(report.broken) - set(snapshot.broken))
         found += _variables(registry, env)
         found += _in_use(registry)
     found += _settings(registries)
@@ -70,10 +71,7 @@ def diagnose(registries: Sequence[Registry], env: Mapping[str, str]) -> list[Plu
 
 
 def _files(snapshot: Snapshot) -> Iterator[PluginFinding]:
-    for broken in snapshot.broken:
-        whose = broken.dist or "a finder"
-        fix = "Its other lines are used. Reinstall it, or tell its authors."
-        yield PluginFinding("broken_metadata", "warning", f"{whose}: {broken.path}: {broken.problem}", fix, broken.dist)
+    yield from _broken(snapshot.broken)
     for path in sorted(_nobodys(snapshot)):
         says = f"{path} has no METADATA that names it: it is nobody's, and hides nobody"
         yield PluginFinding("hollow", "warning", says, "Delete that folder, or install its package again.")
@@ -86,6 +84,13 @@ def _files(snapshot: Snapshot) -> Iterator[PluginFinding]:
         yield PluginFinding(
             "leftover", "warning", f"{path} was left by an interrupted installation", "Delete that folder."
         )
+
+
+def _broken(found: Iterable[Broken]) -> Iterator[PluginFinding]:
+    for broken in found:
+        whose = broken.dist or "a finder"
+        fix = "Its other lines are used. Reinstall it, or tell its authors."
+        yield PluginFinding("broken_metadata", "warning", f"{whose}: {broken.path}: {broken.problem}", fix, broken.dist)
 
 
 def _nobodys(snapshot: Snapshot) -> set[str]:
@@ -166,7 +171,7 @@ def _sources(registries: Iterable[Registry]) -> Iterator[PluginFinding]:
     groups = {registry.group + SUFFIX for registry in registries}
     # an editable install links to the code and copies the entry points; it may have had none of ours then
     for dist in installed().distributions.values():
-        if not is_editable(dist.path) or (declared := _declared_by(_project(dist.path), groups)) is None:
+        if not is_editable(dist.path) or (declared := _declared_by(project_of(dist.path), groups)) is None:
             continue
         points = {(g, name, value) for g in groups for name, value in dist.groups.get(g, ())}
         for changed, says in ((declared - points, "declares"), (points - declared, "does not declare any more")):
@@ -178,14 +183,6 @@ def _sources(registries: Iterable[Registry]) -> Iterator[PluginFinding]:
                     "Install it again; an editable install keeps its entry points.",
                     dist.name,
                 )
-
-
-def _project(path: str) -> Path:
-    """The folder of an editable project; an egg-info lies in it, or in its `src`."""
-    if path.endswith(".egg-info"):
-        home = Path(path).parent
-        return home.parent if home.name == "src" else home
-    return Path(unquote(urlsplit(source_of(path).partition(" ")[2]).path))
 
 
 def _declared_by(project: Path, groups: set[str]) -> set[tuple[str, str, str]] | None:

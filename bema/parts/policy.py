@@ -86,7 +86,7 @@ class PluginPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def priority_of(self, entry: PartEntry) -> int:
         if not entry.is_plugin:
             return entry.priority
-        return self.priority.get(f"{entry.dist}:{entry.key}", self.priority.get(entry.dist, 0))
+        return self.priority.get(f"{entry.dist}:{entry.key}", self.priority.get(entry.dist, entry.priority))
 
     def disables(self, entry: PartEntry) -> bool:
         names = {entry.dist, f"{entry.dist}:{entry.key}", f"*:{entry.key}"}

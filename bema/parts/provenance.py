@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -45,6 +46,19 @@ def source_of(path: str) -> str:
 def is_editable(path: str) -> bool:
     """Whether the code of a distribution lies outside of what its RECORD covers."""
     return source_of(path).startswith(("editable ", "egg-info"))
+
+
+def project_of(path: str) -> Path:
+    """The folder of an editable project; an egg-info lies in it, or in its `src`."""
+    if path.endswith(".egg-info"):
+        home = Path(path).parent
+        return home.parent if home.name == "src" else home
+    return Path(unquote(urlsplit(source_of(path).partition(" ")[2]).path))
+
+
+def is_own_leftover(path: str, first: str) -> bool:
+    """Whether a copy is the egg-info that a build left in the very project whose editable install comes first."""
+    return path.endswith(".egg-info") and is_editable(first) and project_of(path) == project_of(first)
 
 
 def _files(path: str) -> dict[Path, str]:

@@ -34,12 +34,20 @@ class Declared(msgspec.Struct, frozen=True):
 
 class Registry:
     def __init__(
-        self, title: str, group: str, misfit: Callable[[Any], str], *, api: str = "", default: str = ""
+        self,
+        title: str,
+        group: str,
+        misfit: Callable[[Any], str],
+        *,
+        api: str = "",
+        default: str = "",
+        metadata: Any = None,
     ) -> None:
         self.title = title
         self.group = group
         self.api = api
         self.default = default  # the name that holds where nobody gives one
+        self.metadata = metadata  # the type of what manifests and decorators say of an implementation
         self.lock = threading.Lock()
         self.loader = Loader(misfit, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
@@ -147,7 +155,7 @@ class Registry:
             generation = self.generation
             choice = self.choice(key)
             if choice.winner is None:
-                raise self._error(key, choice)
+                raise self.error(key, choice)
             implementation = self.implementation(choice.winner, choice.reason)
             if implementation is not None:
                 with self.lock:
@@ -163,7 +171,15 @@ class Registry:
             return declared.implementation
         return self.loader.load(entry, mode=configured.current().mode, reason=reason.value).implementation
 
-    def _error(self, key: str, choice: Choice) -> FactoryError:
+    def class_of(self, entry: PartEntry) -> type | None:
+        """The class of an entry as far as it is known without loading it."""
+        outcome = self.loader.outcomes.get(entry)
+        if outcome is not None:
+            return outcome.implementation
+        declared = self.declared.get((entry.key, entry.reference))
+        return declared.implementation if declared is not None else None
+
+    def error(self, key: str, choice: Choice) -> FactoryError:
         if choice.culprit is None:
             names = sorted({e.name for found in self.table().values() for e in found})
             # a name that is there was found; what is missing is the implementation that was asked for

@@ -1,7 +1,7 @@
 """Resolution: which implementation of a name wins, and why. Pure: equal entries, policy and selection give equal answers.
 
-Law: code > environment > config file > plugin > builtin. Among plugins the priority of the config file, then the
-distribution's name, then the reference. What was chosen explicitly is taken or refused, never replaced; only the default
+Law: code > environment > config file > plugin > builtin. Among plugins the priority of the config file, else
+of the plugin's manifest, then the distribution's name, then the reference. What was chosen explicitly is taken or refused, never replaced; only the default
 falls back to the next.
 """
 

@@ -63,7 +63,7 @@ def _selector(registry: Registry, key: str, implementation: type | str) -> str:
 def _find(registry: Registry, candidates: list[Candidate], implementation: type | str) -> list[Candidate]:
     if isinstance(implementation, str):
         return select(candidates, implementation)
-    same = [c for c in candidates if class_of(registry, c.entry) is implementation]
+    same = [c for c in candidates if registry.class_of(c.entry) is implementation]
     return same or [c for c in candidates if c.entry.reference == reference_of(implementation)]
 
 
@@ -81,15 +81,6 @@ def _only(
     raise UnknownImplementation(
         f"{registry.title}: {asked!r} is not a candidate for {key!r}, which has {listed(candidates)}{hint}", name=key
     )
-
-
-def class_of(registry: Registry, entry: PartEntry) -> type | None:
-    """The class of an entry as far as it is known without loading it."""
-    outcome = registry.loader.outcomes.get(entry)
-    if outcome is not None:
-        return outcome.implementation
-    declared = registry.declared.get((entry.key, entry.reference))
-    return declared.implementation if declared is not None else None
 
 
 def withdraw(registry: Registry, key: str, implementation: type) -> None:

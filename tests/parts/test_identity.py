@@ -158,6 +158,19 @@ def test_what_is_shadowed_or_hollow_is_a_problem_and_a_finding(site: Path, facto
     assert later.exists()
 
 
+def test_the_egg_info_of_an_editable_project_hides_nothing_from_its_own(
+    site: Path, factory: type[Factory[object]]
+) -> None:
+    place = put(site, "acme-1.0.dist-info", metadata("acme"))
+    project = site.parent / "later"
+    (place / "direct_url.json").write_text(f'{{"url": "file://{project}", "dir_info": {{"editable": true}}}}')
+    put(project, "acme.egg-info", metadata("acme"), file="PKG-INFO")
+    report = factory.discover_plugins(refresh=True)
+    assert (len(report.shadowed), report.problems()) == (1, [])
+    (place / "direct_url.json").unlink()
+    assert len(report.problems()) == 1
+
+
 def test_a_hollow_folder_of_a_vanished_distribution_is_found_by_doctor(
     site: Path, factory: type[Factory[object]]
 ) -> None:
