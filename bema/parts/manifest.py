@@ -28,7 +28,7 @@ from bema.parts.scan import Broken, Distribution
 GROUP = "bema.manifest"
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ManifestPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a manifest says of one entry point."""
 
     group: str
@@ -39,7 +39,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    part: tuple[Part, ...] = ()
+    part: tuple[ManifestPart, ...] = ()
 
 
 class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +55,9 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Any = None
 
 
-def parts_of(dist: Distribution) -> tuple[dict[tuple[str, str], Part], list[Broken]]:
+def parts_of(dist: Distribution) -> tuple[dict[tuple[str, str], ManifestPart], list[Broken]]:
     """The parts that the manifests of a distribution name, by group and key, and what is wrong with the manifests."""
-    parts: dict[tuple[str, str], Part] = {}
+    parts: dict[tuple[str, str], ManifestPart] = {}
     broken: list[Broken] = []
     for _, value in dist.groups.get(GROUP, ()):
         try:
@@ -91,7 +91,7 @@ def _content(path: str, value: str) -> bytes:
         return read(next(iter(places)), inner)
 
 
-def told(entry: PartEntry, part: Part | None) -> PartEntry:
+def told(entry: PartEntry, part: ManifestPart | None) -> PartEntry:
     """The entry with what its manifest says."""
     if part is None:
         return entry
