@@ -249,7 +249,6 @@ def test_of_whole_ones_the_answer_is_that_of_importlib_metadata(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         site = Path(folder, "site")
         site.mkdir()
-        patch.setattr("sys.path", [str(site)])
         list(written(site, distributions))
         theirs = sorted(
             (point.name, point.value, canonical(dist.metadata["Name"]), dist.version)
