@@ -165,6 +165,7 @@ def _tried(named: Sequence[str], imports: Sequence[str]) -> list[PluginFinding]:
                 [*argv, f"--trail={trail}"], capture_output=True, check=False, stdin=subprocess.DEVNULL, env=env
             )
             plugin = trail.read_text("utf-8")
+            # the same one again: it ended the process although it was disabled, so another round ends alike
             if not plugin or plugin in crashed:
                 break
             says = f"{plugin} ended the process that imported it: it ended with {done.returncode}"
@@ -180,6 +181,7 @@ def _without(findings: list[PluginFinding], crashed: Collection[str]) -> list[Pl
 
 
 def _findings(done: subprocess.CompletedProcess[bytes]) -> list[PluginFinding]:
+    # a plugin may have printed before, into the same pipe
     start = done.stdout.find(b'{\n  "findings"')
     try:
         return msgspec.convert(msgspec.json.decode(done.stdout[max(start, 0) :])["findings"], list[PluginFinding])
@@ -280,6 +282,7 @@ def _rewrite(change: Callable[[list[str]], list[str]], as_json: bool) -> None:
     file = folder / configured.home(texts)
     disabled = change(list(configured.merged(texts).get("disable", [])))
     path = (*files.TABLES[file.name], configured.TABLE)
+    # beside it and renamed: a crash leaves the old settings or the new, and half of none
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(with_disabled(texts.get(file.name, ""), path, disabled), "utf-8")
     temporary.replace(file)
@@ -303,6 +306,7 @@ def factories(named: Sequence[str], imports: Sequence[str], policy: PluginPolicy
 @contextmanager
 def _here() -> Iterator[None]:
     """A project's own modules can be imported, as by `python -m`; its leftovers of builds are not taken for plugins."""
+    # for the imports only: during discovery an egg-info of a build here would count as installed
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -32,6 +32,7 @@ def entries_of(snapshot: Snapshot, root: str, api: str = "") -> list[PartEntry]:
     found = [_entry(p, root + SUFFIX, Origin.PLUGIN) for p in snapshot.points(root + SUFFIX)]
     found += [_entry(p, root, Origin.GROUP) for p in snapshot.points(root)]
     found = [_with_requirement(e, root) for e in found] if api else found
+    # by path and not by name: a manifest speaks for the copy that it lies beside
     said = {p.dist.path: parts_of(p.dist)[0] for p in _described(snapshot, root)}
     return [told(e, said.get(e.path, {}).get((root, e.key))) for e in found] if said else found
 
@@ -118,6 +119,7 @@ def _report(
         candidates += (c for c in found if c.entry.path)
         if rivals := undecided(registry, key, found):
             conflicts[key] = rivals
+    # only what code chose: a choice in the settings for a name that is not there is told by doctor
     for key, selector in sorted(registry.selected.items()):
         choice = registry.choice(key)
         if choice.winner is None and choice.culprit is None:
@@ -138,6 +140,8 @@ def _report(
 
 def _hollow(snapshot: Snapshot, candidates: Iterable[Candidate]) -> tuple[str, ...]:
     """The folders that are nobody's and whose name can mean the distribution of one of these candidates."""
+    # those of strangers are left to doctor: a program cannot mend a neighbour's folder, and would not
+    # start under `strict`
     dists = {c.entry.dist for c in candidates}
     return tuple(h.path for h in snapshot.hollow if not dists.isdisjoint(h.readings))
 
@@ -157,6 +161,7 @@ def undecided(registry: Registry, key: str, candidates: list[Candidate]) -> tupl
 def rivals_of(candidates: list[Candidate]) -> tuple[PartEntry, ...]:
     """The plugins that want the same name, or differ from another candidate's name only in case or dashes."""
     usable = [c.entry for c in candidates if c.usable]
+    # a plugin beside a builtin is no conflict: to stand in for it is what a plugin is for
     plugins = [e for e in usable if e.is_plugin]
     if len(plugins) > 1:
         return tuple(plugins)

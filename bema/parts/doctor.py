@@ -67,6 +67,7 @@ def diagnose(registries: Sequence[Registry], env: Mapping[str, str]) -> list[Plu
     found += _startup_code(configured.current())
     found += _sources(registries)
     rank = {"error": 0, "warning": 1, "note": 2}
+    # one fault may be met through several factories
     return sorted(set(found), key=lambda f: (rank[f.level], f))
 
 
@@ -189,6 +190,7 @@ def _declared_by(project: Path, groups: set[str]) -> set[tuple[str, str, str]] |
     """What pyproject.toml declares; None where it leaves that to something else (setup.py, a tool's own table)."""
     try:
         table: Any = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+        # what a build makes up cannot be known without running it
         if "entry-points" in table.get("dynamic", ()):
             return None
         points = table.get("entry-points", {})
@@ -203,6 +205,7 @@ def _startup_code(policy: PluginPolicy) -> Iterator[PluginFinding]:
         return
     for place in dict.fromkeys(sys.path):
         for file in sorted(Path(place).glob("*.pth")) + sorted(Path(place).glob("*.start")):
+            # site runs the lines of a .pth that begin with `import`; the others are folders for the path
             if _runs_code(file):
                 says = f"{file} runs code at every start of Python, which no mode of plugins stops"
                 yield PluginFinding("startup_code", "note", says, "Delete it unless you know whose it is.")

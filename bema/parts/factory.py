@@ -139,6 +139,7 @@ class Factory(Generic[T]):
     @classmethod
     def _described(cls, entry: PartEntry, description: str, metadata: Any) -> PartEntry:
         if metadata is not None:
+            # encoded here, where the mistake was made, and not when somebody asks
             entry = msgspec.structs.replace(entry, metadata=msgspec.json.encode(metadata).decode())
             if why := unfitting(entry, cls.registry.metadata):
                 raise BadDeclaration(f"{cls.__name__}.register({entry.name!r}): its metadata do not fit: {why}")
@@ -206,6 +207,7 @@ class Factory(Generic[T]):
 
         A name whose winner cannot be used is passed over, as `discover_plugins` reports it.
         """
+        # one name at a time: a plugin that takes a second to import delays only who goes on to it
         for name in cls.names():
             try:
                 found = cls.lookup(name)

@@ -91,6 +91,7 @@ class Loader:
     def _fly(self, entry: PartEntry, mode: str, reason: str, flight: threading.Event | None) -> Outcome:
         try:
             outcome = self._outcome(entry, mode, reason)
+            # asked now, inside of the import: a moment later its modules may be whole, and the failure would stay
             early = _unfinished() if isinstance(outcome.error, Exception) and _inside_an_import() else frozenset()
             with self._lock:
                 first = entry not in self.outcomes
@@ -105,6 +106,7 @@ class Loader:
                 with self._lock:
                     del self._flights[entry]
                 flight.set()
+        # outside of the lock: it writes a log line, and a handler of logs may need a part itself
         if first:
             self._publish(entry, known)
         return known
@@ -114,6 +116,7 @@ class Loader:
             return Outcome(None, PartState.NOT_ALLOWED, why)
         module, _, attribute = entry.reference.partition(":")
         # before the import: a plugin that ends the process is named in the log all the same
+        # the digest of what was there before it ran: code that runs may write its own RECORD
         digest = record_digest(entry.path) if entry.path else ""
         log.info(
             "loading %s %r: %s from %s version %s, %s, RECORD sha256:%s, chosen by %s",
@@ -188,6 +191,7 @@ def _unfinished() -> frozenset[str]:
 
 
 def _inside_an_import() -> bool:
+    # the stack of this thread is the only record of the import locks that it holds
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
@@ -232,6 +236,7 @@ def misfit(value: Any, base: Any) -> str:
 
 def _protocol_misfit(value: type, base: type) -> str:
     methods = members(base)
+    # None is how a class takes an inherited method back (`__hash__ = None`)
     missing = [name for name in methods if getattr(value, name, None) is None]
     missing += [name for name in getattr(value, "__abstractmethods__", ()) if name not in missing]
     if missing:

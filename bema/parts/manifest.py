@@ -62,6 +62,7 @@ def parts_of(dist: Distribution) -> tuple[dict[tuple[str, str], ManifestPart], l
     for _, value in dist.groups.get(GROUP, ()):
         try:
             manifest = msgspec.toml.decode(_content(dist.path, value), type=_Manifest)
+            # of two tables for one entry point the later holds
             parts |= {(part.group, key_of(part.name)): part for part in manifest.part}
         except (OSError, ValueError, ImportError, msgspec.MsgspecError) as error:
             broken.append(Broken(dist.name, dist.path, f"its manifest {value!r} cannot be read: {error}"))
@@ -69,6 +70,7 @@ def parts_of(dist: Distribution) -> tuple[dict[tuple[str, str], ManifestPart], l
 
 
 def _content(path: str, value: str) -> bytes:
+    # the form of an entry point's reference, because installers and other tools check that form
     package, colon, file = value.partition(":")
     top, *rest = package.split(".")
     # a file of the package, and of nothing beside it

@@ -27,6 +27,7 @@ def read(path: str, file: str) -> bytes:
     try:
         return place.read_bytes()
     except NotADirectoryError:
+        # zipimport, as every start has it: zipfile would cost more than the file that is read
         archive = next((p for p in place.parents if p.is_file()), None)
         if archive is None or archive.suffix == ".egg-info":
             raise
@@ -49,6 +50,7 @@ def fields_of(content: bytes) -> dict[str, list[str]]:
     """The header fields, names in lower case, folded lines joined; bytes that are not UTF-8 stand as U+FFFD."""
     fields: dict[str, list[str]] = {}
     values: list[str] = []
+    # read by hand: importlib.metadata, with the `email` that it parses by, takes 22 ms and more to import
     # bytes, because a str is also split at characters that end no line of a header
     for raw in content.splitlines():
         line = raw.decode("utf-8", "replace")

@@ -69,6 +69,7 @@ def _files(path: str) -> dict[Path, str]:
         return {}
     # only the first of a row's three fields may hold a comma, and is in quotes then
     rows = [line.rsplit(",", 2) for line in lines if line.count(",") > 1]
+    # resolved, because a RECORD may climb (`../../../bin/tool`), and a venv may be a link
     home = Path(path).parent
     return {(home / _unquoted(file)).resolve(): digest for file, digest, _ in rows}
 
@@ -82,6 +83,7 @@ def ownership_problem(entry: PartEntry) -> str:
 
     Looks up the top-level package only: finding a submodule would run its parents.
     """
+    # its code lies where the developer works, of which no RECORD tells
     if is_editable(entry.path):
         return ""
     # find_spec of a.b.c would import a and a.b

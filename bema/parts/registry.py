@@ -91,6 +91,7 @@ class Registry:
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
         # each table is read once: another thread may publish the next one meanwhile
         outcomes, declared = self.loader.outcomes, self.declared
+        # a failed load has no class; as one it would equal every lazy builtin, whose class is not known yet
         loaded = {e: (e.key, id(outcomes[e].implementation)) for e in discovered if _loaded(outcomes.get(e))}
         # a shadowed copy claims nothing: its class is the first copy's
         plugins = {(e.key, e.reference) for e in discovered if e.is_plugin and not e.shadowed_by}
@@ -141,6 +142,7 @@ class Registry:
         return asked or configured.current().use.get(self.group, self.default)
 
     def _digest(self, path: str) -> str:
+        # per path and not per entry: a distribution with forty entry points has one RECORD
         if path not in self._digests:
             self._digests[path] = record_digest(path)
         return self._digests[path]

@@ -175,6 +175,8 @@ class _Pass:
         METADATA is the dearest part of a scan. It is read where trust depends on it: of what has entry points, of a folder
         whose name has more than one reading, and of one that would hide another or a distribution that has entry points.
         """
+        # two rounds, because who has entry points must be known before it is clear whom a bare folder could
+        # hide; one round would read the METADATA of all 500 to ask 50
         read = [self._asked(f) if f.groups or not has_one_reading(f.stem, f.kind) else f for f in self.found]
         claimed = Counter(f.name or canonical(f.stem.partition("-")[0]) for f in read)
         wanted = {f.name for f in read if f.groups} | {name for name, count in claimed.items() if count > 1}
@@ -225,6 +227,7 @@ class _Pass:
     def snapshot(self, began: float) -> Snapshot:
         self.identify()
         groups: dict[str, list[EntryPointRow]] = {}
+        # what is nobody's or shadowed keeps its rows: left out, it could not be listed with the reason
         for dist in [*self.first.values(), *self.nameless, *self.shadowed]:
             for group, pairs in dist.groups.items():
                 points = groups.setdefault(group, [])
@@ -266,6 +269,7 @@ def scan() -> Snapshot:
     began = time.perf_counter()
     current = _Pass()
     # one folder under two names (a link, the working directory) is not a second copy
+    # a second copy would be a warning that nobody can act on
     places: dict[str, str] = {}
     for place in sys.path:
         places.setdefault(os.path.realpath(place), place)
@@ -295,6 +299,8 @@ def installed(*, refresh: bool = False) -> Snapshot:
         # a folder that was missing, or older than its modules, is kept as such by the import system
         importlib.invalidate_caches()
     fresh = scan()
+    # of two threads that scanned at once the first to end is kept, so that equal questions meet one
+    # snapshot: the reports of factories are kept by its identity
     with _lock:
         if _kept is kept or refresh:
             _kept = (here, fresh)

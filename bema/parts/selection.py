@@ -23,6 +23,7 @@ class Change:
 
     def restore(self) -> None:
         """Undo the change; a second call does nothing."""
+        # taken away first: an undo that fails half-way must not be done twice
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
@@ -47,6 +48,7 @@ def use(registry: Registry, name: Any, implementation: type | str | None) -> Cha
 def _selector(registry: Registry, key: str, implementation: type | str) -> str:
     candidates = registry.candidates(key)
     found = _find(registry, candidates, implementation)
+    # only what names a distribution or a module: a bare class name could be a typing mistake
     # a program may choose first and discover later; who never answers is in the report
     if not found and isinstance(implementation, str) and ":" in implementation and not registry.discovered:
         return implementation
