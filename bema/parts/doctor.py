@@ -5,7 +5,7 @@ Law: a finding is an error only where something that was asked for does not work
 
 from __future__ import annotations
 
-import sys
+import site
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -203,7 +203,8 @@ def _startup_code(policy: PluginPolicy) -> Iterator[PluginFinding]:
     """Findings on files that Python runs at its start, before any policy is read (site, and `.start` by PEP 829)."""
     if policy.mode == "all":
         return
-    for place in dict.fromkeys(sys.path):
+    # only there does site look for them; in any other folder of the path they are files like others
+    for place in dict.fromkeys((*site.getsitepackages(), site.getusersitepackages())):
         for file in sorted(Path(place).glob("*.pth")) + sorted(Path(place).glob("*.start")):
             # site runs the lines of a .pth that begin with `import`; the others are folders for the path
             if _runs_code(file):
