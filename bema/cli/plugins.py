@@ -9,7 +9,8 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,15 +107,18 @@ def _from(row: dict[str, Any]) -> tuple[str, str, str]:
     "--try", "try_them", is_flag=True, help="Import every plugin, in a process of its own, to see which fail."
 )
 @click.option("--here", is_flag=True, hidden=True, help="Import every plugin in this process: what --try runs.")
+@click.option("--trail", type=click.Path(path_type=Path), hidden=True, help="The file that names the plugin in hand.")
 @output.json_option
-def doctor(named: Sequence[str], imports: Sequence[str], try_them: bool, here: bool, as_json: bool) -> None:
+def doctor(
+    named: Sequence[str], imports: Sequence[str], try_them: bool, here: bool, trail: Path | None, as_json: bool
+) -> None:
     """Look for what is wrong with the plugins; exit 1 if something is."""
     if try_them:
         findings = _tried(named, imports)
     else:
         found = factories(named, imports, configured.current())
         if here:
-            _load_all(found)
+            _load_all(found, trail)
         findings = diagnose([factory.registry for factory in found], os.environ)
     if as_json:
         output.print_json({"findings": findings})
@@ -127,19 +131,57 @@ def doctor(named: Sequence[str], imports: Sequence[str], try_them: bool, here: b
         raise click.exceptions.Exit(1)
 
 
-def _load_all(found: Sequence[AnyFactory]) -> None:
+def _load_all(found: Sequence[AnyFactory], trail: Path | None) -> None:
     for registry in (factory.registry for factory in found):
         for key in registry.table():
             for candidate in registry.candidates(key):
                 if candidate.usable:
+                    _leave_trail(trail, candidate.entry.id if candidate.entry.path else "")
                     registry.implementation(candidate.entry, Reason.NOTHING)
+                    _leave_trail(trail, "")
+
+
+def _leave_trail(trail: Path | None, plugin: str) -> None:
+    # a file: what a plugin prints may be anything, and a process that ends by os._exit flushes nothing
+    if trail is not None:
+        trail.write_text(plugin, "utf-8")
 
 
 def _tried(named: Sequence[str], imports: Sequence[str]) -> list[PluginFinding]:
-    """The findings of a child that imports every plugin: whatever that does, it does not do here."""
+    """The findings of children that import every plugin: whatever that does, it does not do here.
+
+    A plugin that ends its process is named, and the others are tried without it.
+    """
     flags = [f"--factory={one}" for one in named] + [f"--import={one}" for one in imports]
     argv = [sys.executable, "-m", "bema", "plugins", "doctor", "--here", "--json", *flags]
-    done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    crashed: dict[str, PluginFinding] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trail = Path(folder, "plugin")
+        while True:
+            trail.write_text("", "utf-8")
+            disabled = ",".join(filter(None, (os.environ.get("BEMA_PLUGINS_DISABLE", ""), *crashed)))
+            env = {**os.environ, "BEMA_PLUGINS_DISABLE": disabled}
+            done = subprocess.run(
+                [*argv, f"--trail={trail}"], capture_output=True, check=False, stdin=subprocess.DEVNULL, env=env
+            )
+            plugin = trail.read_text("utf-8")
+            # the same one again: it ended the process although it was disabled, so another round ends alike
+            if not plugin or plugin in crashed:
+                break
+            says = f"{plugin} ended the process that imported it: it ended with {done.returncode}"
+            fix = f"Mend or uninstall it, or take it out with `bema plugins disable {plugin}`."
+            crashed[plugin] = PluginFinding("crash", "error", says, fix, plugin.partition(":")[0])
+    return [*crashed.values(), *_without(_findings(done), crashed)]
+
+
+def _without(findings: list[PluginFinding], crashed: Collection[str]) -> list[PluginFinding]:
+    """Without the notes that a crashed plugin is disabled, which it was for the next try only."""
+    dists = {plugin.partition(":")[0] for plugin in crashed}
+    return [finding for finding in findings if finding.code != "disabled" or finding.dist not in dists]
+
+
+def _findings(done: subprocess.CompletedProcess[bytes]) -> list[PluginFinding]:
+    # a plugin may have printed before, into the same pipe
     start = done.stdout.find(b'{\n  "findings"')
     try:
         return msgspec.convert(msgspec.json.decode(done.stdout[max(start, 0) :])["findings"], list[PluginFinding])
@@ -240,6 +282,7 @@ def _rewrite(change: Callable[[list[str]], list[str]], as_json: bool) -> None:
     file = folder / configured.home(texts)
     disabled = change(list(configured.merged(texts).get("disable", [])))
     path = (*files.TABLES[file.name], configured.TABLE)
+    # beside it and renamed: a crash leaves the old settings or the new, and half of none
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(with_disabled(texts.get(file.name, ""), path, disabled), "utf-8")
     temporary.replace(file)
@@ -263,6 +306,7 @@ def factories(named: Sequence[str], imports: Sequence[str], policy: PluginPolicy
 @contextmanager
 def _here() -> Iterator[None]:
     """A project's own modules can be imported, as by `python -m`; its leftovers of builds are not taken for plugins."""
+    # for the imports only: during discovery an egg-info of a build here would count as installed
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -3,6 +3,7 @@
 from bema.parts.discover import DiscoveryReport
 from bema.parts.errors import ConstructionFailed, FactoryError, LoadFailed, UnknownImplementation
 from bema.parts.factory import Factory
+from bema.parts.manifest import PartInfo
 from bema.parts.selection import Change
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Factory",
     "FactoryError",
     "LoadFailed",
+    "PartInfo",
     "UnknownImplementation",
 ]

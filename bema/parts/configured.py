@@ -42,6 +42,7 @@ def load_policy(directory: Path, env: Mapping[str, str]) -> PluginPolicy:
     texts = files.texts(directory)
     said = files.variables(texts.get(files.ENV_FILE, ""))
     table = merged(texts)
+    # a variable that is set and empty says nothing, as for every setting, and must not hide .env
     policy = read_policy(table, {**said, **{name: value for name, value in env.items() if value}})
     policy = msgspec.structs.replace(policy, variables=said)
     if policy.mode != "locked":

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from bema.core.naming import nearest
 from bema.parts import configured
-from bema.parts.entries import Origin, PartEntry, PartState, key_of, read_reference
-from bema.parts.errors import FactoryError
+from bema.parts.entries import Origin, PartEntry, PartState, key_of, read_reference, reference_of
+from bema.parts.errors import FactoryError, UnknownImplementation
 from bema.parts.load import log
-from bema.parts.provenance import requirement_on, source_of
+from bema.parts.manifest import GROUP as MANIFEST
+from bema.parts.manifest import PartInfo, parts_of, told, typed, unfitting
+from bema.parts.provenance import is_own_leftover, requirement_on, source_of
 from bema.parts.registry import Registry
-from bema.parts.resolve import Candidate
+from bema.parts.resolve import Candidate, Reason, broke, leads
 from bema.parts.scan import Broken, EntryPointRow, Snapshot, installed
 
 SUFFIX = ".plugins"
@@ -29,7 +31,26 @@ def entries_of(snapshot: Snapshot, root: str, api: str = "") -> list[PartEntry]:
     """The entries under a root: `<root>.plugins`, and the bare group as builtins."""
     found = [_entry(p, root + SUFFIX, Origin.PLUGIN) for p in snapshot.points(root + SUFFIX)]
     found += [_entry(p, root, Origin.GROUP) for p in snapshot.points(root)]
-    return [_with_requirement(e, root) for e in found] if api else found
+    found = [_with_requirement(e, root) for e in found] if api else found
+    # by path and not by name: a manifest speaks for the copy that it lies beside
+    said = {p.dist.path: parts_of(p.dist)[0] for p in _described(snapshot, root)}
+    return [told(e, said.get(e.path, {}).get((root, e.key))) for e in found] if said else found
+
+
+def _described(snapshot: Snapshot, root: str) -> list[EntryPointRow]:
+    """One entry point of each distribution that has something under the root, and a manifest."""
+    points = (*snapshot.points(root + SUFFIX), *snapshot.points(root))
+    # whoever is nobody, or hidden, is not asked
+    asked = {p.dist.path: p for p in points if MANIFEST in p.dist.groups and p.dist.name and not p.dist.shadowed_by}
+    return list(asked.values())
+
+
+def _unreadable(registry: Registry, snapshot: Snapshot, root: str, candidates: Iterable[Candidate]) -> list[Broken]:
+    found = [broken for point in _described(snapshot, root) for broken in parts_of(point.dist)[1]]
+    for entry in (c.entry for c in candidates if c.entry.metadata):
+        if why := unfitting(entry, registry.metadata):
+            found.append(Broken(entry.dist, entry.path, f"the metadata of {entry.name!r} do not fit: {why}"))
+    return found
 
 
 def _entry(point: EntryPointRow, group: str, origin: Origin) -> PartEntry:
@@ -96,8 +117,9 @@ def _report(
     for key in sorted(table):
         found = registry.candidates(key)
         candidates += (c for c in found if c.entry.path)
-        if rivals := rivals_of(found):
+        if rivals := undecided(registry, key, found):
             conflicts[key] = rivals
+    # only what code chose: a choice in the settings for a name that is not there is told by doctor
     for key, selector in sorted(registry.selected.items()):
         choice = registry.choice(key)
         if choice.winner is None and choice.culprit is None:
@@ -109,15 +131,37 @@ def _report(
         gone=gone,
         conflicts=conflicts,
         pending=pending,
-        broken=snapshot.broken,
+        broken=(*snapshot.broken, *_unreadable(registry, snapshot, root, candidates)),
+        hollow=_hollow(snapshot, candidates),
         leftovers=snapshot.leftovers,
         milliseconds=(time.perf_counter() - began) * 1000,
     )
 
 
+def _hollow(snapshot: Snapshot, candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    """The folders that are nobody's and whose name can mean the distribution of one of these candidates."""
+    # those of strangers are left to doctor: a program cannot mend a neighbour's folder, and would not
+    # start under `strict`
+    dists = {c.entry.dist for c in candidates}
+    return tuple(h.path for h in snapshot.hollow if not dists.isdisjoint(h.readings))
+
+
+def undecided(registry: Registry, key: str, candidates: list[Candidate]) -> tuple[PartEntry, ...]:
+    """The rivals for a name that only the order of their names decides: no choice was made, and no priority is higher."""
+    rivals = rivals_of(candidates)
+    choice = registry.choice(key, candidates)
+    # a choice of what is not there decides nothing
+    chosen = choice.winner is not None and choice.reason in (Reason.CODE, Reason.ENVIRONMENT, Reason.CONFIG)
+    if not rivals or chosen:
+        return ()
+    policy = configured.current()
+    return () if leads(policy, [c.entry for c in candidates if c.usable and c.entry.is_plugin]) else rivals
+
+
 def rivals_of(candidates: list[Candidate]) -> tuple[PartEntry, ...]:
     """The plugins that want the same name, or differ from another candidate's name only in case or dashes."""
     usable = [c.entry for c in candidates if c.usable]
+    # a plugin beside a builtin is no conflict: to stand in for it is what a plugin is for
     plugins = [e for e in usable if e.is_plugin]
     if len(plugins) > 1:
         return tuple(plugins)
@@ -160,6 +204,7 @@ def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, 
         "version": entry.version,
         "path": entry.path,
         "source": source_of(entry.path) if entry.path else "code",
+        "description": entry.description,
         "priority": configured.current().priority_of(entry),
         "state": candidate.state.value,
         "why": candidate.why,
@@ -168,9 +213,51 @@ def _detail(registry: Registry, candidate: Candidate, reason: str) -> dict[str, 
     }
 
 
+def info(registry: Registry, name: Any) -> PartInfo:
+    """What is known of the winner of a name; raises what `Factory.info` names."""
+    choice = registry.choice(key_of(name))
+    if choice.winner is None:
+        raise registry.error(key_of(name), choice)
+    return _info(registry, choice.winner)
+
+
+def _info(registry: Registry, entry: PartEntry) -> PartInfo:
+    try:
+        metadata = typed(entry, registry.metadata)
+    except msgspec.ValidationError as error:
+        raise FactoryError(f"{registry.title}: the metadata of {entry.label} do not fit: {error}") from error
+    return PartInfo(
+        name=entry.name,
+        reference=entry.reference,
+        is_plugin=entry.is_plugin,
+        dist=entry.dist,
+        version=entry.version,
+        description=entry.description,
+        priority=configured.current().priority_of(entry),
+        metadata=metadata,
+    )
+
+
+def name_of(registry: Registry, implementation: type) -> str:
+    """The name of a class; of several the one that it wins, then the first."""
+    found = [
+        (registry.choice(key).winner != entry, entry.name)
+        for key, entries in registry.table().items()
+        for entry in entries
+        if registry.class_of(entry) is implementation or entry.reference == reference_of(implementation)
+    ]
+    if not found:
+        raise UnknownImplementation(f"{registry.title}: {reference_of(implementation)} stands under no name")
+    return min(found)[1]
+
+
 def unknown(registry: Registry, name: Any) -> str:
     """A sentence on an unknown name, with those that there are and the nearest one."""
-    names = sorted({found[0].name for found in registry.table().values()})
+    table = registry.table()
+    if found := table.get(key_of(name)):
+        # the name is there: naming it again as the nearest one helps nobody
+        return f"nothing is there for {name!r}: " + "; ".join(map(broke, registry.candidates(found[0].key)))
+    names = sorted({found[0].name for found in table.values()})
     return f"nothing is named {name!r}; it has {', '.join(names) or 'nothing'}{nearest(key_of(name), names)}"
 
 
@@ -188,6 +275,7 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: Mapping[str, tuple[PartEntry, ...]] = {}
     pending: Mapping[str, str] = {}  # name -> what was selected for it and is not there
     broken: tuple[Broken, ...] = ()  # entry_points.txt files, of anybody, that cannot be read whole
+    hollow: tuple[str, ...] = ()  # metadata folders of nobody, by whose name a candidate's distribution could be meant
     leftovers: tuple[str, ...] = ()
     milliseconds: float = 0.0
 
@@ -217,8 +305,11 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def problems(self) -> list[str]:
         """One sentence per problem: `strict` discovery raises where there is one."""
-        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed)]
+        # setuptools leaves an egg-info in every project that it installs editable; it hides nothing
+        hidden = [c for c in self.shadowed if not is_own_leftover(c.entry.path, c.entry.shadowed_by)]
+        sentences = [f"{c.entry.label}: {c.why}" for c in (*self.rejected, *self.failed, *hidden)]
         sentences += [f"{b.dist or b.path}: {b.problem}" for b in self.broken]
+        sentences += [f"{path}: it has no METADATA that names it, and hides nobody" for path in self.hollow]
         for name, rivals in self.conflicts.items():
             sentences.append(f"{name!r} is claimed by {', '.join(e.label for e in rivals)}")
         return sentences + [
@@ -238,6 +329,7 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
             "conflicts": {name: [e.id for e in rivals] for name, rivals in self.conflicts.items()},
             "pending": dict(self.pending),
             "broken": [b._asdict() for b in self.broken],
+            "hollow": list(self.hollow),
             "leftovers": list(self.leftovers),
             "milliseconds": round(self.milliseconds, 3),
         }

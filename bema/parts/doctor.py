@@ -5,22 +5,24 @@ Law: a finding is an error only where something that was asked for does not work
 
 from __future__ import annotations
 
+import site
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from bema.core.paths import VARIABLE as STATE_VARIABLE
 from bema.parts import configured
-from bema.parts.discover import SUFFIX, rivals_of, unknown
-from bema.parts.entries import Origin, PartEntry, PartState, key_of
-from bema.parts.provenance import is_editable, requirements_of_extra, source_of
+from bema.parts.discover import SUFFIX, undecided, unknown
+from bema.parts.entries import Origin, PartState, key_of
+from bema.parts.metadata import headers, readings
+from bema.parts.policy import PluginPolicy
+from bema.parts.provenance import is_editable, project_of, requirements_of_extra
 from bema.parts.registry import Registry, variable
 from bema.parts.resolve import Candidate, Reason
-from bema.parts.scan import Snapshot, installed
+from bema.parts.scan import Broken, Snapshot, installed
 
 Level = Literal["error", "warning", "note"]
 
@@ -57,27 +59,50 @@ def diagnose(registries: Sequence[Registry], env: Mapping[str, str]) -> list[Plu
             found += _name(registry, key, candidates)
             for candidate in candidates:
                 found += _candidate(registry, candidate, snapshot)
+        for report in (kept[3] for kept in registry.reports.values()):
+            found += _broken(set(report.broken) - set(snapshot.broken))
         found += _variables(registry, env)
         found += _in_use(registry)
     found += _settings(registries)
+    found += _startup_code(configured.current())
     found += _sources(registries)
     rank = {"error": 0, "warning": 1, "note": 2}
+    # one fault may be met through several factories
     return sorted(set(found), key=lambda f: (rank[f.level], f))
 
 
 def _files(snapshot: Snapshot) -> Iterator[PluginFinding]:
-    for broken in snapshot.broken:
-        whose = broken.dist or "a finder"
-        fix = "Its other lines are used. Reinstall it, or tell its authors."
-        yield PluginFinding("broken_metadata", "warning", f"{whose}: {broken.path}: {broken.problem}", fix, broken.dist)
+    yield from _broken(snapshot.broken)
+    for path in sorted(_nobodys(snapshot)):
+        says = f"{path} has no METADATA that names it: it is nobody's, and hides nobody"
+        yield PluginFinding("hollow", "warning", says, "Delete that folder, or install its package again.")
+    for dist in snapshot.distributions.values():
+        stem = Path(dist.path).name.rpartition(".")[0]
+        if dist.read and stem and dist.name not in readings(stem):
+            says = f"{dist.path} is of {dist.name}, as its METADATA says, whatever the folder's name says"
+            yield PluginFinding("identity", "warning", says, "Find out who installed it.", dist.name)
     for path in snapshot.leftovers:
         yield PluginFinding(
             "leftover", "warning", f"{path} was left by an interrupted installation", "Delete that folder."
         )
 
 
+def _broken(found: Iterable[Broken]) -> Iterator[PluginFinding]:
+    for broken in found:
+        whose = broken.dist or "a finder"
+        fix = "Its other lines are used. Reinstall it, or tell its authors."
+        yield PluginFinding("broken_metadata", "warning", f"{whose}: {broken.path}: {broken.problem}", fix, broken.dist)
+
+
+def _nobodys(snapshot: Snapshot) -> set[str]:
+    # a scan reads no METADATA on which nothing depends; here there is time
+    unread = {d.path for d in snapshot.distributions.values() if not d.read and not headers(d.path).get("name")}
+    told = {broken.path for broken in snapshot.broken}
+    return (unread | {hollow.path for hollow in snapshot.hollow}) - told
+
+
 def _name(registry: Registry, key: str, candidates: list[Candidate]) -> Iterator[PluginFinding]:
-    if rivals := rivals_of(candidates):
+    if rivals := undecided(registry, key, candidates):
         names = ", ".join(e.label for e in rivals)
         fix = f'Choose in bema.toml: [plugins.select."{registry.group}"] {key} = "{rivals[0].id}".'
         yield PluginFinding("conflict", "warning", f"{registry.title} {key!r} is claimed by {names}", fix)
@@ -143,30 +168,55 @@ def _settings(registries: Sequence[Registry]) -> Iterator[PluginFinding]:
 
 
 def _sources(registries: Iterable[Registry]) -> Iterator[PluginFinding]:
-    """Findings on entry points that an editable project declares and its installed metadata does not have."""
-    entries: dict[str, PartEntry] = {}
-    for registry in registries:
-        for found in registry.table().values():
-            entries |= {e.path: e for e in found if e.path and is_editable(e.path)}
-    # an editable install links to the code and copies the entry points
+    """Findings on entry points in which an editable project and its installed metadata differ."""
     groups = {registry.group + SUFFIX for registry in registries}
-    points = {(g, p.name, p.value) for g in groups for p in installed().points(g)}
-    for path, entry in entries.items():
-        declared = _declared_by(Path(unquote(urlsplit(source_of(path).partition(" ")[2]).path)), groups)
-        for group, name, value in sorted(declared - points):
-            says = f"{entry.dist} declares {name} = {value!r} in {group} since it was installed"
-            yield PluginFinding(
-                "reinstall",
-                "warning",
-                says,
-                "Install it again; an editable install keeps its entry points.",
-                entry.dist,
-            )
+    # an editable install links to the code and copies the entry points; it may have had none of ours then
+    for dist in installed().distributions.values():
+        if not is_editable(dist.path) or (declared := _declared_by(project_of(dist.path), groups)) is None:
+            continue
+        points = {(g, name, value) for g in groups for name, value in dist.groups.get(g, ())}
+        for changed, says in ((declared - points, "declares"), (points - declared, "does not declare any more")):
+            for group, name, value in sorted(changed):
+                yield PluginFinding(
+                    "reinstall",
+                    "warning",
+                    f"{dist.name} {says} {name} = {value!r} in {group}, other than when it was installed",
+                    "Install it again; an editable install keeps its entry points.",
+                    dist.name,
+                )
 
 
-def _declared_by(project: Path, groups: set[str]) -> set[tuple[str, str, str]]:
+def _declared_by(project: Path, groups: set[str]) -> set[tuple[str, str, str]] | None:
+    """What pyproject.toml declares; None where it leaves that to something else (setup.py, a tool's own table)."""
     try:
-        table: Any = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
-        return {(g, name, str(value)) for g in groups for name, value in table.get(g, {}).items()}
-    except (OSError, ValueError, KeyError, AttributeError):
-        return set()
+        table: Any = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+        # what a build makes up cannot be known without running it
+        if "entry-points" in table.get("dynamic", ()):
+            return None
+        points = table.get("entry-points", {})
+        return {(g, name, str(value)) for g in groups for name, value in points.get(g, {}).items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _startup_code(policy: PluginPolicy) -> Iterator[PluginFinding]:
+    """Findings on files that Python runs at its start, before any policy is read (site, and `.start` by PEP 829)."""
+    if policy.mode == "all":
+        return
+    # only there does site look for them; in any other folder of the path they are files like others
+    for place in dict.fromkeys((*site.getsitepackages(), site.getusersitepackages())):
+        for file in sorted(Path(place).glob("*.pth")) + sorted(Path(place).glob("*.start")):
+            # site runs the lines of a .pth that begin with `import`; the others are folders for the path
+            if _runs_code(file):
+                says = f"{file} runs code at every start of Python, which no mode of plugins stops"
+                yield PluginFinding("startup_code", "note", says, "Delete it unless you know whose it is.")
+
+
+def _runs_code(file: Path) -> bool:
+    try:
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    if file.suffix == ".start":
+        return any(line.strip() and not line.startswith("#") for line in lines)
+    return any(line.startswith(("import ", "import\t")) for line in lines)

@@ -69,7 +69,9 @@ class PartEntry(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     path: str = ""  # the metadata folder it was read from
     extras: tuple[str, ...] = ()
-    priority: int = 0  # of builtins only; a plugin's comes from the policy
+    priority: int = 0  # as declared, by the decorator or the manifest; the policy may say otherwise of a plugin
+    description: str = ""
+    metadata: str = ""  # JSON, so that an entry stays a key of tables
     requires: str = ""  # the versions of the interface it asks for
     invalid: str = ""
     shadowed_by: str = ""

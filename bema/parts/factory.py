@@ -13,13 +13,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast, get_args, get_origin
 
+import msgspec
+
 from bema.core.errors import BadDeclaration
 from bema.core.settings import Settings
 from bema.parts import discover, selection
 from bema.parts.discover import DiscoveryReport
 from bema.parts.entries import Origin, PartEntry, key_of, read_reference, reference_of
-from bema.parts.errors import ConstructionFailed, UnknownImplementation
-from bema.parts.load import loading, misfit
+from bema.parts.errors import ConstructionFailed, FactoryError, UnknownImplementation
+from bema.parts.load import loading, misfit, said
+from bema.parts.manifest import PartInfo, unfitting
 from bema.parts.opening import Opens, Shared, fix_of, opened, unopenable
 from bema.parts.registry import Registry
 from bema.parts.selection import Change
@@ -27,6 +30,12 @@ from bema.parts.selection import Change
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 _RAISE: Any = object()
+
+
+def _first_line(implementation: type) -> str:
+    # of its own: an inherited docstring describes another class
+    text = vars(implementation).get("__doc__") or ""
+    return inspect.cleandoc(text).partition("\n")[0] if isinstance(text, str) else ""
 
 
 class Factory(Generic[T]):
@@ -41,6 +50,8 @@ class Factory(Generic[T]):
     - `opens`: `"plain"` or `"waiting"` where parts are made with the settings by `open` or `open_waiting`. A class that
       cannot take settings is then refused when it is registered or loaded.
 
+    - `metadata`: the type of what is said of an implementation (a struct, say), by a manifest or a decorator; see `info`.
+
     All errors are `FactoryError`s, but for `BadDeclaration` where code registers a class that does not fit.
     """
 
@@ -50,12 +61,19 @@ class Factory(Generic[T]):
     _shared: ClassVar[Shared]
 
     def __init_subclass__(
-        cls, *, group: str = "", api: str = "", default: str = "", opens: Opens = "", **kwargs: Any
+        cls,
+        *,
+        group: str = "",
+        api: str = "",
+        default: str = "",
+        opens: Opens = "",
+        metadata: Any = None,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         cls.group = group or cls.group
         cls.opens = opens
-        cls.registry = Registry(cls.__name__, cls.group, cls.misfit, api=api, default=default)
+        cls.registry = Registry(cls.__name__, cls.group, cls.misfit, api=api, default=default, metadata=metadata)
         cls._shared = Shared()
 
     @classmethod
@@ -79,16 +97,21 @@ class Factory(Generic[T]):
     # naming
 
     @classmethod
-    def register(cls, name: Any, override_priority: int = 0) -> Callable[[C], C]:
+    def register(
+        cls, name: Any, override_priority: int = 0, *, description: str = "", metadata: Any = None
+    ) -> Callable[[C], C]:
         """Mark a class as a builtin of that name, and return it unchanged.
 
         Registering the same class again changes nothing. Several classes may bear one name: the one with the highest
-        `override_priority` wins. `BadDeclaration` (a `TypeError`) for what does not implement the base type.
+        `override_priority` wins. `description` and `metadata` are what `info` tells. `BadDeclaration` (a `TypeError`) for what
+        does not implement the base type, and for metadata that are not of the factory's type.
         """
-        return cls.register_all(name, override_priority=override_priority)
+        return cls.register_all(name, override_priority=override_priority, description=description, metadata=metadata)
 
     @classmethod
-    def register_all(cls, *names: Any, override_priority: int = 0) -> Callable[[C], C]:
+    def register_all(
+        cls, *names: Any, override_priority: int = 0, description: str = "", metadata: Any = None
+    ) -> Callable[[C], C]:
         """As `register`, under several names; `BadDeclaration` likewise."""
 
         def mark(implementation: C) -> C:
@@ -96,18 +119,31 @@ class Factory(Generic[T]):
                 raise BadDeclaration(f"{cls.__name__}.register({names[0]!r}): {why}", fix=fix_of(why))
             for name in names:
                 entry = cls._declared(name, reference_of(implementation), override_priority)
+                entry = cls._described(entry, description or _first_line(implementation), metadata)
                 cls.registry.declare(entry, implementation)
             return implementation
 
         return mark
 
     @classmethod
-    def register_lazy(cls, name: Any, reference: str, override_priority: int = 0) -> None:
+    def register_lazy(
+        cls, name: Any, reference: str, override_priority: int = 0, *, description: str = "", metadata: Any = None
+    ) -> None:
         """Name a builtin by `module:Class`, which is imported at its first use; `BadDeclaration` for any other form."""
         written, _, problem = read_reference(reference)
         if problem or ":" not in written:
             raise BadDeclaration(f"{cls.__name__}.register_lazy({name!r}): {reference!r} is not `module:Class`")
-        cls.registry.declare(cls._declared(name, written, override_priority), None)
+        entry = cls._described(cls._declared(name, written, override_priority), description, metadata)
+        cls.registry.declare(entry, None)
+
+    @classmethod
+    def _described(cls, entry: PartEntry, description: str, metadata: Any) -> PartEntry:
+        if metadata is not None:
+            # encoded here, where the mistake was made, and not when somebody asks
+            entry = msgspec.structs.replace(entry, metadata=msgspec.json.encode(metadata).decode())
+            if why := unfitting(entry, cls.registry.metadata):
+                raise BadDeclaration(f"{cls.__name__}.register({entry.name!r}): its metadata do not fit: {why}")
+        return msgspec.structs.replace(entry, description=description) if description else entry
 
     @classmethod
     def _declared(cls, name: Any, reference: str, priority: int) -> PartEntry:
@@ -158,6 +194,33 @@ class Factory(Generic[T]):
         raise UnknownImplementation(f"{cls.__name__}: {discover.unknown(cls.registry, name)}", name=str(name))
 
     @classmethod
+    def info(cls, name: Any) -> PartInfo:
+        """What is known of the implementation that wins a name: description, metadata, where it comes from. Imports nothing.
+
+        `UnknownImplementation` and `LoadFailed` as `lookup`; `FactoryError` where its metadata are not of the factory's type.
+        """
+        return discover.info(cls.registry, name)
+
+    @classmethod
+    def iter_all(cls) -> Iterator[tuple[PartInfo, type[T]]]:
+        """The winner of every name, sorted by name, with its class, which is imported when its turn comes.
+
+        A name whose winner cannot be used is passed over, as `discover_plugins` reports it.
+        """
+        # one name at a time: a plugin that takes a second to import delays only who goes on to it
+        for name in cls.names():
+            try:
+                found = cls.lookup(name)
+                yield cls.info(name), found
+            except FactoryError:
+                continue
+
+    @classmethod
+    def name_of(cls, implementation: type) -> str:
+        """The name that a class stands under; `UnknownImplementation` where it stands under none. Imports nothing."""
+        return discover.name_of(cls.registry, implementation)
+
+    @classmethod
     def lookup(cls, name: Any) -> type[T]:
         """The class that wins a name, imported now if it was not.
 
@@ -203,7 +266,7 @@ class Factory(Generic[T]):
             instance: T = implementation(*args, **kwargs)
         except Exception as error:
             raise ConstructionFailed(
-                f"{cls.__name__}: {implementation.__qualname__}(...) for {name!r} raised {type(error).__name__}: {error}",
+                f"{cls.__name__}: {implementation.__qualname__}(...) for {name!r} raised {said(error)}",
                 name=str(name),
             ) from error
         return instance

@@ -2,7 +2,9 @@
 
 Laws: an import never runs under a lock of ours, and a thread inside of an import never waits for another thread's load.
 Otherwise a thread that holds a module's import lock and needs a part, and one that loads the part and needs the module,
-would wait for each other. A failure is kept, and not tried again until a refresh.
+would wait for each other. A failure is kept, and not tried again until a refresh; one that met modules whose import had not
+ended says nothing of afterwards, and is kept until these are through. Whatever a plugin's classes and exceptions do when they
+are looked at is the plugin's failure, and escapes to nobody.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class Loader:
         self._misfit = misfit
         self._publish = publish
         self.outcomes: dict[PartEntry, Outcome] = {}
+        self.too_early: dict[PartEntry, frozenset[str]] = {}  # failed, with the modules that were being imported
         self.renew()
 
     def renew(self) -> None:
@@ -78,11 +81,23 @@ class Loader:
         with self._lock:
             self.outcomes = {entry: known for entry, known in self.outcomes.items() if keep(entry, known)}
 
+    def forget_too_early(self) -> bool:
+        """Drop the failures whose unfinished modules are imported by now; whether there were any."""
+        with self._lock:
+            over = {entry for entry, modules in self.too_early.items() if modules.isdisjoint(_unfinished())}
+            self.too_early = {entry: modules for entry, modules in self.too_early.items() if entry not in over}
+            self.outcomes = {entry: known for entry, known in self.outcomes.items() if entry not in over}
+        return bool(over)
+
     def _fly(self, entry: PartEntry, mode: str, reason: str, flight: threading.Event | None) -> Outcome:
         try:
             outcome = self._outcome(entry, mode, reason)
+            # asked now, inside of the import: a moment later its modules may be whole, and the failure would stay
+            early = _unfinished() if isinstance(outcome.error, Exception) and _inside_an_import() else frozenset()
             with self._lock:
                 first = entry not in self.outcomes
+                if first and early:
+                    self.too_early = {**self.too_early, entry: early}
                 # copied, not changed: readers hold no lock
                 if first:
                     self.outcomes = {**self.outcomes, entry: outcome}
@@ -92,6 +107,7 @@ class Loader:
                 with self._lock:
                     del self._flights[entry]
                 flight.set()
+        # outside of the lock: it writes a log line, and a handler of logs may need a part itself
         if first:
             self._publish(entry, known)
         return known
@@ -101,6 +117,7 @@ class Loader:
             return Outcome(None, PartState.NOT_ALLOWED, why)
         module, _, attribute = entry.reference.partition(":")
         # before the import: a plugin that ends the process is named in the log all the same
+        # the digest of what was there before it ran: code that runs may write its own RECORD
         digest = record_digest(entry.path) if entry.path else ""
         log.info(
             "loading %s %r: %s from %s version %s, %s, RECORD sha256:%s, chosen by %s",
@@ -109,11 +126,27 @@ class Loader:
         )
         value, error = _import(entry, module, attribute)
         if error is not None:
-            why = f"{type(error).__name__}: {error}"
-            return Outcome(None, PartState.FAILED, why, error, "".join(traceback.format_exception(error)))
-        if why := self._misfit(value):
-            return Outcome(None, PartState.WRONG_TYPE, why)
-        return Outcome(value)
+            return Outcome(None, PartState.FAILED, said(error), error, _trace(error))
+        try:
+            why = self._misfit(value)
+        except Exception as raised:  # noqa: BLE001 - a metaclass answers every question about its classes, as it likes
+            return Outcome(None, PartState.WRONG_TYPE, f"looking at it raised {said(raised)}", raised, _trace(raised))
+        return Outcome(None, PartState.WRONG_TYPE, why) if why else Outcome(value)
+
+
+def said(error: BaseException) -> str:
+    """The type and the text of an exception, whose `__str__` may raise as well."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - it has no text, then
+        return f"{type.__getattribute__(type(error), '__name__')}: (its text cannot be shown)"
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - as above
+        return said(error)
 
 
 def _unverified(entry: PartEntry, mode: str) -> str:
@@ -130,7 +163,8 @@ def _import(entry: PartEntry, module: str, attribute: str) -> tuple[Any, BaseExc
     mark = loading.set(entry if entry.path else loading.get())
     try:
         value = importlib.import_module(module)
-        initialising = getattr(value.__spec__, "_initializing", False)
+        # a module may put another object into its place
+        initialising = getattr(getattr(value, "__spec__", None), "_initializing", False)
         for part in attribute.split(".") if attribute else ():
             if initialising and not hasattr(value, part):
                 # the class is further down the very file that asks for it: nobody's failure yet
@@ -150,7 +184,15 @@ class _Circular(LoadFailed):
     """Not an outcome: the same load succeeds once the import is through."""
 
 
+def _unfinished() -> frozenset[str]:
+    """The modules whose import has begun and not ended."""
+    # from the table of the module, as a module's own __getattr__ may do anything
+    specs = [(name, getattr(module, "__dict__", {}).get("__spec__")) for name, module in list(sys.modules.items())]
+    return frozenset(name for name, spec in specs if getattr(spec, "_initializing", False))
+
+
 def _inside_an_import() -> bool:
+    # the stack of this thread is the only record of the import locks that it holds
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
@@ -196,6 +238,7 @@ def misfit(value: Any, base: Any) -> str:
 
 def _protocol_misfit(value: type, base: type) -> str:
     methods = members(base)
+    # None is how a class takes an inherited method back (`__hash__ = None`)
     missing = [name for name in methods if getattr(value, name, None) is None]
     missing += [name for name in getattr(value, "__abstractmethods__", ()) if name not in missing]
     if missing:

@@ -75,6 +75,7 @@ class Shared:
 
     def _renew(self) -> None:
         self._pid = os.getpid()
+        # reentrant: the constructor of one shared part may ask for another
         self._lock = threading.RLock()
         self._made: dict[type, tuple[Any, Arguments]] = {}
 

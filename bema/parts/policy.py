@@ -86,7 +86,9 @@ class PluginPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def priority_of(self, entry: PartEntry) -> int:
         if not entry.is_plugin:
             return entry.priority
-        return self.priority.get(f"{entry.dist}:{entry.key}", self.priority.get(entry.dist, 0))
+        # the nearest word of the operator, then what the plugin says of itself: a plugin never outbids the
+        # operator
+        return self.priority.get(f"{entry.dist}:{entry.key}", self.priority.get(entry.dist, entry.priority))
 
     def disables(self, entry: PartEntry) -> bool:
         names = {entry.dist, f"{entry.dist}:{entry.key}", f"*:{entry.key}"}
@@ -180,8 +182,9 @@ def distrust(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], str
 
     `digest` gives the SHA-256 of a distribution's RECORD and is asked only where a rule depends on it.
     """
+    # in every mode: the deny list could not reach it
     if not entry.dist:
-        return f"nobody knows whose it is: {entry.path} has no METADATA"
+        return f"nobody knows whose it is: {entry.path} has no METADATA that names it"
     if entry.dist in policy.deny:
         return f"{entry.dist} is on the deny list"
     if policy.mode == "allow":
@@ -205,6 +208,7 @@ def _unlisted(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], st
 def _unlocked(entry: PartEntry, policy: PluginPolicy, digest: Callable[[str], str]) -> str:
     # name by name: a locked distribution does not gain entry points unnoticed
     rows = [row for row in policy.locked if row.dist == entry.dist and row.name == entry.name]
+    # a name that was locked in one group is not agreed to in another
     rows = [row for row in rows if row.group == entry.group]
     if not rows:
         return f"{entry.dist} is not in the lock file for {entry.name!r}"

@@ -11,19 +11,20 @@ import hashlib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from bema.core.errors import Refused
 from bema.parts.entries import PartEntry, canonical
+from bema.parts.metadata import headers, read
 from bema.parts.policy import Locked
-from bema.parts.scan import headers
 
 
 def record_digest(path: str) -> str:
     """SHA-256 of a distribution's RECORD in hex; empty where it has none."""
     try:
-        return hashlib.sha256((Path(path) / "RECORD").read_bytes()).hexdigest()
+        return hashlib.sha256(read(path, "RECORD")).hexdigest()
     except OSError:
         return ""
 
@@ -33,7 +34,7 @@ def source_of(path: str) -> str:
     if path.endswith(".egg-info"):
         return "egg-info"
     try:
-        direct = msgspec.json.decode((Path(path) / "direct_url.json").read_bytes())
+        direct = msgspec.json.decode(read(path, "direct_url.json"))
         kind = "vcs" if "vcs_info" in direct else "file"
         if direct.get("dir_info", {}).get("editable"):
             kind = "editable"
@@ -47,14 +48,28 @@ def is_editable(path: str) -> bool:
     return source_of(path).startswith(("editable ", "egg-info"))
 
 
+def project_of(path: str) -> Path:
+    """The folder of an editable project; an egg-info lies in it, or in its `src`."""
+    if path.endswith(".egg-info"):
+        home = Path(path).parent
+        return home.parent if home.name == "src" else home
+    return Path(unquote(urlsplit(source_of(path).partition(" ")[2]).path))
+
+
+def is_own_leftover(path: str, first: str) -> bool:
+    """Whether a copy is the egg-info that a build left in the very project whose editable install comes first."""
+    return path.endswith(".egg-info") and is_editable(first) and project_of(path) == project_of(first)
+
+
 def _files(path: str) -> dict[Path, str]:
     """Every file of a RECORD by its resolved path, with its `algorithm=digest`."""
     try:
-        lines = (Path(path) / "RECORD").read_text("utf-8").splitlines()
+        lines = read(path, "RECORD").decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return {}
     # only the first of a row's three fields may hold a comma, and is in quotes then
     rows = [line.rsplit(",", 2) for line in lines if line.count(",") > 1]
+    # resolved, because a RECORD may climb (`../../../bin/tool`), and a venv may be a link
     home = Path(path).parent
     return {(home / _unquoted(file)).resolve(): digest for file, digest, _ in rows}
 
@@ -68,6 +83,7 @@ def ownership_problem(entry: PartEntry) -> str:
 
     Looks up the top-level package only: finding a submodule would run its parents.
     """
+    # its code lies where the developer works, of which no RECORD tells
     if is_editable(entry.path):
         return ""
     # find_spec of a.b.c would import a and a.b
@@ -102,7 +118,11 @@ def tampered(path: str) -> str:
         if not digest or algorithm not in hashlib.algorithms_guaranteed:
             continue
         try:
-            actual = base64.urlsafe_b64encode(hashlib.new(algorithm, file.read_bytes()).digest()).rstrip(b"=").decode()
+            actual = (
+                base64.urlsafe_b64encode(hashlib.new(algorithm, read(str(file.parent), file.name)).digest())
+                .rstrip(b"=")
+                .decode()
+            )
         except OSError:
             return str(file)
         if actual != digest:

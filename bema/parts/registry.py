@@ -34,12 +34,20 @@ class Declared(msgspec.Struct, frozen=True):
 
 class Registry:
     def __init__(
-        self, title: str, group: str, misfit: Callable[[Any], str], *, api: str = "", default: str = ""
+        self,
+        title: str,
+        group: str,
+        misfit: Callable[[Any], str],
+        *,
+        api: str = "",
+        default: str = "",
+        metadata: Any = None,
     ) -> None:
         self.title = title
         self.group = group
         self.api = api
         self.default = default  # the name that holds where nobody gives one
+        self.metadata = metadata  # the type of what manifests and decorators say of an implementation
         self.lock = threading.Lock()
         self.loader = Loader(misfit, self._published)
         self.declared: dict[tuple[str, str], Declared] = {}
@@ -83,11 +91,13 @@ class Registry:
         discovered = dict.fromkeys(e for found in self.discovered.values() for e in found)
         # each table is read once: another thread may publish the next one meanwhile
         outcomes, declared = self.loader.outcomes, self.declared
-        loaded = {e: (e.key, outcomes[e].implementation) for e in discovered if e in outcomes}
+        # a failed load has no class; as one it would equal every lazy builtin, whose class is not known yet
+        loaded = {e: (e.key, id(outcomes[e].implementation)) for e in discovered if _loaded(outcomes.get(e))}
         # a shadowed copy claims nothing: its class is the first copy's
         plugins = {(e.key, e.reference) for e in discovered if e.is_plugin and not e.shadowed_by}
-        plugins |= {place for e, place in loaded.items() if e.is_plugin}  # type: ignore[misc]
-        classes = {(place[0], d.implementation) for place, d in declared.items() if d.implementation is not None}
+        # by id: a metaclass may make its classes unhashable, or their comparison raise
+        classes_of_plugins = {place for e, place in loaded.items() if e.is_plugin}
+        classes = {(place[0], id(d.implementation)) for place, d in declared.items() if d.implementation is not None}
         found = [
             e
             for e in discovered
@@ -96,7 +106,7 @@ class Registry:
         return found + [
             d.entry
             for place, d in declared.items()
-            if place not in plugins and (place[0], d.implementation) not in plugins  # type: ignore[comparison-overlap]
+            if place not in plugins and (place[0], id(d.implementation)) not in classes_of_plugins
         ]
 
     def known(self, entry: PartEntry) -> Known:
@@ -111,6 +121,9 @@ class Registry:
         )
 
     def candidates(self, key: str) -> list[Candidate]:
+        # what failed because the program was half imported may work now
+        if self.loader.too_early and self.loader.forget_too_early():
+            self.change()
         entries = self.table().get(key, ())
         return judge(entries, configured.current(), known=self.known, digest=self._digest, api=self.api)
 
@@ -129,6 +142,7 @@ class Registry:
         return asked or configured.current().use.get(self.group, self.default)
 
     def _digest(self, path: str) -> str:
+        # per path and not per entry: a distribution with forty entry points has one RECORD
         if path not in self._digests:
             self._digests[path] = record_digest(path)
         return self._digests[path]
@@ -143,12 +157,12 @@ class Registry:
             generation = self.generation
             choice = self.choice(key)
             if choice.winner is None:
-                raise self._error(key, choice)
+                raise self.error(key, choice)
             implementation = self.implementation(choice.winner, choice.reason)
             if implementation is not None:
                 with self.lock:
-                    # only an answer to the current question is kept
-                    if generation == self.generation:
+                    # only an answer to the current question is kept, and none that stands in for the time of an import
+                    if generation == self.generation and not self.loader.too_early:
                         self.ready[name] = implementation
                 return implementation
 
@@ -159,11 +173,20 @@ class Registry:
             return declared.implementation
         return self.loader.load(entry, mode=configured.current().mode, reason=reason.value).implementation
 
-    def _error(self, key: str, choice: Choice) -> FactoryError:
+    def class_of(self, entry: PartEntry) -> type | None:
+        """The class of an entry as far as it is known without loading it."""
+        outcome = self.loader.outcomes.get(entry)
+        if outcome is not None:
+            return outcome.implementation
+        declared = self.declared.get((entry.key, entry.reference))
+        return declared.implementation if declared is not None else None
+
+    def error(self, key: str, choice: Choice) -> FactoryError:
         if choice.culprit is None:
             names = sorted({e.name for found in self.table().values() for e in found})
-            has = f"it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
-            return UnknownImplementation(f"{self.title}: {choice.problem}; {has}", name=key)
+            # a name that is there was found; what is missing is the implementation that was asked for
+            has = "" if key in self.table() else f"; it has {', '.join(names) or 'nothing'}{nearest(key, names)}"
+            return UnknownImplementation(f"{self.title}: {choice.problem}{has}", name=key)
         outcome = self.loader.outcomes.get(choice.culprit)
         error = LoadFailed(
             f"{self.title}: {choice.problem}", fix=fix_of(choice.problem), name=key, dist=choice.culprit.dist
@@ -225,6 +248,10 @@ class Registry:
         self.loader.forget(lambda _, outcome: outcome.implementation is not None)
         self._digests = {}
         self.change()
+
+
+def _loaded(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.implementation is not None
 
 
 # weak: a factory of a test, or of a module that was unloaded, must not be kept alive by the fork handler

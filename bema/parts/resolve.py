@@ -1,7 +1,7 @@
 """Resolution: which implementation of a name wins, and why. Pure: equal entries, policy and selection give equal answers.
 
-Law: code > environment > config file > plugin > builtin. Among plugins the priority of the config file, then the
-distribution's name, then the reference. What was chosen explicitly is taken or refused, never replaced; only the default
+Law: code > environment > config file > plugin > builtin. Among plugins the priority of the config file, else
+of the plugin's manifest, then the distribution's name, then the reference. What was chosen explicitly is taken or refused, never replaced; only the default
 falls back to the next.
 """
 
@@ -147,7 +147,8 @@ def resolve(name: str, candidates: Sequence[Candidate], policy: PluginPolicy, se
         return _explicit(name, candidates, *asked)
     usable = [c.entry for c in candidates if c.usable]
     plugins = [e for e in usable if e.is_plugin]
-    if len(plugins) > 1 and policy.on_conflict == "error":
+    # `on_conflict = "error"` asks for a decision, and a priority is one
+    if len(plugins) > 1 and policy.on_conflict == "error" and not leads(policy, plugins):
         rivals = ", ".join(e.label for e in plugins)
         return Choice(None, Reason.NOTHING, f"{name!r} has {len(plugins)} plugins and none is chosen: {rivals}")
     # only what came first would have been the default; a failure further down changes nothing
@@ -159,6 +160,13 @@ def resolve(name: str, candidates: Sequence[Candidate], policy: PluginPolicy, se
         return Choice(None, Reason.NOTHING, _nothing(name, candidates), culprit=culprit)
     winner = usable[0]
     return Choice(winner, Reason.PLUGIN if winner.is_plugin else Reason.BUILTIN, "", tuple(plugins[1:]))
+
+
+def leads(policy: PluginPolicy, plugins: Sequence[PartEntry]) -> bool:
+    """Whether the first of these plugins, in their order, leads by its priority: then somebody decided."""
+    # among equals the order of their names decides, and a name is nobody's decision
+    first, second = (*map(policy.priority_of, plugins), 0, 0)[:2]
+    return bool(plugins) and first > second
 
 
 _BROKE = frozenset({PartState.FAILED, PartState.WRONG_TYPE, PartState.INVALID})
@@ -190,6 +198,7 @@ def _explicit(name: str, candidates: Sequence[Candidate], reason: Reason, select
 def select(candidates: Sequence[Candidate], selector: str) -> list[Candidate]:
     """The candidates a selector means; what is shadowed or gone only where nothing else is meant."""
     found = [c for c in candidates if matches(c.entry, selector)]
+    # an uninstalled plugin that was chosen is named in the refusal, and not called unknown
     present = [c for c in found if c.state not in (PartState.SHADOWED, PartState.GONE)]
     return present or found[:1]
 

@@ -1,7 +1,8 @@
 """Scan: one pass over the metadata folders on `sys.path`, which reads the entry points of all groups at once.
 
-Law: nothing is imported, one broken distribution never hides another, and the answer is the one `importlib.metadata`
-gives (first copy of a distribution on the path wins), in an order that no file system decides. A second question does no
+Law: nothing is imported, one broken distribution never hides another, and the first whole copy of a distribution on the path
+wins, in an order that no file system decides. Where folders and METADATA agree this is the answer of `importlib.metadata`,
+which goes by the folder's name; a folder's name is a claim, and METADATA is who somebody is. A second question does no
 I/O until `sys.path` changes or somebody asks for a refresh. `importlib.metadata` itself is imported only where a zip file
 or a foreign finder keeps distributions that folders do not show.
 """
@@ -13,27 +14,36 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bema.parts.entries import canonical
+from bema.parts.metadata import has_one_reading, identified, identity, readings
 
 Groups = dict[str, list[tuple[str, str]]]
 _STDLIB_FINDERS = frozenset({"PathFinder", "MetadataPathFinder"})
 
 
 class Distribution(NamedTuple):
-    """One metadata folder. `name` is canonical, and empty where METADATA is missing: nobody knows whose it is."""
+    """One metadata folder. `name` is canonical, and empty where no METADATA gives one: nobody knows whose it is."""
 
     name: str
     version: str
     path: str
     groups: Groups
     shadowed_by: str = ""
+    read: bool = True  # False: the name is the folder's, whose METADATA nothing depended on
+
+
+class Hollow(NamedTuple):
+    """A metadata folder that is nobody's, with the names that its own name can mean."""
+
+    path: str
+    readings: tuple[str, ...]
 
 
 class Broken(NamedTuple):
@@ -59,6 +69,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     distributions: dict[str, Distribution]
     broken: tuple[Broken, ...]
     shadowed: tuple[Distribution, ...]
+    hollow: tuple[Hollow, ...]
     leftovers: tuple[str, ...]
     milliseconds: float
 
@@ -87,12 +98,25 @@ def parse(text: str) -> tuple[Groups, list[str]]:
     return groups, problems
 
 
+class _Found(NamedTuple):
+    """One metadata folder before anybody asked who it is."""
+
+    path: str
+    kind: str
+    stem: str
+    groups: Groups
+    name: str | None = None  # None: METADATA was not read
+    version: str = ""
+
+
 class _Pass:
     """One pass in progress."""
 
     def __init__(self) -> None:
+        self.found: list[_Found] = []
         self.first: dict[str, Distribution] = {}
         self.nameless: list[Distribution] = []
+        self.hollow: list[Hollow] = []
         self.broken: list[Broken] = []
         self.shadowed: list[Distribution] = []
         self.leftovers: list[str] = []
@@ -109,11 +133,14 @@ class _Pass:
         except OSError:
             return
         for name in names:
-            if name[-10:] == ".dist-info":
-                kind, stem = "dist-info", name[:-10]
-            elif name[-9:] == ".egg-info":
-                kind, stem = "egg-info", name[:-9]
-            else:
+            stem, dot, kind = name.rpartition(".")
+            # an egg on the path keeps its metadata in EGG-INFO, and its own name is what a folder's would be
+            if not dot and name.lower() == "egg-info" and directory.lower().endswith(".egg"):
+                stem, kind = os.path.basename(directory)[:-4], "egg-info"  # noqa: PTH119
+            elif not dot:
+                continue
+            kind = kind.lower()
+            if kind not in ("dist-info", "egg-info"):
                 continue
             # pip renames what it is about to replace; a crash leaves it behind, entry points and all
             if name[0] == "~":
@@ -122,47 +149,87 @@ class _Pass:
             self.metadata(f"{directory or '.'}/{name}", kind, stem)
 
     def metadata(self, path: str, kind: str, stem: str) -> None:
-        dist, _, version = stem.partition("-")
         groups: Groups = {}
         try:
             with open(path + "/entry_points.txt", "rb", buffering=0) as file:  # noqa: PTH123 - as above
                 content = file.read()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
+        except OSError as error:
+            self.broken.append(Broken(identity(path)[0], path, f"entry_points.txt cannot be read: {error.strerror}"))
         else:
-            groups = self.read(content, dist, path)
-            dist, version = _identity(path, kind, dist, version)
-        self.add(Distribution(canonical(dist), version, path, groups))
+            groups = self.read(content, path)
+        self.found.append(_Found(path, kind, stem, groups))
 
-    def read(self, content: bytes, dist: str, path: str) -> Groups:
+    def read(self, content: bytes, path: str, name: str | None = None) -> Groups:
         try:
             groups, problems = parse(content.decode())
         except UnicodeDecodeError as error:
             groups, problems = {}, [f"byte {error.start} is not UTF-8; none of it is used"]
-        self.broken.extend(Broken(canonical(dist), path, problem) for problem in problems)
+        if problems:
+            whose = identity(path)[0] if name is None else name
+            self.broken.extend(Broken(whose, path, problem) for problem in problems)
         return groups
 
-    def add(self, found: Distribution) -> None:
-        if not found.name:
-            self.nameless.append(found)
+    def identify(self) -> None:
+        """Say who every folder is, in the order of the path.
+
+        METADATA is the dearest part of a scan. It is read where trust depends on it: of what has entry points, of a folder
+        whose name has more than one reading, and of one that would hide another or a distribution that has entry points.
+        """
+        # two rounds, because who has entry points must be known before it is clear whom a bare folder could
+        # hide; one round would read the METADATA of all 500 to ask 50
+        read = [self._asked(f) if f.groups or not has_one_reading(f.stem, f.kind) else f for f in self.found]
+        claimed = Counter(f.name or canonical(f.stem.partition("-")[0]) for f in read)
+        wanted = {f.name for f in read if f.groups} | {name for name, count in claimed.items() if count > 1}
+        for found in read:
+            asked = found.name is None and canonical(found.stem.partition("-")[0]) in wanted
+            self.add(self._asked(found) if asked else found)
+
+    def _asked(self, found: _Found) -> _Found:
+        if found.name is not None:
+            return found
+        name, version = identity(found.path)
+        return found._replace(name=name, version=version)
+
+    def add(self, found: _Found) -> None:
+        name, version = found.name, found.version
+        if name is None:
+            dist, _, version = found.stem.partition("-")
+            name = canonical(dist)
+        this = Distribution(name, version, found.path, found.groups, read=found.name is not None)
+        if not name:
+            self.nameless.append(this)
+            self.hollow.append(Hollow(found.path, tuple(readings(found.stem))))
             return
-        first = self.first.setdefault(found.name, found)
-        if first is not found:
-            self.shadowed.append(found._replace(shadowed_by=first.path))
+        first = self.first.setdefault(name, this)
+        # a link to the first one is no second copy
+        if first is not this and os.path.realpath(first.path) != os.path.realpath(this.path):
+            self.shadowed.append(this._replace(shadowed_by=first.path))
 
     def foreign(self, distributions: Callable[[], Iterable[Any]]) -> None:
         """Distributions that only `importlib.metadata` can read."""
         try:
             for dist in distributions():
-                text = dist.read_text("entry_points.txt") or ""
-                name, path = str(dist.name or ""), str(getattr(dist, "_path", dist))
-                groups = self.read(text.encode(), name, path)
-                self.add(Distribution(canonical(name), str(dist.version or ""), path, groups))
+                self._foreign(dist)
         except Exception as error:  # noqa: BLE001 - somebody else's finder may raise anything; it must not hide the rest
-            self.broken.append(Broken("", "", f"a finder of distributions raised {error!r}"))
+            self.broken.append(Broken("", "", f"a finder of distributions raised {_told(error)}"))
+
+    def _foreign(self, dist: Any) -> None:
+        path = str(getattr(dist, "_path", dist)).rstrip("/")
+        try:
+            name, version = identified(lambda file: (dist.read_text(file) or "").encode())
+            content = (dist.read_text("entry_points.txt") or "").encode()
+        except Exception as error:  # noqa: BLE001 - as above: one distribution of a finder must not hide its others
+            self.broken.append(Broken("", path, f"its metadata cannot be read: {_told(error)}"))
+            return
+        stem = os.path.basename(path).rpartition(".")[0]  # noqa: PTH119 - not a path of this file system
+        self.found.append(_Found(path, "dist-info", stem, self.read(content, path, name), name, version))
 
     def snapshot(self, began: float) -> Snapshot:
+        self.identify()
         groups: dict[str, list[EntryPointRow]] = {}
+        # what is nobody's or shadowed keeps its rows: left out, it could not be listed with the reason
         for dist in [*self.first.values(), *self.nameless, *self.shadowed]:
             for group, pairs in dist.groups.items():
                 points = groups.setdefault(group, [])
@@ -172,6 +239,7 @@ class _Pass:
             distributions=self.first,
             broken=tuple(sorted(self.broken)),
             shadowed=tuple(sorted(self.shadowed, key=lambda d: (d.name, d.path))),
+            hollow=tuple(sorted(self.hollow)),
             leftovers=tuple(sorted(self.leftovers)),
             milliseconds=(time.perf_counter() - began) * 1000,
         )
@@ -182,29 +250,11 @@ def _order(point: EntryPointRow) -> tuple[str, str, str, bool, str]:
     return point.name, dist.name, point.value, bool(dist.shadowed_by), dist.path
 
 
-def _identity(path: str, kind: str, dist: str, version: str) -> tuple[str, str]:
-    """Name and version; the folder's name says both for a wheel, an egg-info in development says neither surely."""
-    if kind == "dist-info":
-        # the folder's name carries both, so METADATA (the dearest part of a scan) is not parsed
-        return (dist, version) if os.access(path + "/METADATA", os.R_OK) else ("", "")
-    fields = headers(path, "PKG-INFO")
-    return next(iter(fields.get("name", [])), ""), next(iter(fields.get("version", [])), "")
-
-
-def headers(path: str, file: str = "METADATA") -> dict[str, list[str]]:
-    """The header fields of a distribution's metadata, names in lower case; empty where there is none."""
-    fields: dict[str, list[str]] = {}
+def _told(error: Exception) -> str:
     try:
-        text = (Path(path) / file).read_text("utf-8", "replace")
-    except OSError:
-        return fields
-    for line in text.splitlines():
-        if not line:
-            break
-        name, colon, value = line.partition(":")
-        if colon and line[0] not in " \t":
-            fields.setdefault(name.lower(), []).append(value.strip())
-    return fields
+        return repr(error)
+    except Exception:  # noqa: BLE001 - a repr of somebody else's
+        return type(error).__name__
 
 
 def _import_metadata() -> Any:
@@ -221,6 +271,7 @@ def scan() -> Snapshot:
     began = time.perf_counter()
     current = _Pass()
     # one folder under two names (a link, the working directory) is not a second copy
+    # a second copy would be a warning that nobody can act on
     places: dict[str, str] = {}
     for place in sys.path:
         places.setdefault(os.path.realpath(place), place)
@@ -250,6 +301,8 @@ def installed(*, refresh: bool = False) -> Snapshot:
         # a folder that was missing, or older than its modules, is kept as such by the import system
         importlib.invalidate_caches()
     fresh = scan()
+    # of two threads that scanned at once the first to end is kept, so that equal questions meet one
+    # snapshot: the reports of factories are kept by its identity
     with _lock:
         if _kept is kept or refresh:
             _kept = (here, fresh)

@@ -23,6 +23,7 @@ class Change:
 
     def restore(self) -> None:
         """Undo the change; a second call does nothing."""
+        # taken away first: an undo that fails half-way must not be done twice
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
@@ -47,6 +48,7 @@ def use(registry: Registry, name: Any, implementation: type | str | None) -> Cha
 def _selector(registry: Registry, key: str, implementation: type | str) -> str:
     candidates = registry.candidates(key)
     found = _find(registry, candidates, implementation)
+    # only what names a distribution or a module: a bare class name could be a typing mistake
     # a program may choose first and discover later; who never answers is in the report
     if not found and isinstance(implementation, str) and ":" in implementation and not registry.discovered:
         return implementation
@@ -63,7 +65,7 @@ def _selector(registry: Registry, key: str, implementation: type | str) -> str:
 def _find(registry: Registry, candidates: list[Candidate], implementation: type | str) -> list[Candidate]:
     if isinstance(implementation, str):
         return select(candidates, implementation)
-    same = [c for c in candidates if class_of(registry, c.entry) is implementation]
+    same = [c for c in candidates if registry.class_of(c.entry) is implementation]
     return same or [c for c in candidates if c.entry.reference == reference_of(implementation)]
 
 
@@ -83,20 +85,13 @@ def _only(
     )
 
 
-def class_of(registry: Registry, entry: PartEntry) -> type | None:
-    """The class of an entry as far as it is known without loading it."""
-    outcome = registry.loader.outcomes.get(entry)
-    if outcome is not None:
-        return outcome.implementation
-    declared = registry.declared.get((entry.key, entry.reference))
-    return declared.implementation if declared is not None else None
-
-
 def withdraw(registry: Registry, key: str, implementation: type) -> None:
     """Take a declaration back as if it had not been made."""
     with registry.lock:
         kept = {
-            place: d for place, d in registry.declared.items() if (place[0], d.implementation) != (key, implementation)
+            place: d
+            for place, d in registry.declared.items()
+            if place[0] != key or d.implementation is not implementation
         }
         registry.publish({"declared": kept})
 

@@ -110,6 +110,30 @@ def test_doctor_tries_the_plugins_in_a_process_of_its_own(machine: Machine) -> N
     machine.add("beta", files={"beta.py": "print('noise', flush=True)\nimport os; os._exit(7)"})
     code, found = findings(machine, "--try")
     assert code == 1 and "ended with 7" in found["crash"]["says"]
+    # who did it is named, and the others are tried all the same
+    assert found["crash"]["says"].startswith("beta:chat ") and found["crash"]["dist"] == "beta"
+    assert "no_such_module" in found["failed"]["says"] and "disabled" not in found
+
+
+def test_doctor_sees_entry_points_that_an_editable_project_dropped(machine: Machine) -> None:
+    package = machine.package("alpha")
+    machine.install(package, editable=True)
+    project = package / "pyproject.toml"
+    project.write_text(project.read_text().replace('"chat"', '"talk"'))
+    done = machine.bema("plugins", "doctor", "--json", *OURS)
+    says = [f["says"] for f in json.loads(done.stdout)["findings"] if f["code"] == "reinstall"]
+    assert len(says) == 2 and "declares talk" in says[0] and "does not declare any more chat" in says[1]
+
+
+def test_doctor_names_what_runs_before_any_policy(machine: Machine) -> None:
+    machine.add("alpha")
+    (machine.site / "sneaky.pth").write_text("import os\n")
+    (machine.site / "plain.pth").write_text("/nowhere\n")
+    assert "startup_code" not in findings(machine)[1]
+    env = {"BEMA_PLUGINS_MODE": "allow", "BEMA_PLUGINS_ALLOW": "alpha", "BEMA_PLUGINS_OVERRIDE_BUILTIN": "alpha"}
+    done = machine.bema("plugins", "doctor", "--json", *OURS, **env)
+    says = " ".join(f["says"] for f in json.loads(done.stdout)["findings"] if f["code"] == "startup_code")
+    assert done.returncode == 0 and "sneaky.pth" in says and "plain.pth" not in says
 
 
 def test_lock_then_check(machine: Machine) -> None:

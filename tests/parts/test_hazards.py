@@ -178,3 +178,93 @@ def test_distributions_in_a_zip_file_are_found_too(machine: Machine) -> None:
     machine.uv("build", "-q", "--wheel", "--no-index", "-o", str(machine.folder), str(package))
     wheel = next(machine.folder.glob("zipped-*.whl"))
     assert machine.ask(CREATE, first=os.fspath(wheel)) == "Zipped x"
+
+
+@pytest.mark.parametrize(
+    "decided",
+    [
+        '[plugins.select."app.endpoints"]\nchat = "beta:chat"\n',
+        "[plugins.priority]\nbeta = 1\n",
+        '[plugins]\non_conflict = "error"\n[plugins.priority]\nbeta = 1\n',
+        '[plugins]\ndisable = ["alpha"]\n',
+    ],
+)
+def test_a_conflict_that_somebody_decided_is_none(machine: Machine, decided: str) -> None:
+    machine.add("beta")
+    machine.add("alpha")
+    (machine.home / "bema.toml").write_text(decided)
+    done = machine.run(f"F.discover_plugins(strict=True)\nprint({CREATE})")
+    assert (done.stdout.strip(), done.stderr) == ("Beta x", "")
+    doctor = machine.bema("plugins", "doctor", "--json", "--factory", "app.parts:EndpointFactory")
+    assert "conflict" not in {f["code"] for f in json.loads(doctor.stdout)["findings"]}
+
+
+def test_a_choice_of_what_is_not_there_decides_no_conflict(machine: Machine) -> None:
+    machine.add("beta")
+    machine.add("alpha")
+    (machine.home / "bema.toml").write_text('[plugins.select."app.endpoints"]\nchat = "gamma:chat"\n')
+    assert machine.ask("list(F.discover_plugins().conflicts)") == ["chat"]
+
+
+WILD = {
+    "an exception without a text": """
+        class Wild(Exception):
+            def __str__(self): raise RuntimeError("no text")
+            __repr__ = __str__
+        raise Wild
+        """,
+    "a metaclass that answers with an error": """
+        class Meta(type):
+            def __getattr__(cls, name): raise RuntimeError(name)
+            def __hash__(cls): raise RuntimeError("hash")
+            def __eq__(cls, other): raise RuntimeError("eq")
+        class Wild(metaclass=Meta): pass
+        """,
+    "a value that has no repr": """
+        class Meta:
+            def __repr__(self): raise RuntimeError("repr")
+        Wild = Meta()
+        """,
+    "a subclass that says nothing about itself": """
+        from app.parts import BaseEndpoint
+        class Meta(type(BaseEndpoint)):
+            def __getattribute__(cls, name): raise RuntimeError(name)
+        class Wild(BaseEndpoint, metaclass=Meta):
+            def format(self, text): return text
+        """,
+}
+
+
+@pytest.mark.parametrize("code", WILD.values(), ids=WILD.keys())
+def test_what_a_plugin_does_when_it_is_looked_at_escapes_to_nobody(machine: Machine, code: str) -> None:
+    machine.add("wild", {"chat": "wild:Wild"}, {"wild.py": code})
+    done = machine.run(f"F.discover_plugins()\nprint({CREATE})\nF.list_implementations('chat', detail=True)")
+    assert (done.returncode, done.stdout.strip()) == (0, "chat x"), done.stderr
+    assert done.stderr.count("wild 1.0") == 1
+
+
+def test_a_plugin_that_meets_the_program_half_imported_is_tried_again_afterwards(machine: Machine) -> None:
+    machine.add("early", files={"early.py": "from site_of import Base\nclass Early(Base): pass"})
+    code = """
+        from app.endpoints import ChatEndpoint
+        from app.parts import EndpointFactory as F
+        F.discover_plugins()
+        FIRST = F.create_instance("chat").format("x")
+        class Base(ChatEndpoint):
+            def format(self, text): return f"early {text}"
+        """
+    machine.write(machine.source, {"site_of.py": code})
+    done = machine.run(f"import site_of\nprint(site_of.FIRST, {CREATE})")
+    assert done.stdout.strip() == "chat x early x", done.stderr
+
+
+def test_a_lazy_builtin_stays_when_the_plugin_of_its_name_fails(machine: Machine) -> None:
+    machine.add("broken", {"lazy": "broken:Broken"}, {"broken.py": "import no_such_module"})
+    code = "F.register_lazy('lazy', 'app.endpoints:ChatEndpoint')\nF.discover_plugins()\n"
+    done = machine.run(code + "print(F.create_instance('lazy').format('x'))")
+    assert done.stdout.strip() == "chat x", done.stderr
+
+
+def test_a_name_that_is_there_is_not_offered_as_the_nearest_one(machine: Machine) -> None:
+    done = machine.run(f"F.discover_plugins()\n{CREATE}", APP_ENDPOINTS_CHAT="gamma:chat")
+    assert "gamma:chat" in done.stderr and "did you mean" not in done.stderr and "it has chat" not in done.stderr

@@ -54,7 +54,8 @@ def _wheel(folder, files):
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    sources = [p for p in sorted(Path().rglob("*.py")) if p.name != "backend.py"]
+    found = [*Path().rglob("*.py"), *Path().rglob("*.toml")]
+    sources = [p for p in sorted(found) if p.name not in ("backend.py", "pyproject.toml")]
     return _wheel(wheel_directory, {p.as_posix(): p.read_bytes() for p in sources})
 
 
