@@ -10,7 +10,7 @@ import asyncio
 from math import inf
 from typing import cast
 
-from bema.core.errors import BemaError, Overloaded, TooLarge
+from bema.core.errors import BemaError, NotFound, Overloaded, TooLarge
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, of_request
 from bema.gateway.http.dispatcher import Dispatcher
@@ -49,7 +49,7 @@ class HttpConnection(asyncio.Protocol):
         self._dispatcher = dispatcher
         self._door = door
         self._connections = connections
-        self._client = ClientTransport(self._done, self._cut)
+        self._client = ClientTransport(self._done, self._cut, self._switched)
         self.exchange: Exchange | None = None
         self.deadline = inf
         self._body: Body | None = None
@@ -122,6 +122,13 @@ class HttpConnection(asyncio.Protocol):
         self.exchange = None
         self.transport.close()
 
+    def _switched(self) -> None:
+        # What came with the head or behind it waited like a pipelined request; a 101 made it the first bytes of the tunnel.
+        held, self._held = self._held, b""
+        self._client.hold(FULL_HELD, False)
+        if held and self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.transport.write(held)
+
     # called by the listener
 
     def expire(self) -> None:
@@ -189,7 +196,9 @@ class HttpConnection(asyncio.Protocol):
         body = of_request(head)
         decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=dispatcher.loopback)
         if isinstance(decision, BemaError):
-            self._answer(decision, head, keep=body is None)
+            # What breaks a rule ends its connection, as a refused head does: who sent it may read the rest in another way.
+            # An unknown path breaks none.
+            self._answer(decision, head, keep=body is None and isinstance(decision, NotFound))
             return rest
         if head.length is not None and head.length > dispatcher.limits.http_body:
             raise _body_too_large(dispatcher.limits.http_body)

@@ -10,6 +10,7 @@ import contextlib
 
 from bema.core.errors import Unavailable
 from bema.core.limits import DEFAULTS, Limits
+from bema.core.naming import show_instance_id
 from bema.gateway.http.upstream import Upstream, UpstreamPool
 from bema.gateway.routing.activator import Activate, Activator
 from bema.gateway.routing.activity import Activities, Activity
@@ -46,16 +47,25 @@ class Dispatcher:
         if not remaining:
             self.empty.set()
 
-    def warm(self, deployment: str) -> tuple[Upstream, Activity] | None:
-        """An idle connection to an instance that takes requests, or None; never waits."""
+    def instance_at(self, deployment: str, address: str) -> str:
+        """The id of the instance behind an address, for the log."""
+        for instance in self.table.instances_of(deployment).instances():
+            if any(address in addresses for addresses in instance.addresses.values()):
+                return show_instance_id(instance.id)
+        return "that is gone"
+
+    def warm(self, deployment: str, *, sure: bool) -> tuple[Upstream, Activity] | None:
+        """An idle connection to an instance that takes requests, or None; never waits. `sure`: see `UpstreamPool.take`."""
         route = self.table.route(deployment)
         if route is None or route.protocol != "http":
             return None
-        upstream = self.pool.take(route.address)
+        upstream = self.pool.take(route.address, sure=sure)
         return None if upstream is None else (upstream, self.activities.of(deployment))
 
-    async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]:
+    async def reach(self, deployment: str, *, sure: bool) -> tuple[Upstream | InstanceRoute, Activity]:
         """A connection to an instance, or the route to an instance that a door answers for. Waits for a start if need be.
+
+        A `sure` connection is a new one.
 
         Raises:
             Unavailable: no instance accepts a connection; `retry_after` is set.
@@ -69,7 +79,8 @@ class Dispatcher:
             if route.protocol != "http":
                 return route, activity
             try:
-                return self.pool.take(route.address) or await self.pool.dial(route.address), activity
+                idle = None if sure else self.pool.take(route.address)
+                return idle or await self.pool.dial(route.address), activity
             except OSError as error:
                 failed = error
                 activity.upstream_failures += 1

@@ -28,6 +28,7 @@ __all__ = ["Door", "Exchange"]
 _log = logging.getLogger("bema.gateway")
 
 _PENDING = 64 * 1024
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
 
 
 class Exchange:
@@ -38,6 +39,7 @@ class Exchange:
         "_encode",
         "_pending",
         "_pending_size",
+        "_repeatable",
         "_started",
         "_task",
         "_woken",
@@ -72,6 +74,7 @@ class Exchange:
         self._encode = False
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._repeatable = False
         self._started = time.perf_counter()
         self._task: asyncio.Task[None] | None = None
         self._woken: asyncio.Event | None = None  # a door waits for the body, or for room
@@ -83,11 +86,11 @@ class Exchange:
     # called from the client's side
 
     def start(self) -> None:
-        warm = self._dispatcher.warm(self.to.deployment)
+        warm = self._dispatcher.warm(self.to.deployment, sure=not self._may_repeat())
         if warm is not None:
             self._attach(*warm)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._reach())
+            self._task = asyncio.get_running_loop().create_task(self._reach(not self._may_repeat()))
 
     def feed(self, payload: bytes, done: bool) -> None:
         """Take a part of the request's body; `done` says that it is the last."""
@@ -119,9 +122,13 @@ class Exchange:
         elif self._woken is not None:
             self._woken.set()
 
-    async def _reach(self) -> None:
+    def _may_repeat(self) -> bool:
+        # the whole request is here, and running it twice is what its method allows
+        return self.complete and self.method in _IDEMPOTENT
+
+    async def _reach(self, sure: bool) -> None:
         try:
-            reached, activity = await self._dispatcher.reach(self.to.deployment)
+            reached, activity = await self._dispatcher.reach(self.to.deployment, sure=sure)
             if isinstance(reached, Upstream):
                 self._attach(reached, activity)
                 return
@@ -135,13 +142,17 @@ class Exchange:
             self.fail(BemaError())
 
     def _attach(self, upstream: Upstream, activity: Activity) -> None:
-        self._activity = activity
-        activity.begin()
+        if self._activity is None:
+            self._activity = activity
+            activity.begin()
         self._task = None
         self.upstream = upstream
         raw = request_head(self.head, self.to, self.client.peer, self._dispatcher.authority, self.trace)
+        self._repeatable = upstream.reused and self._may_repeat()
         if self._pending:
-            payload, self._pending = b"".join(self._pending), []
+            payload = b"".join(self._pending)
+            if not self._repeatable:
+                self._pending = []
             raw += self._framed(payload, self.complete)
             self.client.hold(FULL_PENDING, False)
         if self.client.full:
@@ -168,9 +179,11 @@ class Exchange:
         self._count(head.status)
         framing = b"upgrade: %b\r\nconnection: upgrade\r\n" % head.ours.get(b"upgrade", self.head.upgrade)
         self.client.write(self._shown(head, framing) + rest)
+        self.client.switched()
 
     def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None:
         self.answered = True
+        self._pending = []
         self._count(head.status)
         self.keeps()
         framing = self._framing(head, body)
@@ -197,10 +210,28 @@ class Exchange:
         self.client.done(self.keep)
 
     def broken(self, error: BemaError) -> None:
+        address = self.upstream.address if self.upstream is not None else ""
         self.upstream = None
         if self._activity is not None:
             self._activity.upstream_failures += 1
+        if error.code == "bad_upstream":
+            _log.warning(
+                "an answer of %s, instance %s, was refused: %s",
+                self.to.deployment,
+                self._dispatcher.instance_at(self.to.deployment, address),
+                error.message,
+                extra={"trace_id": self.trace_id},
+            )
         self.fail(error)
+
+    def repeat(self) -> bool:
+        """Send the request again, once, on a new connection: the one in use was closed before the instance took it."""
+        if not self._repeatable:
+            return False
+        self._repeatable = False
+        self.upstream = None
+        self._task = asyncio.get_running_loop().create_task(self._reach(sure=True))
+        return True
 
     def upstream_full(self, full: bool) -> None:
         self.client.hold(FULL_UPSTREAM, full)

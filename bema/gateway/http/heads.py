@@ -148,7 +148,11 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
     if head.method in (b"CONNECT", b"TRACE"):
         raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed")
     if raw.count(b"\n") - 2 > most_headers:
-        raise TooLarge(f"the request has more than {most_headers} headers", code="head_too_large")
+        raise TooLarge(
+            f"the request has more than {most_headers} headers",
+            code="head_too_large",
+            fix="Send fewer, or raise the limit http_headers.",
+        )
     for name, value in _requests.split(raw):
         head.take(name, value)
     if head.target[:1] != b"/":
@@ -162,8 +166,14 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
 def read_response(raw: bytes, most_headers: int) -> ResponseHead:
     """Read a response head; `BemaError` (code `bad_upstream`), which the client gets, where the instance broke the protocol."""
     line = _RESPONSE.fullmatch(raw)
-    if line is None or raw.count(b"\n") - 2 > most_headers:
+    if line is None:
         raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
+    if raw.count(b"\n") - 2 > most_headers:
+        raise BemaError(
+            f"the instance's answer has more than {most_headers} headers, the limit http_answer_headers",
+            code="bad_upstream",
+            fix="Answer with fewer, or raise the limit http_answer_headers.",
+        )
     head = ResponseHead(int(line[2]), line[3] or b"", line[1] == b"0")
     try:
         for name, value in _responses.split(raw):

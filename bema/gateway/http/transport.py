@@ -15,19 +15,23 @@ FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
 
 
 class ClientTransport:
-    """The client as an exchange sees it. `done(keep)` and `cut()` tell the connection how the exchange ended.
+    """The client as an exchange sees it. `done(keep)` and `cut()` tell the connection how the exchange ended, `switched()` that
+    it carries another protocol from now on.
 
     `full` says that the client does not read what was written, `held_for` holds the reasons why we do not read it, `peer`
     is its IP address.
     """
 
-    __slots__ = ("cut", "done", "full", "held_for", "peer", "transport")
+    __slots__ = ("cut", "done", "full", "held_for", "peer", "switched", "transport")
 
     transport: asyncio.Transport
 
-    def __init__(self, done: Callable[[bool], None], cut: Callable[[], None]) -> None:
+    def __init__(
+        self, done: Callable[[bool], None], cut: Callable[[], None], switched: Callable[[], None] = lambda: None
+    ) -> None:
         self.done = done
         self.cut = cut
+        self.switched = switched
         self.full = False
         self.peer = b""
         self.held_for = 0
