@@ -20,10 +20,13 @@ from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
 from bema.gateway.http.transport import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, ClientTransport
 from bema.gateway.routing.decision import decide
 
-__all__ = ["HttpConnection"]
+__all__ = ["LATE", "LINGER", "HttpConnection"]
 
 _MOST_HELD = 64 * 1024
-_LINGER = 2.0  # seconds in which a client may still read our last answer while it sends
+LINGER = 2.0
+"""Seconds in which a client may still read our last answer while it sends."""
+LATE = 64
+"""Refused connections that may linger beside those that are served: each holds a descriptor."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -67,8 +70,11 @@ class HttpConnection(asyncio.Protocol):
         self._connections.add(self)
         self._dispatcher.activities.connections = len(self._connections)
         # answered, not left unaccepted: a client in the queue of the kernel would wait without knowing why
-        if len(self._connections) > self._dispatcher.most_connections:
+        most = self._dispatcher.most_connections
+        if len(self._connections) > most:
             self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
+            if len(self._connections) > most + LATE:
+                self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -194,7 +200,7 @@ class HttpConnection(asyncio.Protocol):
         dispatcher = self._dispatcher
         head = read_request(raw.removeprefix(b"\r\n"), dispatcher.limits.http_headers)
         body = of_request(head)
-        decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=dispatcher.loopback)
+        decision = decide(head.target, head.host, head.ours.get(b"origin"), dispatcher.hosts)
         if isinstance(decision, BemaError):
             # What breaks a rule ends its connection, as a refused head does: who sent it may read the rest in another way.
             # An unknown path breaks none.
@@ -266,7 +272,7 @@ class HttpConnection(asyncio.Protocol):
         self._held = b""
         self._client.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)
         if self.transport.can_write_eof():
-            self.deadline = self._dispatcher.now + _LINGER
+            self.deadline = self._dispatcher.now + LINGER
             self.transport.write_eof()
         else:
             self.transport.close()

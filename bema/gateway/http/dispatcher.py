@@ -14,6 +14,7 @@ from bema.core.naming import show_instance_id
 from bema.gateway.http.upstream import Upstream, UpstreamPool
 from bema.gateway.routing.activator import Activate, Activator
 from bema.gateway.routing.activity import Activities, Activity
+from bema.gateway.routing.decision import Hosts
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
 
 __all__ = ["Dispatcher"]
@@ -26,12 +27,10 @@ class Dispatcher:
 
     # `now` instead of the clock: a deadline needs no more than the sweep's half second, and the clock costs a call
 
-    def __init__(
-        self, table: RoutingTable, activate: Activate, *, loopback: bool = True, limits: Limits = DEFAULTS
-    ) -> None:
+    def __init__(self, table: RoutingTable, activate: Activate, *, hosts: Hosts, limits: Limits = DEFAULTS) -> None:
         self.limits = limits
         self.most_connections = limits.http_connections
-        self.loopback = loopback
+        self.hosts = hosts
         self.authority = b"127.0.0.1"
         self.draining = False
         self.now = asyncio.get_running_loop().time()
