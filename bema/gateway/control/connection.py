@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from bema.core.errors import BemaError, Overloaded, TooLarge
 from bema.core.limits import DEFAULTS, Limits
 from bema.gateway.http.answers import error_answer
-from bema.gateway.http.bodies import Body, of_request
+from bema.gateway.http.bodies import Body, Chunked, chunk, of_request
 from bema.gateway.http.connection import LATE, LINGER
 from bema.gateway.http.forwarding import trace
 from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
@@ -128,18 +128,22 @@ class ControlConnection(HttpToolsProtocol):
         self._checked = len(data)
 
     def _pass_body(self, body: Body) -> None:
-        data = self._held
-        body.feed(data)
+        payload = body.feed(self._held)
         self._held = body.rest
         if body.done:
             self._body = None
         self._within(inf if body.done else self._limits.http_body_idle)
-        super().data_received(data[: len(data) - len(body.rest)])
+        # framed anew, so that two readings of one framing cannot differ: httptools refuses some that the grammar allows
+        if isinstance(body, Chunked):
+            payload = chunk(payload) + (b"0\r\n\r\n" if body.done else b"")
+        if payload:
+            super().data_received(payload)
 
     def _refuse(self, error: BemaError, head: RequestHead | None = None, *, linger: bool = True) -> None:
         """Answer with an error, unless another answer has begun, and end the connection."""
         if self._busy():
             begun, self.cycle.disconnected = self.cycle.response_started, True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
             if begun:
                 self.transport.close()

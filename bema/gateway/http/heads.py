@@ -175,6 +175,9 @@ def read_response(raw: bytes, most_headers: int) -> ResponseHead:
             fix="Answer with fewer, or raise the limit http_answer_headers.",
         )
     head = ResponseHead(int(line[2]), line[3] or b"", line[1] == b"0")
+    if head.status == 101 and b"\r\nupgrade:" not in raw.lower():
+        # RFC 9110 15.2.2; httptools would stop at it for a reason of its own
+        raise BemaError("the instance switched protocols without naming one", code="bad_upstream")
     try:
         for name, value in _responses.split(raw):
             head.take(name, value)

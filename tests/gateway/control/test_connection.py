@@ -151,6 +151,29 @@ def test_requests_that_come_byte_by_byte_give_what_the_whole_gives():
     run(story())
 
 
+@pytest.mark.parametrize("extension", [b" ;x", b"\t; x = y", b';x="a;b"'])
+def test_what_the_grammar_allows_is_read_alike_at_both_listeners(extension):
+    async def story():
+        async with api() as a, await a.client() as client:
+            head = request("/x", "Transfer-Encoding: chunked", method="POST")
+            client.send(head + b"5" + extension + b"\r\nhello\r\n0" + extension + b"\r\n\r\n")
+            assert (await client.answer()).body == b"POST /x hello"
+
+    run(story())
+
+
+def test_a_body_that_turns_out_bad_before_it_is_asked_for_leaves_no_trace_in_the_log(caplog):
+    async def story():
+        async with api() as a, await a.client() as client:
+            head = request("/x", "Transfer-Encoding: chunked", "Expect: 100-continue", method="POST")
+            client.send(head + b"zz\r\n")
+            assert (await client.answer()).status == 400
+            assert await client.closed()
+
+    run(story())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_an_upgrade_is_answered_as_what_it_is_without_one():
     async def story():
         async with api() as a, await a.client() as client:

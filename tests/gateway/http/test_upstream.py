@@ -263,3 +263,34 @@ def test_an_answer_over_a_limit_names_the_limit_and_the_instance(head: bytes, li
             assert record.trace_id == answer.headers["x-request-id"]
 
     run(story())
+
+
+@pytest.mark.parametrize("status", [600, 700, 999])
+def test_a_status_of_no_class_passes_and_is_counted_with_the_failures(status, caplog):
+    async def instance(reader, writer):
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 %d Odd\r\ncontent-length: 2\r\n\r\nok" % status)
+
+    async def story():
+        async with gate() as g:
+            answer = await g.get(await g.serve(instance))
+            assert (answer.status, answer.body) == (status, b"ok")
+            (activity,) = g.listener.activities.all()
+            assert (activity.answers[5], activity.in_flight) == (1, 0)
+
+    run(story())
+    assert caplog.records == []
+
+
+def test_a_switch_to_no_protocol_is_named():
+    async def instance(reader, writer):
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+
+    async def story():
+        async with gate() as g:
+            answer = await g.get(await g.serve(instance), "Connection: upgrade", "Upgrade: x")
+            assert (answer.status, answer.error["code"]) == (502, "bad_upstream")
+            assert "without naming" in answer.error["message"]
+
+    run(story())
