@@ -8,6 +8,7 @@ that sends nothing, or too slowly, or does not end, has a deadline; it needs no 
 from __future__ import annotations
 
 import asyncio
+import re
 from math import inf
 from typing import Any
 
@@ -25,6 +26,7 @@ from bema.gateway.routing.decision import Hosts
 __all__ = ["ControlConnection"]
 
 _MOST_HELD = 64 * 1024
+_UPGRADE = re.compile(rb"(?i)\r\nupgrade:[^\r]*")
 
 
 class ControlConnection(HttpToolsProtocol):
@@ -110,10 +112,8 @@ class ControlConnection(HttpToolsProtocol):
             return True
         self._body = body
         self._within(inf if body is None else limits.http_body_idle)
-        super().data_received(raw)
-        if b"upgrade" in head.ours and self.cycle is not None:
-            # httptools takes what follows for another protocol, though nothing here switches to one
-            self.cycle.keep_alive = False
+        # nothing here switches to another protocol, but httptools would take what follows an Upgrade for one
+        super().data_received(_UPGRADE.sub(b"", raw) if b"upgrade" in head.ours else raw)
         return True
 
     def _wait_for_head(self, data: bytes) -> None:

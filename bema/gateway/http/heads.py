@@ -175,14 +175,14 @@ def read_response(raw: bytes, most_headers: int) -> ResponseHead:
             fix="Answer with fewer, or raise the limit http_answer_headers.",
         )
     head = ResponseHead(int(line[2]), line[3] or b"", line[1] == b"0")
-    if head.status == 101 and b"\r\nupgrade:" not in raw.lower():
-        # RFC 9110 15.2.2; httptools would stop at it for a reason of its own
-        raise BemaError("the instance switched protocols without naming one", code="bad_upstream")
     try:
         for name, value in _responses.split(raw):
             head.take(name, value)
         _frame(head)
     except BemaError as error:
+        if head.status == 101:
+            # RFC 9110 7.8: `Upgrade`, and `Connection` that names it; without them httptools stops for a reason of its own
+            raise BemaError("the instance switched protocols without naming one", code="bad_upstream") from error
         raise BemaError(f"the instance's answer is malformed: {error.message}", code="bad_upstream") from error
     _drop_connection_options(head)
     return head

@@ -174,14 +174,14 @@ def test_a_body_that_turns_out_bad_before_it_is_asked_for_leaves_no_trace_in_the
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_an_upgrade_is_answered_as_what_it_is_without_one():
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_an_upgrade_is_answered_as_what_it_is_without_one(body):
     async def story():
         async with api() as a, await a.client() as client:
-            client.send(request("/x", "Connection: Upgrade", "Upgrade: websocket") + b"\x81\x05bytes")
-            answer = await client.answer()
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
-            assert await client.closed()
-            assert a.asked == ["/x"]
+            asked = request("/x", "Connection: Upgrade", "Upgrade: websocket", "UPGRADE: h2c", method="POST", body=body)
+            client.send(asked + request("/y"))
+            assert (await client.answer()).body == b"POST /x " + body
+            assert (await client.answer()).body == b"GET /y "
 
     run(story())
 
