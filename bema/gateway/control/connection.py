@@ -21,6 +21,7 @@ from bema.gateway.http.bodies import Body, Chunked, chunk, of_request
 from bema.gateway.http.connection import LATE, LINGER
 from bema.gateway.http.forwarding import trace
 from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
+from bema.gateway.http.transport import end_writing
 from bema.gateway.routing.decision import Hosts
 
 __all__ = ["ControlConnection"]
@@ -162,8 +163,7 @@ class ControlConnection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self._within(LINGER)
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+        end_writing(self.transport)
 
     def _within(self, seconds: float) -> None:
         self.deadline = self.loop.time() + seconds

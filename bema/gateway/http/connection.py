@@ -17,7 +17,7 @@ from bema.gateway.http.dispatcher import Dispatcher
 from bema.gateway.http.exchange import Door, Exchange
 from bema.gateway.http.forwarding import trace
 from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
-from bema.gateway.http.transport import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, ClientTransport
+from bema.gateway.http.transport import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, ClientTransport, end_writing
 from bema.gateway.routing.decision import decide
 
 __all__ = ["LATE", "LINGER", "HttpConnection"]
@@ -271,11 +271,8 @@ class HttpConnection(asyncio.Protocol):
         self._lingers = True
         self._held = b""
         self._client.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)
-        if self.transport.can_write_eof():
+        if end_writing(self.transport):
             self.deadline = self._dispatcher.now + LINGER
-            self.transport.write_eof()
-        else:
-            self.transport.close()
 
 
 def _body_too_large(limit: int) -> TooLarge:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["FULL_HELD", "FULL_PENDING", "FULL_UPSTREAM", "ClientTransport"]
+__all__ = ["FULL_HELD", "FULL_PENDING", "FULL_UPSTREAM", "ClientTransport", "end_writing"]
 
 FULL_UPSTREAM, FULL_PENDING, FULL_HELD = 1, 2, 4
 """Why a client is not read: the instance takes no more, no instance is there yet, pipelined requests wait for their turn."""
@@ -50,3 +50,17 @@ class ClientTransport:
         self.held_for = before | reason if held else before & ~reason
         if bool(before) != bool(self.held_for) and not self.transport.is_closing():
             (self.transport.pause_reading if self.held_for else self.transport.resume_reading)()
+
+
+def end_writing(transport: asyncio.Transport) -> bool:
+    """End our side once what was written is sent; False where there is no side of our own, and the whole connection ends."""
+    if transport.is_closing() or not transport.can_write_eof():
+        transport.close()
+        return False
+    try:
+        transport.write_eof()
+    except OSError:
+        # the client's reset came in between, and the event loop has not said so yet
+        transport.abort()
+        return False
+    return True

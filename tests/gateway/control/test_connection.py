@@ -116,7 +116,7 @@ ANSWERS = [b"POST /1 hello\r\n\r\nworld", b"GET /2 ", b"POST /3 hello world", b"
 
 
 async def answers(client: Client) -> list[bytes]:
-    got = []
+    got: list[bytes] = []
     while len(got) < len(ANSWERS):
         answer = await client.answer()
         if answer.status != 100:
