@@ -256,6 +256,8 @@ class ProcessLauncher:
 
     async def forget(self, deployment: str) -> None:
         await self._keeper.request("forget", deployment=deployment)
+        # the keeper takes away what it opened; a socket of a keeper that was killed is known to no one else
+        socket_of(deployment).unlink(missing_ok=True)
 
     async def next_event(self) -> Event:
         """The next event; an end is the keeper's to tell again until the one after it is asked for."""

@@ -22,6 +22,7 @@ from bema.core.instance import State
 from bema.core.naming import new_instance_id
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Exited, Reported
+from bema.deploy.launch.open_ports import socket_of
 from bema.deploy.launch.process import RUNNER, ProcessLauncher
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
 from bema.deploy.model.deployment import ScriptEntry
@@ -166,6 +167,20 @@ def test_an_app_is_started_shown_drained_and_taken_away(platform):
         assert (end.cause, end.code, end.message) == ("stopped", 0, "it ended with code 0")
         assert await stage.shown() == []
         assert list((platform.state / "run" / "d").glob("*.lock")) == []
+
+    told(platform, story)
+
+
+def test_a_deployment_that_is_forgotten_leaves_no_socket_of_an_earlier_keeper(platform):
+    async def story(stage):
+        left, other = socket_of(DEPLOYMENT), socket_of("0" * 32)
+        left.parent.mkdir(parents=True, exist_ok=True)
+        for path in (left, other):
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+        await stage.launcher.forget(DEPLOYMENT)
+        assert (left.exists(), other.exists()) == (False, True)
+        await stage.launcher.forget(DEPLOYMENT)
 
     told(platform, story)
 
