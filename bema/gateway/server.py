@@ -39,6 +39,7 @@ class Gateway:
         self._runtime = runtime
         self._settings = settings
         self._limits = runtime.limits
+        # Longer than a start: the orchestrator answers at its own limit, with the reason.
         self._orchestrator = runtime.client(orchestrator, timeout=self._limits.start + _PATIENCE, wait=_PATIENCE)
         self._following = runtime.client(orchestrator, wait=_PATIENCE)
         self.data: DataListener | None = None
@@ -72,6 +73,7 @@ class Gateway:
         without_delay(control)
         self._control = Embedded(api.app, self._limits, self._hosts("control.host"))
         self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
+        # Either it accepts, or it ended: a port that fails must end the start, not hang it.
         accepting = asyncio.create_task(self._control.accepting.wait())
         await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)
         accepting.cancel()
@@ -93,6 +95,7 @@ class Gateway:
             return True
         self._control.should_exit = True
         await asyncio.wait({self._serving}, timeout=grace)
+        # A connection without a request may be left, which is no cut; a task is a request that ran.
         whole = self._serving.done() or not self._control.server_state.tasks
         self._serving.cancel()
         return whole
@@ -112,10 +115,12 @@ class Embedded(uvicorn.Server):
                 app,
                 http=cast("type[asyncio.Protocol]", connection),
                 ws="none",
+                # The app has no start and end of its own: the boot of the process owns both.
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # uvicorn would believe X-Forwarded-For of any client on loopback.
                 proxy_headers=False,
                 timeout_graceful_shutdown=max(1, round(limits.drain)),
                 timeout_keep_alive=math.ceil(limits.http_idle),

@@ -68,6 +68,7 @@ class ControlConnection(HttpToolsProtocol):
             self._end()
             return
         self._within(self._limits.http_idle)
+        # Not at once: uvicorn is still inside of the exchange that just ended.
         self.loop.call_soon(self._turn)
 
     def expire(self) -> None:
@@ -83,6 +84,7 @@ class ControlConnection(HttpToolsProtocol):
                 if self._body is not None:
                     self._pass_body(self._body)
                 elif self._busy():
+                    # A client that sends on while its first request runs would fill our memory.
                     if len(self._held) > _MOST_HELD:
                         self.flow.pause_reading()
                     return
@@ -111,6 +113,7 @@ class ControlConnection(HttpToolsProtocol):
         if refused is not None:
             self._refuse(refused, head)
             return True
+        # Before uvicorn sees the head: its handler may answer within this call.
         self._body = body
         self._within(inf if body is None else limits.http_body_idle)
         # nothing here switches to another protocol, but httptools would take what follows an Upgrade for one

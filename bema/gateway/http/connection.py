@@ -81,6 +81,7 @@ class HttpConnection(asyncio.Protocol):
         if self._lingers:
             return
         if exchange is not None and exchange.tunnel and exchange.upstream is not None:
+            # Past the parser for good: what follows is another protocol's, whatever it looks like.
             exchange.upstream.transport.write(data)
             return
         if self._held:
@@ -120,6 +121,7 @@ class HttpConnection(asyncio.Protocol):
         if self._client.held_for:
             self._client.hold(FULL_UPSTREAM | FULL_PENDING, False)
         self.deadline = self._dispatcher.now + self._dispatcher.limits.http_idle
+        # In a turn of its own: thousands of pipelined requests would nest as many calls.
         if self._held and not self._client.full:
             asyncio.get_running_loop().call_soon(self._again)
 
@@ -200,12 +202,14 @@ class HttpConnection(asyncio.Protocol):
         dispatcher = self._dispatcher
         head = read_request(raw.removeprefix(b"\r\n"), dispatcher.limits.http_headers)
         body = of_request(head)
+        # Guard before decision: only a head with one reading is looked at for where it goes.
         decision = decide(head.target, head.host, head.ours.get(b"origin"), dispatcher.hosts)
         if isinstance(decision, BemaError):
             # What breaks a rule ends its connection, as a refused head does: who sent it may read the rest in another way.
             # An unknown path breaks none.
             self._answer(decision, head, keep=body is None and isinstance(decision, NotFound))
             return rest
+        # Before the exchange: a body that cannot be taken must wake no instance.
         if head.length is not None and head.length > dispatcher.limits.http_body:
             raise _body_too_large(dispatcher.limits.http_body)
         exchange = self.exchange = Exchange(self._client, dispatcher, self._door, head, decision)
@@ -214,6 +218,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.complete = True
         else:
             self._body, self._taken = body, 0
+            # Who waits for a 100 sends nothing while the instance starts, and is not late for it.
             patience = dispatcher.limits.start if head.expects_continue else 0.0
             self.deadline = dispatcher.now + dispatcher.limits.http_body_idle + patience
             if rest:
@@ -253,6 +258,7 @@ class HttpConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abandon()
+            # A second head in the middle of an answer would be read as its body.
             if exchange.answered:
                 self.transport.close()
                 return

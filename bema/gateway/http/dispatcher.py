@@ -83,6 +83,8 @@ class Dispatcher:
             except OSError as error:
                 failed = error
                 activity.upstream_failures += 1
+                # The lock of a dead instance is free at once, its record goes when that was
+                # noticed.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.table.left(route), _LEAVES)
         refused = Unavailable(f"the instance does not accept connections: {failed}", fix="Try again in a moment.")

@@ -148,6 +148,7 @@ class Exchange:
         self._task = None
         self.upstream = upstream
         raw = request_head(self.head, self.to, self.client.peer, self._dispatcher.authority, self.trace)
+        # A new connection that ends has read the request, or died of it: never again.
         self._repeatable = upstream.reused and self._may_repeat()
         if self._pending:
             payload = b"".join(self._pending)
@@ -155,6 +156,7 @@ class Exchange:
                 self._pending = []
             raw += self._framed(payload, self.complete)
             self.client.hold(FULL_PENDING, False)
+        # The client may have stopped reading while we waited for the connection.
         if self.client.full:
             upstream.pause(True)
         upstream.begin(self, raw)
@@ -178,6 +180,8 @@ class Exchange:
         self.answered = self.tunnel = True
         self._count(head.status)
         framing = b"upgrade: %b\r\nconnection: upgrade\r\n" % head.ours.get(b"upgrade", self.head.upgrade)
+        # Head and first bytes in one write, and only then what the client sent early: a peer that
+        # closes at once still gets its answer out before it.
         self.client.write(self._shown(head, framing) + rest)
         self.client.switched()
 
@@ -185,6 +189,8 @@ class Exchange:
         self.answered = True
         self._pending = []
         self._count(head.status)
+        # Decided when the head is written, since the head says it; a body that ends later changes
+        # nothing.
         self.keeps()
         framing = self._framing(head, body)
         if not self.keep:
@@ -205,6 +211,8 @@ class Exchange:
         """The answer is complete, by its framing or by the end of the instance's connection."""
         self.upstream = None
         if self._encode:
+            # The instance delimited its answer by closing; the client's connection goes on, so it
+            # gets an end.
             self.client.write(b"0\r\n\r\n")
         self._leave()
         self.client.done(self.keep)

@@ -33,6 +33,7 @@ def request_head(head: RequestHead, to: Forward, peer: bytes, authority: bytes, 
         parts.append(b"transfer-encoding: chunked\r\n")
     elif head.length is not None:
         parts.append(b"content-length: %d\r\n" % head.length)
+    # RFC 7239 6: an IPv6 address has colons, so it is quoted and bracketed there.
     sender = b'"[%b]"' % peer if b":" in peer else peer
     parts.append(
         b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\nx-forwarded-prefix: %b\r\n"
@@ -48,6 +49,8 @@ def response_head(
     """The head a client receives; `framing` is the block of lines that delimit the body and say whether we close."""
     parts = [status_line(head)]
     for name, value in head.headers:
+        # The lengths of Location, Set-Cookie and Content-Location: most headers cost one
+        # comparison.
         if len(name) in (8, 10, 16):
             value = _under_prefix(name.lower(), value, request, authority, to.prefix)
         parts += (name, b": ", value, b"\r\n")
@@ -114,6 +117,8 @@ def _cookie(value: bytes, prefix: bytes, root: bool) -> bytes:
 
 def _rebased(url: bytes, authorities: tuple[bytes, ...], prefix: bytes) -> bytes:
     """A link of an instance to itself, put under the prefix; a relative one and one to elsewhere stay as they are."""
+    # An instance knows itself by the Host we gave it, or by X-Forwarded-Host: both are the same
+    # place.
     if absolute := _ABSOLUTE.match(url):
         if absolute[1].lower() not in {authority.lower() for authority in authorities}:
             return url

@@ -155,10 +155,12 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
         )
     for name, value in _requests.split(raw):
         head.take(name, value)
+    # After the headers were split: an absolute target is held against the Host.
     if head.target[:1] != b"/":
         head.target = _origin_form(head)
     _check_host(head)
     _frame(head)
+    # Last: a Connection that names Content-Length must not take the framing away.
     _drop_connection_options(head)
     return head
 
@@ -193,6 +195,7 @@ def read_trailers(raw: bytes) -> bytes:
     if _TRAILERS.fullmatch(raw) is None:
         raise _bad("the trailers do not follow the HTTP/1.1 grammar")
     lines = raw.split(b"\r\n")[:-2]
+    # A recipient merges trailers into the head that it has acted upon.
     kept = [line for line in lines if line.partition(b":")[0].lower() not in _OURS | _UNSAFE_TO_DROP]
     return b"".join(line + b"\r\n" for line in kept)
 

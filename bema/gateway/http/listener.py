@@ -80,6 +80,7 @@ class DataListener:
         name = listener.getsockname()
         if isinstance(name, tuple):
             self.dispatcher.authority = b"127.0.0.1:%d" % name[1]
+        # The kernel's queue is for bursts of a turn; who is over the cap is told so by us.
         self._server = await self._loop.create_server(self.accept, sock=listener, backlog=4096)
         self._sweep()
 
@@ -99,6 +100,7 @@ class DataListener:
                 while self.connections:
                     self.dispatcher.empty.clear()
                     await self.dispatcher.empty.wait()
+        # Asked before the aborts, which end every exchange.
         whole = all(connection.exchange is None for connection in self.connections)
         for connection in tuple(self.connections):
             connection.transport.abort()

@@ -46,6 +46,7 @@ class ClientTransport:
 
     def hold(self, reason: int, held: bool) -> None:
         """Add or remove a reason not to read from the client; reading goes on when none is left."""
+        # Bits and not a count: a reason is added twice and removed once when events cross.
         before = self.held_for
         self.held_for = before | reason if held else before & ~reason
         if bool(before) != bool(self.held_for) and not self.transport.is_closing():

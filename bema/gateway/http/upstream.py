@@ -80,6 +80,7 @@ class Upstream(asyncio.Protocol):
     def let_go(self) -> None:
         """Drop the connection, since nobody waits for the answer; the instance sees it close at once."""
         self.exchange = None
+        # Abort, not close: unsent bytes of a request that nobody wants any more are dropped.
         self.transport.abort()
 
     def stale(self) -> bool:
@@ -172,6 +173,7 @@ class Upstream(asyncio.Protocol):
     def _finish(self, exchange: ResponseHandler, rest: bytes) -> None:
         head = self._head
         self.exchange = self._body = self._head = None
+        # An answer before the end of its request: the instance may read the rest as the next one.
         if rest or head is None or head.closes or not exchange.complete:
             self.transport.close()
         else:
@@ -191,6 +193,7 @@ class Upstream(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
+        # A reset in the middle of a body that only the close ends looks like its end, and is none.
         if exchange.tunnel or (exc is None and isinstance(self._body, UntilClose)):
             exchange.ended()
         elif self._held or not (self.reused and self._silent and exchange.repeat()):
@@ -209,6 +212,8 @@ class UpstreamPool:
         """An idle connection, or None; a `sure` one is looked at first, for a request that cannot be sent twice."""
         idle = self._idle.get(address)
         while idle:
+            # The last one given back: the others grow old and are closed, so a pool shrinks after a
+            # burst.
             upstream = idle.pop()
             if upstream.transport.is_closing():
                 continue

@@ -49,6 +49,7 @@ class Activity:
 
     def end(self) -> None:
         self.in_flight -= 1
+        # At the end and not the beginning: a stream of an hour is use until it ends.
         self.last_access = self.clock.now()
 
 

@@ -62,6 +62,7 @@ def decide(target: bytes, host: bytes, origin: bytes | None, hosts: Hosts) -> De
     """The deployment that `target` names, or the error to answer with."""
     if (refused := hosts.refusal(host, origin)) is not None:
         return refused
+    # One spelling, lower case: what two components could compare differently names nothing here.
     found = _ROUTE.match(target)
     if found is None:
         return _unknown(target)
