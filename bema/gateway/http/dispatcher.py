@@ -53,18 +53,18 @@ class Dispatcher:
                 return show_instance_id(instance.id)
         return "that is gone"
 
-    def warm(self, deployment: str, *, sure: bool) -> tuple[Upstream, Activity] | None:
-        """An idle connection to an instance that takes requests, or None; never waits. `sure`: see `UpstreamPool.take`."""
+    def warm(self, deployment: str) -> tuple[Upstream, Activity] | None:
+        """An idle connection to an instance that takes requests, or None; never waits."""
         route = self.table.route(deployment)
         if route is None or route.protocol != "http":
             return None
-        upstream = self.pool.take(route.address, sure=sure)
+        upstream = self.pool.take(route.address)
         return None if upstream is None else (upstream, self.activities.of(deployment))
 
-    async def reach(self, deployment: str, *, sure: bool) -> tuple[Upstream | InstanceRoute, Activity]:
+    async def reach(self, deployment: str, *, fresh: bool = False) -> tuple[Upstream | InstanceRoute, Activity]:
         """A connection to an instance, or the route to an instance that a door answers for. Waits for a start if need be.
 
-        A `sure` connection is a new one.
+        A `fresh` connection is a new one.
 
         Raises:
             Unavailable: no instance accepts a connection; `retry_after` is set.
@@ -78,7 +78,7 @@ class Dispatcher:
             if route.protocol != "http":
                 return route, activity
             try:
-                idle = None if sure else self.pool.take(route.address)
+                idle = None if fresh else self.pool.take(route.address)
                 return idle or await self.pool.dial(route.address), activity
             except OSError as error:
                 failed = error

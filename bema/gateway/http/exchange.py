@@ -86,11 +86,11 @@ class Exchange:
     # called from the client's side
 
     def start(self) -> None:
-        warm = self._dispatcher.warm(self.to.deployment, sure=not self._may_repeat())
+        warm = self._dispatcher.warm(self.to.deployment)
         if warm is not None:
             self._attach(*warm)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._reach(not self._may_repeat()))
+            self._task = asyncio.get_running_loop().create_task(self._reach())
 
     def feed(self, payload: bytes, done: bool) -> None:
         """Take a part of the request's body; `done` says that it is the last."""
@@ -126,9 +126,9 @@ class Exchange:
         # the whole request is here, and running it twice is what its method allows
         return self.complete and self.method in _IDEMPOTENT
 
-    async def _reach(self, sure: bool) -> None:
+    async def _reach(self, fresh: bool = False) -> None:
         try:
-            reached, activity = await self._dispatcher.reach(self.to.deployment, sure=sure)
+            reached, activity = await self._dispatcher.reach(self.to.deployment, fresh=fresh)
             if isinstance(reached, Upstream):
                 self._attach(reached, activity)
                 return
@@ -233,12 +233,12 @@ class Exchange:
         self.fail(error)
 
     def repeat(self) -> bool:
-        """Send the request again, once, on a new connection: the one in use was closed before the instance took it."""
+        """Send the request again, once, on a new connection: the one in use was closed before the instance read it."""
         if not self._repeatable:
             return False
         self._repeatable = False
         self.upstream = None
-        self._task = asyncio.get_running_loop().create_task(self._reach(sure=True))
+        self._task = asyncio.get_running_loop().create_task(self._reach(fresh=True))
         return True
 
     def upstream_full(self, full: bool) -> None:

@@ -2,7 +2,7 @@
 
 Laws: bytes of an answer are handed on as they arrive. A connection goes back to the pool only if both messages ended where
 their framing said, so that no exchange ever reads the end of another's answer. A connection that was used before may be
-closed by the instance at any moment: one that ends before it said a byte is the exchange's to repeat, where it may.
+closed by the instance at any moment: where the kernel says that the instance did not read the request, the exchange may repeat it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Upstream(asyncio.Protocol):
         "_held",
         "_pool",
         "_silent",
+        "_unread",
         "address",
         "exchange",
         "idle_since",
@@ -65,6 +66,7 @@ class Upstream(asyncio.Protocol):
         self._held = b""
         self._checked = 0  # bytes of a partial head known to be harmless
         self._silent = True  # no head came since the request was sent
+        self._unread = False
         self.paused = False
         self.reused = False  # it carried an exchange before this one
 
@@ -75,6 +77,7 @@ class Upstream(asyncio.Protocol):
         self._held = b""
         self._checked = 0
         self._silent = True
+        self._unread = False
         self.transport.write(data)
 
     def let_go(self) -> None:
@@ -88,6 +91,13 @@ class Upstream(asyncio.Protocol):
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
+
+    def eof_received(self) -> None:
+        # A reset that came with the end: the instance had closed before our request arrived, so it never read it. An end
+        # alone is that of an instance which read it, and was killed or gave up: its client is told, nothing runs twice.
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), 0)
+        self._unread = any(event & select.POLLERR for _, event in poll.poll(0))
 
     def pause(self, paused: bool) -> None:
         if paused != self.paused and not self.transport.is_closing():
@@ -165,6 +175,10 @@ class Upstream(asyncio.Protocol):
             self._silent = False
             exchange.interim(head)
 
+    def _lost_unread(self, exc: Exception | None) -> bool:
+        # a reset, or a write into a closed pipe, is how the kernel says that bytes of ours were not read
+        return self.reused and self._silent and not self._held and (self._unread or isinstance(exc, ConnectionError))
+
     def _gave_up(self, head: ResponseHead) -> bool:
         # A server that ends an idle connection may say 408 first. If it crosses our request, it is no answer to that
         # (RFC 9110 15.5.9).
@@ -196,7 +210,7 @@ class Upstream(asyncio.Protocol):
         # A reset in the middle of a body that only the close ends looks like its end, and is none.
         if exchange.tunnel or (exc is None and isinstance(self._body, UntilClose)):
             exchange.ended()
-        elif self._held or not (self.reused and self._silent and exchange.repeat()):
+        elif not (self._lost_unread(exc) and exchange.repeat()):
             exchange.broken(BemaError("the instance went away before its answer was complete", code="disconnected"))
 
 
@@ -208,8 +222,8 @@ class UpstreamPool:
         self._idle: dict[str, list[Upstream]] = {}
         self._now = asyncio.get_running_loop().time
 
-    def take(self, address: str, *, sure: bool = False) -> Upstream | None:
-        """An idle connection, or None; a `sure` one is looked at first, for a request that cannot be sent twice."""
+    def take(self, address: str) -> Upstream | None:
+        """An idle connection whose end has not come, or None."""
         idle = self._idle.get(address)
         while idle:
             # The last one given back: the others grow old and are closed, so a pool shrinks after a
@@ -217,7 +231,8 @@ class UpstreamPool:
             upstream = idle.pop()
             if upstream.transport.is_closing():
                 continue
-            if sure and upstream.stale():
+            # about a microsecond; else each instance that closes unannounced would cost its POSTs a 502
+            if upstream.stale():
                 upstream.transport.abort()
                 continue
             upstream.reused = True

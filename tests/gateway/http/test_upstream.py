@@ -61,22 +61,27 @@ def test_an_instance_that_ends_each_connection_after_its_answer_unannounced_is_n
     run(story())
 
 
-@pytest.mark.parametrize("end", WAYS)
+@pytest.mark.parametrize("end", [closes, resets, gives_up])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 def test_what_may_run_twice_is_sent_again_when_its_connection_ended_before_a_byte_came(end, method):
     seen: list[bytes] = []
 
-    async def instance(reader, writer):
-        await read_request(reader)
-        writer.write(OK)
-        if len(seen) == 0:
-            # the second request arrives, and is not looked at
-            seen.append(await reader.read(65536))
-            end(writer)
-            return
-        seen.append(b"again")
-
     async def story():
+        answered, sent = asyncio.Event(), asyncio.Event()
+
+        async def instance(reader, writer):
+            if seen:
+                seen.append(b"".join(await read_request(reader)))
+                writer.write(OK)
+                return
+            seen.append(b"".join(await read_request(reader)))
+            # the second request arrives, and is not read
+            writer.transport.pause_reading()
+            writer.write(OK)
+            answered.set()
+            await sent.wait()
+            end(writer)
+
         async with gate() as g:
             path = await g.serve(instance)
             body = b"all of it" if method == "PUT" else b""
@@ -84,11 +89,39 @@ def test_what_may_run_twice_is_sent_again_when_its_connection_ended_before_a_byt
                 client.send(request(path))
                 assert (await client.answer()).status == 200
                 client.send(request(path, method=method, body=body))
+                await until(lambda: any(c.exchange is not None for c in g.listener.connections))
+                sent.set()
                 assert (await client.answer(method)).status == 200
             assert len(seen) == 2
-            assert seen[0].endswith(b"\r\n\r\n" + body)
+            assert seen[1].startswith(method.encode())
+            assert seen[1].endswith(b"\r\n\r\n" + body)
             (activity,) = g.listener.activities.all()
             assert activity.in_flight == 0
+
+    run(story())
+
+
+def test_what_its_instance_had_read_when_it_died_is_told_and_not_repeated():
+    lives = 0
+
+    async def instance(reader, writer):
+        nonlocal lives
+        lives += 1
+        await read_request(reader)
+        writer.write(OK)
+        await read_request(reader)
+        writer.close()
+
+    async def story():
+        async with gate() as g:
+            path = await g.serve(instance)
+            async with await g.client() as client:
+                client.send(request(path))
+                assert (await client.answer()).status == 200
+                client.send(request(path))
+                answer = await client.answer()
+                assert (answer.status, answer.error["code"]) == (502, "disconnected")
+            assert lives == 1
 
     run(story())
 
@@ -128,10 +161,8 @@ def test_what_must_not_run_twice_is_sent_once(end, pieces):
     run(story())
 
 
-@pytest.mark.parametrize(
-    ("begun", "connections"), [(b"", 2), (b"HTTP/1.1 2", 1), (b"HTTP/1.1 103 Early Hints\r\n\r\n", 1)]
-)
-def test_what_died_twice_is_told_and_what_began_to_answer_is_not_repeated(begun, connections):
+@pytest.mark.parametrize(("begun", "connections"), [(b"HTTP/1.1 2", 1), (b"HTTP/1.1 103 Early Hints\r\n\r\n", 1)])
+def test_what_began_to_answer_is_not_repeated(begun, connections):
     lives = 0
 
     async def instance(reader, writer):
@@ -166,22 +197,27 @@ def test_what_died_twice_is_told_and_what_began_to_answer_is_not_repeated(begun,
 def test_a_client_that_leaves_while_its_request_is_repeated_is_counted_out():
     lives = 0
 
-    async def instance(reader, writer):
-        nonlocal lives
-        lives += 1
-        await read_request(reader)
-        if lives == 1:
-            writer.write(OK)
-            await read_request(reader)
-            writer.close()
-
     async def story():
+        sent = asyncio.Event()
+
+        async def instance(reader, writer):
+            nonlocal lives
+            lives += 1
+            await read_request(reader)
+            if lives == 1:
+                writer.transport.pause_reading()
+                writer.write(OK)
+                await sent.wait()
+                writer.close()
+
         async with gate() as g:
             path = await g.serve(instance)
             async with await g.client() as client:
                 client.send(request(path))
                 assert (await client.answer()).status == 200
                 client.send(request(path))
+                await until(lambda: any(c.exchange is not None for c in g.listener.connections))
+                sent.set()
                 await until(lambda: lives == 2)
             (activity,) = g.listener.activities.all()
             await until(lambda: activity.in_flight == 0)
