@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import struct
+import time
 
 import pytest
 
@@ -328,5 +329,32 @@ def test_a_switch_to_no_protocol_is_named():
             answer = await g.get(await g.serve(instance), "Connection: upgrade", "Upgrade: x")
             assert (answer.status, answer.error["code"]) == (502, "bad_upstream")
             assert "without naming" in answer.error["message"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.001, 0.01])
+def test_an_instance_of_blocking_sockets_that_closes_after_each_answer_is_not_felt(pause):
+    def answers(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = listener.accept()
+                with accepted:
+                    accepted.recv(65536)
+                    accepted.sendall(OK)
+                    time.sleep(pause)
+
+    async def story():
+        async with gate() as g:
+            listener = socket.create_server(("127.0.0.1", 0))
+            serving = asyncio.create_task(asyncio.to_thread(answers, listener))
+            deployment, _ = g.show(f"tcp:127.0.0.1:{listener.getsockname()[1]}")
+            async with await g.client() as client:
+                for _ in range(300):
+                    client.send(request(f"/gateway/{deployment}"))
+                    assert (await client.answer()).status == 200
+            listener.shutdown(socket.SHUT_RDWR)
+            await serving
+            listener.close()
 
     run(story())
