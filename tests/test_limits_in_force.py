@@ -56,7 +56,7 @@ from bema.wire.module.handshake import Init, encode
 from bema.wire.rpc import frames
 from tests.deploy.platform import MemoryLayers, until
 from tests.deploy.platform import script as request_of
-from tests.gateway.gate import Gate, gate, request, says_ok
+from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok
 
 Outcome = Any
 Story = Callable[[Path], Awaitable[Outcome]]
@@ -585,6 +585,16 @@ async def http_head(folder: Path) -> Outcome:
 @probe(3, with_it=431, without=200)
 async def http_headers(folder: Path) -> Outcome:
     return await asked(request("PATH/", "A: 1", "B: 2", "C: 3"))
+
+
+@probe(3, with_it=502, without=200)
+async def http_answer_headers(folder: Path) -> Outcome:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK.replace(b"\r\n\r\n", b"\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n"))
+
+    async with open_gate() as g:
+        return (await g.get(await g.serve(answers))).status
 
 
 @probe(10, with_it=(413, 413), without=(200, 422))

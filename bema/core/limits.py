@@ -95,7 +95,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     log_file: Annotated[int, _Row("bytes", "keeper", "size at which a log is rotated", least=4096)] = 4 * 1024 * 1024
     log_files: Annotated[int, _Row("files", "keeper", "rotated logs kept per instance")] = 3
     http_head: Annotated[int, _Row("bytes", "gateway", "request line and headers", least=256)] = 64 * 1024
-    http_headers: Annotated[int, _Row("headers", "gateway", "number of headers")] = 100
+    http_headers: Annotated[int, _Row("headers", "gateway", "number of headers of a request")] = 100
+    # more than a request's: a page may set a hundred cookies, and an instance is no stranger
+    http_answer_headers: Annotated[int, _Row("headers", "gateway", "number of headers of an instance's answer")] = 1000
     http_body: Annotated[int, _Row("bytes", "gateway, sdk", "request body")] = 10 * 1024 * 1024
     http_head_time: Annotated[float, _Row("seconds", "gateway", "time to send the head")] = 10.0
     http_idle: Annotated[float, _Row("seconds", "gateway", "keep-alive without a request")] = 60.0

@@ -63,6 +63,9 @@ _TABLE = (
     Setting("gateway.port", int, 8700, "port of the data listener; taken and not asked for: a free one", most=_PORT),
     Setting("control.host", str, "127.0.0.1", "address of the control listener"),
     Setting("control.port", int, 8701, "port of the control listener; taken and not asked for: a free one", most=_PORT),
+    Setting(
+        "hosts", str, "", "names, between commas, that both listeners answer to beside the loopback's and their own"
+    ),
     Setting("status_host", str, "127.0.0.1", "address of a process's own status pages; 0.0.0.0: all", in_files=False),
     Setting("status_port", str, "", "port of a process's own status pages; 0: a free one", in_files=False),
     Setting("log.level", str, "info", "least level that the platform's own log lines have", choices=LEVELS),

@@ -47,9 +47,12 @@ class ServedGateway(Served):
         began = time.monotonic()
         data, control = (_listener(self._boot.init, name) for name in ("data", "control"))
         await self._gateway.listen(data, control)
+        # What was made until now lives as long as the process: frozen, it is left out of every
+        # later collection, whose pauses would fall on requests.
         gc.collect()
         gc.freeze()
         self._boot.took("startup", began)
+        # After both listeners accept: who reads the announcement may connect at once.
         self._boot.announce(_announcement(self._boot.init.settings or {}))
         await asyncio.Event().wait()
 
@@ -63,6 +66,7 @@ def _listener(init: Init, name: str) -> socket.socket:
         raise Refused(f"the Init names no {name} listener", code="bad_setting")
     listener = socket.socket(fileno=number)
     listener.setblocking(False)
+    # It was passed to this process; whatever this process starts has no business with it.
     listener.set_inheritable(False)
     return listener
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,8 +18,10 @@ from bema.core.access import GATEWAY
 from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
+from bema.gateway.control.connection import ControlConnection
 from bema.gateway.doors.endpoint import Doors
-from bema.gateway.http.listener import DataListener, without_delay
+from bema.gateway.http.listener import DataListener, affordable_control, without_delay
+from bema.gateway.routing.decision import Hosts
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.distributed import DistributedRuntime
 
@@ -36,6 +39,7 @@ class Gateway:
         self._runtime = runtime
         self._settings = settings
         self._limits = runtime.limits
+        # Longer than a start: the orchestrator answers at its own limit, with the reason.
         self._orchestrator = runtime.client(orchestrator, timeout=self._limits.start + _PATIENCE, wait=_PATIENCE)
         self._following = runtime.client(orchestrator, wait=_PATIENCE)
         self.data: DataListener | None = None
@@ -48,12 +52,11 @@ class Gateway:
         platform = await self._runtime.view("bema", "orchestrator")
         table = RoutingTable(everything)
         doors = Doors(self._runtime.pool, table.instances_of)
-        host = str(self._settings.get("gateway.host", "127.0.0.1"))
         self.data = DataListener(
             table,
             lambda deployment, wait: self._orchestrator.activate(deployment, wait, GATEWAY),
             doors.serve,
-            loopback=_is_loopback(host),
+            hosts=self._hosts("gateway.host"),
             limits=self._limits,
         )
         api = Control(
@@ -68,13 +71,17 @@ class Gateway:
         )
         await self.data.listen(data)
         without_delay(control)
-        self._control = Embedded(api.app, self._limits)
+        self._control = Embedded(api.app, self._limits, self._hosts("control.host"))
         self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
+        # Either it accepts, or it ended: a port that fails must end the start, not hang it.
         accepting = asyncio.create_task(self._control.accepting.wait())
         await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)
         accepting.cancel()
         if self._serving.done():
             self._serving.result()
+
+    def _hosts(self, bound: str) -> Hosts:
+        return Hosts(str(self._settings.get(bound, "127.0.0.1")), str(self._settings.get("hosts", "")))
 
     async def drain(self, grace: float) -> bool:
         """Stop accepting on both, finish what runs within `grace` seconds. False when something had to be cut."""
@@ -88,6 +95,7 @@ class Gateway:
             return True
         self._control.should_exit = True
         await asyncio.wait({self._serving}, timeout=grace)
+        # A connection without a request may be left, which is no cut; a task is a request that ran.
         whole = self._serving.done() or not self._control.server_state.tasks
         self._serving.cancel()
         return whole
@@ -96,24 +104,28 @@ class Gateway:
 class Embedded(uvicorn.Server):
     """uvicorn without its signal handlers: who launched this process says when it stops.
 
-    It closes no connection that never asked for anything, so that is done here: nobody needs a token to open one.
+    The deadlines of its connections are kept here: uvicorn closes none that never asked for anything.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits = DEFAULTS, hosts: Hosts | None = None) -> None:
+        most = min(limits.http_connections, affordable_control())
+        connection = functools.partial(ControlConnection, limits=limits, most=most, hosts=hosts or Hosts())
         super().__init__(
             uvicorn.Config(
                 app,
+                http=cast("type[asyncio.Protocol]", connection),
+                ws="none",
+                # The app has no start and end of its own: the boot of the process owns both.
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # uvicorn would believe X-Forwarded-For of any client on loopback.
                 proxy_headers=False,
                 timeout_graceful_shutdown=max(1, round(limits.drain)),
-                limit_concurrency=limits.http_connections,
+                timeout_keep_alive=math.ceil(limits.http_idle),
             )
         )
-        self._patience = limits.http_head_time
-        self._silent: dict[Any, float] = {}  # connections that run no request, and since when they were seen so
         self.accepting = asyncio.Event()
 
     @contextlib.contextmanager
@@ -125,18 +137,10 @@ class Embedded(uvicorn.Server):
         self.accepting.set()
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
-            self._sweep(time.monotonic())
+        # a tick is 0.1 seconds
+        if counter % 5 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, ControlConnection) and connection.deadline < now:
+                    connection.expire()
         return await super().on_tick(counter)
-
-    def _sweep(self, now: float) -> None:
-        """End what has not sent a whole head for as long as the data listener would wait for one."""
-        silent = [c for c in self.server_state.connections if getattr(c, "cycle", None) is None]
-        self._silent = {c: self._silent.get(c, now) for c in silent}
-        for connection, since in self._silent.items():
-            if now - since > self._patience and connection.transport is not None:
-                connection.transport.close()
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

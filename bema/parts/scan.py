@@ -25,6 +25,7 @@ from bema.parts.entries import canonical
 from bema.parts.metadata import has_one_reading, identified, identity, readings
 
 Groups = dict[str, list[tuple[str, str]]]
+_SCRIPTS = frozenset({"console_scripts", "gui_scripts"})
 _STDLIB_FINDERS = frozenset({"PathFinder", "MetadataPathFinder"})
 
 
@@ -174,14 +175,15 @@ class _Pass:
     def identify(self) -> None:
         """Say who every folder is, in the order of the path.
 
-        METADATA is the dearest part of a scan. It is read where trust depends on it: of what has entry points, of a folder
-        whose name has more than one reading, and of one that would hide another or a distribution that has entry points.
+        METADATA is the dearest part of a scan. It is read where trust depends on it: of what has entry points that a factory
+        could ask for, of a folder whose name has more than one reading, and of one that would hide another or such a
+        distribution.
         """
         # two rounds, because who has entry points must be known before it is clear whom a bare folder could
         # hide; one round would read the METADATA of all 500 to ask 50
-        read = [self._asked(f) if f.groups or not has_one_reading(f.stem, f.kind) else f for f in self.found]
+        read = [self._asked(f) if _offers(f.groups) or not has_one_reading(f.stem, f.kind) else f for f in self.found]
         claimed = Counter(f.name or canonical(f.stem.partition("-")[0]) for f in read)
-        wanted = {f.name for f in read if f.groups} | {name for name, count in claimed.items() if count > 1}
+        wanted = {f.name for f in read if _offers(f.groups)} | {name for name, count in claimed.items() if count > 1}
         for found in read:
             asked = found.name is None and canonical(found.stem.partition("-")[0]) in wanted
             self.add(self._asked(found) if asked else found)
@@ -243,6 +245,11 @@ class _Pass:
             leftovers=tuple(sorted(self.leftovers)),
             milliseconds=(time.perf_counter() - began) * 1000,
         )
+
+
+def _offers(groups: Groups) -> bool:
+    # most distributions have scripts, which no factory loads
+    return any(group not in _SCRIPTS for group in groups)
 
 
 def _order(point: EntryPointRow) -> tuple[str, str, str, bool, str]:

@@ -81,6 +81,7 @@ class System:
         await self._end()
 
     async def _end(self) -> None:
+        # The last named first: those named before may still be called by it while it drains.
         for member in reversed(self._members):
             await member.end()
         await self.runtime.close()
@@ -91,6 +92,7 @@ class _Member:
 
     def __init__(self, service: type[Any], discovery: MemoryDiscovery) -> None:
         self.address = spec.spec_of(service).address
+        # Embedded: signals stay the test's. The number tells two instances of one class apart.
         options = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
         self.shown = asyncio.Event()
         self._service = service
@@ -106,6 +108,8 @@ class _Member:
         assert self._life is not None
         shown = asyncio.ensure_future(self.shown.wait())
         try:
+            # A service whose start fails never shows itself; waiting for that alone would hang the
+            # test.
             await asyncio.wait({self._life, shown}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             shown.cancel()

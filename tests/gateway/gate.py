@@ -61,7 +61,7 @@ class Gate:
             try:
                 await handler(reader, writer)
                 await reader.read()
-            except (asyncio.IncompleteReadError, ConnectionResetError):
+            except (asyncio.IncompleteReadError, ConnectionError):
                 pass
             finally:
                 writer.close()

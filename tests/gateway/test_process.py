@@ -31,9 +31,15 @@ class Launched:
         connection.close()
         return answer.status, body
 
+    def says(self, listener: str, raw: str) -> int:
+        """The status that bytes are answered with."""
+        with socket.create_connection(("127.0.0.1", self.ports[listener]), timeout=10) as client:
+            client.sendall(raw.encode())
+            return int(client.makefile("rb").readline().split()[1])
+
 
 @contextmanager
-def launched(state: Path) -> Iterator[Launched]:
+def launched(state: Path, **settings: str) -> Iterator[Launched]:
     """The process, once it has announced itself."""
     (state / "token").write_text("t")
     listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in ("data", "control")}
@@ -50,6 +56,7 @@ def launched(state: Path) -> Iterator[Launched]:
             "gateway_url": f"http://127.0.0.1:{ports['data']}",
             "api_url": f"http://127.0.0.1:{ports['control']}",
             "token_file": str(state / "token"),
+            **settings,
         },
     }
     process = subprocess.Popen(
@@ -80,6 +87,25 @@ def test_it_announces_when_both_listeners_accept_and_ends_on_stop(tmp_path):
         assert g.get("control", "/faas/python")[0] == 401
         g.channel.sendall(b'{"op":"shutdown","deadline_ms":5000}\n')
         assert g.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        ("Host: localhost", None),
+        ("Host: bema.example:443", None),
+        ("", 400),
+        ("Host: localhost\r\nHost: localhost", 400),
+        ("Host: evil.example", 403),
+        ("Host: 127.0.0.1.evil.example", 403),
+        ("Host: localhost\r\nOrigin: http://evil.example", 403),
+    ],
+)
+def test_both_listeners_answer_to_their_own_names_alone(tmp_path, hosts, status):
+    lines = f"{hosts}\r\n" if hosts else ""
+    with launched(tmp_path, hosts="bema.example") as g:
+        assert g.says("control", f"GET /healthz HTTP/1.1\r\n{lines}\r\n") == (status or 200)
+        assert g.says("data", f"GET /nowhere HTTP/1.1\r\n{lines}\r\n") == (status or 404)
 
 
 @pytest.mark.parametrize("way", ["signal", "the end of the channel"])

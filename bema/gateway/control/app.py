@@ -84,6 +84,8 @@ class Control:
 
     def _handler(self, row: Operation) -> _Answer:
         handler: Any = getattr(self, row.name)
+        # The principal is an argument of every other handler: one that takes none fails at its
+        # first call, and answers nobody.
         if row.open:
             return cast("_Answer", handler)
 
@@ -100,6 +102,7 @@ class Control:
             asked = _DECODE.decode(body)
         except msgspec.ValidationError as error:
             raise Invalid(f"the body does not fit: {error}") from error
+        # Arrays within arrays end msgspec in a RecursionError, which is the client's fault as well.
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"the body is not JSON: {error}", code="bad_request", fix="Send a JSON object.") from error
         if (asked.source is None) == (asked.code is None):
@@ -153,6 +156,7 @@ class Control:
             "connections": self._activities.connections,
             "in_flight": sum(activity.in_flight for activity in every),
         }
+        # Asked only where it is there: the status page is what one reads when it is not.
         told: dict[str, Any] | None = None
         if self._reachable():
             told = await self._orchestrator.status(principal)
@@ -218,7 +222,9 @@ class _Door:
                 message["headers"] = [*message["headers"], (b"x-request-id", trace[3:35].encode())]
             await send(message)
 
+        # The calls to the orchestrator take trace and principal from here.
         CURRENT.set(Call(scope["path"], metadata={"traceparent": trace}, principal=principal))
+        # Before the routes: a stranger cannot tell a path that is there from one that is not.
         if scope["path"] in self._open or principal is not None:
             await self._app(scope, receive, told)
         else:
@@ -267,6 +273,7 @@ def _number(request: Request, name: str, default: int) -> int:
     given = request.query_params.get(name, "")
     if not given:
         return default
+    # `int` takes signs, spaces and underscores, and 18 digits stay below 2^63.
     if not given.isdecimal() or len(given) > 18:
         raise Invalid(f"{name} is {given!r}, not a number")
     return int(given)
@@ -296,4 +303,5 @@ async def _ndjson(lines: AsyncIterator[Any], request: Request) -> AsyncIterator[
         async for line in lines:
             yield msgspec.json.encode(line) + b"\n"
     except BemaError as error:
+        # The status is sent long ago, so the error can only be a line.
         yield msgspec.json.encode(as_json(error, request.state.trace_id)) + b"\n"

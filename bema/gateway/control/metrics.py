@@ -54,6 +54,7 @@ def _family(name: str, kind: str, says: str, samples: Iterable[tuple[str, float]
     yield f"# HELP {name} {says}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
+        # The six digits of `g` alone would put the last access hours off.
         yield f"{name}{labels} {value:.16g}"
 
 
@@ -61,6 +62,7 @@ def _histogram(name: str, says: str, every: list[Activity]) -> Iterator[str]:
     yield f"# HELP {name} {says}"
     yield f"# TYPE {name} histogram"
     for activity in every:
+        # Prometheus buckets are cumulative: each tells what took at most so long.
         below = sum(activity.histogram[:_LEAST])
         for bucket in range(_LEAST, BUCKETS):
             below += activity.histogram[bucket]

@@ -65,6 +65,8 @@ class Doors:
         name = unquote(exchange.to.target.partition(b"?")[0].decode().strip("/"))
         if name in ("", _OPENAPI):
             _only(exchange, b"GET", b"HEAD")
+            # Read to its end although nobody wants it: what is left would be the next request's
+            # head.
             await exchange.whole_body()
             said = await self._descriptions.shown(route.instance, _PATIENCE)
             _answer(exchange, openapi.document(said, f"/gateway/{route.deployment}") if name else _listed(said, route))
@@ -83,6 +85,7 @@ class Doors:
         options: dict[str, Any] = {
             "timeout": _timeout(exchange),
             "metadata": {"traceparent": exchange.trace},
+            # The table chose it, in turn; a picker would choose a second time.
             "instance": instance.id,
         }
         if info.shape is Shape.STREAM:
@@ -192,6 +195,7 @@ def _answer(exchange: Exchange, value: Any) -> None:
 async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
     """Server-sent events: one per value, `error` with the error's JSON when it fails, `end` when it is whole."""
     try:
+        # Before the head: a call that fails at once still has the status of its error.
         first = [msgspec.json.encode(await anext(values))]
     except StopAsyncIteration:
         first = []
@@ -217,4 +221,5 @@ async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
 
 async def _event(exchange: Exchange, event: bytes) -> None:
     exchange.client.write(event if exchange.head.http10 else chunk(event))
+    # Without it a client that does not read would have the whole stream kept in our buffer.
     await exchange.room()

@@ -59,6 +59,7 @@ def _body(endpoint: EndpointDescription) -> Schema:
     """Parameters by name, or the only parameter where that is a model."""
     properties = endpoint.request.get("properties", {})
     only = next(iter(properties.values())) if len(properties) == 1 else {}
+    # The door takes the fields of the only parameter too, where that is a model.
     return {"anyOf": [endpoint.request, only]} if "$ref" in only else endpoint.request
 
 
@@ -67,4 +68,5 @@ def _moved(part: Any) -> Any:
         return [_moved(each) for each in part]
     if isinstance(part, dict):
         return {name: _moved(each) for name, each in part.items()}
+    # Only whole references begin so; a description that mentions the text keeps it.
     return part.replace(_DEFINITIONS, _COMPONENTS) if isinstance(part, str) and part.startswith(_DEFINITIONS) else part

@@ -43,6 +43,7 @@ class SizedBody:
         self.trailers = b""
 
     def feed(self, data: bytes) -> bytes:
+        # The common case first: a piece in the middle is handed on as it is, not copied.
         left = self.left - len(data)
         if left > 0:
             self.left = left
@@ -102,6 +103,8 @@ class Chunked:
         end = data.find(b"\r\n", at)
         if end < 0:
             line = data[at:]
+            # A bare line feed ends the line for lenient peers, so waiting for CRLF would differ
+            # from them.
             if len(line) > _LONGEST_SIZE_LINE or b"\n" in line:
                 raise _bad("a chunk size")
             return -1
@@ -124,6 +127,8 @@ class Chunked:
 
     def _end(self, data: bytes, at: int, out: list[bytes]) -> int:
         end = data[at : at + 2]
+        # At the first wrong byte: the payload before it may have been forwarded, but nothing behind
+        # it.
         if not b"\r\n".startswith(end):
             raise _bad("the end of a chunk")
         if len(end) < 2:
@@ -147,6 +152,7 @@ class Chunked:
 
 def chunk(payload: bytes) -> bytes:
     """One chunk that holds `payload`; nothing for an empty one, which would end the body."""
+    # Extensions are dropped: who does not know one ignores it (RFC 9112 7.1.1).
     return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 
@@ -159,6 +165,8 @@ def of_request(head: RequestHead) -> Body | None:
 
 def of_response(head: ResponseHead, method: bytes) -> Body | None:
     """How the answer's body is read (RFC 9112 6.3)."""
+    # In this order (RFC 9112 6.3): the method and status say there is no body, whatever a header
+    # says.
     if method == b"HEAD" or head.status in (204, 304) or head.status < 200:
         return None
     if head.chunked:

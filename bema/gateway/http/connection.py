@@ -10,20 +10,23 @@ import asyncio
 from math import inf
 from typing import cast
 
-from bema.core.errors import BemaError, Overloaded, TooLarge
+from bema.core.errors import BemaError, NotFound, Overloaded, TooLarge
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, of_request
 from bema.gateway.http.dispatcher import Dispatcher
 from bema.gateway.http.exchange import Door, Exchange
 from bema.gateway.http.forwarding import trace
 from bema.gateway.http.heads import END, RequestHead, hopeless, read_request
-from bema.gateway.http.transport import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, ClientTransport
+from bema.gateway.http.transport import FULL_HELD, FULL_PENDING, FULL_UPSTREAM, ClientTransport, end_writing
 from bema.gateway.routing.decision import decide
 
-__all__ = ["HttpConnection"]
+__all__ = ["LATE", "LINGER", "HttpConnection"]
 
 _MOST_HELD = 64 * 1024
-_LINGER = 2.0  # seconds in which a client may still read our last answer while it sends
+LINGER = 2.0
+"""Seconds in which a client may still read our last answer while it sends."""
+LATE = 64
+"""Refused connections that may linger beside those that are served: each holds a descriptor."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -49,7 +52,7 @@ class HttpConnection(asyncio.Protocol):
         self._dispatcher = dispatcher
         self._door = door
         self._connections = connections
-        self._client = ClientTransport(self._done, self._cut)
+        self._client = ClientTransport(self._done, self._cut, self._switched)
         self.exchange: Exchange | None = None
         self.deadline = inf
         self._body: Body | None = None
@@ -67,14 +70,18 @@ class HttpConnection(asyncio.Protocol):
         self._connections.add(self)
         self._dispatcher.activities.connections = len(self._connections)
         # answered, not left unaccepted: a client in the queue of the kernel would wait without knowing why
-        if len(self._connections) > self._dispatcher.most_connections:
+        most = self._dispatcher.most_connections
+        if len(self._connections) > most:
             self._refuse(Overloaded("every connection of this listener is taken", retry_after=1))
+            if len(self._connections) > most + LATE:
+                self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if self._lingers:
             return
         if exchange is not None and exchange.tunnel and exchange.upstream is not None:
+            # Past the parser for good: what follows is another protocol's, whatever it looks like.
             exchange.upstream.transport.write(data)
             return
         if self._held:
@@ -114,6 +121,7 @@ class HttpConnection(asyncio.Protocol):
         if self._client.held_for:
             self._client.hold(FULL_UPSTREAM | FULL_PENDING, False)
         self.deadline = self._dispatcher.now + self._dispatcher.limits.http_idle
+        # In a turn of its own: thousands of pipelined requests would nest as many calls.
         if self._held and not self._client.full:
             asyncio.get_running_loop().call_soon(self._again)
 
@@ -121,6 +129,13 @@ class HttpConnection(asyncio.Protocol):
         """End a connection whose answer cannot be completed, so that the client sees that it is not whole."""
         self.exchange = None
         self.transport.close()
+
+    def _switched(self) -> None:
+        # What came with the head or behind it waited like a pipelined request; a 101 made it the first bytes of the tunnel.
+        held, self._held = self._held, b""
+        self._client.hold(FULL_HELD, False)
+        if held and self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.transport.write(held)
 
     # called by the listener
 
@@ -187,10 +202,14 @@ class HttpConnection(asyncio.Protocol):
         dispatcher = self._dispatcher
         head = read_request(raw.removeprefix(b"\r\n"), dispatcher.limits.http_headers)
         body = of_request(head)
-        decision = decide(head.target, head.host, head.ours.get(b"origin"), loopback=dispatcher.loopback)
+        # Guard before decision: only a head with one reading is looked at for where it goes.
+        decision = decide(head.target, head.host, head.ours.get(b"origin"), dispatcher.hosts)
         if isinstance(decision, BemaError):
-            self._answer(decision, head, keep=body is None)
+            # What breaks a rule ends its connection, as a refused head does: who sent it may read the rest in another way.
+            # An unknown path breaks none.
+            self._answer(decision, head, keep=body is None and isinstance(decision, NotFound))
             return rest
+        # Before the exchange: a body that cannot be taken must wake no instance.
         if head.length is not None and head.length > dispatcher.limits.http_body:
             raise _body_too_large(dispatcher.limits.http_body)
         exchange = self.exchange = Exchange(self._client, dispatcher, self._door, head, decision)
@@ -199,6 +218,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.complete = True
         else:
             self._body, self._taken = body, 0
+            # Who waits for a 100 sends nothing while the instance starts, and is not late for it.
             patience = dispatcher.limits.start if head.expects_continue else 0.0
             self.deadline = dispatcher.now + dispatcher.limits.http_body_idle + patience
             if rest:
@@ -238,6 +258,7 @@ class HttpConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abandon()
+            # A second head in the middle of an answer would be read as its body.
             if exchange.answered:
                 self.transport.close()
                 return
@@ -256,11 +277,8 @@ class HttpConnection(asyncio.Protocol):
         self._lingers = True
         self._held = b""
         self._client.hold(FULL_UPSTREAM | FULL_PENDING | FULL_HELD, False)
-        if self.transport.can_write_eof():
-            self.deadline = self._dispatcher.now + _LINGER
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        if end_writing(self.transport):
+            self.deadline = self._dispatcher.now + LINGER
 
 
 def _body_too_large(limit: int) -> TooLarge:

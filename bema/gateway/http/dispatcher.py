@@ -10,9 +10,11 @@ import contextlib
 
 from bema.core.errors import Unavailable
 from bema.core.limits import DEFAULTS, Limits
+from bema.core.naming import show_instance_id
 from bema.gateway.http.upstream import Upstream, UpstreamPool
 from bema.gateway.routing.activator import Activate, Activator
 from bema.gateway.routing.activity import Activities, Activity
+from bema.gateway.routing.decision import Hosts
 from bema.gateway.routing.table import InstanceRoute, RoutingTable
 
 __all__ = ["Dispatcher"]
@@ -25,12 +27,10 @@ class Dispatcher:
 
     # `now` instead of the clock: a deadline needs no more than the sweep's half second, and the clock costs a call
 
-    def __init__(
-        self, table: RoutingTable, activate: Activate, *, loopback: bool = True, limits: Limits = DEFAULTS
-    ) -> None:
+    def __init__(self, table: RoutingTable, activate: Activate, *, hosts: Hosts, limits: Limits = DEFAULTS) -> None:
         self.limits = limits
         self.most_connections = limits.http_connections
-        self.loopback = loopback
+        self.hosts = hosts
         self.authority = b"127.0.0.1"
         self.draining = False
         self.now = asyncio.get_running_loop().time()
@@ -46,6 +46,13 @@ class Dispatcher:
         if not remaining:
             self.empty.set()
 
+    def instance_at(self, deployment: str, address: str) -> str:
+        """The id of the instance behind an address, for the log."""
+        for instance in self.table.instances_of(deployment).instances():
+            if any(address in addresses for addresses in instance.addresses.values()):
+                return show_instance_id(instance.id)
+        return "that is gone"
+
     def warm(self, deployment: str) -> tuple[Upstream, Activity] | None:
         """An idle connection to an instance that takes requests, or None; never waits."""
         route = self.table.route(deployment)
@@ -54,8 +61,10 @@ class Dispatcher:
         upstream = self.pool.take(route.address)
         return None if upstream is None else (upstream, self.activities.of(deployment))
 
-    async def reach(self, deployment: str) -> tuple[Upstream | InstanceRoute, Activity]:
+    async def reach(self, deployment: str, *, fresh: bool = False) -> tuple[Upstream | InstanceRoute, Activity]:
         """A connection to an instance, or the route to an instance that a door answers for. Waits for a start if need be.
+
+        A `fresh` connection is a new one.
 
         Raises:
             Unavailable: no instance accepts a connection; `retry_after` is set.
@@ -69,10 +78,13 @@ class Dispatcher:
             if route.protocol != "http":
                 return route, activity
             try:
-                return self.pool.take(route.address) or await self.pool.dial(route.address), activity
+                idle = None if fresh else self.pool.take(route.address)
+                return idle or await self.pool.dial(route.address), activity
             except OSError as error:
                 failed = error
                 activity.upstream_failures += 1
+                # The lock of a dead instance is free at once, its record goes when that was
+                # noticed.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.table.left(route), _LEAVES)
         refused = Unavailable(f"the instance does not accept connections: {failed}", fix="Try again in a moment.")

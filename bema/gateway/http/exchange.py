@@ -28,6 +28,7 @@ __all__ = ["Door", "Exchange"]
 _log = logging.getLogger("bema.gateway")
 
 _PENDING = 64 * 1024
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})  # RFC 9110 9.2.2
 
 
 class Exchange:
@@ -38,6 +39,7 @@ class Exchange:
         "_encode",
         "_pending",
         "_pending_size",
+        "_repeatable",
         "_started",
         "_task",
         "_woken",
@@ -72,6 +74,7 @@ class Exchange:
         self._encode = False
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._repeatable = False
         self._started = time.perf_counter()
         self._task: asyncio.Task[None] | None = None
         self._woken: asyncio.Event | None = None  # a door waits for the body, or for room
@@ -119,9 +122,13 @@ class Exchange:
         elif self._woken is not None:
             self._woken.set()
 
-    async def _reach(self) -> None:
+    def _may_repeat(self) -> bool:
+        # the whole request is here, and running it twice is what its method allows
+        return self.complete and self.method in _IDEMPOTENT
+
+    async def _reach(self, fresh: bool = False) -> None:
         try:
-            reached, activity = await self._dispatcher.reach(self.to.deployment)
+            reached, activity = await self._dispatcher.reach(self.to.deployment, fresh=fresh)
             if isinstance(reached, Upstream):
                 self._attach(reached, activity)
                 return
@@ -135,15 +142,21 @@ class Exchange:
             self.fail(BemaError())
 
     def _attach(self, upstream: Upstream, activity: Activity) -> None:
-        self._activity = activity
-        activity.begin()
+        if self._activity is None:
+            self._activity = activity
+            activity.begin()
         self._task = None
         self.upstream = upstream
         raw = request_head(self.head, self.to, self.client.peer, self._dispatcher.authority, self.trace)
+        # A new connection that ends has read the request, or died of it: never again.
+        self._repeatable = upstream.reused and self._may_repeat()
         if self._pending:
-            payload, self._pending = b"".join(self._pending), []
+            payload = b"".join(self._pending)
+            if not self._repeatable:
+                self._pending = []
             raw += self._framed(payload, self.complete)
             self.client.hold(FULL_PENDING, False)
+        # The client may have stopped reading while we waited for the connection.
         if self.client.full:
             upstream.pause(True)
         upstream.begin(self, raw)
@@ -167,11 +180,17 @@ class Exchange:
         self.answered = self.tunnel = True
         self._count(head.status)
         framing = b"upgrade: %b\r\nconnection: upgrade\r\n" % head.ours.get(b"upgrade", self.head.upgrade)
+        # Head and first bytes in one write, and only then what the client sent early: a peer that
+        # closes at once still gets its answer out before it.
         self.client.write(self._shown(head, framing) + rest)
+        self.client.switched()
 
     def answer(self, head: ResponseHead, body: Body | None, payload: bytes) -> None:
         self.answered = True
+        self._pending = []
         self._count(head.status)
+        # Decided when the head is written, since the head says it; a body that ends later changes
+        # nothing.
         self.keeps()
         framing = self._framing(head, body)
         if not self.keep:
@@ -192,15 +211,35 @@ class Exchange:
         """The answer is complete, by its framing or by the end of the instance's connection."""
         self.upstream = None
         if self._encode:
+            # The instance delimited its answer by closing; the client's connection goes on, so it
+            # gets an end.
             self.client.write(b"0\r\n\r\n")
         self._leave()
         self.client.done(self.keep)
 
     def broken(self, error: BemaError) -> None:
+        address = self.upstream.address if self.upstream is not None else ""
         self.upstream = None
         if self._activity is not None:
             self._activity.upstream_failures += 1
+        if error.code == "bad_upstream":
+            _log.warning(
+                "an answer of %s, instance %s, was refused: %s",
+                self.to.deployment,
+                self._dispatcher.instance_at(self.to.deployment, address),
+                error.message,
+                extra={"trace_id": self.trace_id},
+            )
         self.fail(error)
+
+    def repeat(self) -> bool:
+        """Send the request again, once, on a new connection: the one in use was closed before the instance read it."""
+        if not self._repeatable:
+            return False
+        self._repeatable = False
+        self.upstream = None
+        self._task = asyncio.get_running_loop().create_task(self._reach(fresh=True))
+        return True
 
     def upstream_full(self, full: bool) -> None:
         self.client.hold(FULL_UPSTREAM, full)

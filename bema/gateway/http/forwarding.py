@@ -16,7 +16,8 @@ __all__ = ["request_head", "response_head", "status_line", "trace"]
 
 _ABSOLUTE = re.compile(rb"(?i)https?://([^/?#]*)")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_COOKIE_PATH = re.compile(rb"(?i)(;[ \t]*path=)(/[^;]*)")
+_COOKIE_PATH = re.compile(rb'(?i)(;[ \t]*path[ \t]*=[ \t]*"?)(/[^;"]*[^;"\t ]|/)')
+_COOKIE_PATHS = re.compile(rb"(?i);[ \t]*path(?:[ \t]*=[ \t]*([^;]*))?(?=;|\Z)")
 
 
 def request_head(head: RequestHead, to: Forward, peer: bytes, authority: bytes, trace: str) -> bytes:
@@ -32,6 +33,7 @@ def request_head(head: RequestHead, to: Forward, peer: bytes, authority: bytes, 
         parts.append(b"transfer-encoding: chunked\r\n")
     elif head.length is not None:
         parts.append(b"content-length: %d\r\n" % head.length)
+    # RFC 7239 6: an IPv6 address has colons, so it is quoted and bracketed there.
     sender = b'"[%b]"' % peer if b":" in peer else peer
     parts.append(
         b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\nx-forwarded-host: %b\r\nx-forwarded-prefix: %b\r\n"
@@ -47,8 +49,10 @@ def response_head(
     """The head a client receives; `framing` is the block of lines that delimit the body and say whether we close."""
     parts = [status_line(head)]
     for name, value in head.headers:
+        # The lengths of Location, Set-Cookie and Content-Location: most headers cost one
+        # comparison.
         if len(name) in (8, 10, 16):
-            value = _under_prefix(name.lower(), value, request.host, authority, to.prefix)
+            value = _under_prefix(name.lower(), value, request, authority, to.prefix)
         parts += (name, b": ", value, b"\r\n")
     parts += (framing, b"x-request-id: ", request_id, b"\r\n\r\n")
     return b"".join(parts)
@@ -87,16 +91,34 @@ def _passed_on(head: RequestHead) -> bytes:
     return lines
 
 
-def _under_prefix(name: bytes, value: bytes, host: bytes, authority: bytes, prefix: bytes) -> bytes:
+def _under_prefix(name: bytes, value: bytes, request: RequestHead, authority: bytes, prefix: bytes) -> bytes:
     if name in (b"location", b"content-location"):
-        return _rebased(value, (host, authority), prefix)
+        return _rebased(value, (request.host, authority), prefix)
     if name == b"set-cookie":
-        return _COOKIE_PATH.sub(lambda found: found[1] + _below(found[2], prefix), value, count=1)
+        root = request.target.partition(b"?")[0] == prefix
+        return _cookie(value, prefix, root)
+    return value
+
+
+def _cookie(value: bytes, prefix: bytes, root: bool) -> bytes:
+    """A cookie that a browser sends to its own deployment alone.
+
+    Each Path is put under the prefix. For browsers the last one counts, and one that does not begin with a slash, such as
+    a quoted one, counts as none (RFC 6265 5.2.4, 5.3); others, curl among them, read inside of the quotes.
+    """
+    paths = _COOKIE_PATHS.findall(value)
+    value = _COOKIE_PATH.sub(lambda found: found[1] + _below(found[2], prefix), value)
+    if root and not (paths and paths[-1].startswith(b"/")):
+        # Without a Path a browser takes the folder of the address (5.1.4). That of `/gateway/ID` is `/gateway`, which is
+        # every deployment's.
+        value += b"; Path=" + prefix
     return value
 
 
 def _rebased(url: bytes, authorities: tuple[bytes, ...], prefix: bytes) -> bytes:
     """A link of an instance to itself, put under the prefix; a relative one and one to elsewhere stay as they are."""
+    # An instance knows itself by the Host we gave it, or by X-Forwarded-Host: both are the same
+    # place.
     if absolute := _ABSOLUTE.match(url):
         if absolute[1].lower() not in {authority.lower() for authority in authorities}:
             return url

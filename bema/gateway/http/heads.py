@@ -149,13 +149,19 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
     if head.method in (b"CONNECT", b"TRACE"):
         raise Invalid(f"{head.method.decode()} is not served here", code="method_not_allowed", allow=_SERVED)
     if raw.count(b"\n") - 2 > most_headers:
-        raise TooLarge(f"the request has more than {most_headers} headers", code="head_too_large")
+        raise TooLarge(
+            f"the request has more than {most_headers} headers",
+            code="head_too_large",
+            fix="Send fewer, or raise the limit http_headers.",
+        )
     for name, value in _requests.split(raw):
         head.take(name, value)
+    # After the headers were split: an absolute target is held against the Host.
     if head.target[:1] != b"/":
         head.target = _origin_form(head)
     _check_host(head)
     _frame(head)
+    # Last: a Connection that names Content-Length must not take the framing away.
     _drop_connection_options(head)
     return head
 
@@ -163,14 +169,23 @@ def read_request(raw: bytes, most_headers: int) -> RequestHead:
 def read_response(raw: bytes, most_headers: int) -> ResponseHead:
     """Read a response head; `BemaError` (code `bad_upstream`), which the client gets, where the instance broke the protocol."""
     line = _RESPONSE.fullmatch(raw)
-    if line is None or raw.count(b"\n") - 2 > most_headers:
+    if line is None:
         raise BemaError("the instance's answer does not follow the HTTP/1.1 grammar", code="bad_upstream")
+    if raw.count(b"\n") - 2 > most_headers:
+        raise BemaError(
+            f"the instance's answer has more than {most_headers} headers, the limit http_answer_headers",
+            code="bad_upstream",
+            fix="Answer with fewer, or raise the limit http_answer_headers.",
+        )
     head = ResponseHead(int(line[2]), line[3] or b"", line[1] == b"0")
     try:
         for name, value in _responses.split(raw):
             head.take(name, value)
         _frame(head)
     except BemaError as error:
+        if head.status == 101:
+            # RFC 9110 7.8: `Upgrade`, and `Connection` that names it; without them httptools stops for a reason of its own
+            raise BemaError("the instance switched protocols without naming one", code="bad_upstream") from error
         raise BemaError(f"the instance's answer is malformed: {error.message}", code="bad_upstream") from error
     _drop_connection_options(head)
     return head
@@ -181,6 +196,7 @@ def read_trailers(raw: bytes) -> bytes:
     if _TRAILERS.fullmatch(raw) is None:
         raise _bad("the trailers do not follow the HTTP/1.1 grammar")
     lines = raw.split(b"\r\n")[:-2]
+    # A recipient merges trailers into the head that it has acted upon.
     kept = [line for line in lines if line.partition(b":")[0].lower() not in _OURS | _UNSAFE_TO_DROP]
     return b"".join(line + b"\r\n" for line in kept)
 

@@ -12,17 +12,18 @@ import resource
 import socket
 
 from bema.core.limits import DEFAULTS, Limits
-from bema.gateway.http.connection import HttpConnection
+from bema.gateway.http.connection import LATE, HttpConnection
 from bema.gateway.http.dispatcher import Dispatcher
 from bema.gateway.http.exchange import Door
 from bema.gateway.http.pending import PendingRequests
 from bema.gateway.routing.activator import Activate
+from bema.gateway.routing.decision import Hosts
 from bema.gateway.routing.table import RoutingTable
 
-__all__ = ["DataListener", "without_delay"]
+__all__ = ["DataListener", "affordable", "affordable_control", "without_delay"]
 
 _SWEEP = 0.5
-_OWN = 128  # descriptors for what is no client: files, the keeper, the orchestrator, the control listener
+_OWN = 128 + LATE  # descriptors for what is no client: files, the keeper, the orchestrator, who is being refused
 
 
 def without_delay(listener: socket.socket) -> None:
@@ -38,7 +39,16 @@ def affordable() -> int:
 
     Past them a client is told 503; past the descriptors themselves nobody could be accepted, or told anything.
     """
-    return max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN) // 2)
+    return max(1, (_spare() - affordable_control()) // 2)
+
+
+def affordable_control() -> int:
+    """The same for the control listener. It has a share of its own, so that a full data listener can still be looked at."""
+    return max(1, _spare() // 8)
+
+
+def _spare() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN
 
 
 class DataListener:
@@ -50,10 +60,10 @@ class DataListener:
         activate: Activate,
         door: Door,
         *,
-        loopback: bool = True,
+        hosts: Hosts | None = None,
         limits: Limits = DEFAULTS,
     ) -> None:
-        self.dispatcher = Dispatcher(table, activate, loopback=loopback, limits=limits)
+        self.dispatcher = Dispatcher(table, activate, hosts=hosts or Hosts(), limits=limits)
         self.dispatcher.most_connections = min(limits.http_connections, affordable())
         self.activities = self.dispatcher.activities
         self.table = table
@@ -70,6 +80,7 @@ class DataListener:
         name = listener.getsockname()
         if isinstance(name, tuple):
             self.dispatcher.authority = b"127.0.0.1:%d" % name[1]
+        # The kernel's queue is for bursts of a turn; who is over the cap is told so by us.
         self._server = await self._loop.create_server(self.accept, sock=listener, backlog=4096)
         self._sweep()
 
@@ -89,6 +100,7 @@ class DataListener:
                 while self.connections:
                     self.dispatcher.empty.clear()
                     await self.dispatcher.empty.wait()
+        # Asked before the aborts, which end every exchange.
         whole = all(connection.exchange is None for connection in self.connections)
         for connection in tuple(self.connections):
             connection.transport.abort()

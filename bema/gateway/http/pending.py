@@ -25,6 +25,8 @@ class PendingRequests:
     def look(self, exchanges: Iterable[Exchange]) -> None:
         """Ask for the next instance on behalf of each exchange whose connection no instance has accepted."""
         for exchange in exchanges:
+            # The keeper holds the listener for good, so a dial succeeds although nobody accepts:
+            # only the table tells that the instance behind it has gone.
             if _waits(exchange) and exchange not in self._asking and not self._table.present(exchange.to.deployment):
                 self._asking[exchange] = asyncio.create_task(self._ask(exchange))
 
@@ -32,6 +34,7 @@ class PendingRequests:
         try:
             await self._next_instance(exchange.to.deployment)
         except BemaError as error:
+            # Its answer may have begun while we asked.
             if _waits(exchange):
                 exchange.fail(error)
         finally:

@@ -51,7 +51,8 @@ class Activator:
         question = self._questions.get(deployment)
         if question is None:
             question = self._questions[deployment] = _Question(asyncio.create_task(self._ask(deployment)))
-            question.asking.add_done_callback(lambda _: self._questions.pop(deployment, None))
+            question.asking.add_done_callback(lambda _: self._forget(deployment, question))
+        # Bounded per deployment: one that never starts must not hold every connection.
         if question.waiters >= self._limits.http_waiters:
             raise Overloaded(f"{question.waiters} requests wait for this deployment to start", retry_after=1)
         question.waiters += 1
@@ -61,9 +62,17 @@ class Activator:
         finally:
             question.waiters -= 1
             if not question.waiters:
+                # forgotten at once: who came before the task has ended would be cancelled with it, and never answered
+                self._forget(deployment, question)
                 question.asking.cancel()
 
+    def _forget(self, deployment: str, question: _Question) -> None:
+        if self._questions.get(deployment) is question:
+            del self._questions[deployment]
+
     async def _ask(self, deployment: str) -> InstanceRoute:
+        # Two sources of one fact: the record may come before the orchestrator's answer, or be all
+        # there is when the orchestrator is away.
         shown = asyncio.create_task(self._table.routed(deployment))
         try:
             # the orchestrator may call an instance ready that has just died: one that is not shown soon is asked about again

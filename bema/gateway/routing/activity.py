@@ -31,7 +31,7 @@ class Activity:
         self.clock = clock
         self.in_flight = 0
         self.last_access = 0
-        self.answers = [0] * 6  # by the first digit of the status
+        self.answers = [0] * 6  # by the first digit of the status, where it is one of the five classes
         self.upstream_failures = 0
         self.histogram = [0] * (BUCKETS + 1)
         self.microseconds = 0
@@ -42,12 +42,14 @@ class Activity:
     def answered(self, status: int, seconds: float) -> None:
         # the bucket is the number of binary digits, so there is no search
         took = int(seconds * 1e6)
-        self.answers[status // 100] += 1
+        # RFC 9110 15: a status above 599 is taken for a 5xx
+        self.answers[min(status // 100, 5)] += 1
         self.histogram[min(BUCKETS, took.bit_length())] += 1
         self.microseconds += took
 
     def end(self) -> None:
         self.in_flight -= 1
+        # At the end and not the beginning: a stream of an hour is use until it ends.
         self.last_access = self.clock.now()
 
 

@@ -49,6 +49,7 @@ class _Replicas(LiveView):
         in_turn = self._in_turn
         if in_turn is None:
             in_turn = self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
+        # The usual case, without arithmetic on the warm path.
         if len(in_turn) < 2:
             return in_turn[0] if in_turn else None
         self._turn += 1
@@ -116,6 +117,7 @@ class RoutingTable:
                 await turned.wait()
         finally:
             waiting.discard(turned)
+            # Identity: another may have begun to wait under this id after the set was emptied.
             if not waiting and self._waiting.get(deployment) is waiting:
                 del self._waiting[deployment]
 
@@ -133,6 +135,7 @@ class RoutingTable:
                 told.setdefault(deployment, []).append(change)
         for deployment, heard in told.items():
             replicas = self._deployments[deployment]
+            # Deployments come and go for years; only those with instances are kept.
             if not len(replicas):
                 del self._deployments[deployment]
             replicas.tell(heard)

@@ -22,6 +22,7 @@ from bema.wire.values.codecs import UNFIT
 SUITE = Suite("codec")
 
 PLAIN: tuple[Any, ...] = (
+    # The bounds of MessagePack's integers; NUL and bytes that are no UTF-8, where C strings stop.
     *(None, True, 0, -(2**63), 2**64 - 1, 1.5, "", "λ\0", b"", b"\xff\0"),
     *([], [1, "a", None], {}, {"a": [{"b": 1}]}, "x" * 100_000),
 )
@@ -93,6 +94,7 @@ async def strangers_are_refused(make: Make) -> None:
     """A value that would not return equal is refused by its encoder, and the next one is taken."""
     codec = await make()
     encode = codec.encoder(Any)
+    # A tuple returns as a list and a set not at all: equal or refused, never nearly.
     for stranger in (object(), (1, 2), {1, 2}, 2**64, {"a": object()}, [uuid.uuid4()]):
         assert refuses(encode, stranger)
     assert codec.decoder(Any)(encode([1])) == [1]
@@ -103,6 +105,7 @@ async def broken_payloads_are_refused(make: Make) -> None:
     """Bytes that are no payload, or the half of one, are refused."""
     codec = await make()
     whole = codec.encoder(Any)({"a": [1, 2, 3]})
+    # 0xc1 is the one byte that MessagePack never uses.
     for broken in (b"", whole[:-1], b"\xc1"):
         assert refuses(codec.decoder(Any), broken)
         assert refuses(codec.arguments_decoder(PARAMETERS), broken)

@@ -30,6 +30,7 @@ def instance(**more: Any) -> Instance:
 
 async def until(view: View, *ids: int) -> None:
     """Wait until the view shows exactly these ids."""
+    # By events of the view, not by sleeping: a law must hold on a slow machine.
     await wait_for(view, lambda found: [one.id for one in found] == sorted(ids))
 
 

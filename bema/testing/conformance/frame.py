@@ -38,6 +38,8 @@ class Law(NamedTuple):
     def __call__(self, make: Callable[[], Any]) -> None:
         """Try the law on parts from `make` (a function or a coroutine function); `Violation` when it is broken."""
         try:
+            # A loop for each law: what a part left running ends with it, and cannot disturb the
+            # next.
             asyncio.run(self._try(make))
         except TimeoutError as error:
             raise Violation(f"{self.kind}: {self.says} (no answer within {SECONDS:g} s)") from error
@@ -56,6 +58,7 @@ class Law(NamedTuple):
             async with asyncio.timeout(SECONDS):
                 await self.body(one)
         finally:
+            # Later ones may stand on what earlier ones opened.
             for part in reversed(made):
                 if (close := getattr(part, "close", None)) is not None:
                     await close()
@@ -92,6 +95,7 @@ def laws(kind: str, *traits: str) -> list[Law]:
     if kind not in _KINDS:
         raise NotFound(f"there is no conformance suite for {kind!r}; there is one for {', '.join(_KINDS)}")
     suite: Suite = importlib.import_module(f"bema.testing.conformance.{kind}").SUITE
+    # A misspelt trait would pass as one whose laws all hold.
     unknown = set(traits) - {trait for law in suite.laws for trait in law.traits}
     if unknown:
         raise NotFound(f"no law of {kind} is about {', '.join(sorted(unknown))}")

@@ -29,6 +29,7 @@ async def event_of(launcher: Launcher, instance: int) -> Event:
     """The next event of one instance that is neither a line it said nor how it serves."""
     while True:
         event = await launcher.next_event()
+        # Reports come when they come, and those of other instances in between.
         if event.instance == instance and not isinstance(event, Reported):
             return event
 
@@ -47,6 +48,7 @@ async def start_returns_before_it_serves(make: Make) -> None:
     assert (one.instance, one.deployment, one.name, one.version) == (
         *(instance, workload.deployment, workload.name, workload.version),
     )
+    # Known before it serves: requests may wait in its listener from now on.
     assert one.listen
     assert isinstance(await event_of(trial.launcher, one.instance), Announced)
     assert await running(trial.launcher) == {one.instance: State.SERVING}

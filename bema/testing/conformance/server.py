@@ -51,6 +51,7 @@ async def its_own_are_taken(make: Make) -> None:
 async def others_are_left(make: Make) -> None:
     """What is of no kind of app is left, and none of it is called."""
     trial, untouchable = await make(), Untouchable()
+    # Classes and functions are callable as well; calling one to find out would run user code.
     for other in (None, 42, "app", object(), int, Untouchable, nothing_to_serve, untouchable, asyncio):
         assert trial.server.adapt(other) is None, other
     assert not untouchable.called

@@ -61,6 +61,8 @@ class Ends:
     async def open(self, trial: TransportTrial) -> tuple[Any, End, End]:
         listener = await trial.transport.listen(trial.address(), self.accept)
         client = await trial.transport.connect(listener.address, End)
+        # A transport may connect before the other side has accepted; a byte that arrived proves
+        # both.
         client.transport.write(b"hello")
         await self._more.wait()
         await self.accepted[-1].until(lambda end: bytes(end.came) == b"hello")

@@ -172,6 +172,20 @@ def test_an_app_is_started_shown_drained_and_taken_away(platform):
     told(platform, story)
 
 
+def test_a_deployment_that_is_forgotten_leaves_no_socket_of_an_earlier_keeper(platform):
+    async def story(stage):
+        left, other = socket_of(DEPLOYMENT), socket_of("0" * 32)
+        left.parent.mkdir(parents=True, exist_ok=True)
+        for path in (left, other):
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+        await stage.launcher.forget(DEPLOYMENT)
+        assert (left.exists(), other.exists()) == (False, True)
+        await stage.launcher.forget(DEPLOYMENT)
+
+    told(platform, story)
+
+
 @pytest.mark.parametrize("wish", [None, 0])
 def test_a_program_is_found_wherever_it_listens(platform, wish):
     async def story(stage):

@@ -19,8 +19,8 @@ def shown(*lines: bytes, peer: bytes = b"127.0.0.1") -> list[bytes]:
     return request_head(read_request(raw, 100), TO, peer, AUTHORITY, TRACE).split(b"\r\n")
 
 
-def answered(*lines: bytes) -> list[bytes]:
-    request = read_request(b"GET / HTTP/1.1\r\nHost: LOCALHOST:8700\r\n\r\n", 100)
+def answered(*lines: bytes, target: bytes = b"/gateway/id/") -> list[bytes]:
+    request = read_request(b"GET " + target + b" HTTP/1.1\r\nHost: LOCALHOST:8700\r\n\r\n", 100)
     head = read_response(b"\r\n".join((b"HTTP/1.1 307 Gone Elsewhere", *lines, b"", b"")), 100)
     return response_head(head, request, TO, AUTHORITY, b"content-length: 0\r\n", b"abc").split(b"\r\n")
 
@@ -81,6 +81,39 @@ def test_cookies_stay_with_their_deployment():
     assert b"set-cookie: a=1; Path=/gateway/id/; HttpOnly" in lines
     assert b"Set-Cookie: b=2" in lines
     assert b"set-cookie: c=3; path=/gateway/id/x" in lines
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (b"a=1; path = /", b"a=1; path = /gateway/id/"),
+        (b"a=1;PATH=/x ;Secure", b"a=1;PATH=/gateway/id/x ;Secure"),
+        (b"a=1;\tpAtH\t=\t/x", b"a=1;\tpAtH\t=\t/gateway/id/x"),
+        # a browser takes the last, others the first
+        (b"a=1; Path=/x; Path=/y", b"a=1; Path=/gateway/id/x; Path=/gateway/id/y"),
+        # a browser reads the quote as no path, and then takes the folder of the address; curl takes the quotes off
+        (b'a=1; Path="/"', b'a=1; Path="/gateway/id/"'),
+        (b'a=1; Path="/x"; Path=/y', b'a=1; Path="/gateway/id/x"; Path=/gateway/id/y'),
+        (b"a=1; Path=/gateway/idx", b"a=1; Path=/gateway/id/gateway/idx"),
+        (b"a=1; Path=/gateway/id", b"a=1; Path=/gateway/id"),
+        (b"a=1; Path= /gateway/id \t; Secure", b"a=1; Path= /gateway/id \t; Secure"),
+        # no Path of a cookie
+        (b"path=/; HttpOnly", b"path=/; HttpOnly"),
+        (b"a=1; xpath=/", b"a=1; xpath=/"),
+        (b"a=1; Path=relative", b"a=1; Path=relative"),
+        (b"a=1; Path=; Path", b"a=1; Path=; Path"),
+    ],
+)
+def test_every_spelling_of_a_cookie_path_is_put_under_the_prefix(given, expected):
+    assert b"set-cookie: " + expected in answered(b"set-cookie: " + given, target=b"/gateway/id/a")
+
+
+@pytest.mark.parametrize("given", [b"a=1", b"a=1; Path", b"a=1; Path=", b'a=1; Path="/"', b"a=1; path=/x; path=y"])
+@pytest.mark.parametrize("target", [b"/gateway/id", b"/gateway/id?x=/"])
+def test_a_cookie_without_a_path_is_not_sent_to_every_deployment(given, target):
+    # a browser would take the folder of the address, which is /gateway
+    (cookie,) = [line for line in answered(b"set-cookie: " + given, target=target) if line.startswith(b"set-cookie")]
+    assert cookie.endswith(b"; Path=/gateway/id")
 
 
 def test_an_answer_keeps_its_reason_and_loses_its_hop_by_hop_headers():

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bema.core.errors import BemaError
-from bema.gateway.routing.decision import Forward, decide
+from bema.gateway.routing.decision import Forward, Hosts, decide
 
 ID = "0b9a7a3c-1111-4222-8333-123456789abc"
 PREFIX = f"/gateway/{ID}".encode()
 
 
 def to(target: bytes, host: bytes = b"127.0.0.1:8700", origin: bytes | None = None, *, loopback: bool = True):
-    return decide(target, host, origin, loopback=loopback)
+    return decide(target, host, origin, Hosts() if loopback else Hosts("0.0.0.0"))
 
 
 def status(decision) -> int:
@@ -111,3 +111,19 @@ def test_an_origin_that_is_none_is_foreign(origin):
 
 def test_a_public_listener_is_called_by_any_name():
     assert isinstance(to(PREFIX, b"bema.example:443", b"https://elsewhere.example", loopback=False), Forward)
+
+
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
+@pytest.mark.parametrize("host", [b"Bema.Example", b"bema.example:8443", b"other", b"127.0.0.1:1", b"localhost"])
+def test_a_listener_whose_names_are_set_is_called_by_these_and_the_loopback_ones(bound, host):
+    hosts = Hosts(bound, "bema.example, OTHER")
+    assert hosts.refusal(host, None) is None
+    assert hosts.refusal(host, b"https://" + host) is None
+    for foreign in (b"evil.example", b"xbema.example", b"bema.example.evil", b"bema.example:x"):
+        assert hosts.refusal(foreign, None) is not None
+        assert hosts.refusal(host, b"http://" + foreign) is not None
+
+
+def test_the_address_that_a_listener_is_bound_to_is_a_name_of_it():
+    assert Hosts("10.0.0.1", "a").refusal(b"10.0.0.1:8700", None) is None
+    assert Hosts("fd00::1", "a").refusal(b"[fd00::1]:8700", None) is None
