@@ -181,12 +181,17 @@ class _Pass:
         """
         # two rounds, because who has entry points must be known before it is clear whom a bare folder could
         # hide; one round would read the METADATA of all 500 to ask 50
-        read = [self._asked(f) if _offers(f.groups) or not has_one_reading(f.stem, f.kind) else f for f in self.found]
-        claimed = Counter(f.name or canonical(f.stem.partition("-")[0]) for f in read)
-        wanted = {f.name for f in read if _offers(f.groups)} | {name for name, count in claimed.items() if count > 1}
-        for found in read:
-            asked = found.name is None and canonical(found.stem.partition("-")[0]) in wanted
-            self.add(self._asked(found) if asked else found)
+        claims: list[str] = []
+        asked: list[_Found] = []
+        for found in self.found:
+            if _offers(found.groups) or not has_one_reading(found.stem, found.kind):
+                found = self._asked(found)
+            asked.append(found)
+            claims.append(canonical(found.stem.partition("-")[0]) if found.name is None else found.name)
+        several = {claim for claim, count in Counter(claims).items() if count > 1}
+        wanted = several.union(found.name for found in asked if _offers(found.groups) and found.name)
+        for found, claim in zip(asked, claims, strict=True):
+            self.add(self._asked(found) if found.name is None and claim in wanted else found, claim)
 
     def _asked(self, found: _Found) -> _Found:
         if found.name is not None:
@@ -194,11 +199,10 @@ class _Pass:
         name, version = identity(found.path)
         return found._replace(name=name, version=version)
 
-    def add(self, found: _Found) -> None:
+    def add(self, found: _Found, claim: str) -> None:
         name, version = found.name, found.version
         if name is None:
-            dist, _, version = found.stem.partition("-")
-            name = canonical(dist)
+            name, version = claim, found.stem.partition("-")[2]
         this = Distribution(name, version, found.path, found.groups, read=found.name is not None)
         if not name:
             self.nameless.append(this)
