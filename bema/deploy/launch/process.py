@@ -26,7 +26,7 @@ from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
-from bema.deploy.launch.open_ports import at_port, free_port, listener_of, port_of, socket_of
+from bema.deploy.launch.open_ports import free_port, listener_of, moves, socket_of
 from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
@@ -160,7 +160,7 @@ class ProcessLauncher:
             await self._told(process, kept["status"])
         if kept["announce"] is not None:
             await self._show(process, kept["announce"])
-            self._watch_port(process, kept["announce"])
+            self._watch_program(process, kept["announce"])
         if kept["stopping"]:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
@@ -201,21 +201,25 @@ class ProcessLauncher:
         await self._keeper.request("announced", instance=replica.instance, announce=announce)
         self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
 
-    def _watch_port(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
-        """A program that was found elsewhere is given up there when PORT comes."""
-        port = process.locator.port
-        found = announce.get("addresses", {}).get("http", [])
-        if process.replica.kind == "main" and port is not None and found and not at_port(found, port):
-            watching = self._await_port(process, port, announce)
-            process.waiting = asyncio.create_task(watching, name=f"port of {process.replica.instance}")
+    def _watch_program(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+        """A program says nothing of itself while it serves: where it listens is looked at, as long as it lives."""
+        found = (announce.get("addresses") or {}).get("http")
+        if announce.get("kind") == "main" and found:
+            watching = self._follow(process, found[0], announce)
+            process.waiting = asyncio.create_task(watching, name=f"listener of {process.replica.instance}")
 
-    async def _await_port(self, process: SupervisedProcess, port: int, announce: dict[str, Any]) -> None:
-        address = await port_of(process.replica.pid, port)
-        announce = found_at(address, announce["phases"])
-        await self._keeper.request("announced", instance=process.replica.instance, announce=announce)
-        record = process.supervision.moved(announce)
-        if record is not None:
-            await process.reservation.update(record)
+    async def _follow(self, process: SupervisedProcess, address: str, announce: dict[str, Any]) -> None:
+        """It is given up at an address other than PORT when PORT comes, and takes no calls while its listener is closed."""
+        instance, known = process.replica.instance, address
+        async for now, accepts in moves(process.replica.pid, _asked_port(process, announce), address):
+            if now != known:
+                known, announce = now, found_at(now, announce.get("phases") or {})
+                await self._keeper.request("announced", instance=instance, announce=announce)
+                record = process.supervision.moved(announce)
+                if record is not None:
+                    await process.reservation.update(record)
+            if accepts is not process.replica.ready:
+                self._keeper.events.put_nowait({"event": "status", "instance": instance, "status": {"ready": accepts}})
 
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
         process.supervision.fault = (cause, how)
@@ -292,7 +296,7 @@ class ProcessLauncher:
         except (ProtocolError, Refused) as error:
             await self._end(process, "exited", error.message)
             return None
-        self._watch_port(process, message["announce"])
+        self._watch_program(process, message["announce"])
         return Announced(message["instance"], message["announce"], process.replica.ready)
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
@@ -317,6 +321,14 @@ class ProcessLauncher:
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._operations.close()
         await self._keeper.close()
+
+
+def _asked_port(process: SupervisedProcess, announce: dict[str, Any]) -> int | None:
+    """The port that a program was asked to use: by us, or by its runner where we took it for an app."""
+    if process.locator.kind == "main":
+        return process.locator.port
+    port = str(announce.get("listen", "")).rpartition(":")[2]
+    return int(port) if port.isdecimal() else None
 
 
 def _lease(reservation: Reservation, *, program: bool) -> dict[str, int]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from bema.core import settings
-from bema.core.errors import BadDeclaration
+from bema.core.errors import BadDeclaration, BemaError
 from bema.core.version import VERSION
 from bema.parts import Factory
 from bema.sdk.apps.http_app import HttpApp
 
-__all__ = ["AppServer", "HttpApp", "ServerFactory", "adapt"]
+__all__ = ["AppServer", "HttpApp", "ServerFactory", "adapt", "serves"]
 
 
 class AppServer(Protocol):
@@ -39,6 +39,26 @@ def adapt(target: Any, name: str) -> HttpApp:
     Raises:
         BadDeclaration: the object is of no known kind; the message has its `name`.
     """
+    found = _adapted(target)
+    if found is not None:
+        return found
+    kind_of = type(target)
+    raise BadDeclaration(
+        f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"
+        " server nor a class with @service",
+        fix='Name another object with `[tool.bema] entry = "..."`; `entry = "__main__"` runs the file as a program.',
+    )
+
+
+def serves(target: Any) -> bool:
+    """Whether an object is of a known kind; also where what serves that kind is not installed."""
+    try:
+        return _adapted(target) is not None
+    except BemaError:
+        return True
+
+
+def _adapted(target: Any) -> HttpApp | None:
     ServerFactory.discover_plugins()
     # plugins first: a plugin recognises its own objects, ours go by the shape of a call
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
@@ -47,9 +67,4 @@ def adapt(target: Any, name: str) -> HttpApp:
         for candidate in (target, getattr(target, "server", None)):
             if candidate is not None and (found := server.adapt(candidate)) is not None:
                 return found
-    kind_of = type(target)
-    raise BadDeclaration(
-        f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"
-        " server nor a class with @service",
-        fix='Name another object with `[tool.bema] entry = "..."`, or serve it yourself on PORT under __main__.',
-    )
+    return None

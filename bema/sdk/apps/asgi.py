@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bema.core.errors import Failed, Refused
@@ -14,23 +16,40 @@ from bema.sdk.apps.http_app import ASGIApp, HttpApp, Scope
 from bema.sdk.apps.root_path import behind_prefix
 from bema.wire.module.handshake import EndpointAnnounce
 
+logger = logging.getLogger(__name__)
+
+_NO_WEBSOCKETS = "the app was asked for a WebSocket, and no library for it is installed here: add `websockets` to the script's dependencies"
+
 
 class AsgiServer:
     def adapt(self, target: Any) -> HttpApp | None:
         if isinstance(target, type) or not callable(target):
             return None
         call = target if inspect.isroutine(target) else type(target).__call__
-        if not inspect.iscoroutinefunction(call) and _positional(target) != 3:
+        if not _takes_three(target, told=inspect.iscoroutinefunction(call)):
             return None
-        return HttpApp("asgi", target, list(_routes(target)))
+        return HttpApp("asgi", target, list(_routes(target)), holders=_thread_holders)
 
 
-def _positional(target: Any) -> int:
+def _takes_three(target: Any, *, told: bool) -> bool:
+    """Whether `target` is called with scope, receive and send; `told` that it is a coroutine function, so that `*args` will do."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
-        return -1
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+        return told
+    if told and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return True
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == 3
+
+
+def _thread_holders() -> object | None:
+    """Who holds the threads that anyio runs plain functions in: Starlette's, FastAPI's and others' have no other."""
+    to_thread = getattr(sys.modules.get("anyio"), "to_thread", None)
+    if to_thread is None:
+        return None
+    pool = to_thread.current_default_thread_limiter().statistics()
+    full = pool.borrowed_tokens >= pool.total_tokens and pool.tasks_waiting
+    return frozenset(map(id, pool.borrowers)) if full else None
 
 
 def _routes(app: Any) -> Iterator[EndpointAnnounce]:
@@ -89,10 +108,13 @@ async def serve(
         def capture_signals(self) -> Iterator[None]:
             yield  # the boot handles signals: uvicorn would replace its handlers
 
+        def install_signal_handlers(self) -> None:
+            """The same, for uvicorn before 0.29."""
+
     running = _Running(behind_prefix(adapted.app), stop)
     server = Server(
         uvicorn.Config(
-            running,
+            _told_of_websockets(running, lambda: server.config.ws_protocol_class is not None),
             lifespan=adapted.lifespan,
             log_config=None,
             access_log=False,
@@ -111,3 +133,22 @@ async def serve(
     if not server.started:
         raise Failed("the app's start-up failed: its log says why")
     return not running.now and not running.cut
+
+
+def _told_of_websockets(app: ASGIApp, spoken: Callable[[], bool]) -> ASGIApp:
+    """`app`, where nobody speaks WebSocket: uvicorn would let it answer the upgrade as a plain GET, so with 404 at most."""
+
+    async def told(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http" or spoken() or (b"upgrade", b"websocket") not in _lowered(scope["headers"]):
+            await app(scope, receive, send)
+            return
+        logger.warning(_NO_WEBSOCKETS)
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 501, "headers": headers})
+        await send({"type": "http.response.body", "body": _NO_WEBSOCKETS.encode()})
+
+    return told
+
+
+def _lowered(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name, value.lower()) for name, value in headers)
