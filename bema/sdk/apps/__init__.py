@@ -28,7 +28,7 @@ class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION, opens=
     """Adapters by the kind of app. They do no I/O, so there is no twin in memory."""
 
 
-OURS = ("mcp", "aiohttp", "asgi", "wsgi")  # from the narrowest kind to the widest
+OURS = ("mcp", "aiohttp", "marimo", "asgi", "wsgi")  # from the narrowest kind to the widest
 for _name in OURS:
     ServerFactory.register_lazy(_name, f"bema.sdk.apps.{_name}:{_name.capitalize()}Server")
 

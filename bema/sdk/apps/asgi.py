@@ -112,21 +112,27 @@ async def serve(
             """The same, for uvicorn before 0.29."""
 
     running = _Running(behind_prefix(adapted.app), stop)
-    server = Server(
-        uvicorn.Config(
-            _told_of_websockets(running, lambda: server.config.ws_protocol_class is not None),
-            lifespan=adapted.lifespan,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            forwarded_allow_ips="*",  # nobody but the gateway reaches this socket
-            ws="auto",
-        )
-    )
+    known = inspect.signature(uvicorn.Config).parameters
+    options = {
+        "lifespan": adapted.lifespan,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "forwarded_allow_ips": "*",  # nobody but the gateway reaches this socket
+        "ws": "auto",
+    }
+    # the script's own uvicorn wins over ours, and may be older than an option
+    told: Any = {name: value for name, value in options.items() if name in known}
+    app = _told_of_websockets(running, lambda: server.config.ws_protocol_class is not None)
+    server = Server(uvicorn.Config(app, **told))
 
     def ask(asked: asyncio.Future[float]) -> None:
-        server.config.timeout_graceful_shutdown = asked.result()  # type: ignore[assignment]
+        grace = asked.result()
         server.should_exit = True
+        if "timeout_graceful_shutdown" in known:
+            server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]
+        else:
+            asyncio.get_running_loop().call_later(grace, setattr, server, "force_exit", True)
 
     stop.add_done_callback(ask)
     await server.serve(sockets=[listener])
