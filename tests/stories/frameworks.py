@@ -71,10 +71,10 @@ def _paths(client: httpx2.Client, url: str, name: str) -> None:
 def _echoes(url: str, path: str, name: str) -> None:
     with WebSocket(f"{url}{path}") as opened:
         assert opened.status == 101, f"{name}: {path} gave {opened.status}"
-        if "transport=websocket" in path:  # Engine.IO opens with what it offers, and answers a probe
+        if "transport=websocket" in path:  # Engine.IO says what it offers, then answers who joins a namespace
             assert opened.hear().startswith("0{"), name
-            opened.say("2probe")
-            assert opened.hear() == "3probe", name
+            opened.say("40")
+            assert opened.hear().startswith("40{"), name
             return
         opened.say("hi")
         assert opened.hear() == "hi", name
@@ -631,6 +631,21 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
 
+_MARIMO = """
+import marimo
+
+app = marimo.App()
+
+@app.cell
+def _():
+    import marimo as mo
+    mo.md("hello")
+    return
+
+if __name__ == "__main__":
+    app.run()
+"""
+
 _NICEGUI = """
 from nicegui import ui
 
@@ -738,6 +753,7 @@ PROGRAMS = {
     "gradio": Program(("gradio",), _GRADIO, pages=("/", "/config", "/gradio_api/info")),
     "http-server": Program((), _HTTP_SERVER),
     "litestar": Program(("litestar", "websockets"), _LITESTAR, "/socket"),
+    "marimo": Program(("marimo",), _MARIMO, pages=("/",)),
     "mcp": Program(("mcp<2",), _MCP, tool="hello"),
     "nicegui": Program(("nicegui",), _NICEGUI, pages=("/",)),
     "quart": Program(("quart", "websockets"), _QUART, "/socket"),
