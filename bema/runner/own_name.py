@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # as ASGI and WSGI servers are given an app: "module:attribute"
-_MENTIONED = re.compile(rb"""["']([A-Za-z_]\w*):[A-Za-z_][\w.]*(?:\(\))?["']""")
+_MENTIONED = re.compile(rb"""[(=]\s*["']([A-Za-z_]\w*):([A-Za-z_]\w*)[\w.]*(?:\(\))?["']""")
 
 
 def offer(script: Path, init: dict[str, Any]) -> list[str]:
@@ -44,8 +44,10 @@ def _names(script: Path, init: dict[str, Any]) -> Iterator[str]:
     if re.fullmatch(r"[A-Za-z0-9_-]+", deployed):
         yield deployed
         yield deployed.replace("-", "_")
-    for mentioned in _MENTIONED.findall(script.read_bytes()):
-        yield mentioned.decode()
+    source = script.read_bytes()
+    for mentioned, attribute in _MENTIONED.findall(source):
+        if re.search(rb"^(?:(?:async )?def |class )?" + attribute + rb"\b", source, re.MULTILINE):
+            yield mentioned.decode()
 
 
 def _taken(name: str) -> bool:

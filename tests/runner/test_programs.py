@@ -183,6 +183,36 @@ def test_a_file_called_like_a_library_does_not_stand_in_its_way(launch, tmp_path
     assert running.start().ended() == (0, "True\n", "")
 
 
+def test_a_text_that_only_looks_like_an_app_gives_no_name_to_the_file(launch, tmp_path):
+    running = launch(
+        "key = dict(at='sidecar:main', other='nothing:here')\n"
+        "import importlib.util; print(importlib.util.find_spec('sidecar'), importlib.util.find_spec('nothing'))",
+        "main",
+        "",
+        env={"TMPDIR": str(tmp_path)},
+    )
+    assert running.start().ended() == (0, "None None\n", "")
+
+
+@pytest.mark.parametrize("more", ["workers=2", "reload=True"])
+def test_the_children_of_a_server_import_the_file_too(launch, tmp_path, more):
+    listen = f"127.0.0.1:{free()}"
+    running = launch(
+        "import os, uvicorn\n"
+        "async def app(scope, receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': __name__.encode()})\n"
+        "if __name__ == '__main__':\n"
+        f"    uvicorn.run('shop:app', port=int(os.environ['PORT']), {more})\n",
+        "main",
+        "",
+        listen=listen,
+        env={"TMPDIR": str(tmp_path)},
+    )
+    running.start()
+    assert answered("http://" + listen) == "shop"
+
+
 RELOADING = {
     "argv": "os.execv(sys.executable, [sys.executable, *sys.argv])",
     "orig_argv": "os.execv(sys.executable, sys.orig_argv)",
