@@ -22,7 +22,8 @@ from . import listeners
 _FIRST = 0.3  # seconds; an import that is over by then costs no look at /proc
 _POLL = 0.1
 _PATIENCE = 2.0  # seconds that PORT may come after another listener
-# the calls that a server stands in while it serves, whichever server it is; a reloader's parent waits for its child
+# the calls that a server stands in while it serves, whichever server it is; a reloader's parent
+# waits for its child
 _SERVING = frozenset({"serve_forever", "run_forever", "run", "run_with_reloader", "serve", "run_app", "block_thread"})
 _NO_SERVERS = frozenset({"subprocess"})  # which have a `run` that only waits
 
@@ -52,6 +53,8 @@ class Companion:
             return not self._announced
 
     def _accompany(self) -> None:
+        # the lock and not the event alone: between the last look and the announcement the import
+        # may end, and two would speak on one channel
         address = self._found()
         with self._announcing:
             if address is None or self._withdrawn.is_set():
@@ -72,6 +75,8 @@ class Companion:
                 return asked
             now = time.monotonic()
             since = {address: since.get(address, now) for address in found}
+            # metrics and debuggers listen first and answer HTTP too; what tells them from the
+            # program is that the main thread goes on importing
             for address, seen in since.items():
                 if now - seen > _PATIENCE and self._serves() and listeners.answers(address):
                     return address
@@ -100,6 +105,7 @@ class Companion:
                     said = (said + more)[-64 * 1024 :]
                     continue
             break
+        # what the program started is told too, as the keeper tells the group of any program
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGTERM)
         else:  # the group is somebody else's
@@ -108,6 +114,8 @@ class Companion:
 
 def main_thread_serves() -> bool:
     """Whether the main thread stands in a server: an import that opened a side listener and goes on does not."""
+    # there is no other way to tell an import that is slow from one that never ends: sockets look
+    # alike
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None:
         if frame.f_code.co_name in _SERVING and frame.f_globals.get("__name__") not in _NO_SERVERS:

@@ -27,6 +27,7 @@ def channel() -> socket.socket:
 def keep(init: dict[str, Any], channel: int) -> None:
     """Leave Init and the channel to the program that this process becomes. Init has secrets: it lies in memory, unnamed."""
     kept = os.memfd_create("init", 0)
+    # Init cannot be read twice from a socket, and arguments or environment would show it in /proc
     os.write(kept, json.dumps(init).encode())
     os.set_inheritable(channel, True)
     os.environ["BEMA_CHANNEL"], os.environ["BEMA_INIT"] = str(channel), str(kept)
@@ -40,6 +41,8 @@ def read(end: socket.socket) -> dict[str, Any]:
             return dict(json.load(file))
     line = bytearray()
     while not line.endswith(b"\n"):
+        # a Stop may come in the same packet as Init: a buffered reader would swallow it, and the
+        # host would serve on until its grace is over
         seen = end.recv(_AT_ONCE, socket.MSG_PEEK)
         newline = seen.find(b"\n")
         line += end.recv(len(seen) if newline < 0 else newline + 1)

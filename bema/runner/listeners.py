@@ -37,12 +37,14 @@ def of_processes(pids: Iterable[int]) -> list[str]:
     inodes = {inode for pid in members for inode in _sockets(pid)}
     if not inodes:
         return []
+    # the table of a member, not ours: it may live in a network namespace of its own
     net = Path(f"/proc/{members[0]}/net")
     return [*_tcp(net / "tcp", inodes), *_tcp(net / "tcp6", inodes), *_unix(net / "unix", inodes)]
 
 
 def is_open(pid: int, address: str) -> bool:
     """Whether anybody accepts at `address`, in the tables as `pid` sees them: cheap enough to ask again and again."""
+    # inodes would ask /proc for every descriptor of the session, each second, for each program
     net = Path(f"/proc/{pid}/net")
     if address.startswith("unix:"):
         return address in _unix(net / "unix", None)
@@ -56,6 +58,8 @@ def at_port(addresses: Iterable[str], port: int | None) -> str | None:
 def answers(address: str) -> bool:
     """Whether something that speaks HTTP listens there."""
     with contextlib.suppress(OSError, ValueError), _connected(address) as client:
+        # a listener that accepts proves nothing: a multiprocessing Manager does, and answers no
+        # HTTP
         client.sendall(_HEAD)
         return client.recv(5).startswith(b"HTTP")
     return False
@@ -93,6 +97,7 @@ def _sockets(pid: int) -> Iterator[str]:
     for descriptor in descriptors:
         try:
             target = os.readlink(f"/proc/{pid}/fd/{descriptor}")  # noqa: PTH115 - one of many
+        # it was closed between the listing and the look
         except OSError:
             continue
         if target.startswith("socket:["):
@@ -108,6 +113,7 @@ def _lines(table: Path) -> list[list[str]]:
 
 def _tcp(table: Path, inodes: set[str] | None) -> Iterator[str]:
     for fields in _lines(table):
+        # the connections of a server stand in the table with its listener, in other states
         if fields[3] == _LISTEN and (inodes is None or fields[9] in inodes):
             host, _, port = fields[1].partition(":")
             name = _host(host)

@@ -23,6 +23,7 @@ _MENTIONED = re.compile(rb"""[(=]\s*["']([A-Za-z_]\w*):([A-Za-z_]\w*)[\w.]*(?:\(
 def offer(script: Path, init: dict[str, Any]) -> list[str]:
     """Put the folder with the script's other names at the end of the path; returns these names."""
     temporary = os.environ.get("TMPDIR")
+    # versions of a deployment share its TMPDIR: each has a folder by the path of its own file
     names = [name for name in dict.fromkeys(_names(script, init)) if name != script.stem and not _taken(name)]
     # a folder that others may write to would be theirs to put code in
     if not temporary or not names:
@@ -45,6 +46,8 @@ def _names(script: Path, init: dict[str, Any]) -> Iterator[str]:
         yield deployed
         yield deployed.replace("-", "_")
     source = script.read_bytes()
+    # `try: import redis` must go on failing where Redis is absent, though some text says
+    # "redis:main": only what names an object of this file is meant for it
     for mentioned, attribute in _MENTIONED.findall(source):
         if re.search(rb"^(?:(?:async )?def |class )?" + attribute + rb"\b", source, re.MULTILINE):
             yield mentioned.decode()

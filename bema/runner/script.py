@@ -45,7 +45,8 @@ def main() -> None:
     if entry["kind"] == "main":
         if init.get("taken_for_app"):
             Companion(end, init, port, lambda: True).start()
-        # else nobody reads the channel of a program: it is told by SIGTERM, and its launcher sees its end
+        # else nobody reads the channel of a program: it is told by SIGTERM, and its launcher sees
+        # its end
         _shown(lambda: run(script))
         return
     phases = {"interpreter": _age(started), "init": _since(started)}
@@ -69,13 +70,19 @@ def _again_as_program(init: dict[str, Any], channel: int) -> None:
             os.set_inheritable(init[name], True)
     sys.stdout.flush()
     sys.stderr.flush()
+    # in this interpreter the second run would meet the first: a metric that is registered already,
+    # a table that is defined already, a port that the first still holds
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(script: Path) -> None:
     """The script as `__main__`, in this process."""
+    # `runpy` would put its own frames and a temporary module in between, and take `__main__` back
+    # at the end, while threads of the script still look it up
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=str(script), __builtins__=__builtins__, __cached__=None)
+    # a pool's child runs the file of `__main__` before it unpickles: `__file__` must be the
+    # script's
     sys.modules["__main__"] = module
     exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), module.__dict__)
 
@@ -90,6 +97,7 @@ def load(script: Path) -> types.ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{script} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    # before it runs: dataclasses and pickles look the module up while its top level executes
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
@@ -109,6 +117,7 @@ def _shown(step: Callable[[], Any]) -> Any:
     try:
         return step()
     except Exception as error:  # noqa: BLE001 - the process edge
+        # who reads the log wrote the script: our frames would be the first that they see
         trace = _of_the_script(error)
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         sys.stderr.flush()
@@ -137,5 +146,6 @@ def _age(started: float) -> int:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
         return 0
+    # CLOCK_BOOTTIME is what the kernel counts start times in, suspension included
     passed = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return max(0, round((passed - (time.monotonic() - started)) * 1000))

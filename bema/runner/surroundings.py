@@ -24,6 +24,8 @@ def prepare(init: dict[str, Any]) -> int:
     script = Path(init["script"])
     sys.argv = [str(script)]
     sys.path.insert(0, str(script.parent))
+    # `addsitedir` and not the bare path: packages that are installed for editing lie behind .pth
+    # files
     for folder in init.get("site") or ():
         site.addsitedir(folder)
     if init.get("platform"):
@@ -38,6 +40,7 @@ def prepare(init: dict[str, Any]) -> int:
 def _port(init: dict[str, Any]) -> int:
     """An app is not asked to use it, but may turn out to be a program that does."""
     named = str(init.get("listen", "")).rpartition(":")[2]
+    # a reloader's child must bind the port that its parent was told, so what is set already stays
     port = named if named.isdecimal() else os.environ.get("PORT", "")
     if not port.isdecimal():
         port = str(free_port())

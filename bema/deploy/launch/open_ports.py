@@ -40,6 +40,8 @@ async def listener_of(session: int, port: int | None) -> str:
         for address, seen in since.items():
             if port is None and seen < now:
                 return address
+            # a while, since the real listener often comes right after the side one: what is taken
+            # wrongly serves its first requests from the wrong place
             if port is not None and now - seen > _PATIENCE and await asyncio.to_thread(answers, address):
                 return at_port(await asyncio.to_thread(of_session, session), port) or address
         await asyncio.sleep(pause)
@@ -57,6 +59,8 @@ async def moves(session: int, port: int | None, address: str) -> AsyncIterator[t
         before = address, accepts
         if port is not None and not at_port([address], port):
             address = at_port(await asyncio.to_thread(of_session, session), port) or address
+        # looked at and not connected to: a server of one thread would be kept from its client by
+        # our probe
         accepts = await asyncio.to_thread(is_open, session, address)
         if (address, accepts) != before:
             yield address, accepts

@@ -55,6 +55,7 @@ def _decoded(content: bytes) -> str:
 
 
 async def _found(content: bytes, wanted: str, python: Python) -> dict[str, Any]:
+    # `-I -S`: no package, no .pth file and no variable has a say in how a text is read
     child = await asyncio.create_subprocess_exec(
         python.path,
         "-I",
@@ -66,6 +67,7 @@ async def _found(content: bytes, wanted: str, python: Python) -> dict[str, Any]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
+        # a text that was made for it can hold a compiler for long: the time is taken from the child
         async with asyncio.timeout(_INSPECTION):
             said, _ = await child.communicate(content)
     except TimeoutError:

@@ -59,6 +59,7 @@ def serves(target: Any) -> bool:
 
 
 def _adapted(target: Any) -> HttpApp | None:
+    # not at import: the installed packages are read once, by a process that serves an app
     ServerFactory.discover_plugins()
     # plugins first: a plugin recognises its own objects, ours go by the shape of a call
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):

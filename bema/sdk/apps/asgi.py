@@ -23,6 +23,8 @@ _NO_WEBSOCKETS = "the app was asked for a WebSocket, and no library for it is in
 
 class AsgiServer:
     def adapt(self, target: Any) -> HttpApp | None:
+        # the `__call__` that is found in a class is its objects': by it the class would pass for an
+        # app
         if isinstance(target, type) or not callable(target):
             return None
         call = target if inspect.isroutine(target) else type(target).__call__
@@ -47,6 +49,8 @@ def _thread_holders() -> object | None:
     to_thread = getattr(sys.modules.get("anyio"), "to_thread", None)
     if to_thread is None:
         return None
+    # asked in the loop, since the limiter is the loop's; `sys.modules`, since an app without anyio
+    # needs none
     pool = to_thread.current_default_thread_limiter().statistics()
     full = pool.borrowed_tokens >= pool.total_tokens and pool.tasks_waiting
     return frozenset(map(id, pool.borrowers)) if full else None
@@ -76,6 +80,7 @@ class _Running:
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
+            # before `stop` it was the client that left, and nothing of ours was cut short
             self.cut |= called and self._stop.done()
             raise
         finally:
@@ -101,6 +106,8 @@ async def serve(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
+            # announced here and not before `serve`: the lifespan of the app has run, so its
+            # database is open
             if self.started:
                 ready()
 
@@ -112,6 +119,7 @@ async def serve(
             """The same, for uvicorn before 0.29."""
 
     running = _Running(behind_prefix(adapted.app), stop)
+    # 0.13.4 has neither `server_header` nor a graceful timeout
     known = inspect.signature(uvicorn.Config).parameters
     options = {
         "lifespan": adapted.lifespan,

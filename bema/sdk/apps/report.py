@@ -34,6 +34,7 @@ class AppReport:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
+        # a thread of its own tells of the loop: the loop cannot say that it stands still
         watchdog = Watchdog(self._limits.stalled, lambda: self._mark(stalled=True), lambda: self._mark(stalled=False))
         looking = asyncio.create_task(self._look(), name="threads of the app")
         try:
@@ -46,6 +47,8 @@ class AppReport:
         held, since = None, time.monotonic()
         while True:
             before, held = held, self._holders()
+            # counting alone would call an app stuck that is merely busy: with more clients than
+            # threads the pool is full at every look
             if held is None or held != before:
                 since = time.monotonic()
             self._mark(ready=time.monotonic() - since < self._limits.stalled)

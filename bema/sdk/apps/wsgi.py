@@ -60,6 +60,8 @@ class _Pieces:
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
+            # nobody can stop a generator that another thread runs: between two pieces is the first
+            # chance
             if self._left.is_set():
                 return
             yield piece
@@ -84,7 +86,9 @@ class _Watched:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # a thread's event: it is set in the loop and looked at in the thread of the call
         left = scope[_LEFT] = Event()
+        # one message and no more: an upload that the app does not read must not gather in memory
         ahead: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1)
 
         async def watch() -> None:
