@@ -119,7 +119,10 @@ class Loader:
         # before the import: a plugin that ends the process is named in the log all the same
         # the digest of what was there before it ran: code that runs may write its own RECORD
         digest = record_digest(entry.path) if entry.path else ""
-        log.info(
+        # our own are told of to who asks: the log of a service begins with what it says
+        level = logging.INFO if entry.dist else logging.DEBUG
+        log.log(
+            level,
             "loading %s %r: %s from %s version %s, %s, RECORD sha256:%s, chosen by %s",
             *(entry.group, entry.name, entry.reference, entry.dist or "code", entry.version or "-"),
             *(entry.path or "-", digest or "-", reason or "request"),

@@ -15,6 +15,7 @@ def load() -> None:
     spec = importlib.util.spec_from_file_location(PACKAGE, HERE / "__init__.py", submodule_search_locations=[str(HERE)])
     if spec is None or spec.loader is None:
         raise SystemExit(f"bema: {HERE} cannot be loaded")
+    # not `bema.runner`: a script that brings a bema of its own must find that one under the name
     package = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = package
     spec.loader.exec_module(package)

@@ -24,10 +24,25 @@ def channel() -> socket.socket:
     return socket.socket(fileno=int(named))
 
 
+def keep(init: dict[str, Any], channel: int) -> None:
+    """Leave Init and the channel to the program that this process becomes. Init has secrets: it lies in memory, unnamed."""
+    kept = os.memfd_create("init", 0)
+    # Init cannot be read twice from a socket, and arguments or environment would show it in /proc
+    os.write(kept, json.dumps(init).encode())
+    os.set_inheritable(channel, True)
+    os.environ["BEMA_CHANNEL"], os.environ["BEMA_INIT"] = str(channel), str(kept)
+
+
 def read(end: socket.socket) -> dict[str, Any]:
     """Read Init. What follows it is left for whoever serves, so it is looked at before it is taken."""
+    if kept := os.environ.pop("BEMA_INIT", ""):
+        with os.fdopen(int(kept), "rb") as file:
+            file.seek(0)
+            return dict(json.load(file))
     line = bytearray()
     while not line.endswith(b"\n"):
+        # a Stop may come in the same packet as Init: a buffered reader would swallow it, and the
+        # host would serve on until its grace is over
         seen = end.recv(_AT_ONCE, socket.MSG_PEEK)
         newline = seen.find(b"\n")
         line += end.recv(len(seen) if newline < 0 else newline + 1)

@@ -1,4 +1,9 @@
-"""Run the script: as a program, or as a module that is handed to its host."""
+"""Run the script: as a program, or as a module that is handed to its host.
+
+Law: what a file is taken for is a guess of who read it, and what it turns out to be decides. A file whose `app` nothing serves
+runs as a program, in an interpreter that knows nothing of the first try; a file that serves by itself while it is imported
+is served where it listens.
+"""
 
 from __future__ import annotations
 
@@ -12,49 +17,88 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import first_line, surroundings
+from . import first_line, own_name, surroundings
+from .companion import Companion, main_thread_serves
+from .listeners import free_port
 
-MODULE = "__bema_script__"
+MODULE = "__bema_script__"  # where its own name is a module's that is loaded already
 _USAGE = 64
 
 
 def main() -> None:
     started = time.monotonic()
+    if again := surroundings.started_again():
+        surroundings.prepare(again)
+        own_name.offer(Path(again["script"]), again)
+        _shown(lambda: run(Path(again["script"])))
+        return
     try:
         end = first_line.channel()
         init = first_line.read(end)
     except (first_line.NoInit, OSError) as error:
         sys.stderr.write(f"bema runner: {error}\n")
         raise SystemExit(_USAGE) from error
-    surroundings.prepare(init)
+    port = surroundings.prepare(init)
     entry = init.get("entry") or {"kind": "main", "name": ""}
     script = Path(init["script"])
+    own_name.offer(script, init)
     if entry["kind"] == "main":
-        # nobody reads the channel of a program: it is told by SIGTERM, and its launcher sees its end
+        if init.get("taken_for_app"):
+            Companion(end, init, port, lambda: True).start()
+        # else nobody reads the channel of a program: it is told by SIGTERM, and its launcher sees
+        # its end
         _shown(lambda: run(script))
         return
     phases = {"interpreter": _age(started), "init": _since(started)}
+    companion = Companion(end, init, port, main_thread_serves).start()
     module = _shown(lambda: load(script))
+    if not companion.withdraw():
+        return  # it served while it was imported, and has come to its end
     phases["import"] = _since(started) - phases["init"]
     host = _resolve(init.get("host") or "")
-    _shown(lambda: host({**init, "phases": phases}, end.detach(), module, entry))
+    channel = end.detach()
+    if _shown(lambda: host({**init, "phases": phases}, channel, module, entry)) is False:
+        _again_as_program(init, channel)
+
+
+def _again_as_program(init: dict[str, Any], channel: int) -> None:
+    """The same process, as if it had been started for a program; its launcher is told by a companion."""
+    program = {"listen": f"127.0.0.1:{free_port()}", "listen_fd": None, "taken_for_app": True}
+    first_line.keep({**init, **program, "entry": {"kind": "main", "name": ""}}, channel)
+    for name in ("lease_fd", "operations_fd"):
+        if init.get(name) is not None:
+            os.set_inheritable(init[name], True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # in this interpreter the second run would meet the first: a metric that is registered already,
+    # a table that is defined already, a port that the first still holds
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(script: Path) -> None:
     """The script as `__main__`, in this process."""
+    # `runpy` would put its own frames and a temporary module in between, and take `__main__` back
+    # at the end, while threads of the script still look it up
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=str(script), __builtins__=__builtins__, __cached__=None)
+    # a pool's child runs the file of `__main__` before it unpickles: `__file__` must be the
+    # script's
     sys.modules["__main__"] = module
     exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), module.__dict__)
 
 
 def load(script: Path) -> types.ModuleType:
-    """The script as a module; what stands under `if __name__ == "__main__"` does not run."""
-    spec = importlib.util.spec_from_file_location(MODULE, script)
+    """The script as a module; what stands under `if __name__ == "__main__"` does not run.
+
+    It bears the name of its file, so that a pool's child, which has the same path, imports it to find its classes.
+    """
+    name = MODULE if script.stem in sys.modules else script.stem
+    spec = importlib.util.spec_from_file_location(name, script)
     if spec is None or spec.loader is None:
         raise ImportError(f"{script} cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE] = module
+    # before it runs: dataclasses and pickles look the module up while its top level executes
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -73,6 +117,7 @@ def _shown(step: Callable[[], Any]) -> Any:
     try:
         return step()
     except Exception as error:  # noqa: BLE001 - the process edge
+        # who reads the log wrote the script: our frames would be the first that they see
         trace = _of_the_script(error)
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         sys.stderr.flush()
@@ -101,5 +146,6 @@ def _age(started: float) -> int:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
         return 0
+    # CLOCK_BOOTTIME is what the kernel counts start times in, suspension included
     passed = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return max(0, round((passed - (time.monotonic() - started)) * 1000))

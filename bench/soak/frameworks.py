@@ -1,6 +1,6 @@
 """Every framework that the stories know, deployed and asked through the gateway: `dev.py soak frameworks [NAME...]`.
 
-Their packages come from the registry, so it takes minutes; the run of every day asks four of them.
+Their packages come from the registry, so it takes minutes; the run of every day asks a quarter of them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+
+import httpx2
 
 from tests.stories.frameworks import PROGRAMS, ask
 from tests.stories.harness import Platform
@@ -26,7 +28,7 @@ def main(names: list[str]) -> int:
 def _answers(platform: Platform, name: str) -> bool:
     try:
         ask(platform, name)
-    except (AssertionError, KeyError) as error:
+    except (AssertionError, KeyError, OSError, httpx2.HTTPError, ExceptionGroup) as error:
         print(f"FAILED {name}: {str(error)[:2000]}", flush=True)
         return False
     print(f"ok     {name}", flush=True)

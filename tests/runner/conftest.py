@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ PLATFORM = str(Path(bema.__file__).parents[1])
 
 
 class Running:
-    def __init__(self, folder: Path, code: str, kind: str, name: str, **init: Any) -> None:
+    def __init__(self, folder: Path, code: str, kind: str, name: str, /, **init: Any) -> None:
         self.script = folder / "script" / "given.py"
         self.script.parent.mkdir()
         self.script.write_text(code)
@@ -43,6 +44,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         theirs.close()
         self.init = {
@@ -97,8 +99,8 @@ class Running:
         return self.process.returncode, out, err
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         with contextlib.suppress(ValueError):
             self.process.communicate(timeout=10)
         self.lines.close()
@@ -112,7 +114,7 @@ class Launch:
         self._folder = folder
         self._made: list[Running] = []
 
-    def __call__(self, code: str, kind: str = "app", name: str = "app", **init: Any) -> Running:
+    def __call__(self, code: str, kind: str = "app", name: str = "app", /, **init: Any) -> Running:
         made = Running(self._folder, code, kind, name, **init)
         self._made.append(made)
         return made

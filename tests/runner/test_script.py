@@ -166,14 +166,14 @@ def test_a_program_ends_with_the_code_it_chose(launch):
 
 
 def test_an_object_of_no_known_kind_is_named(launch):
-    code, _, err = launch("class Thing: ...\napp = Thing()\n").start().ended()
+    code, _, err = launch("class Thing: ...\nthing = Thing()\n", "app", "thing").start().ended()
     assert code == 1
-    assert "'app' of the script is a __bema_script__.Thing: neither an ASGI app, a WSGI app" in err
+    assert "'thing' of the script is a given.Thing: neither an ASGI app, a WSGI app" in err
     assert "Traceback" not in err
 
 
 def test_an_entry_that_is_not_there_is_named(launch):
-    code, _, err = launch("", name="application").start().ended()
+    code, _, err = launch("", "app", "application").start().ended()
     assert (code, err.splitlines()[0]) == (1, "entry_not_found: the script has no 'application'")
 
 

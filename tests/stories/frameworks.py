@@ -1,23 +1,33 @@
 """One small program per framework, as its documentation writes it, and what is asked of it through the gateway.
 
-Each answers `hello` at /hello, its cookie's value at /cookie after /login has set `seen=1` for path `/`, and leads /old to /hello.
+Each answers `hello` at /hello, its cookie's value at /cookie after /login has set `seen=1` for path `/`, and leads /old to /hello;
+who speaks WebSocket says what it hears at /socket. Those that have pages of their own are asked for these, MCP servers for a tool.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import httpx2
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.stories.harness import Platform
+from tests.stories.websocket import WebSocket
 
-__all__ = ["HERE", "MCP", "PROGRAMS", "Program", "ask"]
+__all__ = ["HERE", "PROGRAMS", "Program", "ask"]
 
 
 @dataclass(frozen=True)
 class Program:
+    """`echo` is the path of its WebSocket, `pages` what is asked instead of the paths of all, `tool` the tool of a server."""
+
     requirements: tuple[str, ...]
     code: str
+    echo: str = ""
+    pages: tuple[str, ...] = ()
+    tool: str = ""
 
     def script(self) -> str:
         block = ["# /// script", f"# dependencies = {list(self.requirements)}".replace("'", '"'), "# ///"]
@@ -25,26 +35,59 @@ class Program:
 
 
 def ask(platform: Platform, name: str) -> None:
-    """Deploy the program and ask for what every one of them answers."""
-    made = platform.deploy(name.replace(".", "-"), PROGRAMS[name].script(), seconds=120)
-    with httpx2.Client(base_url=made["url"], timeout=30, trust_env=False) as client:
-        below = httpx2.URL(made["url"]).path.rstrip("/")
+    """Deploy the program, ask for what it should answer, and remove it: another may need its port."""
+    program = PROGRAMS[name]
+    made = platform.deploy(name.replace(".", "-"), program.script(), seconds=180)
+    url = made["url"].rstrip("/")
+    try:
+        if program.tool:
+            assert "hello" in asyncio.run(_called(f"{url}/mcp", program.tool)), name
+            return
+        with httpx2.Client(timeout=60, trust_env=False) as client:
+            for path in program.pages:
+                page = client.get(f"{url}{path}")
+                assert page.status_code == 200, f"{name}: {path} gave {page.status_code} {page.text}"
+            if not program.pages:
+                _paths(client, url, name)
+        if program.echo:
+            _echoes(url, program.echo, name)
+    finally:
+        with platform.http() as api:
+            api.delete(f"/faas/python/{made['id']}").raise_for_status()
 
-        def get(path: str) -> httpx2.Response:
-            return client.get(f"{made['url'].rstrip('/')}{path}")
 
-        hello = get("/hello")
-        assert (hello.status_code, hello.text.strip('"')) == (200, "hello"), f"{name}: {hello.status_code} {hello.text}"
-        led = get("/old")
-        assert led.is_redirect, f"{name}: /old gave {led.status_code}"
-        assert httpx2.URL(led.headers["location"]).path == f"{below}/hello", f"{name}: {led.headers['location']}"
-        assert f"{below}" in get("/login").headers["set-cookie"], name
-        assert get("/cookie").text.strip('"') == "1", name
-        assert get("/nowhere").status_code == 404, name
+def _paths(client: httpx2.Client, url: str, name: str) -> None:
+    below = httpx2.URL(url).path
+    hello = client.get(f"{url}/hello")
+    assert (hello.status_code, hello.text.strip('"')) == (200, "hello"), f"{name}: {hello.status_code} {hello.text}"
+    led = client.get(f"{url}/old")
+    assert led.is_redirect, f"{name}: /old gave {led.status_code}"
+    assert httpx2.URL(led.headers["location"]).path == f"{below}/hello", f"{name}: {led.headers['location']}"
+    assert f"{below}" in client.get(f"{url}/login").headers["set-cookie"], name
+    assert client.get(f"{url}/cookie").text.strip('"') == "1", name
+    assert client.get(f"{url}/nowhere").status_code == 404, name
+
+
+def _echoes(url: str, path: str, name: str) -> None:
+    with WebSocket(f"{url}{path}") as opened:
+        assert opened.status == 101, f"{name}: {path} gave {opened.status}"
+        if "transport=websocket" in path:  # Engine.IO says what it offers, then answers who joins a namespace
+            assert opened.hear().startswith("0{"), name
+            opened.say("40")
+            assert opened.hear().startswith("40{"), name
+            return
+        opened.say("hi")
+        assert opened.hear() == "hi", name
+
+
+async def _called(url: str, tool: str) -> str:
+    async with streamable_http_client(url) as (read, write, *_), ClientSession(read, write) as session:
+        await session.initialize()
+        return str((await session.call_tool(tool, {})).content)
 
 
 _FASTAPI = """
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import RedirectResponse
 
 app = FastAPI()
@@ -64,6 +107,11 @@ def login(response: Response):
 @app.get("/cookie")
 def cookie(request: Request):
     return request.cookies.get("seen")
+
+@app.websocket("/socket")
+async def echo(socket: WebSocket):
+    await socket.accept()
+    await socket.send_text(await socket.receive_text())
 """
 
 _FLASK = """
@@ -122,7 +170,7 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forev
 _STARLETTE = """
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, RedirectResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 async def hello(request):
     return PlainTextResponse("hello")
@@ -138,14 +186,18 @@ async def login(request):
 async def cookie(request):
     return PlainTextResponse(request.cookies["seen"])
 
+async def echo(socket):
+    await socket.accept()
+    await socket.send_text(await socket.receive_text())
+
 app = Starlette(routes=[
-    Route("/hello", hello), Route("/old", old),
+    Route("/hello", hello), Route("/old", old), WebSocketRoute("/socket", echo),
     Mount("/", routes=[Route("/login", login), Route("/cookie", cookie)]),
 ])
 """
 
 _LITESTAR = """
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response, get, websocket_listener
 from litestar.response import Redirect
 
 @get("/hello")
@@ -166,11 +218,15 @@ async def login() -> Response[str]:
 async def cookie(request: Request) -> str:
     return request.cookies["seen"]
 
-app = Litestar([hello, old, login, cookie])
+@websocket_listener("/socket")
+async def echo(data: str) -> str:
+    return data
+
+app = Litestar([hello, old, login, cookie, echo])
 """
 
 _QUART = """
-from quart import Quart, make_response, redirect, request, url_for
+from quart import Quart, make_response, redirect, request, url_for, websocket
 
 app = Quart(__name__)
 
@@ -191,6 +247,10 @@ async def login():
 @app.get("/cookie")
 async def cookie():
     return request.cookies["seen"]
+
+@app.websocket("/socket")
+async def echo():
+    await websocket.send(await websocket.receive())
 """
 
 _SANIC = """
@@ -215,10 +275,14 @@ async def login(request):
 @app.get("/cookie")
 async def cookie(request):
     return text(request.cookies.get("seen"))
+
+@app.websocket("/socket")
+async def echo(request, socket):
+    await socket.send(await socket.recv())
 """
 
 _BLACKSHEEP = """
-from blacksheep import Application, Cookie, Request, get, redirect, text
+from blacksheep import Application, Cookie, Request, WebSocket, get, redirect, text, ws
 
 app = Application()
 
@@ -239,6 +303,11 @@ def login():
 @get("/cookie")
 def cookie(request: Request):
     return text(request.cookies["seen"])
+
+@ws("/socket")
+async def echo(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
 """
 
 _FALCON = """
@@ -260,7 +329,13 @@ class Cookie:
     async def on_get(self, request, response):
         response.text = request.cookies["seen"]
 
+class Echo:
+    async def on_websocket(self, request, socket):
+        await socket.accept()
+        await socket.send_text(await socket.receive_text())
+
 app = falcon.asgi.App()
+app.add_route("/socket", Echo())
 for path, resource in {"/hello": Hello(), "/old": Old(), "/login": Login(), "/cookie": Cookie()}.items():
     app.add_route(path, resource)
 """
@@ -369,6 +444,13 @@ async def login(request):
 async def cookie(request):
     return web.Response(text=request.cookies["seen"])
 
+@routes.get("/socket")
+async def echo(request):
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    await socket.send_str(await socket.receive_str())
+    return socket
+
 app = web.Application()
 app.add_routes(routes)
 
@@ -424,26 +506,263 @@ async def call_tool(name, arguments):
     return [types.TextContent(type="text", text="hello")]
 """
 
+_FASTMCP = """
+from fastmcp import FastMCP
+
+mcp = FastMCP("given")
+
+@mcp.tool
+def hello() -> str:
+    return "hello"
+
+if __name__ == "__main__":
+    mcp.run()
+"""
+
+_MOUNTED = """
+from fastmcp import FastMCP
+
+sub = FastMCP("sub")
+
+@sub.tool
+def hello() -> str:
+    return "hello"
+
+main = FastMCP("main")
+main.mount(sub, namespace="sub")
+
+if __name__ == "__main__":
+    main.run()
+"""
+
+_FALCON_WSGI = """
+import falcon
+
+class Hello:
+    def on_get(self, request, response):
+        response.text = "hello"
+
+class Old:
+    def on_get(self, request, response):
+        raise falcon.HTTPFound(request.prefix + "/hello")
+
+class Login:
+    def on_get(self, request, response):
+        response.set_cookie("seen", "1", path="/", secure=False)
+
+class Cookie:
+    def on_get(self, request, response):
+        response.text = request.cookies["seen"]
+
+app = falcon.App()
+for path, resource in {"/hello": Hello(), "/old": Old(), "/login": Login(), "/cookie": Cookie()}.items():
+    app.add_route(path, resource)
+
+if __name__ == "__main__":
+    from wsgiref.simple_server import make_server
+
+    with make_server("", 8000, app) as httpd:
+        httpd.serve_forever()
+"""
+
+_BOTTLE = """
+import os
+from bottle import redirect, request, response, route, run
+
+@route("/hello")
+def hello():
+    return "hello"
+
+@route("/old")
+def old():
+    redirect("/hello")
+
+@route("/login")
+def login():
+    response.set_cookie("seen", "1", path="/")
+    return "in"
+
+@route("/cookie")
+def cookie():
+    return request.get_cookie("seen")
+
+run(host="localhost", port=int(os.environ["PORT"]))
+"""
+
+_TORNADO = """
+import asyncio
+import os
+
+import tornado.web
+import tornado.websocket
+
+class Hello(tornado.web.RequestHandler):
+    def get(self):
+        self.write("hello")
+
+class Old(tornado.web.RequestHandler):
+    def get(self):
+        self.redirect("/hello")
+
+class Login(tornado.web.RequestHandler):
+    def get(self):
+        self.set_cookie("seen", "1")
+        self.write("in")
+
+class Cookie(tornado.web.RequestHandler):
+    def get(self):
+        self.write(self.get_cookie("seen"))
+
+class Echo(tornado.websocket.WebSocketHandler):
+    def on_message(self, message):
+        self.write_message(message)
+
+def make_app():
+    return tornado.web.Application([
+        ("/hello", Hello), ("/old", Old), ("/login", Login), ("/cookie", Cookie), ("/socket", Echo),
+    ], debug=True)
+
+async def main():
+    app = make_app()
+    app.listen(int(os.environ["PORT"]))
+    await asyncio.Event().wait()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+_MARIMO = """
+import marimo
+
+app = marimo.App()
+
+@app.cell
+def _():
+    import marimo as mo
+    mo.md("hello")
+    return
+
+if __name__ == "__main__":
+    app.run()
+"""
+
+_NICEGUI = """
+from nicegui import ui
+
+ui.label("hello")
+
+if __name__ in {"__main__", "__mp_main__"}:
+    ui.run()
+"""
+
+_GRADIO = """
+import gradio as gr
+
+def greet(name):
+    return "hello " + name
+
+demo = gr.Interface(fn=greet, inputs="text", outputs="text")
+demo.launch()
+"""
+
+_WEBSOCKETS = """
+import asyncio
+import http
+import os
+
+from websockets.asyncio.server import serve
+
+async def echo(websocket):
+    async for message in websocket:
+        await websocket.send(message)
+
+def health(connection, request):
+    if request.path == "/healthz":
+        return connection.respond(http.HTTPStatus.OK, "OK")
+
+async def main():
+    async with serve(echo, "", int(os.environ["PORT"]), process_request=health) as server:
+        await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+_GUARDED = """
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run("main:app", port=5000, log_level="info", reload=True)
+"""
+
+_UNGUARDED = """
+import uvicorn
+
+uvicorn.run(app, port=5000, log_level="info")
+"""
+
+_MADE = (
+    "def create_app():\n    "
+    + _FASTAPI.strip().replace("\n", "\n    ")
+    + """
+    return app
+
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run("main:create_app", factory=True)
+"""
+)
+
+_POOL = """
+import concurrent.futures
+import multiprocessing
+
+def said(word):
+    return word
+
+pool = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+"""
+
+_DEBUG = """
+app.run(debug=True)
+"""
+
+_IO = "/socket.io/?EIO=4&transport=websocket"
+
 PROGRAMS = {
-    "aiohttp": Program(("aiohttp",), _AIOHTTP),
+    "aiohttp": Program(("aiohttp",), _AIOHTTP, "/socket"),
+    "blacksheep": Program(("blacksheep", "websockets"), _BLACKSHEEP, "/socket"),
+    "bottle": Program(("bottle",), _BOTTLE),
     "dash": Program(("dash",), _DASH),
-    "fastapi": Program(("fastapi",), _FASTAPI),
-    "fastapi-0.100": Program(("fastapi==0.100.0",), _FASTAPI),
-    "flask": Program(("flask",), _FLASK),
-    "http-server": Program((), _HTTP_SERVER),
-    "starlette": Program(("starlette",), _STARLETTE),
-    "litestar": Program(("litestar",), _LITESTAR),
-    "quart": Program(("quart",), _QUART),
-    "sanic": Program(("sanic",), _SANIC),
-    "blacksheep": Program(("blacksheep",), _BLACKSHEEP),
-    "falcon": Program(("falcon",), _FALCON),
     "django": Program(("django",), _DJANGO),
-    "socketio": Program(("python-socketio", "starlette"), _SOCKETIO),
+    "falcon": Program(("falcon", "websockets"), _FALCON, "/socket"),
+    "falcon-wsgi": Program(("falcon",), _FALCON_WSGI),
+    "fastapi": Program(("fastapi", "websockets"), _FASTAPI, "/socket"),
+    "fastapi-0.100": Program(("fastapi==0.100.0", "websockets"), _FASTAPI, "/socket"),
+    "fastapi-factory": Program(("fastapi", "uvicorn"), _MADE),
+    "fastapi-guarded": Program(("fastapi", "uvicorn[standard]"), _FASTAPI + _GUARDED, "/socket"),
+    "fastapi-pool": Program(
+        ("fastapi",), _POOL + _FASTAPI.replace('return "hello"', 'return pool.submit(said, "hello").result()')
+    ),
+    "fastapi-unguarded": Program(("fastapi", "uvicorn[standard]"), _FASTAPI + _UNGUARDED, "/socket"),
     "fasthtml": Program(("python-fasthtml",), _FASTHTML),
+    "fastmcp": Program(("fastmcp",), _FASTMCP, tool="hello"),
+    "fastmcp-mounted": Program(("fastmcp",), _MOUNTED, tool="sub_hello"),
+    "flask": Program(("flask",), _FLASK),
+    "flask-debug": Program(("flask",), _FLASK + _DEBUG),
+    "gradio": Program(("gradio",), _GRADIO, pages=("/", "/config", "/gradio_api/info")),
+    "http-server": Program((), _HTTP_SERVER),
+    "litestar": Program(("litestar", "websockets"), _LITESTAR, "/socket"),
+    "marimo": Program(("marimo",), _MARIMO, pages=("/",)),
+    "mcp": Program(("mcp<2",), _MCP, tool="hello"),
+    "nicegui": Program(("nicegui",), _NICEGUI, pages=("/",)),
+    "quart": Program(("quart", "websockets"), _QUART, "/socket"),
+    "sanic": Program(("sanic", "websockets"), _SANIC, "/socket"),
+    "socketio": Program(("python-socketio", "starlette", "websockets"), _SOCKETIO, _IO),
+    "starlette": Program(("starlette", "websockets"), _STARLETTE, "/socket"),
+    "tornado": Program(("tornado",), _TORNADO, "/socket"),
+    "websockets": Program(("websockets",), _WEBSOCKETS, "/socket", pages=("/healthz",)),
 }
 
-HERE = ("fastapi", "fastapi-0.100", "flask", "aiohttp", "http-server")
-"""Those that every run asks; `dev.py soak frameworks` asks all."""
-
-MCP = Program(("mcp<2",), _MCP)
-"""A server without an app of its own: it answers no paths, but sessions."""
+HERE = ("fastapi", "fastapi-0.100", "fastapi-factory", "flask", "aiohttp", "http-server", "mcp", "tornado")
+"""Those that every run asks, about a quarter; `dev.py soak frameworks` asks all."""

@@ -26,8 +26,7 @@ from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
-from bema.deploy.launch.listener_watch import ListenerWatch
-from bema.deploy.launch.open_ports import at_port, free_port, listener_of, port_of, socket_of
+from bema.deploy.launch.open_ports import free_port, listener_of, moves, socket_of
 from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
@@ -85,7 +84,6 @@ class ProcessLauncher:
         self._clock = clock or SystemClock()
         self._known: dict[int, SupervisedProcess] = {}
         self._unseen: int | None = None
-        self._listeners = ListenerWatch(self._heard_of_listener)
         # what the keeper lists and the ends that it tells must be taken in the order in which it said them
         self._taking = asyncio.Lock()
 
@@ -167,7 +165,7 @@ class ProcessLauncher:
             await self._told(process, kept["status"])
         if kept["announce"] is not None:
             await self._show(process, kept["announce"])
-            self._watch(process, kept["announce"])
+            self._watch_program(process, kept["announce"])
         if kept["stopping"]:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
@@ -210,28 +208,25 @@ class ProcessLauncher:
         # the keeper only remembers it; told to ourselves, it goes the way of every announcement
         self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
 
-    def _watch(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
-        """A program that was found elsewhere is given up there when PORT comes; where it is found, it must stay."""
-        port = process.locator.port
-        found = announce.get("addresses", {}).get("http", [])
-        if process.replica.kind != "main" or not found:
-            return
-        self._listeners.watch(process.replica.instance, found[0])
-        if port is not None and not at_port(found, port):
-            watching = self._await_port(process, port, announce)
-            process.waiting = asyncio.create_task(watching, name=f"port of {process.replica.instance}")
+    def _watch_program(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+        """A program says nothing of itself while it serves: where it listens is looked at, as long as it lives."""
+        found = (announce.get("addresses") or {}).get("http")
+        if announce.get("kind") == "main" and found:
+            watching = self._follow(process, found[0], announce)
+            process.waiting = asyncio.create_task(watching, name=f"listener of {process.replica.instance}")
 
-    async def _await_port(self, process: SupervisedProcess, port: int, announce: dict[str, Any]) -> None:
-        address = await port_of(process.replica.pid, port)
-        announce = found_at(address, announce["phases"])
-        await self._keeper.request("announced", instance=process.replica.instance, announce=announce)
-        record = process.supervision.moved(announce)
-        self._listeners.watch(process.replica.instance, address)
-        if record is not None:
-            await process.reservation.update(record)
-
-    def _heard_of_listener(self, instance: int, there: bool) -> None:
-        self._keeper.events.put_nowait({"event": "status", "instance": instance, "status": {"ready": there}})
+    async def _follow(self, process: SupervisedProcess, address: str, announce: dict[str, Any]) -> None:
+        """It is given up at an address other than PORT when PORT comes, and takes no calls while its listener is closed."""
+        instance, known = process.replica.instance, address
+        async for now, accepts in moves(process.replica.pid, _asked_port(process, announce), address):
+            if now != known:
+                known, announce = now, found_at(now, announce.get("phases") or {})
+                await self._keeper.request("announced", instance=instance, announce=announce)
+                record = process.supervision.moved(announce)
+                if record is not None:
+                    await process.reservation.update(record)
+            if accepts is not process.replica.ready:
+                self._keeper.events.put_nowait({"event": "status", "instance": instance, "status": {"ready": accepts}})
 
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
         # noted before: its end comes by itself, and would read as a crash of its own
@@ -314,7 +309,7 @@ class ProcessLauncher:
         except (ProtocolError, Refused) as error:
             await self._end(process, "exited", error.message)
             return None
-        self._watch(process, message["announce"])
+        self._watch_program(process, message["announce"])
         return Announced(message["instance"], message["announce"], process.replica.ready)
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
@@ -322,7 +317,6 @@ class ProcessLauncher:
         await self._operations.end(instance)
         cause, how = "stopped" if stopped else "exited", ""
         self._known.pop(instance, None)
-        self._listeners.forget(instance)
         if process is None:  # it ended while there was no orchestrator
             # its record may lie there still; where a lease is no lock, nobody else takes it away
             reservation = await self._discovery.adopt(instance)
@@ -339,9 +333,16 @@ class ProcessLauncher:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await self._listeners.close()
         await self._operations.close()
         await self._keeper.close()
+
+
+def _asked_port(process: SupervisedProcess, announce: dict[str, Any]) -> int | None:
+    """The port that a program was asked to use: by us, or by its runner where we took it for an app."""
+    if process.locator.kind == "main":
+        return process.locator.port
+    port = str(announce.get("listen", "")).rpartition(":")[2]
+    return int(port) if port.isdecimal() else None
 
 
 def _lease(reservation: Reservation, *, program: bool) -> dict[str, int]:

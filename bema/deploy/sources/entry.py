@@ -33,6 +33,7 @@ def inspect(code: bytes, wanted: str = "") -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(code)
+            # what parses may not compile: `return` outside a function, `nonlocal` at the top
             compile(code, "script.py", "exec", dont_inherit=True)
     except SyntaxError as error:
         # an encoding that is not there has column -1
@@ -79,6 +80,7 @@ class _Script:
             services = started
         if services:
             return {"kind": "service", "name": services[0]}
+        # a maker's name is surer than a variable's: `app` may be anything
         apps = [n for n, node in self.bound.items() if self._maker(node)[1] in APP_MAKERS]
         apps += [n for n in APP_NAMES if n in self.bound and not self._is_mcp(self.bound[n])]
         if apps:
@@ -89,6 +91,7 @@ class _Script:
         """Of several MCP servers the one that the script runs, else the one that no other is mounted on."""
         inner = {arg.id for call in self.calls if self._path(call.func)[1] in MOUNTS for arg in _names(call)}
         run = [name for name in names if any(self._path(call.func) == (name, "run") for call in self.calls)]
+        # the order says nothing: authors write the parts before the whole, or after it
         left = run if len(run) == 1 else [name for name in names if name not in inner]
         if len(left) > 1:
             said = ", ".join(names)
@@ -119,6 +122,7 @@ class _Script:
                 self.guarded += statement.body
                 continue
             yield statement
+            # `try: import x` around an app is common; a function's body is another scope
             for field in ("body", "orelse", "finalbody"):
                 if isinstance(statement, ast.If | ast.Try | ast.With):
                     yield from self._top_level(getattr(statement, field, []))

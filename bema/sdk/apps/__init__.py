@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from bema.core import settings
-from bema.core.errors import BadDeclaration
+from bema.core.errors import BadDeclaration, BemaError
 from bema.core.version import VERSION
 from bema.parts import Factory
 from bema.sdk.apps.http_app import HttpApp
 
-__all__ = ["AppServer", "HttpApp", "ServerFactory", "adapt"]
+__all__ = ["AppServer", "HttpApp", "ServerFactory", "adapt", "serves"]
 
 
 class AppServer(Protocol):
@@ -28,7 +28,7 @@ class ServerFactory(Factory[AppServer], group="bema.server", api=VERSION, opens=
     """Adapters by the kind of app. They do no I/O, so there is no twin in memory."""
 
 
-OURS = ("mcp", "aiohttp", "asgi", "wsgi")  # from the narrowest kind to the widest
+OURS = ("mcp", "aiohttp", "marimo", "asgi", "wsgi")  # from the narrowest kind to the widest
 for _name in OURS:
     ServerFactory.register_lazy(_name, f"bema.sdk.apps.{_name}:{_name.capitalize()}Server")
 
@@ -39,6 +39,27 @@ def adapt(target: Any, name: str) -> HttpApp:
     Raises:
         BadDeclaration: the object is of no known kind; the message has its `name`.
     """
+    found = _adapted(target)
+    if found is not None:
+        return found
+    kind_of = type(target)
+    raise BadDeclaration(
+        f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"
+        " server nor a class with @service",
+        fix='Name another object with `[tool.bema] entry = "..."`; `entry = "__main__"` runs the file as a program.',
+    )
+
+
+def serves(target: Any) -> bool:
+    """Whether an object is of a known kind; also where what serves that kind is not installed."""
+    try:
+        return _adapted(target) is not None
+    except BemaError:
+        return True
+
+
+def _adapted(target: Any) -> HttpApp | None:
+    # not at import: the installed packages are read once, by a process that serves an app
     ServerFactory.discover_plugins()
     # plugins first: a plugin recognises its own objects, ours go by the shape of a call
     for kind in [one for one in ServerFactory.names() if one not in OURS] + list(OURS):
@@ -47,9 +68,4 @@ def adapt(target: Any, name: str) -> HttpApp:
         for candidate in (target, getattr(target, "server", None)):
             if candidate is not None and (found := server.adapt(candidate)) is not None:
                 return found
-    kind_of = type(target)
-    raise BadDeclaration(
-        f"{name!r} of the script is a {kind_of.__module__}.{kind_of.__qualname__}: neither an ASGI app, a WSGI app, an MCP"
-        " server nor a class with @service",
-        fix='Name another object with `[tool.bema] entry = "..."`, or serve it yourself on PORT under __main__.',
-    )
+    return None

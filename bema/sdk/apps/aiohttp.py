@@ -16,6 +16,7 @@ _CUT = 0.1  # seconds for what was cut to run its `finally`
 
 class AiohttpServer:
     def adapt(self, target: Any) -> HttpApp | None:
+        # by name along the bases, so that aiohttp is not imported for scripts that have none
         if not any(
             (cls.__module__, cls.__name__) == ("aiohttp.web_app", "Application") for cls in type(target).__mro__
         ):
@@ -43,6 +44,7 @@ async def serve(
             running.pop()
             idle.set()
 
+    # aiohttp's own shutdown does not tell whether it cut a request
     app.middlewares.insert(0, counted)
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=_CUT)
     await runner.setup()

@@ -13,6 +13,8 @@ Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Callable[..., Any], Callable[..., Any]], Awaitable[None]]
 Serve = Callable[["HttpApp", socket.socket, Callable[[], None], "asyncio.Future[float]"], Awaitable[bool]]
 """Serves an app on a bound socket: calls when it is ready, ends within what `stop` gives, tells whether nothing was cut."""
+Holders = Callable[[], object | None]
+"""What tells the calls that hold every thread of an app from others; None while a thread is free. Called in the loop."""
 
 
 class HttpApp(NamedTuple):
@@ -20,4 +22,5 @@ class HttpApp(NamedTuple):
     app: ASGIApp
     endpoints: list[EndpointAnnounce]
     lifespan: Literal["auto", "on", "off"] = "auto"
+    holders: Holders = lambda: None
     serve: Serve | None = None  # where it has a server of its own, and `app` is no ASGI app

@@ -20,6 +20,8 @@ class McpServer:
     def adapt(self, target: Any) -> HttpApp | None:
         if isinstance(target, type) or not type(target).__module__.startswith(("mcp.", "fastmcp.")):
             return None
+        # both packages have a FastMCP: `mcp` names the path in its settings, `fastmcp` takes it as
+        # an argument
         if hasattr(target, "streamable_http_app"):
             path = getattr(getattr(target, "settings", None), "streamable_http_path", PATH)
             return _adapted(target.streamable_http_app(), path)
@@ -47,6 +49,8 @@ class _Sessions:
 
     async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] == "lifespan":
+            # the manager's task group must be entered and left by one task, and lifespan is the
+            # only one that lasts
             await receive()
             async with self._manager.run():
                 await send({"type": "lifespan.startup.complete"})

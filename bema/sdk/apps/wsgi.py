@@ -32,7 +32,8 @@ class WsgiServer:
                 "serving a WSGI app needs a2wsgi", code="missing_extra", fix="Install bema[platform], or add a2wsgi."
             ) from error
         app: Any = WSGIMiddleware(_until_left(target), workers=_THREADS)
-        return HttpApp("wsgi", _Watched(app), [EndpointAnnounce("/", ["*"])], lifespan="off")
+        watched = _Watched(app)
+        return HttpApp("wsgi", watched, [EndpointAnnounce("/", ["*"])], lifespan="off", holders=watched.holders)
 
 
 def _positional(target: Any) -> int:
@@ -59,6 +60,8 @@ class _Pieces:
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
+            # nobody can stop a generator that another thread runs: between two pieces is the first
+            # chance
             if self._left.is_set():
                 return
             yield piece
@@ -72,12 +75,20 @@ class _Watched:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._running = 0
+        self._ended = 0
+
+    def holders(self) -> int | None:
+        """The same number as long as no call has ended: then those that run are the ones that ran."""
+        return self._ended if self._running >= _THREADS else None
 
     async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # a thread's event: it is set in the loop and looked at in the thread of the call
         left = scope[_LEFT] = Event()
+        # one message and no more: an upload that the app does not read must not gather in memory
         ahead: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1)
 
         async def watch() -> None:
@@ -88,9 +99,12 @@ class _Watched:
                 await ahead.put(message)
 
         watching = asyncio.create_task(watch())
+        self._running += 1
         try:
             await self.app(scope, ahead.get, send)
         finally:
+            self._running -= 1
+            self._ended += 1
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching

@@ -114,12 +114,52 @@ def test_the_port_wins_over_a_side_listener_that_came_first(tmp_path, kind):
                 await asyncio.wait_for(asyncio.shield(early), 2.5)
         else:  # it may be all there is: taken, and given up
             assert await early == f"tcp:127.0.0.1:{side}"
-        late = asyncio.ensure_future(open_ports.port_of(process.pid, port))
+        later = open_ports.moves(process.pid, port, f"tcp:127.0.0.1:{side}")
         go.write("go\n")
         go.flush()
-        assert await late == f"tcp:127.0.0.1:{port}"
+        assert await anext(later) == (f"tcp:127.0.0.1:{port}", True)
         if kind == "silent":
             assert await early == f"tcp:127.0.0.1:{port}"
+
+    try:
+        asyncio.run(asyncio.wait_for(story(), 30))
+    finally:
+        process.communicate(timeout=10)
+
+
+CLOSING = """
+import socket, sys
+held = socket.create_server(("127.0.0.1", 0))
+port = held.getsockname()[1]
+print(port, flush=True)
+for line in sys.stdin:
+    if line == "close\\n":
+        held.close()
+    else:
+        held = socket.create_server(("127.0.0.1", port))
+"""
+
+
+def test_a_listener_that_is_closed_and_opened_again_is_seen(tmp_path):
+    (tmp_path / "closing.py").write_text(CLOSING)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "closing.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told = process.stdin
+    address = f"tcp:127.0.0.1:{process.stdout.readline().strip()}"
+
+    async def story():
+        seen = open_ports.moves(process.pid, None, address)
+        for word, accepts in (("close", False), ("open", True)):
+            told.write(f"{word}\n")
+            told.flush()
+            assert await anext(seen) == (address, accepts)
 
     try:
         asyncio.run(asyncio.wait_for(story(), 30))
