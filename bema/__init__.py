@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bema.core.call import Call as Call
     from bema.core.call import Item as Item
+    from bema.core.durable import Retry as Retry
     from bema.core.errors import BadAnswer as BadAnswer
     from bema.core.errors import BadDeclaration as BadDeclaration
     from bema.core.errors import BemaError as BemaError
@@ -55,6 +56,7 @@ _NAMES: dict[str, str] = {
     "Context": "bema.sdk.context",
     "Call": "bema.core.call",
     "Item": "bema.core.call",
+    "Retry": "bema.core.durable",
     "spec_of": "bema.sdk.spec",
     # run
     "serve": "bema.sdk.lifecycle",

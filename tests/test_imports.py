@@ -15,18 +15,18 @@ THIRD_PARTIES = {"msgspec"}
 
 # what start() may load of ours, by room
 START = {
-    "core": "access call clock describe errors files instance limits naming paths problems redaction schemas settings spec type_text version"
+    "core": "access call clock describe durable errors files instance limits naming paths problems redaction schemas settings spec type_text version"
     " versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
-    "parts": "configured discover entries errors factory load opening policy provenance registry"
+    "parts": "configured discover entries errors factory load manifest metadata opening policy provenance registry"
     " resolve scan selection",
     "wire": "module rpc values",
     "wire.rpc": "calls cursors failures frames reader",
     "wire.values": "codecs constraints declared equal loss records skeleton strict unions walks",
     "wire.module": "envelopes handshake lines messages registration",
-    "runtime": "bridge discovery distributed folders forks handles process processes rpc tasks threads",
+    "runtime": "bridge call_ref discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
-    "runtime.rpc": "absence adapter admission blame call_log client client_connection codec connection continuation"
+    "runtime.rpc": "absence adapter admission blame built_in call_log client client_connection codec connection continuation"
     " descriptions flow_control offers picker pool resolver retry_budget routes server server_call server_connection"
     " signatures sockets stream transports",
     "runtime.process": "channel channel_writer health_check host line_channel watchdog",

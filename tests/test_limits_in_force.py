@@ -15,7 +15,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +25,11 @@ import pytest
 from bema import liveness, service
 from bema.core import settings
 from bema.core.access import LOCAL_ADMIN
+from bema.core.call import Call
 from bema.core.errors import BemaError
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.limits import LIMITS
+from bema.core.naming import new_call_id
 from bema.deploy.build.environments import Made, MemoryEnvironments, Wanted
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
@@ -40,12 +42,17 @@ from bema.deploy.orchestrator.__main__ import parts_of
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.ports import PublicListener
 from bema.gateway.server import Gateway
+from bema.jobs.calls import CallRecord, DurableState
+from bema.jobs.engine import JobsEngine, JobsFactory
+from bema.jobs.journal import JournalEntry
+from bema.jobs.runner import DurableEndpoint, Runner
 from bema.packages.nodes import Source
 from bema.packages.reader import examine_text
 from bema.runtime.discovery import records
 from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
 from bema.runtime.process.host import LaunchOptions
+from bema.runtime.rpc import signatures
 from bema.runtime.rpc.connection import Connection
 from bema.sdk.boot import Boot
 from bema.sdk.health import Health
@@ -793,3 +800,78 @@ async def state_group(folder: Path) -> Outcome:
 async def applied(work: Awaitable[Any]) -> str:
     became = await within(10, work)
     return became if became in ("too_large", "waits", "invalid") else "kept"
+
+
+@contextlib.asynccontextmanager
+async def calls() -> AsyncIterator[JobsEngine]:
+    engine = await JobsFactory.lookup("memory").open(settings.current().of(JobsFactory.group), "t.t")
+    yield engine
+    await engine.close()
+
+
+def call_at(instant: int) -> CallRecord:
+    return CallRecord(id=new_call_id(instant), route="t.t.f", created=instant)
+
+
+@probe(1024, with_it="too_large", without="kept")
+async def jobs_payload(folder: Path) -> Outcome:
+    async with calls() as engine:
+        return await applied(engine.create(call_at(1), b"x" * 1025))
+
+
+@probe(16, with_it="too_large", without="kept")
+async def jobs_history(folder: Path) -> Outcome:
+    async with calls() as engine:
+        claimed = await engine.claim((await engine.create(call_at(1), b"")).id, "")
+        entry = JournalEntry(order=17, place="17", kind="step")
+        return await applied(engine.complete(claimed.id, claimed.fence, entry))
+
+
+async def all_ended(engine: JobsEngine, instants: Sequence[int]) -> None:
+    for instant in instants:
+        claimed = await engine.claim((await engine.create(call_at(instant), b"")).id, "")
+        await engine.end(claimed.id, claimed.fence, DurableState.DONE, b"", now=instant)
+
+
+@probe(2, with_it=2, without=5)
+async def jobs_kept(folder: Path) -> Outcome:
+    async with calls() as engine:
+        await all_ended(engine, range(5))
+        await engine.sweep(5)
+        return len(await engine.recent(10, 5))
+
+
+@probe(3, with_it=1, without=2)
+async def jobs_kept_for(folder: Path) -> Outcome:
+    async with calls() as engine:
+        await all_ended(engine, (0, 4_000_000))
+        await engine.sweep(5_000_000)
+        return len(await engine.recent(10, 5_000_000))
+
+
+@probe(1, with_it=1, without=3)
+async def jobs_running(folder: Path) -> Outcome:
+    async with calls() as engine:
+        runner, going, release = Runner(engine), set(), asyncio.Event()
+
+        async def wait(call: Call) -> None:
+            await call.step(hold, call.id)
+
+        async def hold(id: str) -> None:
+            going.add(id)
+            await release.wait()
+
+        spec = signatures.read(wait, "f", method=False)
+        runner.endpoints["t.t.f"] = DurableEndpoint(spec, lambda call: wait(call))
+        runner.begin()
+        for instant in range(3):
+            await runner.submit(call_at(instant), b"\x80")
+        await within(1, eventually(lambda: len(going) == 3))
+        release.set()
+        await runner.close()
+        return len(going)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)

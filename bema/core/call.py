@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from bema.core.access import Principal
-from bema.core.errors import Invalid
+from bema.core.durable import Retry
+from bema.core.errors import Invalid, Refused
 
 __all__ = [
     "CURRENT",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -88,6 +91,76 @@ class Call:
         self.resume = resume
         self.stopped = False
         self.ended = False
+
+    # what a durable call may wait for; its handler runs in a `DurableCall`, which has all of it
+
+    @property
+    def suspending(self) -> bool:
+        """Whether a durable call is only being put away: its `finally` runs now, and the handler is replayed later."""
+        return False
+
+    @overload
+    async def step(
+        self,
+        function: Callable[..., Awaitable[R]],
+        *arguments: Any,
+        key: str = "",
+        retry: Retry | None = None,
+        **named: Any,
+    ) -> R: ...
+    @overload
+    async def step(
+        self, function: Callable[..., R], *arguments: Any, key: str = "", retry: Retry | None = None, **named: Any
+    ) -> R: ...
+    async def step(
+        self, function: Callable[..., Any], *arguments: Any, key: str = "", retry: Retry | None = None, **named: Any
+    ) -> Any:
+        """Call `function`, once or again until its result is written; a replay gets that result and calls nothing.
+
+        `key` stands for arguments that have no bytes. With `retry`, a failure is tried again, and the call is paused when
+        the tries are exhausted; without, it is recorded and raised. `Failed` (not_recordable) for a result that cannot
+        travel.
+        """
+        raise self._not_durable("step")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, for days if need be: no process holds anything of a call that waits for more than a second."""
+        raise self._not_durable("sleep")
+
+    async def sleep_until(self, instant: int) -> None:
+        """Wait until an instant in microseconds UTC."""
+        raise self._not_durable("sleep_until")
+
+    async def ask(self, model: type[T], prompt: str = "") -> T:
+        """Wait for an answer from outside, which is of that type."""
+        raise self._not_durable("ask")
+
+    async def signal(self, name: str, model: Any = Any) -> Any:
+        """Wait for the next signal of that name; one that came before is kept."""
+        raise self._not_durable("signal")
+
+    def now(self) -> int:
+        """The instant of the last thing that was recorded, in microseconds UTC: the same in every replay."""
+        raise self._not_durable("now")
+
+    def random(self) -> float:
+        """A number of at least 0 and below 1: the same in every replay."""
+        raise self._not_durable("random")
+
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[None]:
+        """As `asyncio.timeout`, in the time of the call; `DeadlineExceeded` when it passed."""
+        raise self._not_durable("timeout")
+
+    async def child(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call a durable method of a handle once, whatever dies meanwhile, and wait for its result."""
+        raise self._not_durable("child")
+
+    def on_cancel(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call `function` as a step if the call is cancelled; the last one that was given goes first."""
+        raise self._not_durable("on_cancel")
+
+    def _not_durable(self, what: str) -> Refused:
+        return Refused(f"call.{what}() is of durable calls, and {self.route or 'this one'} is none", code="not_durable")
 
     def is_stopped(self) -> bool:
         """Whether the caller asked for an early end: a handler that streams returns, and its stream is marked as cut."""

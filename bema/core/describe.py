@@ -50,6 +50,7 @@ class EndpointDescription(msgspec.Struct, frozen=True, kw_only=True):
     doc: str = ""
     idempotent: bool = False
     resumable: bool = False
+    durable: bool = False
     parameters: tuple[ParameterDescription, ...] | None = None  # None where the instance does not say
     incoming: str = ""
     takes: str = ""
@@ -120,7 +121,7 @@ def digest_of(spec: ServiceSpec) -> str:
         raises = [kind.__qualname__ for kind in endpoint.facts.get("raises", ())]
         own = (endpoint.name, endpoint.shape.value, endpoint.idempotent, endpoint.doc, endpoint.incoming)
         # only where it is said, so that the digests of all other services stay what they were
-        said.append(repr((own, names, raises, *(("resumable",) if endpoint.resumable else ()))))
+        said.append(repr((own, names, raises, *(name for name in ("resumable", "durable") if getattr(endpoint, name)))))
     said.append(type_text.whole(kind for endpoint in spec.endpoints for kind in _types(endpoint)))
     return hashlib.sha256("\n".join(said).encode("utf-8", "backslashreplace")).hexdigest()
 
@@ -164,6 +165,7 @@ def _endpoint(spec: EndpointSpec, schemas: list[Schema]) -> EndpointDescription:
         doc=spec.doc,
         idempotent=spec.idempotent,
         resumable=spec.resumable,
+        durable=spec.durable,
         parameters=tuple(map(_parameter, spec.parameters)),
         incoming=(spec.incoming or "requests") if spec.shape.streams_in else "",
         takes=type_text.text(spec.facts.get("requests", Any)) if spec.shape.streams_in else "",
@@ -217,6 +219,7 @@ def _told_endpoint(info: EndpointInfo) -> EndpointDescription:
         shape=info.shape,
         idempotent=info.idempotent,
         resumable=info.resumable,
+        durable=info.durable,
         doc=f"Takes {info.parameters[0]} with {', '.join(info.fields)}." if info.parameters and info.fields else "",
         parameters=None
         if info.parameters is None

@@ -191,15 +191,19 @@ class _Classes:
             *("pep723_malformed", "pep723_unclosed", "pep723_duplicated", "python_unavailable"),
             *("entry_not_found", "entry_ambiguous", "bad_document", "no_plan"),
         ),
-        Conflict: ("already_served", "conflict", "key_reused"),
+        Conflict: (
+            *("already_served", "conflict", "key_reused", "call_exists", "call_paused", "call_cancelled", "bad_move"),
+            *("stale_claim", "history_mismatch", "retries_exhausted"),
+        ),
+        StreamCut: ("handed_over",),
         Denied: ("forbidden",),
         Unavailable: ("not_up",),
         Overloaded: ("rate_limited",),
         TooLarge: ("head_too_large", "script_too_large"),
-        Failed: ("build_failed", "crash_loop"),
+        Failed: ("build_failed", "crash_loop", "not_recordable"),
         Refused: (
             *("already_up", "port_in_use", "state_unwritable", "state_held", "state_failed", "no_flock"),
-            *("store_newer", "missing_extra"),
+            *("store_newer", "missing_extra", "not_durable", "not_replayable"),
         ),
     }
 

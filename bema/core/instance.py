@@ -58,6 +58,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: tuple[str, ...] | None = None  # names in order; None where the instance does not say
     fields: tuple[str, ...] | None = None  # of the only parameter, where that is a struct
     resumable: bool = False
+    durable: bool = False
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -117,6 +118,7 @@ def info_of(spec: EndpointSpec) -> EndpointInfo:
         parameters=tuple(parameter.name for parameter in spec.parameters),
         fields=_fields(only),
         resumable=spec.resumable,
+        durable=spec.durable,
     )
 
 

@@ -125,6 +125,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     )
     state_blob: Annotated[int, _Row("bytes", "state", "largest content kept by its digest")] = 64 * 1024 * 1024
     state_group: Annotated[int, _Row("mutations", "state", "mutations that are applied together", least=16)] = 10_000
+    jobs_payload: Annotated[int, _Row("bytes", "jobs", "arguments, result or step of a durable call", least=1024)] = (
+        1024 * 1024
+    )
+    jobs_history: Annotated[int, _Row("steps", "jobs", "recorded steps of one durable call", least=16)] = 10_000
+    jobs_running: Annotated[int, _Row("calls", "jobs", "durable calls that run at once in one process", least=1)] = 1000
+    jobs_kept: Annotated[int, _Row("calls", "jobs", "ended durable calls that are kept")] = 1_000_000
+    jobs_kept_for: Annotated[float, _Row("seconds", "jobs", "time that an ended durable call is kept")] = 2_592_000.0
     http_waiters: Annotated[int, _Row("requests", "gateway", "requests waiting for one deployment to start")] = 1000
 
     def named(self, name: str) -> int | float:

@@ -115,6 +115,21 @@ def read_instance_id(text: str) -> int:
     raise Invalid(f"{text!r} is not an instance id", code="bad_name")
 
 
+def new_call_id(now: int) -> str:
+    """An id of a durable call made at the instant `now`: 21 characters of base32, whose order is that of creation."""
+    return first_call_id(now) + "".join(_BASE32[byte & 31] for byte in secrets.token_bytes(10))
+
+
+def first_call_id(now: int) -> str:
+    """What sorts before every id of a call that is made at that instant, in microseconds UTC, or later."""
+    return "".join(_BASE32[max(now, 0) >> shift & 31] for shift in range(50, -1, -5))
+
+
+def is_call_id(text: str) -> bool:
+    """Whether it is an id as `new_call_id` makes them: nothing else becomes a part of a key."""
+    return len(text) == 21 and set(text) <= set(_BASE32)
+
+
 def is_uuid(text: str) -> bool:
     """Whether it is a UUID as we write them, in lower case: the id of a deployment."""
     return re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", text) is not None

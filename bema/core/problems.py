@@ -106,6 +106,42 @@ PROBLEMS: dict[str, Problem] = {
         "The instance stops, and its stream goes on elsewhere.",
         "Continue it from its last item; clients of bema do that by themselves while another instance is there.",
     ),
+    "not_durable": Problem(
+        400, 9, 1, "This call is not written down.", "Declare its endpoint with @endpoint(durable=True)."
+    ),
+    "not_replayable": Problem(
+        500,
+        9,
+        1,
+        "A durable handler waits for something that a replay could not give it.",
+        "Do it in a step: `await call.step(function, ...)`; wait with `call.sleep(seconds)` and `call.timeout(seconds)`.",
+    ),
+    "not_recordable": Problem(
+        500,
+        9,
+        1,
+        "The result of a step cannot be written down.",
+        "Return plain values, or annotate what the step returns.",
+    ),
+    "history_mismatch": Problem(
+        409,
+        9,
+        1,
+        "The history of a durable call and its code disagree.",
+        "Bring the code back and resume the call, or restart it from a step: bema calls restart ID --from STEP.",
+    ),
+    "retries_exhausted": Problem(
+        409, 9, 1, "A step failed as often as it may.", "Mend the cause, then: bema calls resume ID."
+    ),
+    "call_paused": Problem(
+        409, 9, 1, "The durable call is paused.", "`bema calls show ID` says why; then resume, restart or cancel it."
+    ),
+    "call_cancelled": Problem(409, 1, 1, "The durable call was cancelled.", "Make a new call."),
+    "call_exists": Problem(409, 6, 1, "Another call has this id or key.", "Use another key, or the same arguments."),
+    "stale_claim": Problem(409, 10, 1, "Another process has taken this call over.", "Nothing: it goes on there."),
+    "bad_move": Problem(
+        409, 9, 1, "The call cannot do this in its state.", "`bema calls show ID` says which it is in."
+    ),
     "stream_cut": Problem(
         502,
         14,

@@ -65,6 +65,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     takes_call: str | None = None  # the parameter that receives the Call, if the signature asks for it
     threaded: bool = False  # a plain `def`: it runs in a thread
     idempotent: bool = False
+    durable: bool = False  # its calls are written down, and finished whatever dies
     resumable: bool = False  # its stream can be continued from a cursor, on another instance too
     facts: Mapping[str, Any] = {}
 

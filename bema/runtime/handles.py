@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Generator, Iterator, Mapping
+from time import time_ns
 from typing import Any, NamedTuple, Protocol, Self, TypedDict, Unpack
 
 import msgspec
 
+from bema.core import durable
 from bema.core.errors import BadDeclaration, Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
-from bema.core.naming import Address, nearest
+from bema.core.naming import Address, nearest, new_call_id
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.runtime.bridge import Bridge, in_a_loop
+from bema.runtime.call_ref import PATIENCE, CallOwner, CallRef
 from bema.runtime.discovery.discovery import View, wait_for
 from bema.runtime.rpc.absence import absence
+from bema.runtime.rpc.built_in import BuiltIn
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.offers import LaneChoice
 from bema.runtime.rpc.pool import ConnectionPool
@@ -328,6 +332,47 @@ class EndpointClient:
         async with stream:
             async for answer in stream:
                 yield answer
+
+    async def later(
+        self, *arguments: Any, delay: float = 0.0, key: str = "", group: str = "", priority: int = 0, **keywords: Any
+    ) -> CallRef:
+        """Have a durable call made after `delay` seconds, and do not wait for it.
+
+        The same `key` gives the same call; calls of one `group` run one after the other; a higher `priority` goes first.
+
+        Raises:
+            Invalid: the arguments do not fit, or the endpoint is not durable.
+            Conflict: another call has the key, with other arguments (code `call_exists`).
+            Unavailable: nobody serves the endpoint.
+        """
+        bound, _ = await self._bind(arguments, keywords)
+        info = await self.told()
+        if not info.durable:
+            raise Invalid(
+                f"{self.address} is not durable: a call that is made later has to be written down",
+                fix="Declare it with @endpoint(durable=True).",
+            )
+        # the id is the caller's, so that an answer that was lost is asked for again and not made twice
+        id = new_call_id(time_ns() // 1000)
+        said = {"delay": delay, "key": key, "group": group, "priority": priority, "id": id}
+        payload = self._calls.encoded(bound)
+        owner = self._owner()
+        return self._ref(await owner.ask("later", PATIENCE, route=self.address.route, arguments=payload, **said), owner)
+
+    def ref(self, id: str) -> CallRef:
+        """The durable call of that id, of this endpoint."""
+        return self._ref(id, self._owner())
+
+    def _owner(self) -> CallOwner:
+        return CallOwner(BuiltIn(self.runtime.pool), self._calls.instances)
+
+    def _ref(self, id: str, owner: CallOwner) -> CallRef:
+        return CallRef(id, owner, self._calls.decoded)
+
+    async def with_id(self, id: str, *arguments: Any, **keywords: Any) -> Any:
+        """Call a durable endpoint under an id of the caller's own, which a repetition attaches to."""
+        metadata = {**(self.options.metadata or {}), durable.HEADER: id}
+        return await self.using(metadata=metadata)(*arguments, **keywords)
 
     # for code that cannot await
 

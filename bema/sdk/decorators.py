@@ -103,6 +103,7 @@ def endpoint(
     name: str = "",
     idempotent: bool = False,
     resumable: bool = False,
+    durable: bool = False,
     raises: Raises = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
@@ -114,6 +115,7 @@ def endpoint(
     name: str = "",
     idempotent: bool = False,
     resumable: bool = False,
+    durable: bool = False,
     raises: Raises = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -126,6 +128,8 @@ def endpoint(
     - `idempotent`: running the method twice does no harm, so that clients repeat a call that was lost. False.
     - `resumable`: the method begins its stream behind `call.resume`, the number of items that its caller has, or the cursor
       of the last one (`yield Item(value, cursor=...)`). So a stream goes on with another instance when this one ends. False.
+    - `durable`: its calls are written down and finished whatever dies: what the handler does in `call.step` is not done
+      again, and it can wait for days. False.
     - `raises`: exception types of your own that reach the caller as themselves, with their attributes. Any other exception
       that is not one of Python's own or bema's reaches the caller as `RemoteError`.
     - `extra`: data for extensions, by the name of the extension.
@@ -138,8 +142,10 @@ def endpoint(
     facts = options.rooms("@endpoint", extra, taken={*options.names(endpoint), *RESERVED})
     if declared := _exceptions(raises):
         facts["raises"] = declared
-    said = {"idempotent": idempotent, "resumable": resumable}
+    said = {"idempotent": idempotent, "resumable": resumable, "durable": durable}
     flags = {option: options.flag("@endpoint", option, value) for option, value in said.items()}
+    if flags["durable"]:
+        facts.setdefault("jobs", {})  # the extension that keeps them
     mark = Mark("endpoint", name, facts=facts, **flags)
 
     def decorate(function: F) -> F:

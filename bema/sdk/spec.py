@@ -29,6 +29,7 @@ class Mark(msgspec.Struct, frozen=True):
     name: str = ""
     idempotent: bool = False
     resumable: bool = False
+    durable: bool = False
     facts: dict[str, Any] = {}
 
 
@@ -134,6 +135,7 @@ def _endpoints(cls: type, marks: dict[str, Mark]) -> Iterator[EndpointSpec]:
             declared=getattr(function, "__isabstractmethod__", False) or mark_of(cls).abstract,
             idempotent=said.idempotent,
             resumable=said.resumable,
+            durable=said.durable,
         )
         promised = _promised(cls, attribute)
         if promised is not None and promised.shape is not spec.shape:

@@ -70,7 +70,7 @@ def recipe():
     """The CI block of the page, without the installation of what is being tested."""
     (block,) = re.findall(r"^```sh\n(pip install.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     install, _, rest = block.partition("\n")
-    assert install == "pip install 'bema[packages]'"
+    assert install == "pip install './bema[packages]'   # beside a clone of bema"
     return rest
 
 

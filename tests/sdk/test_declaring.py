@@ -381,7 +381,7 @@ def test_what_options_there_are_stands_in_the_remedy():
     with pytest.raises(BadDeclaration) as refused:
         endpoint(retries=3)  # type: ignore[call-overload]
     assert refused.value.fix == (
-        "The options are extra, idempotent, name, raises, resumable; what another room knows goes into extra={ROOM: ...}."
+        "The options are durable, extra, idempotent, name, raises, resumable; what another room knows goes into extra={ROOM: ...}."
     )
 
 
@@ -400,6 +400,7 @@ def test_what_a_decorator_takes_is_what_it_shows():
         "name",
         "idempotent",
         "resumable",
+        "durable",
         "raises",
         "extra",
     ]

@@ -164,6 +164,10 @@ class Host:
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
+    async def add_built_in(self, hosted: ServedComponent, spec: EndpointSpec, handler: Handler) -> None:
+        """Answer calls to an endpoint that no record tells of, without admission. Safe to call twice."""
+        (await self._listening(hosted)).add_built_in(hosted.route(spec.name), handler, spec)
+
     async def remove(self, hosted: ServedComponent, endpoint: str) -> None:
         """Tell nobody of it any more, then stop answering."""
         if hosted.endpoints.pop(endpoint, None) is not None:

@@ -7,6 +7,7 @@ not told to mend it.
 
 from __future__ import annotations
 
+import sys
 import traceback
 
 from bema.core.errors import Denied, Invalid, RemoteError, TooLarge
@@ -26,10 +27,16 @@ def as_told(error: BaseException) -> BaseException:
 def _is_met(error: BaseException) -> bool:
     """Whether ours raised it below code of the user's: the innermost frames tell."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    theirs = [at for at, name in enumerate(modules) if not name.startswith(_OURS)]
+    # a thread or a task between ours and ours is nobody's code
+    theirs = [at for at, name in enumerate(modules) if not name.startswith(_OURS) and not _is_pythons(name)]
     # without any frame of the user's it is a service of ours, which raises what it means
     below = modules[theirs[-1] + 1 :] if theirs else []
     return bool(below) and _OF_THE_CALLER.isdisjoint(below)
+
+
+def _is_pythons(module: str) -> bool:
+    root = module.partition(".")[0]
+    return root in sys.stdlib_module_names and root != "__main__"
 
 
 def _text_of(error: BaseException) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any
 
 from bema.core.call import CURRENT, traceparent
+from bema.core.durable import HEADER
 from bema.core.errors import DeadlineExceeded, Disconnected, Invalid, Overloaded, StreamCut, Unavailable
 from bema.core.instance import Instance
+from bema.core.naming import new_call_id
 from bema.core.spec import EndpointSpec
-from bema.runtime.rpc.client_connection import Answered, StreamLost
+from bema.runtime.rpc.client_connection import Answered, ClientConnection, StreamLost
 from bema.runtime.rpc.codec import CodecFactory, EndpointCodec
 from bema.runtime.rpc.connection import NEVER
 from bema.runtime.rpc.continuation import Continuation
@@ -28,6 +30,7 @@ from bema.runtime.rpc.stream import OpenCall, Stream
 from bema.wire.rpc import failures, frames
 from bema.wire.values import codecs
 
+TAKEN_OVER = 30.0  # seconds that a durable call waits for the next owner of its record
 ATTEMPTS = 5  # of one call, the first among them
 
 
@@ -90,6 +93,20 @@ class Client:
 
     # calls
 
+    def encoded(self, arguments: dict[str, Any]) -> bytes:
+        """Arguments as they travel; `Invalid` for what does not fit."""
+        try:
+            return self._encode(arguments)
+        except (Invalid, *codecs.UNFIT) as error:
+            raise codecs.refusal(error, f"the arguments of {self.route}", arguments) from error
+
+    def decoded(self, payload: bytes) -> Any:
+        """An answer as it came; `BadAnswer` for what does not fit."""
+        try:
+            return self._decode(payload)
+        except codecs.UNFIT as error:
+            raise codecs.bad_answer(error, f"the answer of {self.route}") from error
+
     async def unary(
         self,
         arguments: dict[str, Any],
@@ -116,9 +133,14 @@ class Client:
         while True:
             conn = self._usable(instance, number, metadata)
             if conn is None:
-                conn = await self._connected(instance, deadline, number, metadata)
+                connected = self._connected if HEADER not in (metadata or ()) else self._next_owner
+                conn = await connected(instance, deadline, number, metadata)
                 # the search took some of it, and the peer counts from when it reads
                 remaining = _until(deadline)
+            if self._resolver.durable and HEADER not in (metadata or ()):
+                # an id of the caller's own: sent again with it, it is the same call
+                metadata = {**(metadata or {}), HEADER: new_call_id(time_ns() // 1000)}
+                headers = frames.pack_metadata(metadata, self._most_headers)
             ident, future = conn.ask(kind, self.route, payload, deadline, remaining, headers)
             if requests is not None:
                 conn.send_input(ident, requests, self._encode_request)
@@ -131,14 +153,28 @@ class Client:
             except (Answered, Unavailable, Disconnected) as error:
                 del future  # it holds the error, which holds this frame: a cycle would wait for the collector
                 attempt += 1
-                # a stream that was sent is used up: there is nothing to send it again from
-                if requests is not None or not self._again(error, attempt):
+                # written down under its id, it is not made twice; its record may be empty of instances just now
+                kept = HEADER in (metadata or ()) and attempt < ATTEMPTS and _is_unknown(error)
+                if requests is not None or not (kept or self._again(error, attempt)):
                     raise self._raised(error) from None
                 remaining = _until(deadline)
         try:
             return self._decode(answer)
         except codecs.UNFIT as error:
             raise codecs.bad_answer(error, f"the answer of {self.route}") from error
+
+    async def _next_owner(
+        self, instance: int | None, deadline: float, number: int, metadata: dict[str, str] | None
+    ) -> ClientConnection:
+        """Who has the durable calls now that their owner was lost: another process, or the same one started again."""
+        until = min(deadline, monotonic() + TAKEN_OVER)
+        while True:
+            try:
+                return await self._connected(instance, deadline, number, metadata)
+            except Unavailable:
+                if monotonic() >= until:
+                    raise
+            await asyncio.sleep(0.1)
 
     def stream(
         self,
@@ -270,6 +306,8 @@ class Client:
         return self._resolver.idempotent() if self._idempotent is None else self._idempotent
 
     def _raised(self, error: BaseException) -> BaseException:
+        if isinstance(error, StreamLost):
+            return StreamCut(error.message)  # nobody went on with it: all that its reader needs to know
         if not isinstance(error, Answered):
             return error
         raised = failures.rebuild(error.failure, self._known)

@@ -6,19 +6,16 @@ record. A description holds for the component that gave it alone: none can speak
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
 from typing import Final
+
+import msgspec
 
 from bema.core import describe
 from bema.core.describe import Description
-from bema.core.errors import BadAnswer, BemaError, DeadlineExceeded
+from bema.core.errors import BadAnswer, BemaError
 from bema.core.instance import Instance
-from bema.runtime.rpc.client_connection import Answered
-from bema.runtime.rpc.codec import CodecFactory
+from bema.runtime.rpc.built_in import BuiltIn
 from bema.runtime.rpc.pool import ConnectionPool
-from bema.wire.rpc import failures, frames
-from bema.wire.values import codecs
 
 REMEMBERED: Final = 256
 PATIENCE: Final = 10.0  # seconds for a description; a stalled instance gives none
@@ -28,11 +25,8 @@ class Descriptions:
     """The descriptions of the instances that one pool connects to."""
 
     def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+        self._built_in = BuiltIn(pool)
         self._known: dict[tuple[str, str, str], Description] = {}
-        codec = CodecFactory.choose()()
-        self._nothing = codec.arguments_encoder(())({})
-        self._decode = codec.decoder(bytes)
 
     async def of(self, instance: Instance, timeout: float = PATIENCE) -> Description:
         """The description of an instance; `timeout` is in seconds. `Unavailable`, `DeadlineExceeded`, `BadAnswer` as a call."""
@@ -56,27 +50,10 @@ class Descriptions:
             return describe.told(instance)
 
     async def _asked(self, instance: Instance, timeout: float) -> Description:
-        route = f"{instance.component_address}.{describe.ENDPOINT}"
+        said = await self._built_in.ask(instance, describe.ENDPOINT, {}, timeout)
         try:
-            async with asyncio.timeout(timeout):
-                payload = await self._call(instance, route, timeout)
-            return describe.decode(self._decode(payload))
-        except TimeoutError as error:
-            if isinstance(error, BemaError):
-                raise
-            raise DeadlineExceeded(f"{route} was not answered within {timeout:g} s") from error
-        except Answered as error:
-            raise failures.rebuild(error.failure, {}) from error
-        except codecs.UNFIT as error:
-            raise BadAnswer(f"{route} answered what is no description") from error
-
-    async def _call(self, instance: Instance, route: str, timeout: float) -> bytes:
-        connection = await self._pool.connect(instance)
-        ident, future = connection.ask(
-            frames.UNARY, route, self._nothing, monotonic() + timeout, timeout, frames.pack_metadata(None)
-        )
-        try:
-            return await future
-        except asyncio.CancelledError:
-            connection.cancel(ident)
-            raise
+            return describe.decode(said)
+        except (TypeError, msgspec.MsgspecError) as error:
+            raise BadAnswer(
+                f"{instance.component_address}.{describe.ENDPOINT} answered what is no description"
+            ) from error

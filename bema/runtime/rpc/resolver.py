@@ -59,6 +59,7 @@ class Resolver:
         self._answering = InstanceSet() if self._view is None else index_of(self._view).offer(route, lanes)
         self._snapshot: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
+        self.durable = False  # whether all of them write calls of the endpoint down; looked at with every call
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
         self._only: ClientConnection | None = None  # to the one candidate of this snapshot
         self._told = False
@@ -70,6 +71,8 @@ class Resolver:
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._only = None
+            told = [info.durable for i in snapshot for info in i.endpoints if info.name == self._name]
+            self.durable = bool(told) and all(told)
             self._candidates = snapshot if self._skip is None else self._without_self(snapshot)
         return self._candidates
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Final, Protocol
 
+from bema.core import durable
 from bema.core.access import Principal
 from bema.core.call import Call
 from bema.core.errors import BemaError, StreamCut, Unavailable
@@ -57,6 +58,7 @@ class ServerCall(Call):
     started: float | None = None  # when its handler was called, where the log watches
     outcome = "ok"  # for the log
     _stopped = False
+    _wanted_id = ""
     _resume: str | None = None  # the header as it came, once the metadata was read
     _ending: asyncio.Future[None] | None = None  # made where somebody waits for the stop
 
@@ -122,7 +124,12 @@ class ServerCall(Call):
         found = frames.read_metadata(self.headers)
         # it is about this stream alone, and metadata goes on to whatever the handler calls
         self._resume = found.pop(cursors.HEADER, None)
+        self._wanted_id = found.pop(durable.HEADER, "")
         return found
+
+    def wanted_id(self) -> str:
+        """The id that the caller gave its call, where it is durable; empty for none."""
+        return self._wanted_id if self.metadata is not None else ""
 
     def asks_for_cursors(self) -> bool:
         """Whether the caller can continue the stream, and wants a cursor with each item."""

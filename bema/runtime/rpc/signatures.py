@@ -56,6 +56,7 @@ def read(
     declared: bool = False,
     idempotent: bool = False,
     resumable: bool = False,
+    durable: bool = False,
 ) -> EndpointSpec:
     """The spec of a function. `method` leaves out its first parameter; `declared` says that its body is a placeholder.
 
@@ -85,6 +86,12 @@ def read(
             + (f"takes the stream {incoming!r}, which no other instance has" if incoming else "answers once"),
             fix="Only a stream of answers to one request can be continued; repeat other calls by declaring them idempotent.",
         )
+    if durable and (threaded or streams_out or incoming is not None):
+        raise BadDeclaration(
+            f"{where} is declared durable, but "
+            + ("streams" if streams_out or incoming is not None else "is a plain `def`, which runs in a thread"),
+            fix="A durable handler is an `async def` that answers once: it is replayed, and waits for its call alone.",
+        )
     if typing.get_origin(returns) is Item:
         returns = _item(returns)
     return EndpointSpec(
@@ -99,6 +106,7 @@ def read(
         threaded=threaded,
         idempotent=idempotent,
         resumable=resumable,
+        durable=durable,
         facts=facts,
     )
 

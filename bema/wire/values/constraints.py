@@ -31,6 +31,7 @@ _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
 }
 _MARKS = {"Gt": "gt", "Ge": "ge", "Lt": "lt", "Le": "le", "MultipleOf": "multiple_of"}
 _LENGTHS = {"MinLen": "min_length", "MaxLen": "max_length"}
+# they tell a reader something and demand nothing of a value
 _SILENT = ("DocInfo", "Unit")
 
 
@@ -48,11 +49,13 @@ def read(metadata: Iterable[Any]) -> Demands:
     found = Demands({}, [], [], discriminates=any(_discriminates(mark) for mark in metadata))
     for mark in _flat(metadata):
         kind = type(mark).__name__
+        # by what it can do, not by import: Pydantic need not be installed where bema is
         if hasattr(mark, "__get_pydantic_core_schema__") or _is_of("pydantic", mark):
             found.pydantic.append(mark)
         elif any(base.__module__ == "annotated_types" for base in type(mark).__mro__):
             if kind in _SILENT:
                 continue
+            # msgspec takes one bound of a kind; a second one is checked beside it
             if (name := (_MARKS | _LENGTHS).get(kind)) and name not in found.meta:
                 found.meta[name] = getattr(mark, name)
             else:
@@ -143,12 +146,14 @@ def adapter(declared: Any) -> Any:
 def of_pydantic(inner: Any, marks: list[Any]) -> Check:
     """Pydantic's constraints and validators, over a value that is of the inner type already."""
     try:
+        # some inner types mean nothing to Pydantic: then its marks are checked without the type
         validate = adapter(_annotated(inner, marks)).validator.validate_python
     except BadDeclaration:
         validate = adapter(_annotated(Any, marks)).validator.validate_python
 
     def check(value: Any) -> None:
         try:
+            # strict: a lax validator would turn a text into a number, which is another value
             kept = validate(value, strict=True)
         except ValueError as error:
             raise ValueError(said(error)) from error
@@ -163,6 +168,7 @@ def said(error: Exception) -> str:
     errors = getattr(error, "errors", None)
     if errors is None:
         return str(error)
+    # the first one is enough to act on, and their list has no bound
     first, *more = errors(include_url=False, include_context=False, include_input=False)
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
     says = first["msg"] + (f" (and {len(more)} more)" if more else "")
@@ -176,6 +182,7 @@ def _annotated(inner: Any, marks: list[Any]) -> Any:
 def native(readable: Any, meta: dict[str, Any]) -> Any | None:
     """The type with the constraints that msgspec checks; None where it cannot check them on this type."""
     try:
+        # asked by trying: which bounds go with which types is msgspec's to say
         found = Annotated[readable, msgspec.Meta(**meta)]
         msgspec.msgpack.Decoder(found)
     except (TypeError, ValueError):

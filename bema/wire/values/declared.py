@@ -55,6 +55,8 @@ class Standing(type):
 
     __bema_read__: Read
 
+    # msgspec holds what a hook gave against the class that asked: a stand-in has no values of
+    # its own, so whatever its reader made passes
     def __instancecheck__(cls, instance: Any) -> bool:
         return True
 
@@ -76,6 +78,7 @@ class Reading:
         if isinstance(declared, typing.NewType):
             inner = self.readable(declared.__supertype__)
             return declared if inner is declared.__supertype__ else inner
+        # by name: the class is new in 3.12, and typing_extensions has one of its own
         if type(declared).__name__ == "TypeAliasType":
             return self._alias(declared, declared.__value__)
         if type(origin).__name__ == "TypeAliasType":
@@ -87,9 +90,11 @@ class Reading:
             return self.readable(typing.get_args(declared)[0])
         if origin in _ABSTRACT:
             (item,) = typing.get_args(declared) or (Any,)
+            # msgspec reads an abstract collection as a list and forgets that another class was meant
             return Annotated[_ABSTRACT[origin][self.readable(item)], msgspec.Meta(extra=EXACT)]
         if origin in _COLLECTIONS:
             return self._collection(declared, origin)
+        # msgspec would read the plain dataclass in it, past its validators
         if is_pydantic(declared) and is_dataclass(origin_of(declared)):
             return self._stand_in(constraints.adapter(declared).validator.validate_python)
         if is_record(declared):
@@ -112,6 +117,7 @@ class Reading:
     def _collection(self, declared: Any, origin: Any) -> Any:
         arguments = typing.get_args(declared)
         found = tuple(part if part is ... else self.readable(part) for part in arguments)
+        # the very type, not an equal one: msgspec keeps what it learned of a type by identity
         if all(mine is its for mine, its in zip(found, arguments, strict=True)):
             return declared
         return origin[found]
@@ -137,12 +143,14 @@ class Reading:
         known = _marked(found, [mark for mark in metadata if isinstance(mark, msgspec.Meta)])
         checks: list[constraints.Check] = []
         if demands.meta:
+            # in its own C loop where it can: a check of ours costs a Python call for each value
             native = constraints.native(known, demands.meta)
             if native is None:
                 checks += [constraints.by_name(name, bound) for name, bound in demands.meta.items()]
             else:
                 known, self.adds = native, True
         checks += map(constraints.of_mark, demands.marks)
+        # `Annotated[int | None, Gt(0)]`: a comparison with None would raise
         if type(None) in typing.get_args(inner):  # which they are not about
             checks = [constraints.unless_none(check) for check in checks]
         if demands.pydantic:
@@ -176,6 +184,7 @@ class Reading:
         models = [arm for arm in arms if is_record(bare(arm)) or is_pydantic(bare(arm))]
         if not models:
             return declared  # and msgspec says why not
+        # before any reader is made: what nothing tells apart must fail where it is declared
         unions.refuse_twins(models)
         pairs = [(arm, mine) for arm, mine in zip(arms, found, strict=True) if arm is not type(None)]
         readers = [self._arm(show(arm), mine, names_of(arm)) for arm, mine in pairs if arm in models]
@@ -200,6 +209,7 @@ class Reading:
         if not _reaches(declared, frozenset()):
             return declared
         reader: list[Read] = []
+        # kept before it is rebuilt: a model that holds itself meets its own stand-in
         self._records[key] = found = self._stand_in(lambda raw: reader[0](raw))
         reader.append(self._rebuilt(declared))
         return found
@@ -207,6 +217,7 @@ class Reading:
     def _rebuilt(self, declared: Any) -> Read:
         cls, own = origin_of(declared), list(fields(declared))
         read = self._make(self._shadow(cls, own))
+        # a constructor does not take them, and a decoder that set them would go past it
         late = [name for name, field in getattr(cls, "__dataclass_fields__", {}).items() if not field.init]
 
         def rebuild(raw: Any) -> Any:
@@ -218,6 +229,7 @@ class Reading:
             after = {name: given.pop(name) for name in late if name in given}
             made = given if is_typeddict(cls) else cls(**given)
             for name, item in after.items():
+                # a frozen dataclass refuses every other way
                 object.__setattr__(made, name, item)
             return made
 
@@ -233,6 +245,7 @@ class Reading:
         return msgspec.defstruct(
             cls.__name__,
             shown,
+            # a field may bear a name that no shadow could, such as `f0` or a keyword
             rename={f"f{number}": field.wire for number, field in enumerate(own)},
             array_like=is_array(cls),
             kw_only=not is_array(cls),  # the order of fields is that of the model, whichever have defaults
@@ -244,6 +257,7 @@ class Reading:
 
 def _key(declared: Any) -> Any:
     """By which a type is known again, whether it can be hashed or not."""
+    # an annotation may hold a list, as `Literal` and `Annotated` do
     return id(origin_of(declared)), repr(typing.get_args(declared))
 
 
@@ -274,6 +288,7 @@ def _reaches(declared: Any, seen: frozenset[Any]) -> bool:
     """Whether a model holds, at any depth, what msgspec cannot read."""
     if _key(declared) in seen:
         return False
+    # a new set on the way down: two fields of one model are no cycle
     seen |= {_key(declared)}
     try:
         kinds = [field.type for field in fields(declared)]

@@ -16,6 +16,7 @@ import msgspec
 from bema.core.errors import Invalid
 
 _show = reprlib.Repr()
+# a sentence stays a line, whatever the value
 _show.maxother = _show.maxstring = 60
 
 show = _show.repr
@@ -52,6 +53,7 @@ def fields(value: Any) -> dict[str, Any]:
     kind = type(value)
     if isinstance(value, msgspec.Struct) or hasattr(kind, "__dataclass_fields__"):
         names = getattr(kind, "__struct_fields__" if isinstance(value, msgspec.Struct) else "__dataclass_fields__")
+        # a field with `init=False` may not be set yet
         return {name: getattr(value, name) for name in names if hasattr(value, name)}
     own = {name: item for name, item in vars(value).items() if name in kind.__pydantic_fields__}
     return own | (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
@@ -99,6 +101,7 @@ def folded(path: str = "$") -> Unequal:
 
 def difference(sent: Any, arrived: Any, *, converts: bool = False) -> Unequal | None:
     """The first difference; None where there is none. `converts` lets a dictionary become a model, a list its tuple."""
+    # the callee made something else of it, on purpose
     if converts and isinstance(sent, dict | list) and not isinstance(arrived, type(sent)):
         return None
     if is_folded(sent):
@@ -111,6 +114,7 @@ def difference(sent: Any, arrived: Any, *, converts: bool = False) -> Unequal | 
         isinstance(sent, tuple) and isinstance(arrived, tuple)
     ):
         return _by_name(dict(enumerate(sent)), dict(enumerate(arrived)), "[{}]", converts=converts)
+    # NaN is the one value that is not equal to itself
     if sent == arrived or (sent != sent and arrived != arrived):
         return None
     by_identity: Any = object.__eq__
@@ -120,6 +124,7 @@ def difference(sent: Any, arrived: Any, *, converts: bool = False) -> Unequal | 
 
 
 def _by_name(sent: dict[Any, Any], arrived: dict[Any, Any], step: str = ".{}", *, converts: bool) -> Unequal | None:
+    # in the order in which they were sent: the first difference is the one to tell
     for key in {**sent, **arrived}:
         if key not in arrived:
             return Unequal(f"{_show.repr(sent[key])} would not arrive").under(step.format(key))

@@ -47,6 +47,7 @@ def is_typeddict(cls: Any) -> bool:
 def is_record(declared: Any) -> bool:
     """Whether it is a class with declared fields that msgspec reads."""
     cls = origin_of(declared)
+    # a Pydantic dataclass has the marks of both: Pydantic reads it
     if not isinstance(cls, type) or is_pydantic(cls):
         return False
     return (
@@ -102,6 +103,7 @@ def hints_of(declared: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
     owners = dict(_parameters(cls, typing.get_args(declared)))
     for base in reversed(getattr(cls, "__mro__", (cls,))):
+        # `get_type_hints` forgets which base a hint came from, and its type variables are that base's
         for name in vars(base).get("__annotations__", ()):
             if name in hints:
                 found[name] = _substituted(hints[name], owners.get(base, {}))
@@ -125,6 +127,7 @@ def _substituted(kind: Any, given: dict[Any, Any]) -> Any:
     if isinstance(kind, typing.TypeVar):
         return given.get(kind, kind)
     free = getattr(kind, "__parameters__", ())
+    # a class with parameters of its own that nobody gave stays as it is
     if isinstance(kind, type) or not free:
         return kind
     return kind[tuple(given.get(each, each) for each in free)]
@@ -137,6 +140,7 @@ def names_of(declared: Any) -> frozenset[str] | None:
     if is_pydantic(cls):
         return _pydantic_names(cls)
     config = getattr(cls, "__struct_config__", None)
+    # fields that may stay away tell nothing about which model it was
     if is_array(cls) or (config and config.omit_defaults) or getattr(cls, "__optional_keys__", None):
         return None
     names = frozenset(field.wire for field in fields(declared))

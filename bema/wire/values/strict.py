@@ -29,6 +29,7 @@ def check_for_stranger(value: Any) -> None:
     """The check of a caller that does not know the callee's types: a model may go, for the callee's annotation rebuilds
     it, and is looked at as its own class says."""
     kind: Any = type(value)
+    # its class says all that is known here of what its fields may hold
     walk = _of_class(kind) if is_model(value) else ANYTHING
     if walk is not None and kind not in walk.passes:
         walk.look(value)
@@ -62,6 +63,7 @@ def _of_class(cls: type) -> Walk | None:
 def _info_of(declared: Any) -> inspect.Type:
     """Of the type in msgspec's words; what a stand-in reads is not looked through but makes the trip."""
     try:
+        # msgspec names the type that it refuses and not the parameter: who asks adds that
         return inspect.type_info(declared_types.Reading(declared_types.unread).readable(declared))
     except (TypeError, NameError, RuntimeError) as error:
         raise BadDeclaration(f"{declared!r} cannot travel: {error}") from error
@@ -107,8 +109,10 @@ def _exact(info: inspect.Type) -> frozenset[type] | None:
     if isinstance(info, inspect.AnyType):
         return None
     cls = _class_of(info)
+    # a stand-in reads what looks like anything: nothing is of its type at a glance
     if type(cls) is declared_types.Standing:
         return NOTHING
+    # a bound is not seen from the class alone: such a value makes the trip
     constrained = any(getattr(info, name, None) is not None for name in _CONSTRAINTS)
     return NOTHING if cls is None or constrained else frozenset({cls})
 
@@ -124,6 +128,7 @@ class _Analysis:
         match info:
             case inspect.AnyType():
                 return ANYTHING
+            # before the plain Metadata below, which would look through the mark
             case inspect.Metadata(type=inner, extra=declared_types.EXACT):
                 found = _class_of(inner) or list
                 return walks.exactly(found, (set, frozenset) if found is set else (found,), self.walk_of(inner))
@@ -146,6 +151,7 @@ class _Analysis:
                 anything = any(isinstance(arm, inspect.AnyType) for arm in arms)
                 return walks.one_of([(_class_of(arm), self.walk_of(arm)) for arm in arms], anything=anything)
             case inspect.TypedDictType(fields=fields):
+                # a TypedDict is a dict at both ends: nothing but its keys tells what would be dropped
                 names = frozenset(field.encode_name for field in fields)
                 required = frozenset(field.encode_name for field in fields if field.required)
                 return walks.record(names, required, self._fields(fields))
@@ -169,6 +175,7 @@ class _Analysis:
     def _model(self, cls: Any, fields: tuple[inspect.Field, ...]) -> Walk:
         """An object of exactly that class, whose fields are looked at where their types do not say everything."""
         if (known := self._models.get(cls)) is not None:
+            # asked while it is being worked out: looked up when the first value comes
             return known[0] if known else Walk(NOTHING, lambda value: known[0].look(value))
         found = self._models[cls] = list[Walk]()
         steps = [*self._fields(fields), *self._abstract(cls, fields)]

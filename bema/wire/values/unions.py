@@ -49,6 +49,7 @@ def _likeness(model: Any) -> str:
     cls = origin_of(model)
     if is_pydantic(cls):
         return repr(sorted((name, repr(field.annotation)) for name, field in cls.__pydantic_fields__.items()))
+    # a tag is a part of what travels: two models of the same fields are told apart by it
     tag = getattr(getattr(cls, "__struct_config__", None), "tag", None)
     alike = sorted((field.wire, repr(field.type)) for field in fields(model))
     return repr(alike if tag is None else (tag, alike))
@@ -56,8 +57,10 @@ def _likeness(model: Any) -> str:
 
 def chooser(arms: list[Arm]) -> Read:
     def choose(raw: Any) -> Any:
+        # whole first: an arm that drops fields fits nearly everything
         fits, errors = _fitting([(arm, arm.whole) for arm in arms], raw)
         if not fits:
+            # a newer caller may have sent a field more; its errors would only repeat the first ones
             fits, _ = _fitting([(arm, arm.tolerant) for arm in arms], raw)
         if len(fits) > 1:
             fits = _exactly(fits, raw) or fits

@@ -74,6 +74,7 @@ def model(cls: type, fields: Sequence[tuple[str, Walk]], *, converts: bool) -> W
                         look_at(item)
             except Unequal as found:
                 raise found.under(f".{name}") from None
+        # a dictionary in the place of a model is the callee's to make one of
         elif converts and not is_model(value):
             check(value)
         elif not is_of(cls, value):
@@ -188,6 +189,7 @@ def record(names: frozenset[str], required: frozenset[str], walks: list[tuple[st
         if not isinstance(value, dict):
             check(value)
             return
+        # refused here: at the other end a dropped key could not be told from one that was never sent
         if not names >= value.keys():
             stranger = next(key for key in value if key not in names)
             raise Unequal("a key that the TypedDict does not have would not arrive").under(f".{stranger}")
@@ -202,6 +204,7 @@ def record(names: frozenset[str], required: frozenset[str], walks: list[tuple[st
 
 def one_of(arms: Sequence[tuple[type | None, Walk | None]], *, anything: bool) -> Walk | None:
     """The arm of the value's own class; else one whose class it is an instance of, unless that would lose fields."""
+    # no arm has a position that its type does not say in full
     if not any(walk for _, walk in arms):
         return None
     table = [(cls, walk) for cls, walk in arms if cls is not None]

@@ -273,7 +273,7 @@ def with_strays(platform):
 def command_lines():
     for process in processes():
         with contextlib.suppress(OSError):
-            yield process.pid, Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+            yield process.pid, Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace").split("\0")
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "kill its warden", "second signal", "drain", "kill the keeper"])

@@ -1,0 +1,157 @@
+"""Operations on durable calls, as their owner answers them and the command line asks for them: plain data in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from bema.core.call import Call
+from bema.core.errors import Invalid
+from bema.core.naming import is_call_id, new_call_id
+from bema.jobs.calls import CallRecord
+from bema.jobs.runner import Runner
+from bema.wire.rpc import failures
+from bema.wire.values import codecs
+
+_SHOWN: Final = 100
+
+
+class CallOperations:
+    """Every operation takes its arguments by name. An unknown call is `NotFound`, a bad argument `Invalid`."""
+
+    def __init__(self, runner: Runner, served: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._runner = runner
+        self._served = served
+        self._operations: dict[str, Callable[..., Awaitable[Any]]] = {
+            "list": self.list,
+            "show": self.show,
+            "wait": self.wait,
+            "later": self.later,
+            "cancel": self.cancel,
+            "resume": self.resume,
+            "restart": self.restart,
+            "answer": self.answer,
+            "signal": self.signal,
+        }
+
+    async def __call__(self, call: Call) -> Any:
+        """The handler of the built-in endpoint."""
+        name, arguments = call.arguments["operation"], call.arguments.get("arguments", {})
+        if (operation := self._operations.get(name)) is None:
+            raise Invalid(f"there is no operation {name!r} on durable calls")
+        try:
+            return await operation(**arguments)
+        except TypeError as error:
+            # raised by the call itself, and not from within the operation
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise Invalid(f"the operation {name} does not take these arguments: {error}") from error
+            raise
+
+    async def list(self, count: int = _SHOWN, state: str = "", before: str = "") -> dict[str, Any]:
+        """The newest calls, those that have not ended among them."""
+        engine = self._runner.engine
+        live = sorted(engine.live().values(), key=lambda record: record.id, reverse=True)
+        shown = [record for record in live if state in ("", record.state) and (not before or record.id < before)][
+            :count
+        ]
+        if len(shown) < count:
+            ended = await engine.recent(count, self._runner.clock.now(), before)
+            shown += [record for record in ended if state in ("", record.state)][: count - len(shown)]
+        shown.sort(key=lambda record: record.id, reverse=True)
+        return {"calls": [_data(record) for record in shown], "live": len(live)}
+
+    async def show(self, id: str) -> dict[str, Any]:
+        """A call with its arguments, its steps and its end."""
+        engine = self._runner.engine
+        record = await engine.get(_id(id))
+        journal = await engine.journal(id)
+        steps = [
+            {
+                "order": entry.order,
+                "what": entry.shown,
+                "at": entry.at,
+                "tries": entry.tries,
+                **({"error": _failed(entry.failure)} if entry.failure else {"result": _plain(entry.value)}),
+            }
+            for entry in journal.entries
+        ]
+        found = {**_data(record), "arguments": _plain(await engine.arguments(id)), "steps": steps}
+        if record.state == "done":
+            found["result"] = _plain(await engine.outcome(id))
+        return found
+
+    async def wait(self, id: str, payload: bool = False) -> Any:
+        """CallWait for the end: the encoded result, or the failure raised."""
+        await self._runner.result(_id(id))
+        return await self._runner.engine.outcome(id)
+
+    async def later(
+        self,
+        route: str,
+        arguments: bytes,
+        delay: float = 0.0,
+        key: str = "",
+        group: str = "",
+        priority: int = 0,
+        id: str = "",
+    ) -> str:
+        """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key."""
+        endpoint = self._runner.endpoint(route)
+        try:
+            endpoint.decode_arguments(arguments)
+        except codecs.UNFIT as error:
+            raise codecs.refusal(error, f"the arguments of {route}") from error
+        now = self._runner.clock.now()
+        record = CallRecord(
+            id=_id(id) if id else new_call_id(now),
+            route=route,
+            created=now,
+            due=now + round(delay * 1_000_000) if delay > 0 else 0,
+            key=_text("key", key),
+            group=_text("group", group),
+            priority=priority,
+        )
+        return (await self._runner.submit(record, arguments)).id
+
+    async def cancel(self, id: str) -> dict[str, Any]:
+        return _data(await self._runner.cancel(_id(id)))
+
+    async def resume(self, id: str) -> dict[str, Any]:
+        return _data(await self._runner.resume(_id(id)))
+
+    async def restart(self, id: str, order: int = 1) -> dict[str, Any]:
+        return _data(await self._runner.restart(_id(id), order))
+
+    async def answer(self, id: str, value: Any, place: str = "") -> None:
+        await self._runner.answer(_id(id), codecs.pack(value), place=place)
+
+    async def signal(self, id: str, name: str, value: Any = None) -> None:
+        await self._runner.signal(_id(id), _text("name", name), codecs.pack(value))
+
+
+def _data(record: CallRecord) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(record))
+    return {"state": record.state.value, **{name: value for name, value in found.items() if name != "metadata"}}
+
+
+def _plain(payload: bytes) -> Any:
+    return codecs.unpack(payload) if payload else None
+
+
+def _failed(payload: bytes) -> str:
+    failure = failures.read_failure(payload)
+    return f"{failure.type or failure.code}: {failure.message}"
+
+
+def _id(text: str) -> str:
+    if not isinstance(text, str) or not is_call_id(text):
+        raise Invalid(f"{text!r} is not the id of a call", code="bad_name")
+    return text
+
+
+def _text(what: str, text: str) -> str:
+    if not isinstance(text, str) or len(text) > 200 or "\0" in text:
+        raise Invalid(f"the {what} of a call is a text of at most 200 characters, not {text!r}")
+    return text
