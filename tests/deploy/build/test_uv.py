@@ -49,7 +49,7 @@ def living(folder: Path) -> list[int]:
 def _command_lines() -> Iterator[tuple[int, list[str]]]:
     for process in processes():
         with contextlib.suppress(OSError):
-            yield process.pid, Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+            yield process.pid, Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace").split("\0")
 
 
 def until(so: Callable[[], object], seconds: float = 10.0) -> None:
