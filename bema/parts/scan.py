@@ -253,7 +253,7 @@ class _Pass:
 
 def _offers(groups: Groups) -> bool:
     # most distributions have scripts, which no factory loads
-    return any(group not in _SCRIPTS for group in groups)
+    return bool(groups) and not _SCRIPTS.issuperset(groups)
 
 
 def _order(point: EntryPointRow) -> tuple[str, str, str, bool, str]:
