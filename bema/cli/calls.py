@@ -37,24 +37,29 @@ class Place:
 async def places(component: str = "") -> AsyncIterator[list[Place]]:
     """Every place of durable calls here, or the one of a component."""
     async with connect() as runtime, contextlib.AsyncExitStack() as opened:
-        owners = {i.component_address: i for i in (await runtime.discovery.view()).instances() if i.data.get("jobs")}
-        found = [_with_owner(runtime, instance) for name, instance in owners.items() if component in ("", name)]
+        owners = {str(i.data["jobs"]): i for i in (await runtime.discovery.view()).instances() if i.data.get("jobs")}
+        found = [_with_owner(runtime, name, owners[name]) for name in owners if _is_of(component, name)]
         async for name, operations in at_rest(settings.current(), opened, besides=owners.keys()):
-            if component in ("", name):
+            if _is_of(component, name):
                 found.append(_at_rest(name, operations))
         if component and not found:
             raise NotFound(f"{component} has no durable calls here")
         yield sorted(found, key=lambda place: place.component)
 
 
-def _with_owner(runtime: DistributedRuntime, instance: Instance) -> Place:
+def _is_of(component: str, name: str) -> bool:
+    """Whether the calls of that name are the component's: a deployment's bear its id behind an @."""
+    return component in ("", name, name.partition("@")[0])
+
+
+def _with_owner(runtime: DistributedRuntime, name: str, instance: Instance) -> Place:
     built_in = BuiltIn(runtime.pool)
 
     async def ask(operation: str, arguments: dict[str, Any], timeout: float) -> Any:
         asked = {"operation": operation, "arguments": arguments}
         return await built_in.ask(instance, durable.ENDPOINT, asked, timeout)
 
-    return Place(instance.component_address, ask)
+    return Place(name, ask)
 
 
 def _at_rest(name: str, operations: Any) -> Place:

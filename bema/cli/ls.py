@@ -110,5 +110,5 @@ def _row(instance: Instance) -> tuple[str, ...]:
     marks = {"not ready": not instance.ready, "stalled": instance.stalled}
     state = ", ".join([instance.state.value, *(mark for mark, holds in marks.items() if holds)])
     endpoints = " ".join(endpoint.name for endpoint in instance.endpoints)
-    lane = "" if instance.lane == HAND else f" ({instance.lane})"
+    lane = "" if instance.lane in (HAND, "") else f" ({instance.lane})"
     return instance.component_address + lane, instance.label, state, str(instance.pid), endpoints

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from bema.core import durable
 from bema.core.call import Call, Handler, Interceptor, Unary
 from bema.core.errors import BemaError, Disconnected, Invalid, Refused, Unavailable
+from bema.core.instance import HAND
 from bema.core.naming import is_call_id, new_call_id
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.jobs.calls import CallRecord
@@ -39,7 +40,8 @@ class JobsExtension:
     """Opened for a service that has durable endpoints."""
 
     _context: Context
-    _name: str
+    _component: str
+    _name: str  # of the file
 
     def __init__(self) -> None:
         self._runner: Runner | None = None
@@ -49,7 +51,8 @@ class JobsExtension:
 
     async def open(self, context: Context, spec: ServiceSpec) -> Bound:
         self._context = context
-        self._name = f"{spec.namespace}.{spec.name}"
+        self._component = f"{spec.namespace}.{spec.name}"
+        self._name = self._component + _suffix(context)
         self._specs = {endpoint.name: endpoint for endpoint in spec.endpoints if endpoint.durable}
         # until the file is ours nobody may be sent here
         context.component.hosted.hidden |= self._specs.keys()
@@ -62,7 +65,7 @@ class JobsExtension:
 
     def _around(self, spec: EndpointSpec) -> Interceptor:
         def wrap(handler: Handler) -> Handler:
-            self._handlers[f"{self._name}.{spec.name}"] = DurableEndpoint(spec, cast("Unary", handler))
+            self._handlers[f"{self._component}.{spec.name}"] = DurableEndpoint(spec, cast("Unary", handler))
             # the last one is added when the service was made: before that a replay would find half of it
             if len(self._handlers) == len(self._specs):
                 self._tasks.start(self._own(), "owner of the calls")
@@ -82,7 +85,7 @@ class JobsExtension:
         await host.add_built_in(hosted, durable.SPEC, CallOperations(runner))
         # after `begin`: whoever finds the endpoints must not be refused
         hosted.hidden -= self._specs.keys()
-        hosted.data["jobs"] = True
+        hosted.data["jobs"] = self._name
         if host.is_shown(hosted):
             await self._context.component.show()
 
@@ -149,3 +152,11 @@ class JobsExtension:
         finally:
             ending.cancel()
             result.cancel()
+
+
+def _suffix(context: Context) -> str:
+    """What is deployed, run by hand and developed has calls of its own, as it has callers of its own."""
+    options = context.runtime.host.options
+    if options.deployment:
+        return f"@{options.deployment}"
+    return "" if options.lane == HAND else f"@{options.lane}"

@@ -120,7 +120,7 @@ class Loader:
         # the digest of what was there before it ran: code that runs may write its own RECORD
         digest = record_digest(entry.path) if entry.path else ""
         # our own are told of to who asks: the log of a service begins with what it says
-        level = logging.INFO if entry.dist else logging.DEBUG
+        level = logging.DEBUG if entry.dist in ("", "bema") else logging.INFO
         log.log(
             level,
             "loading %s %r: %s from %s version %s, %s, RECORD sha256:%s, chosen by %s",

@@ -1,7 +1,8 @@
 """Client: calls to one endpoint, on whichever instance is picked.
 
-Laws: a resumable stream goes on behind its last item when its instance ends. Any other call is repeated only if it was never written, was refused before it ran, or its endpoint is declared idempotent; and
-never beyond the retry budget. A call that was sent and not answered raises `Disconnected`, since nobody knows whether it ran.
+Laws: a resumable stream goes on behind its last item when its instance ends, and a durable call under its id. Any other call is
+repeated only if it was never written, was refused before it ran, or its endpoint is declared idempotent; and never beyond the
+retry budget. A call that was sent and not answered raises `Disconnected`, since nobody knows whether it ran.
 """
 
 from __future__ import annotations
@@ -63,8 +64,6 @@ class Client:
         self._connected = self._resolver.connected
         self._most_headers = pool.limits.rpc_headers
         self._budget = RetryBudget()
-        # None of the class: as the instances say, and an older one continues nothing
-        self._resumable = endpoint is None or endpoint.resumable
         # a class says it for its clients; who calls by address asks the records, all of which must
         # agree
         self._idempotent = None if endpoint is None else endpoint.idempotent  # None: as the instances say
@@ -218,7 +217,7 @@ class Client:
             if conn is None:
                 conn = await self._connected(instance, deadline, number, metadata)
                 remaining = _until(deadline)
-            if self._resumable and instance is None:
+            if instance is None and (continued is not None or self._resolver.resumable):
                 continued = self._continuation(continued)
                 headers = self._headers(metadata, continued)
             ident, inflow = conn.open(kind, self.route, payload, deadline, remaining, headers)
@@ -254,7 +253,7 @@ class Client:
 
     def _continuation(self, known: Continuation | None) -> Continuation | None:
         """Of a stream that is opened, or opened again: None where an instance could not continue it."""
-        return (known or Continuation()) if self._resolver.resumable() else known
+        return (known or Continuation()) if self._resolver.resumable else known
 
     def _headers(self, metadata: dict[str, str] | None, continued: Continuation | None) -> bytes:
         return frames.pack_metadata(metadata if continued is None else continued.metadata(metadata), self._most_headers)

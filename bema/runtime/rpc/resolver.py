@@ -59,7 +59,8 @@ class Resolver:
         self._answering = InstanceSet() if self._view is None else index_of(self._view).offer(route, lanes)
         self._snapshot: tuple[Instance, ...] | None = None
         self._candidates: tuple[Instance, ...] = ()
-        self.durable = False  # whether all of them write calls of the endpoint down; looked at with every call
+        # what all of them do with calls of the endpoint: looked at with every call, so no method
+        self.durable = self.resumable = False
         self._chosen: Instance | None = None  # by the last `usable` that found no connection
         self._only: ClientConnection | None = None  # to the one candidate of this snapshot
         self._told = False
@@ -71,8 +72,9 @@ class Resolver:
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._only = None
-            told = [info.durable for i in snapshot for info in i.endpoints if info.name == self._name]
-            self.durable = bool(told) and all(told)
+            told = [info for i in snapshot for info in i.endpoints if info.name == self._name]
+            self.durable = bool(told) and all(info.durable for info in told)
+            self.resumable = bool(told) and all(info.resumable for info in told)
             self._candidates = snapshot if self._skip is None else self._without_self(snapshot)
         return self._candidates
 
@@ -90,11 +92,6 @@ class Resolver:
     def idempotent(self) -> bool:
         """Whether every instance that a call could go to declares the endpoint idempotent."""
         told = [info.idempotent for i in self.instances() for info in i.endpoints if info.name == self._name]
-        return bool(told) and all(told)
-
-    def resumable(self) -> bool:
-        """Whether every instance that a call could go to declares the endpoint's stream resumable."""
-        told = [info.resumable for i in self.instances() for info in i.endpoints if info.name == self._name]
         return bool(told) and all(told)
 
     async def ready(self, timeout: float | None = None, *, count: int = 1) -> None:
