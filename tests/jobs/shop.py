@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import bema
-from bema import Call, endpoint, service
+from bema import Call, depends, endpoint, service
 
 LOG = Path(os.environ["SHOP_LOG"])
 SLOW = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
@@ -50,5 +50,15 @@ class Shop:
         await call.step(charge, 1)
 
 
+@service(name="boss", namespace="demo")
+class Boss:
+    shop: Shop = depends(Shop, wait=20)
+
+    @endpoint(durable=True)
+    async def morning(self, number: int, call: Call) -> str:
+        note(f"morning {number}")
+        return f"the boss: {await call.child(self.shop.order, number)}"
+
+
 if __name__ == "__main__":
-    asyncio.run(bema.serve(Shop))
+    asyncio.run(bema.serve(Boss if sys.argv[2:] == ["boss"] else Shop))

@@ -27,11 +27,12 @@ class Terminal:
         self.log = folder / "shop.log"
         self.workers: list[subprocess.Popen[str]] = []
 
-    def worker(self, seconds: float = 0.0) -> subprocess.Popen[str]:
-        process = subprocess.Popen([sys.executable, str(PROGRAM), str(seconds)], stderr=subprocess.PIPE, text=True)
+    def worker(self, seconds: float = 0.0, name: str = "shop") -> subprocess.Popen[str]:
+        command = [sys.executable, str(PROGRAM), str(seconds), name]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.workers.append(process)
         assert process.stderr is not None
-        assert "demo.shop is ready" in process.stderr.readline()
+        assert f"demo.{name} is ready" in process.stderr.readline()
         return process
 
     def bema(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -154,6 +155,19 @@ def test_a_call_that_is_made_later_is_made_once_and_found_again_by_its_id(termin
     asyncio.run(story())
     assert terminal.did.count("charge 7") == 1
     assert "charge 9" not in terminal.did
+
+
+def test_a_child_is_made_once_though_its_parent_is_run_again(terminal):
+    terminal.worker(3)
+    boss = terminal.worker(name="boss")
+    caller = terminal.start("call", "demo.boss.morning", "number=4")
+    terminal.until("ship receipt 4")
+    boss.kill()
+    terminal.worker(name="boss")
+    out, said = caller.communicate(timeout=40)
+    assert out == "the boss: thanks for receipt 4, shipped\n", said
+    assert terminal.did.count("morning 4") == 2
+    assert [terminal.did.count(what) for what in ("charge 4", "ship receipt 4")] == [1, 1]
 
 
 def test_a_bad_id_in_the_header_is_refused(terminal):

@@ -13,9 +13,13 @@ from tests.stories.harness import Platform, processes_of, until
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", [name for name in HERE if name != "mcp"])
 def test_a_program_finds_its_paths_redirects_and_cookies(running: Platform, name: str) -> None:
     ask(running, name)
+
+
+def test_a_low_level_mcp_server_is_served(running: Platform) -> None:
+    ask(running, "mcp")
 
 
 SIDE_FIRST = """
