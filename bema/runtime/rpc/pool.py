@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Final
 
@@ -56,6 +57,11 @@ class ConnectionPool:
         if since is None or monotonic() - since < self.limits.rpc_heartbeat:
             return None
         return self._begun(instance)
+
+    def is_leaving(self, idents: Iterable[int]) -> bool:
+        """Whether one of these instances said that it goes, and takes no new calls."""
+        known = (self.connections.get(ident) for ident in idents)
+        return any(connection is not None and connection.going for connection in known)
 
     async def connect(self, instance: Instance, patience: float | None = None) -> ClientConnection:
         """The connection to an instance, opened if need be.

@@ -7,6 +7,7 @@ they come back to it, except to the endpoint that it just answers: that would ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -22,6 +23,7 @@ from bema.runtime.rpc.picker import NOTHING, OutgoingCall, picker
 from bema.runtime.rpc.pool import ConnectionPool, Silent
 
 _log = logging.getLogger("bema.client")
+TAKEOVER = 0.5  # seconds; a record is read within milliseconds of its writing
 _SILENCE = 1.0
 """Seconds of waiting after which that is said."""
 
@@ -186,7 +188,7 @@ class Resolver:
     async def _search(self, wanted: int | None, chosen: Instance | None, call: OutgoingCall) -> ClientConnection:
         tried: set[int] = set()
         problem: BemaError | None = None
-        view = await self._viewed()
+        view, settled = await self._viewed(), False
         while True:
             left = [i for i in self._candidates_of(wanted, view) if i.id not in tried]
             speaking = [i for i in left if self._pool.quiet(i) is None]
@@ -211,10 +213,19 @@ class Resolver:
                 for ident, failed in (await self._heard(left)).items():
                     problem = failed
                     tried.add(ident)
-            elif problem is not None:
+            elif problem is None:
+                await self._appeared(wanted)
+            elif settled or not self._pool.is_leaving(tried):
                 raise problem
             else:
-                await self._appeared(wanted)
+                settled = True
+                await self._another(wanted, view, tried)
+
+    async def _another(self, wanted: int | None, view: View, tried: set[int]) -> None:
+        """Wait a moment for who takes over from an instance that says it goes: its record may be behind its words."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKEOVER):
+                await wait_for(view, lambda _: any(i.id not in tried for i in self._candidates_of(wanted, view)))
 
     async def _heard(self, silent: list[Instance]) -> dict[int, BemaError]:
         """Wait until one of several silent instances speaks, goes or fails; returns the errors of those that failed."""

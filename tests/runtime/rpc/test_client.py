@@ -337,6 +337,28 @@ def test_what_an_instance_refused_goes_to_the_next(tmp_path):
     asyncio.run(story())
 
 
+def test_who_takes_over_is_waited_for_though_its_record_comes_after_the_word_that_the_other_goes(tmp_path):
+    async def story():
+        async with serving("unix", tmp_path) as served:
+
+            @served.handler(unary("who"))
+            async def who(call: Call) -> Any:
+                return "here"
+
+            first = await served.start()
+            client = await served.client("who")
+            await client.unary({})
+            draining = asyncio.create_task(served.servers[first].drain(1))
+            await until(lambda: client.instances()[0].id == first and client._resolver._pool.is_leaving([first]))
+            asked = asyncio.create_task(client.unary({}))
+            await asyncio.sleep(0)
+            await served.start()
+            assert await asked == "here"
+            await draining
+
+    asyncio.run(story())
+
+
 def test_nothing_listens_is_unavailable_and_the_next_instance_is_tried(tmp_path):
     async def story():
         async with serving("unix", tmp_path) as served:
