@@ -231,9 +231,12 @@ class Ledger:
     async def get(self, id: str) -> CallRecord:
         if (record := self._live.get(id)) is not None:
             return record
-        if (found := await self._state.get(f"done/{id}")) is None:
+        if (found := await self._state.get(f"done/{id}")) is not None:
+            return _record(found.value)
+        # an end that could not be written gave the call back meanwhile
+        if (record := self._live.get(id)) is None:
             raise NotFound(f"there is no call {id}")
-        return _record(found.value)
+        return record
 
     async def arguments(self, id: str) -> bytes:
         return await self._payload(f"args/{id}", id)

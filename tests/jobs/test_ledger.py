@@ -154,6 +154,27 @@ def test_what_has_ended_is_read_and_never_runs(told):
     told(story)
 
 
+def test_a_call_whose_end_cannot_be_written_is_there_all_the_while(told):
+    async def story(engine):
+        claimed = await engine.claim((await engine.create(record(), b"")).id, "")
+        state = engine._state
+
+        async def full(mutations):
+            await state.get("meta/ended")  # takes its turn in the queue, as a commit does
+            raise Refused("the disk is full", code="state_unwritable")
+
+        state.apply = full
+        ended, found = await asyncio.gather(
+            engine.end(claimed.id, claimed.fence, DurableState.DONE, b"result", now=NOW + 5),
+            engine.get(claimed.id),
+            return_exceptions=True,
+        )
+        assert isinstance(ended, Refused)
+        assert found.state is DurableState.RUNNING
+
+    told(story)
+
+
 def test_the_newest_that_ended_come_first(told):
     async def story(engine):
         ids = []
