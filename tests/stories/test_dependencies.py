@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests import disks
 from tests.deploy.build.projects import Project
 from tests.stories.harness import Platform
 
@@ -29,14 +30,8 @@ async def app(scope, receive, send):
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], capture_output=True).returncode != 0:
-        pytest.skip("only who may mount has a small disk")
-    try:
+    with disks.small_disk(tmp_path / "disk", 100) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def answer(url: str) -> dict[str, object]:

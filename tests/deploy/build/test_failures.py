@@ -18,6 +18,7 @@ from bema.deploy.build.environments import UvEnvironments, Wanted
 from bema.deploy.build.folders import MARKER, WORK, exclusive, remove_unfinished, working
 from bema.deploy.build.pythons import own_python
 from bema.deploy.build.uv import Uv
+from tests import disks
 from tests.deploy.build.projects import Project
 from tests.deploy.build.test_environments import make, output, script
 from tests.deploy.build.test_local import as_a_wheel
@@ -56,14 +57,8 @@ def say(*lines: str) -> str:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder that holds 40 MB and no more."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True).returncode != 0:
-        pytest.skip("only who may mount has a small disk")
-    try:
+    with disks.small_disk(tmp_path / "disk", 40) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_on_a_full_disk_it_says_so_and_leaves_the_room_that_there_was(small_disk: Path, tmp_path: Path):
