@@ -24,7 +24,8 @@ from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.jobs.calls import CallRecord
 from bema.jobs.engine import JobsEngine, JobsFactory
 from bema.jobs.operations import CallOperations
-from bema.jobs.runner import DurableEndpoint, Runner
+from bema.jobs.runner import Runner
+from bema.jobs.worker import DurableEndpoint
 from bema.runtime.rpc.server_call import ServerCall
 from bema.runtime.tasks import Tasks
 from bema.sdk.context import Context

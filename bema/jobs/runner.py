@@ -1,8 +1,8 @@
-"""Runner: runs the durable calls of one component in the process that owns them.
+"""Runner: the owner of durable calls decides which of them runs, when, and with which worker.
 
 Laws: what is queued runs in the order of due time, then priority, then age, as room permits; a call that cannot run holds up no
 other. A call that waits costs an entry in one heap, and no timer and no task of its own. When this process ends, what runs is
-put away and goes on with the next owner.
+put away and goes on with the next owner; when a worker is lost, what it ran goes on with another.
 """
 
 from __future__ import annotations
@@ -17,50 +17,37 @@ from typing import Any
 
 import msgspec
 
-from bema.core.call import Unary
 from bema.core.clock import Clock, SystemClock
-from bema.core.errors import BemaError, Conflict, Invalid, NotFound
-from bema.core.spec import EndpointSpec
-from bema.jobs.calls import CallRecord, DurableState, moved
-from bema.jobs.durable_call import DurableCall
+from bema.core.errors import BemaError, Conflict, Disconnected
+from bema.jobs.assignments import Assignment
+from bema.jobs.calls import CallRecord, CallWait, DurableState, moved
 from bema.jobs.engine import JobsEngine, StaleClaim
-from bema.jobs.execution import Execution, HandlerFailed, Incoming, Paused, Suspended
+from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
+from bema.jobs.worker import CallWorker, DurableEndpoint, Worker
 from bema.runtime.tasks import Tasks
 from bema.wire.rpc import failures
-from bema.wire.values import codecs
 
 logger = logging.getLogger("bema.jobs")
 
 _AGAIN = 1.0  # seconds until a write that the machine did not allow is tried again
 _SWEEP = 3600.0  # seconds between two looks at what is kept no longer
 
-
-class DurableEndpoint:
-    """One endpoint whose calls are written down: its handler and its codecs."""
-
-    def __init__(self, spec: EndpointSpec, handler: Unary) -> None:
-        self.spec = spec
-        self.handler = handler
-        self.encode_arguments = codecs.arguments_encoder(spec.parameters)
-        self.decode_arguments = codecs.arguments_decoder(spec.parameters)
-        self.encode = codecs.encoder(spec.returns)
-        self.decode = codecs.decoder(spec.returns)
-        self.known = failures.declared(spec.facts.get("raises", ()))
+_Entry = tuple[int, int, str]  # due, minus priority, id
 
 
 class Runner:
-    """Give it every endpoint, then `begin`. `endpoints` are by route."""
+    """Give it every endpoint of this process, or other workers, then `begin`."""
 
     def __init__(self, engine: JobsEngine, *, version: str = "", clock: Clock | None = None) -> None:
         self.engine = engine
         self.clock = clock or SystemClock()
-        self.endpoints: dict[str, DurableEndpoint] = {}
-        self._version = version
-        self._queue: list[tuple[int, int, str]] = []  # due, minus priority, id
+        self._here = Worker(self, version)
+        self._workers: list[CallWorker] = [self._here]
+        self._queue: list[_Entry] = []
         self._queued: dict[str, int] = {}  # the due time under which each stands in the queue
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._executions: dict[str, Execution] = {}
+        self._blocked: dict[str, list[_Entry]] = {}  # by what they wait for: a worker of a route, room, their group
+        self._running: dict[str, tuple[asyncio.Task[None], CallWorker]] = {}
         self._groups: Counter[str] = Counter()
         self._offers: dict[str, list[Incoming]] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
@@ -69,6 +56,11 @@ class Runner:
         self._closing = False
         self.failed: Callable[[BemaError], None] = lambda error: None  # told when nothing more can be written
 
+    @property
+    def endpoints(self) -> dict[str, DurableEndpoint]:
+        """Those of this process, by route."""
+        return self._here.endpoints
+
     def begin(self) -> None:
         """Run what the engine holds, and what comes."""
         for record in tuple(self.engine.live().values()):
@@ -76,9 +68,18 @@ class Runner:
         self._tasks.start(self._turns(), "durable calls")
         self._tasks.start(self._sweeps(), "sweep of durable calls")
 
+    def join(self, worker: CallWorker) -> None:
+        """Another worker is there."""
+        self._workers.append(worker)
+        self._release_all()
+
+    def leave(self, worker: CallWorker) -> None:
+        """A worker takes nothing more. What it runs it still may end."""
+        self._workers.remove(worker)
+
     async def close(self) -> None:
         """Put away what runs, and let go of the engine."""
-        self._closing = True
+        self._closing = self._here.closing = True
         await self._tasks.stop()
         for future in self._ends.values():
             future.cancel()
@@ -95,30 +96,33 @@ class Runner:
         return kept
 
     async def result(self, id: str) -> Any:
-        """CallWait for the end of a call: its result, or its failure raised. `Conflict` (call_paused) when it is paused."""
+        """Wait for the end of a call: its result, or its failure raised. `Conflict` (call_paused) when it is paused."""
+        record, payload = await self.outcome(id)
+        endpoint = self.endpoint(record.route)
+        if record.state is DurableState.DONE:
+            return endpoint.decode(payload)
+        raise failures.rebuild(failures.read_failure(payload), endpoint.known)
+
+    async def outcome(self, id: str) -> tuple[CallRecord, bytes]:
+        """Wait for the end of a call: its record, done or failed, and the encoded result or failure.
+
+        `Conflict` where it is paused (call_paused) or was cancelled (call_cancelled).
+        """
         while True:
             record = await self.engine.get(id)
+            if record.state is DurableState.CANCELLED:
+                raise Conflict(f"call {id} was cancelled", code="call_cancelled", id=id)
             if record.state.ended:
-                return await self._outcome(record)
+                return record, await self.engine.outcome(id)
             if record.state is DurableState.PAUSED:
                 raise Conflict(f"call {id} is paused: {record.why}", code="call_paused", id=id)
             end = self._ends.setdefault(id, asyncio.get_running_loop().create_future())
             # many may wait for one call, and one that leaves takes nothing from the others
             await asyncio.shield(end)
 
-    async def _outcome(self, record: CallRecord) -> Any:
-        endpoint = self.endpoint(record.route)
-        payload = await self.engine.outcome(record.id)
-        if record.state is DurableState.DONE:
-            return endpoint.decode(payload)
-        if record.state is DurableState.CANCELLED:
-            raise Conflict(f"call {record.id} was cancelled", code="call_cancelled", id=record.id)
-        raise failures.rebuild(failures.read_failure(payload), endpoint.known)
-
     def endpoint(self, route: str) -> DurableEndpoint:
-        if (found := self.endpoints.get(route)) is None:
-            raise NotFound(f"no durable endpoint {route!r} is served here")
-        return found
+        """The endpoint of a route in this process; `NotFound`."""
+        return self._here.endpoint(route)
 
     def _tell(self, id: str) -> None:
         if (end := self._ends.pop(id, None)) is not None and not end.done():
@@ -136,9 +140,7 @@ class Runner:
             self._tell(id)
             return record
         record = await self.engine.change(id, lambda r: msgspec.structs.replace(r, cancelling=True))
-        if (execution := self._executions.get(id)) is not None:
-            execution.cancel()
-        else:
+        if not any(worker.cancel(id) for worker in self._workers_of(id)):
             await self._queue_now(id)
         return record
 
@@ -172,11 +174,12 @@ class Runner:
         record = await self.engine.get(id)
         if record.state.ended or record.state is DurableState.PAUSED:
             raise Conflict(f"call {id} is {record.state}, and waits for nothing", code="bad_move", id=id)
-        if (execution := self._executions.get(id)) is not None:
-            execution.offer(offer)
-        else:
+        if not any(worker.offer(id, offer) for worker in self._workers_of(id)):
             self._offers.setdefault(id, []).append(offer)
             await self._queue_now(id)
+
+    def _workers_of(self, id: str) -> tuple[CallWorker, ...]:
+        return () if (running := self._running.get(id)) is None else running[1:]
 
     async def _offer_again(self, id: str, offer: Incoming) -> None:
         try:
@@ -215,41 +218,64 @@ class Runner:
 
     def _start_due(self) -> float | None:
         """Start what is due and has room; the seconds until the next is due, None where nothing is queued."""
-        now, held = self.clock.now(), list[tuple[int, int, str]]()
-        wait: float | None = None
+        now = self.clock.now()
         while self._queue:
-            due, priority, id = self._queue[0]
+            entry = self._queue[0]
+            due, _, id = entry
             # an entry of a heap cannot be taken out of its middle: it is passed over when it comes up
-            if self._queued.get(id) != due:  # it was queued anew for another time, or is gone
-                heapq.heappop(self._queue)
-                continue
-            if due > now:
+            if self._queued.get(id) == due and due > now:
                 # a clock may be set: look again at least once a minute
-                wait = min((due - now) / 1_000_000, 60.0)
-                break
-            if len(self._running) >= self.engine.limits.jobs_running:
-                break
+                return min((due - now) / 1_000_000, 60.0)
             heapq.heappop(self._queue)
-            # its group is busy, or nobody serves its route: those behind it are not to wait for it
-            if not self._start(id):
-                held.append((due, priority, id))
-        for entry in held:
-            heapq.heappush(self._queue, entry)
-        return wait
+            # kept apart, by what it waits for: those behind it are not to wait for it, nor to be looked at with it
+            if self._is_current(entry) and (lacking := self._start(id)):
+                heapq.heappush(self._blocked.setdefault(lacking, []), entry)
+        return None
 
-    def _start(self, id: str) -> bool:
-        record = self.engine.live().get(id)
-        if record is None or id in self._running:
-            self._queued.pop(id, None)
-            return True
-        # an endpoint may be gone from the code: its calls wait until it is back
-        if record.route not in self.endpoints or (record.group and self._groups[record.group]):
+    def _is_current(self, entry: _Entry) -> bool:
+        """Whether the call is still to run at that time: it was not queued anew for another, and has not ended."""
+        due, _, id = entry
+        if self._queued.get(id) != due:
             return False
+        if id not in self.engine.live() or id in self._running:
+            del self._queued[id]
+            return False
+        return True
+
+    def _start(self, id: str) -> str:
+        """Start a call; what it lacks, where it cannot run now."""
+        record = self.engine.live()[id]
+        if record.group and self._groups[record.group]:
+            return f"group {record.group}"
+        # an endpoint may be gone from the code: its calls wait until it is back
+        if not (able := [worker for worker in self._workers if worker.serves(record)]):
+            return f"route {record.route}"
+        worker = min(able, key=lambda one: one.busy())
+        if worker.busy() >= self.engine.limits.jobs_running:
+            return "room"
         del self._queued[id]
         if record.group:
             self._groups[record.group] += 1
-        self._running[id] = self._tasks.start(self._run(id, record.group), f"call {id}")
-        return True
+        self._running[id] = self._tasks.start(self._run(id, worker, record.group), f"call {id}"), worker
+        return ""
+
+    def _release(self, lacking: str) -> None:
+        """There is one place more: the first that waits for it is queued."""
+        waiting = self._blocked.get(lacking, [])
+        while waiting:
+            entry = heapq.heappop(waiting)
+            if self._is_current(entry):
+                heapq.heappush(self._queue, entry)
+                break
+        if not waiting:
+            self._blocked.pop(lacking, None)
+
+    def _release_all(self) -> None:
+        blocked, self._blocked = self._blocked, {}
+        for entries in blocked.values():
+            for entry in entries:
+                heapq.heappush(self._queue, entry)
+        self._news.set()
 
     async def _sweeps(self) -> None:
         while True:
@@ -258,12 +284,19 @@ class Runner:
 
     # one run
 
-    async def _run(self, id: str, group: str) -> None:
+    async def _run(self, id: str, worker: CallWorker, group: str) -> None:
+        offers: list[Incoming] = []
         try:
             # the claim is a commit of its own: two runs of one call can never both write
-            record = await self.engine.claim(id, self._version)
+            record = await self.engine.claim(id, worker.version)
             try:
-                await self._run_claimed(record)
+                assignment = await self._assignment(record)
+                # what was asked meanwhile: from here to the run nothing is awaited
+                offers += self._offers.pop(id, [])
+                now = self.engine.live().get(id, record)
+                if now.fence != record.fence:
+                    raise StaleClaim(f"call {id} was begun anew")
+                await worker.run(msgspec.structs.replace(assignment, record=now), offers)
             except StaleClaim:
                 logger.warning("call %s: another claim took it over", id)
         except asyncio.CancelledError:
@@ -272,16 +305,28 @@ class Runner:
             await self._again(id, error)
         finally:
             del self._running[id]
+            self._offers.setdefault(id, [])[:0] = offers
+            self._release("room")
             if group:
                 self._groups[group] -= 1
+                self._release(f"group {group}")
             if not self._closing:
                 self._after(id)
 
+    async def _assignment(self, record: CallRecord) -> Assignment:
+        return Assignment(
+            record=record,
+            arguments=await self.engine.arguments(record.id),
+            entries=(await self.engine.journal(record.id)).entries,
+            signals=await self.engine.signals(record.id),
+        )
+
     async def _again(self, id: str, error: BemaError) -> None:
-        """The engine could not write: nothing is lost, and the call is queued when it can. A failed disk ends the owner."""
+        """The run broke off: nothing is lost, and the call is queued when that can be written. A failed disk ends the owner."""
         while error.code != "state_failed":
-            logger.error("call %s: %s; trying again", id, error.message)
-            await asyncio.sleep(_AGAIN)
+            if not isinstance(error, Disconnected):  # else its worker is lost, and another may take it at once
+                logger.error("call %s: %s; trying again", id, error.message)
+                await asyncio.sleep(_AGAIN)
             record = self.engine.live().get(id)
             if record is None or record.state is not DurableState.RUNNING:
                 return
@@ -310,61 +355,28 @@ class Runner:
             self._tell(id)
         self._news.set()
 
-    async def _run_claimed(self, record: CallRecord) -> None:
-        endpoint, id = self.endpoint(record.route), record.id
-        journal = await self.engine.journal(id)
-        arguments = endpoint.decode_arguments(await self.engine.arguments(id))
-        execution = self._executions[id] = Execution(self, record, journal, endpoint.known)
-        for key, name, payload in await self.engine.signals(id):
-            execution.offer(Incoming("signal", name, payload, key=key))
-        for offer in self._offers.pop(id, []):
-            if offer.kind != "signal":  # those are kept, and were read above
-                execution.offer(offer)
-        call = DurableCall(execution, arguments)
-        try:
-            value = await execution.run(lambda: endpoint.handler(call), call)
-            await self._end(record, DurableState.DONE, _encoded(endpoint, value, record))
-        except Suspended as suspended:
-            await self._suspend(record, suspended)
-        except Paused as paused:
-            logger.warning("call %s is paused: %s", id, paused.why)
-            why = {"code": paused.code, "why": paused.why}
-            await self.engine.suspend(id, record.fence, lambda r: moved(r, DurableState.PAUSED, **why))
-        except asyncio.CancelledError:
-            if not execution.cancelled or self._closing:
-                raise
-            await self._end(record, DurableState.CANCELLED, b"")
-        except HandlerFailed as failed:
-            error = failed.error
-            said = f"{type(error).__name__}: {error}"
-            await self._end(record, DurableState.FAILED, failures.pack_failure(error), getattr(error, "code", ""), said)
-        finally:
-            del self._executions[id]
-            self._offers.setdefault(id, []).extend(execution.left())
-
-    async def _suspend(self, record: CallRecord, suspended: Suspended) -> None:
-        # the earliest wakes it; what is not due then waits on in the next run
-        dues = [wait.due for wait in suspended.waits if wait.due]
-        state = DurableState.SLEEPING if dues else DurableState.ASKING
-        await self.engine.suspend(
-            record.id, record.fence, lambda r: moved(r, state, waits=suspended.waits, due=min(dues, default=0))
-        )
-
-    async def _end(
-        self, record: CallRecord, state: DurableState, payload: bytes, code: str = "", why: str = ""
-    ) -> None:
-        await self.engine.end(record.id, record.fence, state, payload, code, why, self.clock.now())
+    # the desk of its workers
 
     async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
         await self.engine.complete(record.id, record.fence, entry, "" if offer is None else offer.key)
 
+    async def suspend(
+        self,
+        record: CallRecord,
+        state: DurableState,
+        *,
+        waits: tuple[CallWait, ...] | None = None,
+        due: int = 0,
+        code: str = "",
+        why: str = "",
+    ) -> None:
+        # paused, it keeps what it waited for: how often a step was tried, and since when
+        waiting = {} if waits is None else {"waits": waits, "due": due}
+        await self.engine.suspend(record.id, record.fence, lambda r: moved(r, state, code=code, why=why, **waiting))
+
+    async def end(self, record: CallRecord, state: DurableState, payload: bytes, code: str = "", why: str = "") -> None:
+        await self.engine.end(record.id, record.fence, state, payload, code, why, self.clock.now())
+
     def metadata(self) -> Mapping[str, int]:
         """For the status pages: how many run and how many wait."""
         return {"running": len(self._running), "live": len(self.engine.live())}
-
-
-def _encoded(endpoint: DurableEndpoint, value: Any, record: CallRecord) -> bytes:
-    try:
-        return endpoint.encode(value)
-    except (Invalid, *codecs.UNFIT) as error:
-        raise codecs.bad_answer(error, f"the answer of {record.route}", value) from error

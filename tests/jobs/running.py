@@ -18,7 +18,8 @@ from bema.core.settings import PartSettings
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.engine import JobsEngine
 from bema.jobs.ledger import Ledger
-from bema.jobs.runner import DurableEndpoint, Runner
+from bema.jobs.runner import Runner
+from bema.jobs.worker import DurableEndpoint
 from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
 from bema.state.engine import StateEngine

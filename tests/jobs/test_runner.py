@@ -470,3 +470,62 @@ def test_a_full_disk_loses_nothing_and_the_call_goes_on(tmp_path):
             assert fills == 2
 
     asyncio.run(story())
+
+
+def test_a_step_whose_result_is_too_large_pauses_the_call_and_a_higher_limit_lets_it_go_on(tmp_path):
+    async def large() -> str:
+        return "x" * 5000
+
+    async def story():
+        for limit in (2048, 65536):
+            async with owning(tmp_path, jobs_payload=limit) as owner:
+
+                @owner.durable
+                async def fetch(call: Call) -> int:
+                    return len(await call.step(large))
+
+                owner.runner.begin()
+                if limit == 2048:
+                    id = await owner.submit("fetch")
+                    paused = await owner.until(id, DurableState.PAUSED)
+                    assert (paused.code, "jobs_payload" in paused.why) == ("too_large", True)
+                else:
+                    await owner.runner.resume(id)
+                    assert await owner.runner.result(id) == 5000
+
+    asyncio.run(story())
+
+
+@told
+async def test_an_answer_that_cannot_travel_is_the_failure_of_its_call(owner):
+    @owner.durable
+    async def odd(call: Call) -> int:
+        return object()  # type: ignore[return-value]
+
+    owner.runner.begin()
+    with pytest.raises(BemaError) as failed:
+        await owner.call("odd")
+    assert failed.value.code == "bad_answer"
+
+
+def test_arguments_that_the_code_takes_no_more_pause_the_call(tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner:
+
+            @owner.durable
+            async def take(n: int, call: Call) -> int:
+                return n
+
+            id = await owner.submit("take", n=1)
+        async with owning(tmp_path) as owner:
+
+            @owner.durable
+            async def take(n: list[str], call: Call) -> int:
+                return len(n)
+
+            owner.runner.begin()
+            paused = await owner.until(id, DurableState.PAUSED)
+            assert paused.code == "history_mismatch"
+            assert "its arguments do not fit t.t.take" in paused.why
+
+    asyncio.run(story())
