@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bema.core import files, paths
+from bema.core import durable, files, paths
 from bema.core.errors import Refused
 from bema.core.extras import install_line
 from bema.core.limits import Limits
@@ -29,6 +29,7 @@ from bema.deploy.keeper import listeners, roster
 from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
 from bema.deploy.store.deployments import FILE
+from bema.jobs.service import unfinished
 from bema.runtime.discovery.discovery import DiscoveryFactory
 from bema.runtime.folders import prepare
 from bema.state.engine import StateFactory
@@ -61,7 +62,16 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
         )
     except OSError as error:
         raise Refused(f"{error.filename or state}: {error.strerror}", code="state_unwritable") from error
-    config = hand_over(settings, seeds, state=state, lock=lock, token=token, data=data, control=control)
+    config = hand_over(
+        settings,
+        seeds,
+        state=state,
+        lock=lock,
+        token=token,
+        data=data,
+        control=control,
+        unfinished=asyncio.run(unfinished(settings)),
+    )
     # it holds the environment: an argument could be read by every user here, and a file would stay
     descriptor = os.memfd_create("bema-config", 0)
     os.write(descriptor, json.dumps(config).encode())
@@ -206,17 +216,20 @@ def hand_over(
     token: Path,
     data: PublicListener,
     control: PublicListener,
+    unfinished: bool = False,
 ) -> dict[str, Any]:
-    """The keeper's configuration: plain data, all of it."""
+    """The keeper's configuration: plain data, all of it. `unfinished`: there are durable calls that may be due."""
     limits = settings.limits
     # resolved here and nowhere else: what `bema config show` prints is what the children go by
-    told = {
+    told: dict[str, Any] = {
         **{name: value.value for name, value in settings.all().items()},
         "gateway_url": data.url,
         "api_url": control.url,
         "token_file": str(token),
         "seeds": [str(seed.absolute()) for seed in seeds],
         "program": program(state),
+        # for instances, which connect to it without looking it up; made anew each time, as they are
+        durable.SETTING: {"address": f"unix:{paths.socket_dir() / 'jobs.sock'}", "token": secrets.token_urlsafe(32)},
     }
     # the keeper listens there on its behalf: a caller waits while one is replaced by the next
     socket_path = paths.socket_dir() / "orchestrator.sock"
@@ -234,6 +247,17 @@ def hand_over(
                 told,
                 limits,
                 listen_fds={"data": data.socket.fileno(), "control": control.socket.fileno()},
+            ),
+            _child(
+                "jobs",
+                "bema.jobs",
+                state,
+                told,
+                limits,
+                listen=told[durable.SETTING]["address"],
+                token=told[durable.SETTING]["token"],
+                on_demand=not unfinished,
+                outlives=True,
             ),
         ],
         "up": {
@@ -273,12 +297,15 @@ def _child(name: str, module: str, state: Path, told: dict[str, Any], limits: Li
             "listen": listen.partition(":")[2] if listen else "",
             "name": name,
             "namespace": "bema",
+            "auth_token": how.get("token", ""),
             "drain_ms": round(limits.drain * 1000),
             "settings": told,
         },
         "listen": listen,
         "listen_fds": how.get("listen_fds", {}),
         "link": how.get("link", False),
+        "on_demand": how.get("on_demand", False),
+        "outlives": how.get("outlives", False),
     }
 
 

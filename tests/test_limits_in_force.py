@@ -45,7 +45,9 @@ from bema.gateway.server import Gateway
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.engine import JobsEngine, JobsFactory
 from bema.jobs.journal import JournalEntry
-from bema.jobs.runner import DurableEndpoint, Runner
+from bema.jobs.runner import Runner
+from bema.jobs.session import WorkerSession
+from bema.jobs.worker import DurableEndpoint
 from bema.packages.nodes import Source
 from bema.packages.reader import examine_text
 from bema.runtime.discovery import records
@@ -870,6 +872,13 @@ async def jobs_running(folder: Path) -> Outcome:
         release.set()
         await runner.close()
         return len(going)
+
+
+@probe(0.3, with_it="over", without="held")
+async def jobs_lease(folder: Path) -> Outcome:
+    # as the service makes one for each worker that joins
+    session = WorkerSession(1, "v1", ["t.t.f"], settings.current().limits.jobs_lease)
+    return "over" if session.left() < 1 else "held"
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -149,13 +149,16 @@ def test_the_keeper_is_told_everything(state, monkeypatch):
             data=PublicListener(data, "http://127.0.0.1:1"),
             control=PublicListener(control, "http://127.0.0.1:2"),
         )
-        orchestrator, gateway = config["children"]
+        orchestrator, gateway, jobs = config["children"]
         assert gateway["listen_fds"] == {"data": data.fileno(), "control": control.fileno()}
     assert json.loads(json.dumps(config)) == config
     assert (orchestrator["link"], gateway["link"]) == (True, False)
-    for child in (orchestrator, gateway):
-        assert child["env"]["BEMA_SETTINGS_DIR"] == str(Path.cwd()), "it works elsewhere, and reads the same settings"
     told = orchestrator["init"]["settings"]
+    # the first who connects starts it, and it ends after the instances
+    assert (jobs["on_demand"], jobs["outlives"], jobs["listen"]) == (True, True, told["jobs"]["address"])
+    assert jobs["init"]["auth_token"] == told["jobs"]["token"]
+    for child in (orchestrator, gateway, jobs):
+        assert child["env"]["BEMA_SETTINGS_DIR"] == str(Path.cwd()), "it works elsewhere, and reads the same settings"
     assert (told["limits.start"], told["seeds"], told["gateway_url"]) == (
         2,
         [str(Path("seed.py").absolute())],

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import click
@@ -15,17 +15,22 @@ from bema.cli import output
 from bema.core import durable, settings
 from bema.core.errors import Invalid, NotFound
 from bema.core.instance import Instance
-from bema.jobs.at_rest import at_rest
-from bema.runtime.distributed import DistributedRuntime, connect
+from bema.jobs.at_rest import CallsAtRest, at_rest
+from bema.jobs.service import Jobs
+from bema.runtime.distributed import DistributedRuntime, connect, spec_of
 from bema.runtime.rpc.built_in import BuiltIn
 
+_SERVICE = spec_of(Jobs).address
 PATIENCE = 10.0  # seconds for an operation; `watch` asks again
 
 
-class Place:
-    """Where the durable calls of one component are: with an instance that has them, or at rest in their file."""
+Ask = Callable[[str, dict[str, Any], float], Awaitable[Any]]
 
-    def __init__(self, component: str, ask: Callable[..., Any]) -> None:
+
+class Place:
+    """Where the durable calls of one component are: with an instance, with the platform's service, or at rest in their file."""
+
+    def __init__(self, component: str, ask: Ask) -> None:
         self.component = component
         self._ask = ask
 
@@ -37,11 +42,17 @@ class Place:
 async def places(component: str = "") -> AsyncIterator[list[Place]]:
     """Every place of durable calls here, or the one of a component."""
     async with connect() as runtime, contextlib.AsyncExitStack() as opened:
-        owners = {str(i.data["jobs"]): i for i in (await runtime.discovery.view()).instances() if i.data.get("jobs")}
-        found = [_with_owner(runtime, name, owners[name]) for name in owners if _is_of(component, name)]
-        async for name, operations in at_rest(settings.current(), opened, besides=owners.keys()):
+        shown = (await runtime.discovery.view()).instances()
+        asks = {str(i.data["jobs"]): _with_owner(runtime, i) for i in shown if i.data.get("jobs")}
+        # first the service: it answers also while an instance hangs, or none runs
+        if any(i.component_address == _SERVICE for i in shown):
+            asks |= {
+                name: _with_service(runtime, name) for name in await runtime.client(Jobs, timeout=PATIENCE).names()
+            }
+        found = [Place(name, ask) for name, ask in asks.items() if _is_of(component, name)]
+        async for name, operations in at_rest(settings.current(), opened, besides=asks.keys()):
             if _is_of(component, name):
-                found.append(_at_rest(name, operations))
+                found.append(Place(name, _at_rest(operations)))
         if component and not found:
             raise NotFound(f"{component} has no durable calls here")
         yield sorted(found, key=lambda place: place.component)
@@ -52,22 +63,27 @@ def _is_of(component: str, name: str) -> bool:
     return component in ("", name, name.partition("@")[0])
 
 
-def _with_owner(runtime: DistributedRuntime, name: str, instance: Instance) -> Place:
-    built_in = BuiltIn(runtime.pool)
-
+def _with_owner(runtime: DistributedRuntime, instance: Instance) -> Ask:
     async def ask(operation: str, arguments: dict[str, Any], timeout: float) -> Any:
         asked = {"operation": operation, "arguments": arguments}
-        return await built_in.ask(instance, durable.ENDPOINT, asked, timeout)
+        return await BuiltIn(runtime.pool).ask(instance, durable.ENDPOINT, asked, timeout)
 
-    return Place(name, ask)
+    return ask
 
 
-def _at_rest(name: str, operations: Any) -> Place:
+def _with_service(runtime: DistributedRuntime, name: str) -> Ask:
+    async def ask(operation: str, arguments: dict[str, Any], timeout: float) -> Any:
+        return await runtime.client(Jobs, timeout=timeout).operate(name, operation, arguments)
+
+    return ask
+
+
+def _at_rest(operations: CallsAtRest) -> Ask:
     async def ask(operation: str, arguments: dict[str, Any], timeout: float) -> Any:
         async with asyncio.timeout(timeout):
             return await operations.ask(operation, arguments)
 
-    return Place(name, ask)
+    return ask
 
 
 async def _asked(id: str, operation: str, **arguments: Any) -> Any:

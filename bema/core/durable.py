@@ -13,6 +13,9 @@ from bema.core.spec import EndpointSpec, Parameter, Shape
 HEADER: Final = "bema-call"
 """The header in which a caller gives its durable call an id: sent again with the same one, it is the same call."""
 
+SETTING: Final = "jobs"
+"""The setting in which an instance is told of the platform's service: `address`, `token`, and `data`, the id of its deployment's data."""
+
 ENDPOINT: Final = "_calls"
 SPEC: Final = EndpointSpec(
     ENDPOINT,

@@ -130,6 +130,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     )
     jobs_history: Annotated[int, _Row("steps", "jobs", "recorded steps of one durable call", least=16)] = 10_000
     jobs_running: Annotated[int, _Row("calls", "jobs", "durable calls that run at once in one process", least=1)] = 1000
+    jobs_lease: Annotated[
+        float, _Row("seconds", "jobs", "silence after which a worker's calls go to another", least=0.1)
+    ] = 15.0
     jobs_kept: Annotated[int, _Row("calls", "jobs", "ended durable calls that are kept")] = 1_000_000
     jobs_kept_for: Annotated[float, _Row("seconds", "jobs", "time that an ended durable call is kept")] = 2_592_000.0
     http_waiters: Annotated[int, _Row("requests", "gateway", "requests waiting for one deployment to start")] = 1000

@@ -17,6 +17,7 @@ from bema.core.settings import Settings
 from bema.jobs.engine import JobsFactory
 from bema.jobs.operations import CallOperations
 from bema.jobs.runner import Runner
+from bema.jobs.service import kept, settings_of
 
 _NEEDS_OWNER = ("answer", "wait", "later")
 
@@ -41,13 +42,14 @@ async def at_rest(
     settings: Settings, opened: contextlib.AsyncExitStack, *, besides: Container[str]
 ) -> AsyncIterator[tuple[str, CallsAtRest]]:
     """The components with a file that nobody has, without those in `besides`; each is let go when `opened` ends."""
-    state = Path(settings.text("state_dir"))
-    for path in sorted((state / "jobs").glob("*.sqlite")):
-        name = path.name.removesuffix(".sqlite")
+    state, own = Path(settings.text("state_dir")), settings.of(JobsFactory.group)
+    by_hand = [path.name.removesuffix(".sqlite") for path in sorted((state / "jobs").glob("*.sqlite"))]
+    deployed = kept(settings)
+    for name in by_hand + deployed:
         if name in besides:
             continue
         try:
-            engine = await JobsFactory.choose().open(settings.of(JobsFactory.group), name)
+            engine = await JobsFactory.choose().open(settings_of(settings, name) if name in deployed else own, name)
         except Refused as error:
             if error.code == "state_held":  # by an owner that starts or ends just now
                 continue

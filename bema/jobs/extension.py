@@ -1,8 +1,8 @@
 """The extension `jobs`: durable endpoints of a service that runs in this process, with the file of their calls.
 
-Law: one process owns the calls of a component. It alone shows the durable endpoints in its record, so callers find nobody else;
-another process of the component waits for the file, and shows them when it has it. An endpoint runs nothing before the service
-is made, and is put away before it is gone.
+Laws: one process owns the calls of a component. By hand it is the service's own: it alone shows the durable endpoints in its record,
+so callers find nobody else, and another process waits for the file. Deployed, it is the platform's, and each instance joins it as
+a worker. An endpoint runs nothing before the service is made, and is put away before it is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import inspect
 import logging
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -23,11 +24,12 @@ from bema.core.naming import is_call_id, new_call_id
 from bema.core.spec import EndpointSpec, ServiceSpec
 from bema.jobs.calls import CallRecord
 from bema.jobs.engine import JobsEngine, JobsFactory
+from bema.jobs.membership import Membership
 from bema.jobs.operations import CallOperations
 from bema.jobs.runner import Runner
 from bema.jobs.worker import DurableEndpoint
 from bema.runtime.rpc.server_call import ServerCall
-from bema.runtime.tasks import Tasks
+from bema.runtime.tasks import Tasks, before
 from bema.sdk.context import Context
 from bema.sdk.extensions import Bound
 
@@ -45,7 +47,7 @@ class JobsExtension:
     _name: str  # of the file
 
     def __init__(self) -> None:
-        self._runner: Runner | None = None
+        self._calls: Runner | Membership | None = None
         self._handlers: dict[str, DurableEndpoint] = {}
         self._specs: dict[str, EndpointSpec] = {}
         self._tasks = Tasks("jobs")
@@ -55,36 +57,57 @@ class JobsExtension:
         self._component = f"{spec.namespace}.{spec.name}"
         self._name = self._component + _suffix(context)
         self._specs = {endpoint.name: endpoint for endpoint in spec.endpoints if endpoint.durable}
-        # until the file is ours nobody may be sent here
-        context.component.hosted.hidden |= self._specs.keys()
+        if durable.SETTING not in context.settings:
+            # until the file is ours nobody may be sent here
+            context.component.hosted.hidden |= self._specs.keys()
         return Bound(interceptors={name: self._around(endpoint) for name, endpoint in self._specs.items()})
 
     async def close(self) -> None:
         await self._tasks.stop()
-        if self._runner is not None:
-            await self._runner.close()
+        if self._calls is not None:
+            await self._calls.close()
 
     def _around(self, spec: EndpointSpec) -> Interceptor:
         def wrap(handler: Handler) -> Handler:
             self._handlers[f"{self._component}.{spec.name}"] = DurableEndpoint(spec, cast("Unary", handler))
             # the last one is added when the service was made: before that a replay would find half of it
             if len(self._handlers) == len(self._specs):
-                self._tasks.start(self._own(), "owner of the calls")
+                work = self._join() if durable.SETTING in self._context.settings else self._own()
+                self._tasks.start(work, "owner of the calls")
             return self._answer
 
         return wrap
 
     # the file
 
+    # deployed
+
+    def _join(self) -> Coroutine[Any, Any, None]:
+        """At once, so that whoever finds this instance is answered: what is submitted waits for the service to start."""
+        told = self._context.settings[durable.SETTING]
+        self._name = f"{self._component}@{told['data']}"
+        membership = self._calls = Membership(
+            told["address"], told["token"], self._name, self._version(), self._context.runtime.limits
+        )
+        membership.endpoints.update(self._handlers)
+        membership.begin()
+        return self._serve(membership.answer)
+
+    # by hand
+
     async def _own(self) -> None:
+        """This process owns the calls, as soon as no other does."""
         engine = await self._taken()
-        runner = self._runner = Runner(engine, version=self._version())
+        runner = self._calls = Runner(engine, version=self._version())
         runner.endpoints.update(self._handlers)
         runner.failed = self._failed
         runner.begin()
+        await self._serve(CallOperations(runner))
+
+    async def _serve(self, operations: Unary) -> None:
         host, hosted = self._context.runtime.host, self._context.component.hosted
-        await host.add_built_in(hosted, durable.SPEC, CallOperations(runner))
-        # after `begin`: whoever finds the endpoints must not be refused
+        await host.add_built_in(hosted, durable.SPEC, operations)
+        # last: whoever finds the endpoints must not be refused
         hosted.hidden -= self._specs.keys()
         hosted.data["jobs"] = self._name
         if host.is_shown(hosted):
@@ -122,14 +145,14 @@ class JobsExtension:
     # its calls
 
     async def _answer(self, call: Call) -> Any:
-        runner = self._runner
-        if runner is None:
+        calls = self._calls
+        if calls is None:
             raise Unavailable(f"another process has the durable calls of {self._name}; this one waits for them")
-        endpoint = runner.endpoint(call.route)
+        endpoint = calls.endpoint(call.route)
         wanted = call.wanted_id() if isinstance(call, ServerCall) else ""
         if wanted and not is_call_id(wanted):
             raise Invalid(f"the header {durable.HEADER} holds no id of a call: {wanted[:80]!r}")
-        now = runner.clock.now()
+        now = calls.clock.now()
         record = CallRecord(
             id=wanted or new_call_id(now),
             route=call.route,
@@ -137,22 +160,12 @@ class JobsExtension:
             principal="" if call.principal is None else call.principal.subject,
             metadata=dict(call.metadata),
         )
-        kept = await runner.submit(record, endpoint.encode_arguments(call.arguments))
-        return await self._result(runner, kept.id)
+        kept = await calls.submit(record, endpoint.encode_arguments(call.arguments))
+        # the call goes on with the next owner, and its caller goes there, too
+        return await before(self._context.runtime.stopping, calls.result(kept.id), lambda: self._stops(kept.id))
 
-    async def _result(self, runner: Runner, id: str) -> Any:
-        """The result, or `Disconnected` when this process stops: the call goes on with the next owner, and so does its caller."""
-        stopping = self._context.runtime.stopping
-        ending = asyncio.ensure_future(stopping.wait())
-        result = asyncio.ensure_future(runner.result(id))
-        try:
-            await asyncio.wait({ending, result}, return_when=asyncio.FIRST_COMPLETED)
-            if result.done():
-                return result.result()
-            raise Disconnected(f"{self._name} stops; call {id} goes on with whoever has its calls next")
-        finally:
-            ending.cancel()
-            result.cancel()
+    def _stops(self, id: str) -> BemaError:
+        return Disconnected(f"{self._name} stops; call {id} goes on with whoever has its calls next")
 
 
 def _suffix(context: Context) -> str:

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from bema.core.call import Call
+from bema.core.clock import Clock
 from bema.core.errors import Invalid
 from bema.core.naming import is_call_id, new_call_id
-from bema.jobs.calls import CallRecord
+from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.runner import Runner
+from bema.jobs.worker import DurableEndpoint
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
 _SHOWN: Final = 100
 
 
-class CallOperations:
-    """Every operation takes its arguments by name. An unknown call is `NotFound`, a bad argument `Invalid`."""
+class CallDoor(Protocol):
+    """Where callers hand in durable calls and wait for them: the owner of the calls, or a member of those who run them."""
 
-    def __init__(self, runner: Runner, served: Callable[[], Mapping[str, str]] = dict) -> None:
-        self._runner = runner
-        self._served = served
-        self._operations: dict[str, Callable[..., Awaitable[Any]]] = {
-            "list": self.list,
-            "show": self.show,
-            "wait": self.wait,
-            "later": self.later,
-            "cancel": self.cancel,
-            "resume": self.resume,
-            "restart": self.restart,
-            "answer": self.answer,
-            "signal": self.signal,
-        }
+    clock: Clock
+
+    async def submit(self, record: CallRecord, arguments: bytes) -> CallRecord:
+        """Keep a call; the one that was there where it is asked for again."""
+
+    async def outcome(self, id: str) -> tuple[CallRecord, bytes]:
+        """Wait for the end: the record, and the encoded result or failure."""
+
+    def endpoint(self, route: str) -> DurableEndpoint:
+        """The endpoint of a route; `NotFound`."""
+
+
+class CallerOperations:
+    """What needs the types of an endpoint. Operations take their arguments by name; a bad one is `Invalid`."""
+
+    def __init__(self, door: CallDoor) -> None:
+        self._door = door
+        self._operations: dict[str, Callable[..., Awaitable[Any]]] = {"wait": self.wait, "later": self.later}
+
+    def has(self, operation: str) -> bool:
+        """Whether there is an operation of that name."""
+        return operation in self._operations
 
     async def __call__(self, call: Call) -> Any:
         """The handler of the built-in endpoint."""
@@ -48,6 +58,58 @@ class CallOperations:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
                 raise Invalid(f"the operation {name} does not take these arguments: {error}") from error
             raise
+
+    async def wait(self, id: str) -> Any:
+        """Wait for the end: the encoded result, or the failure raised."""
+        record, outcome = await self._door.outcome(_id(id))
+        if record.state is DurableState.DONE:
+            return outcome
+        raise failures.rebuild(failures.read_failure(outcome), self._door.endpoint(record.route).known)
+
+    async def later(
+        self,
+        route: str,
+        arguments: bytes,
+        delay: float = 0.0,
+        key: str = "",
+        group: str = "",
+        priority: int = 0,
+        id: str = "",
+    ) -> str:
+        """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key."""
+        endpoint = self._door.endpoint(route)
+        try:
+            endpoint.decode_arguments(arguments)
+        except codecs.UNFIT as error:
+            raise codecs.refusal(error, f"the arguments of {route}") from error
+        now = self._door.clock.now()
+        record = CallRecord(
+            id=_id(id) if id else new_call_id(now),
+            route=route,
+            created=now,
+            due=now + round(delay * 1_000_000) if delay > 0 else 0,
+            key=_text("key", key),
+            group=_text("group", group),
+            priority=priority,
+        )
+        return (await self._door.submit(record, arguments)).id
+
+
+class CallOperations(CallerOperations):
+    """All of them, as the owner of the calls answers them. An unknown call is `NotFound`."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self._runner = runner
+        self._operations |= {
+            "list": self.list,
+            "show": self.show,
+            "cancel": self.cancel,
+            "resume": self.resume,
+            "restart": self.restart,
+            "answer": self.answer,
+            "signal": self.signal,
+        }
 
     async def list(self, count: int = _SHOWN, state: str = "", before: str = "") -> dict[str, Any]:
         """The newest calls, those that have not ended among them."""
@@ -81,39 +143,6 @@ class CallOperations:
         if record.state == "done":
             found["result"] = _plain(await engine.outcome(id))
         return found
-
-    async def wait(self, id: str, payload: bool = False) -> Any:
-        """CallWait for the end: the encoded result, or the failure raised."""
-        await self._runner.result(_id(id))
-        return await self._runner.engine.outcome(id)
-
-    async def later(
-        self,
-        route: str,
-        arguments: bytes,
-        delay: float = 0.0,
-        key: str = "",
-        group: str = "",
-        priority: int = 0,
-        id: str = "",
-    ) -> str:
-        """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key."""
-        endpoint = self._runner.endpoint(route)
-        try:
-            endpoint.decode_arguments(arguments)
-        except codecs.UNFIT as error:
-            raise codecs.refusal(error, f"the arguments of {route}") from error
-        now = self._runner.clock.now()
-        record = CallRecord(
-            id=_id(id) if id else new_call_id(now),
-            route=route,
-            created=now,
-            due=now + round(delay * 1_000_000) if delay > 0 else 0,
-            key=_text("key", key),
-            group=_text("group", group),
-            priority=priority,
-        )
-        return (await self._runner.submit(record, arguments)).id
 
     async def cancel(self, id: str) -> dict[str, Any]:
         return _data(await self._runner.cancel(_id(id)))

@@ -48,6 +48,7 @@ class Runner:
         self._queued: dict[str, int] = {}  # the due time under which each stands in the queue
         self._blocked: dict[str, list[_Entry]] = {}  # by what they wait for: a worker of a route, room, their group
         self._running: dict[str, tuple[asyncio.Task[None], CallWorker]] = {}
+        self._busy: Counter[CallWorker] = Counter()  # how many calls each worker was given
         self._groups: Counter[str] = Counter()
         self._offers: dict[str, list[Incoming]] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
@@ -76,6 +77,7 @@ class Runner:
     def leave(self, worker: CallWorker) -> None:
         """A worker takes nothing more. What it runs it still may end."""
         self._workers.remove(worker)
+        self._busy.pop(worker, None)
 
     async def close(self) -> None:
         """Put away what runs, and let go of the engine."""
@@ -250,10 +252,11 @@ class Runner:
         # an endpoint may be gone from the code: its calls wait until it is back
         if not (able := [worker for worker in self._workers if worker.serves(record)]):
             return f"route {record.route}"
-        worker = min(able, key=lambda one: one.busy())
-        if worker.busy() >= self.engine.limits.jobs_running:
+        worker = min(able, key=self._busy.__getitem__)
+        if self._busy[worker] >= self.engine.limits.jobs_running:
             return "room"
         del self._queued[id]
+        self._busy[worker] += 1
         if record.group:
             self._groups[record.group] += 1
         self._running[id] = self._tasks.start(self._run(id, worker, record.group), f"call {id}"), worker
@@ -306,6 +309,8 @@ class Runner:
         finally:
             del self._running[id]
             self._offers.setdefault(id, [])[:0] = offers
+            if worker in self._busy:  # it did not leave meanwhile
+                self._busy[worker] -= 1
             self._release("room")
             if group:
                 self._groups[group] -= 1

@@ -71,9 +71,6 @@ class CallWorker(Protocol):
     def serves(self, record: CallRecord) -> bool:
         """Whether it has the handler of a call, in the version that the call began on."""
 
-    def busy(self) -> int:
-        """How many calls it runs."""
-
     async def run(self, assignment: Assignment, offers: list[Incoming]) -> None:
         """Run a claimed call to its end or to where it waits. `offers` came for it; at the end it holds what was not taken.
 
@@ -106,9 +103,6 @@ class Worker:
     def serves(self, record: CallRecord) -> bool:
         # whatever version it began on: by hand a file is edited, and its calls go on with what it is now
         return record.route in self.endpoints
-
-    def busy(self) -> int:
-        return len(self._executions)
 
     def offer(self, id: str, offer: Incoming) -> bool:
         if (execution := self._executions.get(id)) is None:

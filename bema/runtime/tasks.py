@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,19 @@ class Tasks:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
+
+
+async def before(event: asyncio.Event, awaited: Awaitable[T], otherwise: Callable[[], BaseException]) -> T:
+    """What is awaited, or the exception of `otherwise` raised where the event comes first."""
+    comes, result = asyncio.ensure_future(event.wait()), asyncio.ensure_future(awaited)
+    try:
+        await asyncio.wait({comes, result}, return_when=asyncio.FIRST_COMPLETED)
+        if result.done():
+            return result.result()
+        raise otherwise()
+    finally:
+        comes.cancel()
+        result.cancel()
 
 
 def is_cancelled() -> bool:

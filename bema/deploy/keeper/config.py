@@ -21,6 +21,8 @@ class ChildConfig(NamedTuple):
     listen: str | None  # a listener of its own, kept across its restarts
     listen_fds: dict[str, int]  # public listeners it serves
     link: bool  # it may ask us for processes
+    on_demand: bool = False  # started by the first who connects to its listener
+    outlives: bool = False  # instances need it until their end
 
 
 class Config(NamedTuple):

@@ -67,7 +67,7 @@ class Keeper:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.on_signal(number, lambda number=number: self._asked_to_stop(number))  # type: ignore[misc]
         for supervisor in self._supervisors:
-            supervisor.start()
+            supervisor.begin()
 
     def _children(self) -> list[Child]:
         return [*self.instances, *(s.child for s in self._supervisors if s.child is not None)]
@@ -94,7 +94,9 @@ class Keeper:
             self._loop.after(looks[0], lambda: self._end_strays(following))
 
     def _ready(self) -> None:
-        if not all(supervisor.was_ready for supervisor in self._supervisors):
+        if not all(supervisor.was_ready or supervisor.plan.on_demand for supervisor in self._supervisors):
+            return
+        if self._is_up:  # one that was started on demand
             return
         up = {**self._config.up, "pid": os.getpid(), "started": time.time_ns() // 1000}
         try:
@@ -146,8 +148,8 @@ class Keeper:
     def _drain(self) -> None:
         """Outside in: who takes requests finishes first, who starts processes goes last."""
         self._draining = True
-        last = [supervisor for supervisor in self._supervisors if supervisor.plan.link]
-        first = [supervisor for supervisor in self._supervisors if not supervisor.plan.link]
+        last = [each for each in self._supervisors if each.plan.link or each.plan.outlives]
+        first = [each for each in self._supervisors if each not in last]
         # the orchestrator still runs and may ask for starts; it is refused from here on
         self.instances.draining = True
         self.instances.on_empty = lambda: self._stop(last, self._config.stop, lambda: self._finish(self._code))

@@ -12,7 +12,7 @@ from .config import ChildConfig, Config
 from .link import Link
 from .listeners import Listeners
 from .logs import Log
-from .loop import Loop
+from .loop import READ, Loop
 from .roster import Roster
 
 _WAITS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -73,6 +73,20 @@ class Supervisor:
         self._backoff = Backoff()
         self._listeners = Listeners()
         self._on_gone: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        """Start it, now or when somebody connects to the listener that we hold for it."""
+        if not self.plan.on_demand or self.plan.listen is None:
+            self.start()
+            return
+        _, listener = self._listeners.open(self.plan.name, self.plan.listen)
+
+        def called() -> None:
+            # whoever connected waits in the listener until it accepts
+            self._loop.forget(listener)
+            self.start()
+
+        self._loop.watch(listener, READ, called)
 
     def start(self) -> None:
         if self._on_gone is not None:

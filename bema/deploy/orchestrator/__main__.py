@@ -7,8 +7,11 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from bema.core import durable
 from bema.core.access import LOCAL_ADMIN
 from bema.core.errors import NotFound
 from bema.core.settings import Settings
@@ -47,7 +50,8 @@ class PlatformOrchestrator(Orchestrator):
 
     @async_init
     async def open(self) -> None:
-        parts = await parts_of(self._in_force, self._discovery)
+        told = {name: self._settings[name] for name in (durable.SETTING,) if name in self._settings}
+        parts = await parts_of(self._in_force, self._discovery, told)
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
         # not awaited: the platform is up before its last seed is built
@@ -85,10 +89,12 @@ def _tell(text: str) -> None:
     sys.stdout.flush()
 
 
-async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Parts:
+async def parts_of(
+    settings: Settings, discovery: Discovery | None = None, told: Mapping[str, Any] | None = None
+) -> Parts:
     """The parts in use, of their factories where there is a choice, as `settings` say.
 
-    Instances are shown in `discovery`; without one, in a discovery that is opened for them.
+    Instances are shown in `discovery`; without one, in a discovery that is opened for them. `told` are settings for each.
     """
     state, limits = Path(settings.text("state_dir")), settings.limits
     engine = await StateFactory.choose().open(settings.of(StateFactory.group), FILE, RELEASED)
@@ -109,6 +115,7 @@ async def parts_of(settings: Settings, discovery: Discovery | None = None) -> Pa
         pythons=FoundPythons(uv),
         policy=RestartPolicy.of(limits),
         limits=limits,
+        told=told or {},
     )
 
 

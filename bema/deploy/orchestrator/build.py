@@ -68,6 +68,7 @@ async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
     script = parts.state / "versions" / version.digest / SCRIPT
     if not await asyncio.to_thread(script.exists):
         await asyncio.to_thread(_place, script, (await parts.store.bundle(version.digest)).script)
+    home = parts.store.home(deployment) or deployment.id
     return Workload(
         deployment=deployment.id,
         name=deployment.name,
@@ -78,7 +79,8 @@ async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
         env={**parts.limits.variables(), **version.env},
         limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
         launcher=version.launcher,
-        home=parts.store.home(deployment),
+        home=home,
+        settings={name: {**told, "data": home} for name, told in parts.told.items()},
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.limits import DEFAULTS, Limits
@@ -32,6 +33,7 @@ class Parts:
     clock: Clock = field(default_factory=SystemClock)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = DEFAULTS
+    told: Mapping[str, Any] = field(default_factory=dict)  # to every instance, as settings of its Init
 
     def logs(self, deployment: str) -> Path:
         return self.state / "logs" / deployment
