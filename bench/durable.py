@@ -27,7 +27,7 @@ SHARE = 0.4
 EACH = 50  # steps of one call
 
 
-def add(number: int) -> int:
+async def add(number: int) -> int:
     return number + 1
 
 

@@ -9,7 +9,6 @@ handler as a replay would give it; a handler that asks for something else than i
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import typing
 from collections import deque
@@ -20,10 +19,11 @@ from typing import Any, Final, Protocol
 from bema.core.call import CURRENT, Call
 from bema.core.clock import Clock
 from bema.core.durable import Retry
-from bema.core.errors import BadDeclaration, BemaError, Failed, Invalid, Refused
+from bema.core.errors import BemaError, Failed, Invalid, Refused
 from bema.jobs.calls import CallRecord, CallWait
 from bema.jobs.journal import Journal, JournalEntry
 from bema.jobs.loop import DurableLoop
+from bema.jobs.steps import run_step, step_of
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
@@ -31,6 +31,8 @@ logger = logging.getLogger("bema.jobs")
 
 HELD: Final = 1_000_000
 """Microseconds that a call waits with its tasks alive; one that waits longer is suspended, and replayed when it is due."""
+
+_ANYTHING: Final = codecs.decoder(Any)
 
 # a context variable: a task that the handler makes inherits it with the rest of its context
 PLACE: ContextVar[_Place | None] = ContextVar("bema_place")
@@ -90,7 +92,7 @@ class Awaited:
         self.name = name
         self.digest = digest
         self.future = future
-        self.decode: Callable[[bytes], Any] = codecs.decoder(Any)
+        self.decode: Callable[[bytes], Any] = _ANYTHING
         self.wait: CallWait | None = None  # what is kept of it while the call is suspended
         self.start: Callable[[], asyncio.Future[Any] | None] = lambda: None
         self.running: asyncio.Future[Any] | None = None
@@ -444,19 +446,17 @@ class Execution:
         retry: Retry | None,
         digest: str,
     ) -> Any:
-        operation = self.operation("step", _name_of(function), digest)
-        declared = _returns(function)
-        encode, operation.decode = codecs.encoder(declared), codecs.decoder(declared)
+        known = step_of(function)
+        operation = self.operation("step", known.name, digest)
+        operation.decode = known.decode
 
         async def run() -> None:
             since, tries = self._since(operation)
             while True:
                 tries += 1
                 try:
-                    value = function(*arguments, **named)
-                    if inspect.isawaitable(value):
-                        value = await value
-                    payload = _encoded(encode, value, operation)
+                    value = await run_step(known, function, arguments, named)
+                    payload = _encoded(known.encode, value, operation)
                 # cancelled by its timeout or by the end of the run: neither is a failure of the step
                 except asyncio.CancelledError:
                     raise
@@ -542,25 +542,6 @@ async def _until(clock: Clock, due: int) -> None:
     # a clock may be set, by hours: a long wait looks again now and then
     while (left := (due - clock.now()) / 1_000_000) > 0:  # noqa: ASYNC110
         await asyncio.sleep(min(left, 60.0))
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    while hasattr(function, "func"):  # functools.partial
-        function = function.func
-    return getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
-
-
-def _returns(function: Callable[..., Any]) -> Any:
-    """The declared type of a step's result; `Any` where there is none."""
-    target = function
-    while hasattr(target, "func"):
-        target = target.func
-    try:
-        declared = typing.get_type_hints(target, include_extras=True).get("return", Any)
-        codecs.decoder(declared)
-    except (NameError, AttributeError, TypeError, SyntaxError, BadDeclaration):
-        return Any
-    return declared
 
 
 def _encoded(encode: Callable[[Any], bytes], value: Any, operation: Awaited) -> bytes:

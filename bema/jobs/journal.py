@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from bema.core.errors import Invalid
 from bema.wire.values import codecs
+
+
+_encode: Final = codecs.encoder(Any)
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,7 +66,7 @@ class Journal:
 def digest_of(arguments: tuple[Any, ...], named: dict[str, Any]) -> str:
     """What tells one step's arguments from another's; empty for arguments that have no bytes, such as a connection."""
     try:
-        packed = codecs.encode([list(arguments), named])
-    except (Invalid, TypeError):
+        packed = _encode([list(arguments), named])
+    except (Invalid, *codecs.UNFIT):
         return ""
     return hashlib.sha256(packed).hexdigest()[:16]

@@ -1,6 +1,8 @@
 """Durable calls as their handlers see them: what is done once, what is waited for, and what happens when it goes wrong."""
 
 import asyncio
+import functools
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -529,3 +531,42 @@ def test_arguments_that_the_code_takes_no_more_pause_the_call(tmp_path):
             assert "its arguments do not fit t.t.take" in paused.why
 
     asyncio.run(story())
+
+
+@told
+async def test_a_plain_step_runs_in_a_thread_and_holds_up_nobody(owner):
+    free = threading.Event()
+
+    def blocks() -> str:
+        assert free.wait(10)
+        return threading.current_thread().name
+
+    @owner.durable
+    async def work(call: Call) -> str:
+        return await call.step(blocks)
+
+    owner.runner.begin()
+    working = asyncio.ensure_future(owner.call("work"))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.01, free.set)  # the loop turns, or it would never be set
+    assert await working != threading.current_thread().name
+
+
+@told
+async def test_steps_may_be_partials_methods_and_objects_that_are_called(owner):
+    class Till:
+        async def charge(self, number: int) -> str:
+            return f"charged {number}"
+
+        async def __call__(self, number: int) -> str:
+            return f"called {number}"
+
+    till = Till()
+
+    @owner.durable
+    async def work(call: Call) -> list[str]:
+        partial = functools.partial(till.charge, 1)
+        return [await call.step(partial), await call.step(till.charge, 2), await call.step(till, 3)]
+
+    owner.runner.begin()
+    assert await owner.call("work") == ["charged 1", "charged 2", "called 3"]
