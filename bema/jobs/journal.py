@@ -15,7 +15,6 @@ import msgspec
 from bema.core.errors import Invalid
 from bema.wire.values import codecs
 
-
 _encode: Final = codecs.encoder(Any)
 
 
