@@ -8,7 +8,8 @@ state or keeps one of their own.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Container
+from typing import Any, Final
 
 import msgspec
 
@@ -95,6 +96,10 @@ class Scale(msgspec.Struct, frozen=True):
     max: int = 1
     concurrency: int = 1  # requests that one replica is meant to have at a time
     linger: int = 60 * SECOND  # microseconds that a replica too many is kept
+
+
+KEPT: Final = 10
+"""Versions beside the newest that one can go back to."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,9 +199,13 @@ class Rollout(msgspec.Struct, frozen=True):
     def updated(self) -> int:
         return max(self.deployment.updated, *(status.updated for status in self.statuses.values()), 0)
 
-    def replaced(self, version: Version, at: int) -> Rollout:
-        """With a newest version after those that ever served; what never did is not worth going back to."""
-        served = (v for v in self.deployment.versions if any(a.ready for a in self.of(v).attempts))
+    def replaced(self, version: Version, at: int, unfinished: Container[str] = ()) -> Rollout:
+        """With a newest version after the last that ever served; what never did is not worth going back to.
+
+        `unfinished` are the labels of versions with durable calls that have not ended: these are kept however old they are.
+        """
+        ever = [v for v in self.deployment.versions if any(a.ready for a in self.of(v).attempts)]
+        served = (v for v in ever if v in ever[-KEPT:] or v.label in unfinished)
         # numbers go on: in logs and records a label stands for one content for ever
         version = msgspec.structs.replace(version, number=self.version.number + 1)
         deployment = msgspec.structs.replace(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Deployment, Rollout, Scale, Version
+from bema.deploy.model.deployment import Rollout, Scale, Version
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
 
@@ -76,10 +76,12 @@ def plan(
     leaving: frozenset[str] = frozenset(),
     scales: Mapping[str, Scale] | None = None,
     loads: Mapping[str, Load] | None = None,
+    unfinished: Mapping[str, frozenset[str]] | None = None,
 ) -> list[Action]:
     """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten.
 
     `scales` and `loads` are by deployment; where there is none, the deployment's own scale holds and nothing is asked.
+    `unfinished` are the labels of versions, by deployment, whose durable calls wait for a replica of theirs.
     """
     running: dict[str, list[Replica]] = {}
     for replica in actual:
@@ -93,6 +95,7 @@ def plan(
             (scales or {}).get(id, rollout.deployment.scale),
             (loads or {}).get(id, _IDLE),
             asked=id in woken,
+            unfinished=(unfinished or {}).get(id, frozenset()),
             now=now,
             policy=policy,
         ).actions()
@@ -113,6 +116,7 @@ class _Deployment:
         load: Load,
         *,
         asked: bool,
+        unfinished: frozenset[str],
         now: int,
         policy: RestartPolicy,
     ) -> None:
@@ -122,11 +126,12 @@ class _Deployment:
         self.scale = scale
         self.load = load
         self.asked = asked or load.waiting > 0
+        self.unfinished = unfinished
         self.now = now
         self.policy = policy
 
     def actions(self) -> list[Action]:
-        versions = _wanted(self.deployment)
+        versions = self._wanted()
         labels = {version.label for version in versions}
         others = [each for each in self.replicas if each.version not in labels]
         # first: two versions share one listener and one HOME
@@ -135,8 +140,14 @@ class _Deployment:
             actions += self._version(version, [r for r in self.replicas if r.version == version.label], bool(others))
         return actions
 
+    def _wanted(self) -> list[Version]:
+        """The versions that are to run: the newest, and older ones on which calls began that are to go on."""
+        newest = self.deployment.version
+        return [v for v in self.deployment.versions if v is newest or v.label in self.unfinished]
+
     def _version(self, version: Version, replicas: list[Replica], hindered: bool) -> list[Action]:
-        kept = self._kept(replicas)
+        wish = self._wish(version)
+        kept = self._kept(replicas, wish)
         reason = "replaced" if len(replicas) > self.scale.max else "idle"
         surplus = [r for r in replicas if r not in kept and _stoppable(r)]
         actions: list[Action] = [StopReplica(r.instance, reason) for r in surplus]
@@ -147,19 +158,24 @@ class _Deployment:
         ending = {action.instance for action in actions if isinstance(action, StopReplica)}
         live = sum(r.state is not State.DRAINING and r.instance not in ending for r in replicas)
         # within the maximum with those that are ending: the machine has to hold them, too
-        missing = min(self._wish() - live, self.scale.max - len(replicas))
+        missing = min(wish - live, self.scale.max - len(replicas))
         return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
 
-    def _wish(self) -> int:
-        """How many replicas the load asks for, within the bounds."""
+    def _wish(self, version: Version) -> int:
+        """How many replicas the load asks for, within the bounds; an older version has one, whatever its load."""
+        if version is not self.deployment.version:
+            return min(self.scale.max, 1)
         asked = self.load.in_flight + self.load.waiting
         needed = -(-asked // max(1, self.scale.concurrency))
-        return min(self.scale.max, max(self.scale.min, needed, int(self.asked)))
+        return min(self.scale.max, max(self.scale.min, needed, int(self._is_asked(version))))
 
-    def _kept(self, replicas: list[Replica]) -> list[Replica]:
+    def _is_asked(self, version: Version) -> bool:
+        return self.asked or version.label in self.unfinished
+
+    def _kept(self, replicas: list[Replica], wish: int) -> list[Replica]:
         """Those that stay: the serving before the starting, the older before the younger."""
         lingers = self.now - self.load.since < self.scale.linger
-        most = self.scale.max if lingers else min(self.scale.max, self._wish())
+        most = self.scale.max if lingers else min(self.scale.max, wish)
         return sorted(replicas, key=lambda r: (_RANK.get(r.state, 1), r.since, r.instance))[:most]
 
     def _patience(self, replica: Replica) -> list[Action]:
@@ -180,12 +196,12 @@ class _Deployment:
             return [StartBuild(id, version.label)]
         if build.state == "failed":
             # the network may have been away: what failed is tried again, but only for somebody and not too often
-            again = self.asked and self.now >= build.again
+            again = self._is_asked(version) and self.now >= build.again
             return [StartBuild(id, version.label)] if again else []
         there = {replica.instance for replica in self.replicas}
         lost: list[Action] = [Lost(id, a.instance) for a in attempts if not a.ended and a.instance not in there]
         said, _ = verdict(attempts, self.policy)
-        if lost or hindered or (said is Verdict.ASLEEP and not self.asked and not there):
+        if lost or hindered or (said is Verdict.ASLEEP and not self._is_asked(version) and not there):
             return lost
         if wait := due(attempts, self.policy, self.now):
             return [Wait(id, wait)]
@@ -193,11 +209,6 @@ class _Deployment:
             # one shows whether it is over before the rest follow
             missing = 0 if any(r.state in (State.NEW, State.STARTING) for r in replicas) else 1
         return [StartReplica(id, version.label)] * missing
-
-
-def _wanted(deployment: Deployment) -> tuple[Version, ...]:
-    """The versions that are to run."""
-    return (deployment.version,)
 
 
 def _stoppable(replica: Replica) -> bool:

@@ -91,6 +91,36 @@ def test_a_double_is_stopped_and_the_serving_one_kept():
     assert plan([deployment()], [actual(1, version="v0")], 0) == [StopReplica(1, "replaced")]
 
 
+def versions(count: int) -> Rollout:
+    """A deployment with so many versions, each of which has served."""
+    rollout = deployment(attempts=served(begun((), 1, 0), 1, 1))
+    for number in range(2, count + 1):
+        rollout = rollout.replaced(Version(number=0, digest=f"d{number}", entry=ScriptEntry()), at=number)
+        rollout = rollout.after(
+            VersionStatus(build=Build(state="done"), attempts=served(begun((), number, 0), number, 1))
+        )
+    return rollout
+
+
+def test_ten_versions_are_kept_and_those_with_unfinished_calls_however_old():
+    labels = [version.label for version in versions(14).deployment.versions]
+    assert labels == [f"v{number}" for number in range(4, 15)]
+    newest = Version(number=0, digest="new", entry=ScriptEntry())
+    assert versions(14).replaced(newest, at=20).deployment.versions[0].label == "v5"
+    assert versions(14).replaced(newest, at=20, unfinished={"v4"}).deployment.versions[0].label == "v4"
+
+
+def test_a_version_with_unfinished_calls_runs_beside_the_newest():
+    rollout = versions(3)
+    newest = actual(1, version="v3")
+    assert plan([rollout], [newest], DAWN) == []
+    unfinished = {"a": frozenset({"v1"})}
+    assert plan([rollout], [newest], DAWN, unfinished=unfinished) == [StartReplica("a", "v1")]
+    both = [newest, actual(2, version="v1")]
+    assert plan([rollout], both, DAWN, unfinished=unfinished) == []
+    assert plan([rollout], both, DAWN) == [StopReplica(2, "replaced")], "its calls have ended"
+
+
 def test_what_was_deleted_is_stopped_then_forgotten():
     assert plan([], [actual()], 0, leaving=frozenset({"a"})) == [StopReplica(1, "deleted")]
     assert plan([], [actual(state=State.DRAINING)], 0, leaving=frozenset({"a"})) == []
