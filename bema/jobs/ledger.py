@@ -9,7 +9,6 @@ of the loop in which it is handed to the engine; what the engine refuses is undo
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -27,7 +26,6 @@ from bema.state.memory import MemoryEngine
 from bema.state.sqlite import SqliteEngine
 
 _PAGE: Final = 1000
-_WINDOWS: Final = tuple(seconds * 1_000_000 for seconds in (60, 3600, 86_400, 30 * 86_400, 0))
 
 _encode = msgspec.msgpack.Encoder().encode
 _record = msgspec.msgpack.Decoder(CallRecord).decode
@@ -253,18 +251,8 @@ class Ledger:
         return Journal([_entry(value) async for _, value in _scanned(self._state, f"step/{id}/")])
 
     async def recent(self, count: int, now: int, before: str = "") -> list[CallRecord]:
-        # the engine reads forwards alone: so the last minute, then the last hour, until there are enough
-        until = _instant(before) if before else now
-        for window in _WINDOWS:
-            start = first_call_id(until - window) if window else ""
-            newest: deque[bytes] = deque(maxlen=count)
-            async for key, value in _scanned(self._state, "done/", f"done/{start}"):
-                if before and key >= f"done/{before}":
-                    break
-                newest.append(value)
-            if len(newest) == count or not window:
-                return [_record(value) for value in reversed(newest)]
-        return []
+        page = await self._state.scan_back("done/", f"done/{before or first_call_id(now)}", count)
+        return [_record(entry.value) for entry in page]
 
     async def sweep(self, now: int) -> int:
         oldest = now - round(self._limits.jobs_kept_for * 1_000_000)
@@ -341,10 +329,6 @@ def _key(record: CallRecord) -> str:
 
 def _step(id: str, order: int) -> str:
     return f"step/{id}/{order:09d}"
-
-
-def _instant(id: str) -> int:
-    return int(id[:11], 32)
 
 
 async def _scanned(state: StateEngine, prefix: str, after: str = "") -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from bema.core.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from bema.core.limits import Limits
@@ -139,6 +139,10 @@ class StateEngine(Protocol):
         """Entries whose keys begin with `prefix` and come after `after`, in order, at most `limit`."""
         ...
 
+    async def scan_back(self, prefix: str, before: str = "", limit: int = 1000) -> list[Entry]:
+        """Entries whose keys begin with `prefix`, the last first; only those before the key `before`, where it is given."""
+        ...
+
     def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         """Changes after `from_revision` of keys that begin with `prefix`. Watch, then scan: then nothing is missed."""
         ...
@@ -207,6 +211,10 @@ class StateBounds(NamedTuple):
     def check_blob(self, content: bytes) -> None:
         if len(_bytes(content)) > self.blob:
             raise TooLarge(f"the content has {len(content)} bytes; the limit is {self.blob}", limit=self.blob)
+
+
+LAST: Final = "\U0010ffff" * (KEY_MAX // 4 + 1)
+"""Behind a prefix, what comes after every key that begins with it."""
 
 
 def check_key(key: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bema.core.errors import BemaError, Refused
-from bema.state.engine import Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
+from bema.state.engine import LAST, Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
 from bema.state.reserve import SIZE, Reserve
@@ -228,6 +228,14 @@ class SqliteFile:
             (first, limit),
         )
         return [Entry(*row) for row in rows if row[0].startswith(prefix)]
+
+    def scan_back(self, prefix: str, before: str, limit: int) -> list[Entry]:
+        end = min(before or prefix + LAST, prefix + LAST)
+        rows = self._read(
+            "SELECT key, value, revision FROM entries WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?",
+            (prefix, end, limit),
+        )
+        return [Entry(*row) for row in rows]
 
     def blob(self, digest: str) -> bytes:
         rows = self._read("SELECT content FROM blobs WHERE digest = ?", (digest,))

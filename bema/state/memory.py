@@ -12,6 +12,7 @@ from bema.core.errors import Refused
 from bema.core.limits import DEFAULTS, Limits
 from bema.core.settings import PartSettings
 from bema.state.engine import (
+    LAST,
     Entry,
     Mutation,
     Older,
@@ -91,6 +92,13 @@ class MemoryEngine:
                 break
             found.append(self._entries[key])
         return found
+
+    async def scan_back(self, prefix: str, before: str = "", limit: int = 1000) -> list[Entry]:
+        self._must_be_open()
+        first, last = bisect_left(self._keys, prefix), bisect_left(self._keys, prefix + LAST)
+        if before:
+            last = min(last, bisect_left(self._keys, before))
+        return [self._entries[self._keys[number]] for number in range(last - 1, max(first, last - limit) - 1, -1)]
 
     def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         self._must_be_open()

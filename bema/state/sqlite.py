@@ -96,6 +96,9 @@ class SqliteEngine:
     async def scan(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[Entry]:
         return await self._do(partial(self._file.scan, prefix, after, limit))
 
+    async def scan_back(self, prefix: str, before: str = "", limit: int = 1000) -> list[Entry]:
+        return await self._do(partial(self._file.scan_back, prefix, before, limit))
+
     def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         self._must_be_open()
         return self._feed.watch(from_revision, prefix)

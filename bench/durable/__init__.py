@@ -1,0 +1,1 @@
+"""Durable calls beside peers and beside SQLite's own commits: `python3 dev.py bench durable`."""
