@@ -38,7 +38,7 @@ PAGE, START = 0.1, 2.0  # seconds, with a million ended calls
 PROGRAMS = {
     "DBOS on SQLite": ("dbos_steps.py",),
     "DBOS on PostgreSQL": ("dbos_steps.py", "postgres"),
-    "FastMCP tasks in memory": ("fastmcp_tasks.py",),
+    "FastMCP tasks in memory": ("fastmcp_calls.py",),
 }
 
 
