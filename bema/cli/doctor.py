@@ -36,6 +36,7 @@ EXTRAS = {
     "http": ("uvicorn", "starlette"),
     "platform": ("uvicorn", "starlette", "uv", "httptools", "a2wsgi", "uvloop"),
     "packages": ("yaml",),
+    "schedules": ("cronsim",),
 }
 
 

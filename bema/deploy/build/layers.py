@@ -29,8 +29,8 @@ from bema.deploy.build.uv import Uv
 from bema.deploy.build.variables import build_variables
 
 NEEDED = ("msgspec", "click", "uvicorn", "h11")
-WELCOME = ("httptools", "uvloop", "a2wsgi")
-"""Used where they are: faster parsing, a faster loop, WSGI."""
+WELCOME = ("httptools", "uvloop", "a2wsgi", "cronsim")
+"""Used where they are: faster parsing, a faster loop, WSGI, schedules by a cron line."""
 
 
 class Layers:
