@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bema.core.call import Call as Call
     from bema.core.call import Item as Item
+    from bema.core.durable import Queue as Queue
     from bema.core.durable import Retry as Retry
     from bema.core.errors import BadAnswer as BadAnswer
     from bema.core.errors import BadDeclaration as BadDeclaration
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bema.sdk.decorators import service as service
     from bema.sdk.depends import depends as depends
     from bema.sdk.lifecycle import serve as serve
+    from bema.sdk.schedules import schedule as schedule
     from bema.sdk.spec import spec_of as spec_of
 
 # name -> module; the block above says the same to type checkers, and a test holds the two together
@@ -47,6 +49,7 @@ _NAMES: dict[str, str] = {
     # author
     "service": "bema.sdk.decorators",
     "endpoint": "bema.sdk.decorators",
+    "schedule": "bema.sdk.schedules",
     "async_init": "bema.sdk.decorators",
     "on_shutdown": "bema.sdk.decorators",
     "entrypoint": "bema.sdk.decorators",
@@ -56,6 +59,7 @@ _NAMES: dict[str, str] = {
     "Context": "bema.sdk.context",
     "Call": "bema.core.call",
     "Item": "bema.core.call",
+    "Queue": "bema.core.durable",
     "Retry": "bema.core.durable",
     "spec_of": "bema.sdk.spec",
     # run

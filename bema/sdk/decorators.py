@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from bema.core.durable import Queue
 from bema.core.errors import BadDeclaration
 from bema.core.naming import check_endpoint, check_name
 from bema.core.spec import RESERVED
@@ -103,7 +104,7 @@ def endpoint(
     name: str = "",
     idempotent: bool = False,
     resumable: bool = False,
-    durable: bool = False,
+    durable: bool | Queue = False,
     raises: Raises = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Callable[[F], F]: ...
@@ -115,7 +116,7 @@ def endpoint(
     name: str = "",
     idempotent: bool = False,
     resumable: bool = False,
-    durable: bool = False,
+    durable: bool | Queue = False,
     raises: Raises = (),
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -129,7 +130,7 @@ def endpoint(
     - `resumable`: the method begins its stream behind `call.resume`, the number of items that its caller has, or the cursor
       of the last one (`yield Item(value, cursor=...)`). So a stream goes on with another instance when this one ends. False.
     - `durable`: its calls are written down and finished whatever dies: what the handler does in `call.step` is not done
-      again, and it can wait for days. False.
+      again, and it can wait for days. A `Queue` says so too, and how many run at once. False.
     - `raises`: exception types of your own that reach the caller as themselves, with their attributes. Any other exception
       that is not one of Python's own or bema's reaches the caller as `RemoteError`.
     - `extra`: data for extensions, by the name of the extension.
@@ -142,10 +143,13 @@ def endpoint(
     facts = options.rooms("@endpoint", extra, taken={*options.names(endpoint), *RESERVED})
     if declared := _exceptions(raises):
         facts["raises"] = declared
-    said = {"idempotent": idempotent, "resumable": resumable, "durable": durable}
+    queue = durable if isinstance(durable, Queue) else None
+    said = {"idempotent": idempotent, "resumable": resumable, "durable": durable if queue is None else True}
     flags = {option: options.flag("@endpoint", option, value) for option, value in said.items()}
     if flags["durable"]:
         facts.setdefault("jobs", {})  # the extension that keeps them
+    if queue is not None:
+        facts["jobs"] = {**options.mapping("@endpoint", "extra['jobs']", facts["jobs"]), "queue": queue}
     mark = Mark("endpoint", name, facts=facts, **flags)
 
     def decorate(function: F) -> F:

@@ -92,6 +92,13 @@ def seconds(shown: str, name: str, value: Any, *, zero: bool = False) -> float |
     return float(value)
 
 
+def mapping(shown: str, name: str, value: Any) -> Mapping[str, Any]:
+    """A mapping; `BadDeclaration` for anything else."""
+    if not isinstance(value, Mapping):
+        raise BadDeclaration(f"{shown}: {name} is a mapping, not {value!r}")
+    return value
+
+
 def rooms(shown: str, extra: Any, *, taken: Iterable[str]) -> dict[str, Any]:
     """The data of `extra` by the extension's name; `BadDeclaration` for what is no mapping, or for a name in `taken`."""
     if extra is None:

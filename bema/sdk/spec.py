@@ -7,17 +7,19 @@ overrides a marked method without marking it again keeps the mark; one that sets
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from bema.core.errors import BadDeclaration
-from bema.core.spec import EndpointSpec, Hooks, ServiceSpec
+from bema.core.naming import nearest
+from bema.core.spec import EndpointSpec, Hooks, ServiceSpec, Shape
 from bema.runtime.rpc import signatures
 
 Kind = Literal["endpoint", "init", "shutdown", "entrypoint", "liveness", "readiness"]
 MARK = "__bema_mark__"
+SCHEDULES = "__bema_schedules__"
 SERVICE = "__bema_service__"
 _SPEC = "__bema_spec_read__"
 
@@ -52,6 +54,12 @@ def mark(function: Any, what: Mark) -> None:
     setattr(function, MARK, what)
 
 
+def schedule(function: Any, what: Any) -> None:
+    """Leave one more schedule on a function, which becomes an endpoint by another decorator."""
+    # decorators run from the lowest up, and are read from the top down
+    setattr(function, SCHEDULES, (what, *getattr(function, SCHEDULES, ())))
+
+
 def mark_of(cls: type) -> ServiceMark:
     """The mark of the nearest `@service` in the class's bases; `BadDeclaration` where there is none."""
     found = getattr(cls, SERVICE, None)
@@ -71,7 +79,11 @@ def marks_of(cls: type) -> dict[str, Mark]:
         for attribute, value in vars(base).items():
             said = getattr(value, MARK, None)
             if isinstance(said, Mark):
-                found[attribute] = said
+                found[attribute] = _scheduled(said, value)
+            elif hasattr(value, SCHEDULES) and inspect.isfunction(value):
+                raise BadDeclaration(
+                    f"{_show(value)} has a schedule and is no endpoint", fix="Add @endpoint(durable=True)."
+                )
             elif isinstance(wrapped := _wrapped(value), Mark):
                 raise _hidden(cls, attribute, wrapped, value)
             elif value is None:
@@ -91,6 +103,8 @@ def check(cls: type) -> None:
             raise _hidden(cls, attribute, said, function)
         if said.kind == "endpoint":
             signatures.check(function, said.name or attribute, method=True)
+            _check_room(function, said)
+    _refuse_duplicate_schedules(cls, marks)
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing and not mark_of(cls).abstract:
         raise BadDeclaration(
@@ -143,7 +157,65 @@ def _endpoints(cls: type, marks: dict[str, Mark]) -> Iterator[EndpointSpec]:
                 f"{_show(cls)}.{attribute} is {spec.shape.value}, but the service it implements declares it"
                 f" {promised.shape.value}"
             )
-        yield msgspec.structs.replace(spec, attribute=attribute, facts={**spec.facts, **said.facts})
+        spec = msgspec.structs.replace(spec, attribute=attribute, facts={**spec.facts, **said.facts})
+        _check_schedules(spec, function)
+        yield spec
+
+
+def _jobs(said: Mark | EndpointSpec) -> Mapping[str, Any]:
+    """What is said to the extension of durable calls: the queue of an endpoint and its schedules."""
+    found = said.facts.get("jobs")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _scheduled(said: Mark, function: Any) -> Mark:
+    if not (found := getattr(function, SCHEDULES, ())):
+        return said
+    if said.kind != "endpoint" or not (said.durable or said.idempotent):
+        raise BadDeclaration(
+            f"{_show(function)} has a schedule, but is neither durable nor idempotent: a call that is lost with its process"
+            " could not be made again",
+            fix="Declare it @endpoint(durable=True), or idempotent=True where running it twice does no harm.",
+        )
+    return msgspec.structs.replace(said, facts={**said.facts, "jobs": {**_jobs(said), "schedules": found}})
+
+
+def _check_room(function: Callable[..., Any], said: Mark) -> None:
+    """Refuse arguments and groups that name no parameter, which can be told without annotations."""
+    names = list(inspect.signature(function).parameters)[1:]
+    queue = _jobs(said).get("queue")
+    wanted = [(queue.group, "Queue(group=...)")] if queue is not None and queue.group else []
+    wanted += [(name, "@schedule") for one in _jobs(said).get("schedules", ()) for name in one.arguments]
+    for name, where in wanted:
+        if name not in names:
+            raise BadDeclaration(
+                f"{_show(function)}: {where} names {name!r}, which is no parameter{nearest(name, names)}"
+            )
+
+
+def _check_schedules(spec: EndpointSpec, function: Any) -> None:
+    for one in _jobs(spec).get("schedules", ()):
+        if spec.shape is not Shape.UNARY:
+            raise BadDeclaration(f"{_show(function)} has a schedule, but streams: nobody would read it")
+        missing = [each.name for each in spec.parameters if each.required and each.name not in one.arguments]
+        if missing:
+            raise BadDeclaration(
+                f"{_show(function)} has a schedule, which gives no {', '.join(missing)}",
+                fix=f"Write @schedule(..., arguments={{{missing[0]!r}: ...}}), or give the parameter a default.",
+            )
+
+
+def _refuse_duplicate_schedules(cls: type, marks: dict[str, Mark]) -> None:
+    names: dict[str, str] = {}
+    for attribute, said in marks.items():
+        for one in _jobs(said).get("schedules", ()):
+            name = one.name or said.name or attribute
+            if name in names:
+                raise BadDeclaration(
+                    f"{_show(cls)} has two schedules {name!r}: of {names[name]} and {attribute}",
+                    fix="Give one a name=.",
+                )
+            names[name] = attribute
 
 
 def _promised(cls: type, attribute: str) -> EndpointSpec | None:

@@ -44,7 +44,17 @@ def test_what_users_write_is_typed_and_their_mistakes_are_found(tmp_path):
 
 
 # the lines on which pyright, whose rules have other names, has to find a misspelt or misused option
-OPTIONS = ("slotz", "timeoutt", "idempotnt", 'idempotent="yes"', "@on_shutdown(timeout", 'slots="4"')
+OPTIONS = (
+    "slotz",
+    "timeoutt",
+    "idempotnt",
+    'idempotent="yes"',
+    "@on_shutdown(timeout",
+    'slots="4"',
+    "missd",
+    "twice",
+    "concurency",
+)
 
 
 @pytest.mark.slow

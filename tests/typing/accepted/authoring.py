@@ -6,7 +6,20 @@ from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
 import bema
-from bema import Call, Context, async_init, depends, endpoint, entrypoint, on_shutdown, readiness, serve, service
+from bema import (
+    Call,
+    Context,
+    Queue,
+    async_init,
+    depends,
+    endpoint,
+    entrypoint,
+    on_shutdown,
+    readiness,
+    schedule,
+    serve,
+    service,
+)
 
 
 class Request:
@@ -70,6 +83,15 @@ class Bounded:
         return 1
 
 
+@service
+class Nightly:
+    @schedule("0 3 * * *", tz="Europe/Berlin", missed="skip")
+    @schedule(every=60, name="often", arguments={"days": 1})
+    @endpoint(durable=Queue(concurrency=1, rate=10, per=60))
+    async def clean(self, days: int = 30) -> int:
+        return days
+
+
 @service(abstract=True)
 class Abstract:
     @endpoint()
@@ -90,6 +112,7 @@ async def call() -> None:
         worker = runtime.client(Worker)
         assert_type(worker, Worker)
         assert_type(await worker.unary(Request(), times=2), list[str])
+        assert_type(await runtime.client(Nightly).clean(), int)
         async for token in worker.stream(Request()):
             assert_type(token, str)
         async for number in worker.both(numbers()):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import bema
-from bema import Context, depends, endpoint, on_shutdown, service
+from bema import Context, Queue, depends, endpoint, on_shutdown, schedule, service
 
 
 @service(name=3)  # E: call-overload
@@ -20,6 +20,11 @@ class Misspelt:
 
     @endpoint(idempotent="yes")  # E: call-overload, untyped-decorator
     async def keep(self) -> None: ...
+
+    @schedule(every=60, missd="once")  # E: call-arg
+    @schedule("0 3 * * *", missed="twice")  # E: arg-type
+    @endpoint(durable=Queue(concurency=4))  # E: call-arg
+    async def clean(self) -> None: ...
 
     @on_shutdown(timeout=3)  # E: call-arg, untyped-decorator
     def close(self) -> None: ...
