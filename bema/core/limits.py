@@ -133,6 +133,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     jobs_lease: Annotated[
         float, _Row("seconds", "jobs", "silence after which a worker's calls go to another", least=0.1)
     ] = 15.0
+    jobs_live: Annotated[int, _Row("calls", "jobs", "durable calls of one component that have not ended")] = 1_000_000
     jobs_kept: Annotated[int, _Row("calls", "jobs", "ended durable calls that are kept")] = 1_000_000
     jobs_kept_for: Annotated[float, _Row("seconds", "jobs", "time that an ended durable call is kept")] = 2_592_000.0
     http_waiters: Annotated[int, _Row("requests", "gateway", "requests waiting for one deployment to start")] = 1000

@@ -138,6 +138,13 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "call_cancelled": Problem(409, 1, 1, "The durable call was cancelled.", "Make a new call."),
     "call_exists": Problem(409, 6, 1, "Another call has this id or key.", "Use another key, or the same arguments."),
+    "jobs_full": Problem(
+        503,
+        8,
+        3,
+        "As many durable calls wait and run as are taken: this one was not kept.",
+        "Try again later, end some of `bema calls ls`, or raise the limit `jobs_live`.",
+    ),
     "stale_claim": Problem(409, 10, 1, "Another process has taken this call over.", "Nothing: it goes on there."),
     "bad_move": Problem(
         409, 9, 1, "The call cannot do this in its state.", "`bema calls show ID` says which it is in."

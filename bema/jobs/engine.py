@@ -1,4 +1,4 @@
-"""What every jobs engine promises: durable calls, what of them is done, and who may write; nothing of how they run.
+"""What every jobs engine promises: durable calls, what of them is done, their schedules, who may write; not how they run.
 
 Laws: what returned is durable. One claim of a call may write at a time, the newest; any other is told that it is stale, and
 changes nothing. An entry of a journal is written once. What has ended is kept as long as the limits say, and nothing else is
@@ -16,6 +16,7 @@ from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.journal import Journal, JournalEntry
+from bema.jobs.schedule import Schedule
 from bema.parts import Factory
 
 
@@ -43,7 +44,8 @@ class JobsEngine(Protocol):
     async def create(self, record: CallRecord, arguments: bytes) -> CallRecord:
         """Keep a new call. A record with the same id, or with the same key on its route, is given back instead.
 
-        `Conflict` (call_exists) where its arguments or route differ; `TooLarge` for arguments over `jobs_payload`.
+        `Conflict` (call_exists) where its arguments or route differ; `TooLarge` for arguments over `jobs_payload`; `Overloaded`
+        (jobs_full) where `jobs_live` calls have not ended: the new one is not kept, and all others are.
         """
         ...
 
@@ -103,6 +105,18 @@ class JobsEngine(Protocol):
 
     async def sweep(self, now: int) -> int:
         """Drop what has ended and is kept no longer; how many."""
+        ...
+
+    async def schedules(self) -> list[Schedule]:
+        """The schedules that are kept, by name."""
+        ...
+
+    async def keep_schedule(self, schedule: Schedule) -> None:
+        """Keep a schedule in place of the one of its name. `TooLarge` for arguments over `jobs_payload`."""
+        ...
+
+    async def drop_schedule(self, name: str) -> None:
+        """Forget a schedule, if there is one of that name."""
         ...
 
     async def close(self) -> None:

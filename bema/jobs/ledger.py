@@ -1,7 +1,7 @@
 """Ledger: durable calls on a state engine, which groups the commits of many callers.
 
 The keys: `live/ID` and `done/ID` hold records, `args/ID` and `result/ID` payloads, `step/ID/ORDER` the journal, `key/ROUTE/KEY`
-the id that a repeated request gets. Ids sort by creation, so what ended is swept from its oldest on, and a page is a scan.
+the id that a repeated request gets, `schedule/NAME` a schedule. Ids sort by creation, so what ended is swept from its oldest on, and a page is a scan.
 Laws: who runs a call is known in memory, since one process has the file, and every write is checked against it in the same turn
 of the loop in which it is handed to the engine; what the engine refuses is undone here.
 """
@@ -14,23 +14,26 @@ from typing import Any, Final
 
 import msgspec
 
-from bema.core.errors import Conflict, NotFound, TooLarge
+from bema.core.errors import Conflict, NotFound, Overloaded, TooLarge
 from bema.core.limits import Limits
 from bema.core.naming import first_call_id
 from bema.core.settings import PartSettings
 from bema.jobs.calls import CallRecord, DurableState, moved
 from bema.jobs.engine import StaleClaim
 from bema.jobs.journal import Journal, JournalEntry
+from bema.jobs.schedule import Schedule
 from bema.state.engine import Mutation, RevisionConflict, StateEngine, StateFactory
 from bema.state.memory import MemoryEngine
 from bema.state.sqlite import SqliteEngine
 
 _PAGE: Final = 1000
+_RETRY_AFTER: Final = 1.0  # seconds, for who finds no room for a call
 
 _encode = msgspec.msgpack.Encoder().encode
 _record = msgspec.msgpack.Decoder(CallRecord).decode
 _signal = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 _entry = msgspec.msgpack.Decoder(JournalEntry).decode
+_schedule = msgspec.msgpack.Decoder(Schedule).decode
 
 Change = Callable[[CallRecord], CallRecord]
 
@@ -79,6 +82,13 @@ class Ledger:
             return await self._same(known, record, arguments)
         if record.id in self._live:  # asked for again while the first is being written
             return await self._same(self._live[record.id], record, arguments)
+        if len(self._live) >= (most := self._limits.jobs_live):
+            raise Overloaded(
+                f"{most} calls have not ended, and no more are kept (jobs_live)",
+                code="jobs_full",
+                retry_after=_RETRY_AFTER,
+                limit=most,
+            )
         # all or nothing: a key without its call would answer with an id that nobody has
         mutations = [
             Mutation(f"live/{record.id}", _encode(record), 0),
@@ -283,6 +293,18 @@ class Ledger:
 
     async def close(self) -> None:
         await self._state.close()
+
+    # schedules
+
+    async def schedules(self) -> list[Schedule]:
+        return [_schedule(value) async for _, value in _scanned(self._state, "schedule/")]
+
+    async def keep_schedule(self, schedule: Schedule) -> None:
+        self._check(schedule.arguments, f"the arguments of schedule {schedule.name}")
+        await self._state.apply([Mutation(f"schedule/{schedule.name}", _encode(schedule))])
+
+    async def drop_schedule(self, name: str) -> None:
+        await self._state.apply([Mutation(f"schedule/{name}", None)])
 
     # writing
 

@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from bema.core.errors import Conflict, NotFound, Refused, TooLarge
+from bema.core.errors import Conflict, NotFound, Overloaded, Refused, TooLarge
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_call_id
 from bema.core.settings import PartSettings
+from bema.core.timetable import timetable
 from bema.jobs.calls import CallRecord, CallWait, DurableState, moved
 from bema.jobs.engine import JobsFactory, StaleClaim
 from bema.jobs.journal import JournalEntry
+from bema.jobs.schedule import Schedule
 
 NOW = 1_700_000_000_000_000
 
@@ -243,6 +245,69 @@ def test_a_history_has_a_bound(told):
             await engine.complete(claimed.id, claimed.fence, entry(17))
 
     told(story, jobs_history=16)
+
+
+def test_live_calls_have_a_bound_and_none_of_them_is_lost(told):
+    async def story(engine):
+        asked = [record(NOW + n, key=f"key {n}") for n in range(5)]
+        made = await asyncio.gather(*(engine.create(one, b"") for one in asked), return_exceptions=True)
+        refused = [one for one in made if isinstance(one, Overloaded)]
+        assert [(one.code, one.retry_after) for one in refused] == [("jobs_full", 1.0)] * 2
+        assert len(engine.live()) == 3
+        first = next(one for one in made if isinstance(one, CallRecord))
+        again = record(key=first.key)
+        assert (await engine.create(again, b"")).id == first.id, "one that is there is answered"
+        claimed = await engine.claim(first.id, "")
+        await engine.end(first.id, claimed.fence, DurableState.DONE, b"", now=NOW)
+        assert (await engine.create(record(), b"")).id in engine.live(), "there is room again"
+
+    told(story, jobs_live=3)
+
+
+def test_a_refused_call_leaves_its_key_free(told):
+    async def story(engine):
+        kept = await engine.create(record(), b"")
+        with pytest.raises(Overloaded):
+            await engine.create(record(key="order 7"), b"1")
+        claimed = await engine.claim(kept.id, "")
+        await engine.end(kept.id, claimed.fence, DurableState.DONE, b"", now=NOW)
+        made = await engine.create(record(key="order 7"), b"2")
+        assert await engine.arguments(made.id) == b"2"
+
+    told(story, jobs_live=1)
+
+
+def test_schedules_are_kept_by_name(told):
+    async def story(engine):
+        assert await engine.schedules() == []
+        made = [
+            Schedule(name=name, route="t.t.f", timetable=timetable("0 3 * * *", tz="Europe/Berlin"), arguments=b"a")
+            for name in ("b", "a")
+        ]
+        for one in made:
+            await engine.keep_schedule(one)
+        assert await engine.schedules() == made[::-1]
+        changed = msgspec.structs.replace(made[0], passed=NOW, fired=NOW, paused=True)
+        await engine.keep_schedule(changed)
+        await engine.drop_schedule("a")
+        await engine.drop_schedule("never was")
+        assert await engine.schedules() == [changed]
+        with pytest.raises(TooLarge, match="jobs_payload"):
+            await engine.keep_schedule(msgspec.structs.replace(changed, arguments=b"x" * 1025))
+
+    told(story, jobs_payload=1024)
+
+
+def test_schedules_outlive_their_owner(reopened):
+    made = Schedule(name="a", route="t.t.f", timetable=timetable(every=60), since=NOW, passed=NOW, call="c")
+
+    async def first(engine):
+        await engine.keep_schedule(made)
+
+    async def second(engine):
+        assert await engine.schedules() == [made]
+
+    reopened(first, second)
 
 
 @pytest.mark.parametrize(("limits", "left"), [({"jobs_kept": 3}, 3), ({"jobs_kept_for": 50.0}, 5)])
