@@ -835,6 +835,17 @@ async def all_ended(engine: JobsEngine, instants: Sequence[int]) -> None:
         await engine.end(claimed.id, claimed.fence, DurableState.DONE, b"", now=instant)
 
 
+@probe(1, with_it="jobs_full", without="kept")
+async def jobs_live(folder: Path) -> Outcome:
+    async with calls() as engine:
+        await engine.create(call_at(1), b"")
+        try:
+            await engine.create(call_at(2), b"")
+        except BemaError as error:
+            return error.code
+        return "kept"
+
+
 @probe(2, with_it=2, without=5)
 async def jobs_kept(folder: Path) -> Outcome:
     async with calls() as engine:

@@ -31,7 +31,7 @@ class Blocker(NamedTuple):
 
     kind: str
     name: str
-    most: int
+    most: int = 0
 
 
 class TokenBucket:
@@ -39,13 +39,13 @@ class TokenBucket:
 
     def __init__(self, rate: int, per: float, now: float) -> None:
         self.rate = rate
-        self._per = per
+        self.per = per
         self._tokens = float(rate)
         self._at = now
 
     def there(self, now: float) -> int:
         """The whole tokens that are there."""
-        self._tokens = min(self.rate, self._tokens + max(0.0, now - self._at) * self.rate / self._per)
+        self._tokens = min(self.rate, self._tokens + max(0.0, now - self._at) * self.rate / self.per)
         self._at = max(self._at, now)
         return int(self._tokens + _NEARLY)
 
@@ -55,7 +55,7 @@ class TokenBucket:
 
     def wait(self, now: float) -> float:
         """Seconds until the next token; 0 where one is there."""
-        return 0.0 if self.there(now) else (1 - self._tokens) * self._per / self.rate
+        return 0.0 if self.there(now) else (1 - self._tokens) * self.per / self.rate
 
 
 class CallAdmission:
@@ -121,10 +121,14 @@ class CallAdmission:
                 self._open.discard(blocker)
         return found
 
+    def reconsider(self) -> None:
+        """The queues may say something else now: all that is held is looked at again."""
+        self._open |= self._held.keys()
+
     def wait(self, now: float) -> float | None:
         """Seconds until a rate lets the next held call run; None where none waits for a rate."""
-        waits = [self._buckets[held.name].wait(now) for held in self._held if held.kind == "rate"]
-        return min(waits, default=None)
+        buckets = [self._bucket(held.name, now) for held in self._held if held.kind == "rate"]
+        return min((0.0 if bucket is None else bucket.wait(now) for bucket in buckets), default=None)
 
     # what stands in a call's way, the first of: the concurrency of its route, its group, its rate
 
@@ -136,18 +140,20 @@ class CallAdmission:
             return Blocker("group", record.group, queue.per_group)
         # who has begun before goes on: its wait or its death is not to cost it a second turn
         if not record.attempts and (bucket := self._bucket(record.route, now)) is not None and not bucket.there(now):
-            return Blocker("rate", record.route, bucket.rate)
+            return Blocker("rate", record.route)
         return None
 
     def _room(self, blocker: Blocker, now: float) -> float:
         if blocker.kind == "rate":
-            return self._buckets[blocker.name].there(now)
+            bucket = self._bucket(blocker.name, now)
+            return math.inf if bucket is None else bucket.there(now)
         if blocker.kind == "group":
             return blocker.most - self._groups[blocker.name]
-        return blocker.most - self._running[blocker.name] if blocker.most else math.inf
+        most = self._queue(blocker.name).concurrency
+        return math.inf if most is None else most - self._running[blocker.name]
 
     def _concurrency(self, record: CallRecord) -> Blocker:
-        return Blocker("concurrency", record.route, self._queue(record.route).concurrency or 0)
+        return Blocker("concurrency", record.route)
 
     def _queue(self, route: str) -> Queue:
         return self._queue_of(route) or _ANY
@@ -156,9 +162,10 @@ class CallAdmission:
         queue = self._queue(route)
         if queue.rate is None:
             return None
-        if route not in self._buckets:
-            self._buckets[route] = TokenBucket(queue.rate, queue.per, now)
-        return self._buckets[route]
+        bucket = self._buckets.get(route)
+        if bucket is None or (bucket.rate, bucket.per) != (queue.rate, queue.per):
+            bucket = self._buckets[route] = TokenBucket(queue.rate, queue.per, now)
+        return bucket
 
 
 def queue_of(spec: EndpointSpec) -> Queue | None:

@@ -22,11 +22,14 @@ from bema.core.errors import BemaError, Disconnected, Invalid, Refused, Unavaila
 from bema.core.instance import HAND
 from bema.core.naming import is_call_id, new_call_id
 from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord
 from bema.jobs.engine import JobsEngine, JobsFactory
 from bema.jobs.membership import Membership
 from bema.jobs.operations import CallOperations
 from bema.jobs.runner import Runner
+from bema.jobs.schedule import Schedule
+from bema.jobs.schedules import declared_by, in_one_step
 from bema.jobs.worker import DurableEndpoint
 from bema.runtime.rpc.server_call import ServerCall
 from bema.runtime.tasks import Tasks, before
@@ -50,6 +53,8 @@ class JobsExtension:
         self._calls: Runner | Membership | None = None
         self._handlers: dict[str, DurableEndpoint] = {}
         self._specs: dict[str, EndpointSpec] = {}
+        self._beside: dict[str, EndpointSpec] = {}  # scheduled, and not durable by themselves
+        self._declared: list[Schedule] = []
         self._tasks = Tasks("jobs")
 
     async def open(self, context: Context, spec: ServiceSpec) -> Bound:
@@ -57,10 +62,22 @@ class JobsExtension:
         self._component = f"{spec.namespace}.{spec.name}"
         self._name = self._component + _suffix(context)
         self._specs = {endpoint.name: endpoint for endpoint in spec.endpoints if endpoint.durable}
+        self._declared = [one for endpoint in spec.endpoints for one in declared_by(self._component, endpoint)]
+        scheduled = {one.route for one in self._declared}
+        self._beside = {
+            endpoint.name: endpoint
+            for endpoint in spec.endpoints
+            if not endpoint.durable and f"{self._component}.{endpoint.name}" in scheduled
+        }
         if durable.SETTING not in context.settings:
             # until the file is ours nobody may be sent here
             context.component.hosted.hidden |= self._specs.keys()
-        return Bound(interceptors={name: self._around(endpoint) for name, endpoint in self._specs.items()})
+        return Bound(
+            interceptors={
+                **{name: self._around(endpoint) for name, endpoint in self._specs.items()},
+                **{name: self._around_beside(endpoint) for name, endpoint in self._beside.items()},
+            }
+        )
 
     async def close(self) -> None:
         await self._tasks.stop()
@@ -69,14 +86,26 @@ class JobsExtension:
 
     def _around(self, spec: EndpointSpec) -> Interceptor:
         def wrap(handler: Handler) -> Handler:
-            self._handlers[f"{self._component}.{spec.name}"] = DurableEndpoint(spec, cast("Unary", handler))
-            # the last one is added when the service was made: before that a replay would find half of it
-            if len(self._handlers) == len(self._specs):
-                work = self._join() if durable.SETTING in self._context.settings else self._own()
-                self._tasks.start(work, "owner of the calls")
+            self._add(spec, cast("Unary", handler))
             return self._answer
 
         return wrap
+
+    def _around_beside(self, spec: EndpointSpec) -> Interceptor:
+        """Around a scheduled endpoint that is idempotent: its callers are answered as ever."""
+
+        def wrap(handler: Handler) -> Handler:
+            self._add(spec, in_one_step(spec, cast("Unary", handler)))
+            return handler
+
+        return wrap
+
+    def _add(self, spec: EndpointSpec, handler: Unary) -> None:
+        self._handlers[f"{self._component}.{spec.name}"] = DurableEndpoint(spec, handler)
+        # the last one is added when the service was made: before that a replay would find half of it
+        if len(self._handlers) == len(self._specs) + len(self._beside):
+            work = self._join() if durable.SETTING in self._context.settings else self._own()
+            self._tasks.start(work, "owner of the calls")
 
     # the file
 
@@ -90,6 +119,7 @@ class JobsExtension:
             told["address"], told["token"], self._name, self._version(), self._context.runtime.limits
         )
         membership.endpoints.update(self._handlers)
+        membership.schedules = self._declared
         membership.begin()
         return self._serve(membership.answer)
 
@@ -101,6 +131,7 @@ class JobsExtension:
         runner = self._calls = Runner(engine, version=self._version())
         runner.endpoints.update(self._handlers)
         runner.failed = self._failed
+        runner.schedules.declare(self._declared, self)
         runner.begin()
         await self._serve(CallOperations(runner))
 
@@ -158,6 +189,7 @@ class JobsExtension:
             route=call.route,
             created=now,
             principal="" if call.principal is None else call.principal.subject,
+            group=group_of(endpoint.spec, call.arguments),
             metadata=dict(call.metadata),
         )
         kept = await calls.submit(record, endpoint.encode_arguments(call.arguments))

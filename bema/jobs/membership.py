@@ -25,6 +25,7 @@ from bema.jobs.engine import StaleClaim
 from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
 from bema.jobs.operations import CallerOperations
+from bema.jobs.schedule import Schedule
 from bema.jobs.service import Jobs
 from bema.jobs.worker import DurableEndpoint, Worker
 from bema.runtime.discovery.memory import MemoryDiscovery
@@ -67,6 +68,7 @@ class Membership:
         self._numbers: dict[Incoming, int] = {}  # under which offers came
         self._offers: dict[str, list[Incoming]] = {}  # of calls that are about to run
         self._operations = CallerOperations(self)
+        self.schedules: list[Schedule] = []  # that this instance declares
         self._tasks = Tasks("membership")
 
     @property
@@ -94,7 +96,9 @@ class Membership:
         told = False
         while True:
             try:
-                async for task in self._jobs.work(self._name, self._worker.version, list(self.endpoints)):
+                routes = list(self.endpoints)
+                queues = {route: queue for route in routes if (queue := self._worker.queue_of(route)) is not None}
+                async for task in self._jobs.work(self._name, self._worker.version, routes, queues, self.schedules):
                     self._take(task)
                     told = False
             except BemaError as error:

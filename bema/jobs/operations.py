@@ -11,6 +11,7 @@ from bema.core.call import Call
 from bema.core.clock import Clock
 from bema.core.errors import Invalid
 from bema.core.naming import is_call_id, new_call_id
+from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.runner import Runner
 from bema.jobs.worker import DurableEndpoint
@@ -79,7 +80,7 @@ class CallerOperations:
         """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key."""
         endpoint = self._door.endpoint(route)
         try:
-            endpoint.decode_arguments(arguments)
+            decoded = endpoint.decode_arguments(arguments)
         except codecs.UNFIT as error:
             raise codecs.refusal(error, f"the arguments of {route}") from error
         now = self._door.clock.now()
@@ -89,7 +90,7 @@ class CallerOperations:
             created=now,
             due=now + round(delay * 1_000_000) if delay > 0 else 0,
             key=_text("key", key),
-            group=_text("group", group),
+            group=_text("group", group) or group_of(endpoint.spec, decoded),
             priority=priority,
         )
         return (await self._door.submit(record, arguments)).id
@@ -109,6 +110,10 @@ class CallOperations(CallerOperations):
             "restart": self.restart,
             "answer": self.answer,
             "signal": self.signal,
+            "schedules": runner.schedules.listed,
+            "pause_schedule": runner.schedules.pause,
+            "resume_schedule": runner.schedules.resume,
+            "run_schedule": runner.schedules.run,
         }
 
     async def list(self, count: int = _SHOWN, state: str = "", before: str = "") -> dict[str, Any]:

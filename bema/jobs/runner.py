@@ -18,12 +18,15 @@ from typing import Any
 import msgspec
 
 from bema.core.clock import Clock, SystemClock
+from bema.core.durable import Queue
 from bema.core.errors import BemaError, Conflict, Disconnected
+from bema.jobs.admission import CallAdmission, Entry
 from bema.jobs.assignments import Assignment
 from bema.jobs.calls import CallRecord, CallWait, DurableState, moved
 from bema.jobs.engine import JobsEngine, StaleClaim
 from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
+from bema.jobs.schedules import Schedules
 from bema.jobs.worker import CallWorker, DurableEndpoint, Worker
 from bema.runtime.tasks import Tasks
 from bema.wire.rpc import failures
@@ -33,7 +36,7 @@ logger = logging.getLogger("bema.jobs")
 _AGAIN = 1.0  # seconds until a write that the machine did not allow is tried again
 _SWEEP = 3600.0  # seconds between two looks at what is kept no longer
 
-_Entry = tuple[int, int, str]  # due, minus priority, id
+_ROOM, _TURN, _GONE = "room", "turn", "gone"  # why a call does not run, besides that no worker serves its route
 
 
 class Runner:
@@ -44,12 +47,13 @@ class Runner:
         self.clock = clock or SystemClock()
         self._here = Worker(self, version)
         self._workers: list[CallWorker] = [self._here]
-        self._queue: list[_Entry] = []
+        self._queue: list[Entry] = []
         self._queued: dict[str, int] = {}  # the due time under which each stands in the queue
-        self._blocked: dict[str, list[_Entry]] = {}  # by what they wait for: a worker of a route, room, their group
+        self._blocked: dict[str, list[Entry]] = {}  # by what they wait for: a worker of a route, or room
         self._running: dict[str, tuple[asyncio.Task[None], CallWorker]] = {}
         self._busy: Counter[CallWorker] = Counter()  # how many calls each worker was given
-        self._groups: Counter[str] = Counter()
+        self._admission = CallAdmission(self._queue_of)
+        self.schedules = Schedules(engine, self.submit, self.clock)
         self._offers: dict[str, list[Incoming]] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._news = asyncio.Event()
@@ -68,6 +72,7 @@ class Runner:
             self._schedule(record)
         self._tasks.start(self._turns(), "durable calls")
         self._tasks.start(self._sweeps(), "sweep of durable calls")
+        self.schedules.begin()
 
     def join(self, worker: CallWorker) -> None:
         """Another worker is there."""
@@ -82,6 +87,7 @@ class Runner:
     async def close(self) -> None:
         """Put away what runs, and let go of the engine."""
         self._closing = self._here.closing = True
+        await self.schedules.close()
         await self._tasks.stop()
         for future in self._ends.values():
             future.cancel()
@@ -219,22 +225,35 @@ class Runner:
                     await self._news.wait()
 
     def _start_due(self) -> float | None:
-        """Start what is due and has room; the seconds until the next is due, None where nothing is queued."""
-        now = self.clock.now()
-        while self._queue:
+        """Start what is due and has room; the seconds until the next may begin, None where nothing is queued."""
+        now, passing = self.clock.now(), self.clock.monotonic()
+        waits = list[float]()
+        while self._admitted_again(passing) or self._queue:
             entry = self._queue[0]
             due, _, id = entry
             # an entry of a heap cannot be taken out of its middle: it is passed over when it comes up
             if self._queued.get(id) == due and due > now:
                 # a clock may be set: look again at least once a minute
-                return min((due - now) / 1_000_000, 60.0)
+                waits.append(min((due - now) / 1_000_000, 60.0))
+                break
             heapq.heappop(self._queue)
             # kept apart, by what it waits for: those behind it are not to wait for it, nor to be looked at with it
-            if self._is_current(entry) and (lacking := self._start(id)):
+            if (lacking := self._start(entry, passing)) and lacking not in (_TURN, _GONE):
                 heapq.heappush(self._blocked.setdefault(lacking, []), entry)
-        return None
+            if lacking and lacking != _ROOM:  # the room that it was tried for is another's
+                self._release(_ROOM)
+        if (wait := self._admission.wait(passing)) is not None:
+            waits.append(wait)
+        return min(waits, default=None)
 
-    def _is_current(self, entry: _Entry) -> bool:
+    def _admitted_again(self, passing: float) -> bool:
+        """Queue what may have its turn now; whether there was any."""
+        released = self._admission.released(passing)
+        for entry in released:
+            heapq.heappush(self._queue, entry)
+        return bool(released)
+
+    def _is_current(self, entry: Entry) -> bool:
         """Whether the call is still to run at that time: it was not queued anew for another, and has not ended."""
         due, _, id = entry
         if self._queued.get(id) != due:
@@ -244,23 +263,30 @@ class Runner:
             return False
         return True
 
-    def _start(self, id: str) -> str:
+    def _start(self, entry: Entry, passing: float) -> str:
         """Start a call; what it lacks, where it cannot run now."""
+        if not self._is_current(entry):
+            return _GONE
+        id = entry[2]
         record = self.engine.live()[id]
-        if record.group and self._groups[record.group]:
-            return f"group {record.group}"
         # an endpoint may be gone from the code: its calls wait until it is back
         if not (able := [worker for worker in self._workers if worker.serves(record)]):
             return f"route {record.route}"
         worker = min(able, key=self._busy.__getitem__)
         if self._busy[worker] >= self.engine.limits.jobs_running:
-            return "room"
+            return _ROOM
+        if self._admission.admit(record, passing):
+            self._admission.hold(entry, record, passing)
+            return _TURN
         del self._queued[id]
         self._busy[worker] += 1
-        if record.group:
-            self._groups[record.group] += 1
-        self._running[id] = self._tasks.start(self._run(id, worker, record.group), f"call {id}"), worker
+        self._admission.begun(record, passing)
+        self._running[id] = self._tasks.start(self._run(record, worker), f"call {id}"), worker
         return ""
+
+    def _queue_of(self, route: str) -> Queue | None:
+        # of the newest that serves it: a worker that is of an older version leaves soon
+        return next((found for worker in reversed(self._workers) if (found := worker.queue_of(route))), None)
 
     def _release(self, lacking: str) -> None:
         """There is one place more: the first that waits for it is queued."""
@@ -278,6 +304,7 @@ class Runner:
         for entries in blocked.values():
             for entry in entries:
                 heapq.heappush(self._queue, entry)
+        self._admission.reconsider()  # its queues may say something else
         self._news.set()
 
     async def _sweeps(self) -> None:
@@ -287,7 +314,8 @@ class Runner:
 
     # one run
 
-    async def _run(self, id: str, worker: CallWorker, group: str) -> None:
+    async def _run(self, admitted: CallRecord, worker: CallWorker) -> None:
+        id = admitted.id
         offers: list[Incoming] = []
         try:
             # the claim is a commit of its own: two runs of one call can never both write
@@ -311,10 +339,8 @@ class Runner:
             self._offers.setdefault(id, [])[:0] = offers
             if worker in self._busy:  # it did not leave meanwhile
                 self._busy[worker] -= 1
-            self._release("room")
-            if group:
-                self._groups[group] -= 1
-                self._release(f"group {group}")
+            self._release(_ROOM)
+            self._admission.ended(admitted)
             if not self._closing:
                 self._after(id)
 

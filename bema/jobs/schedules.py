@@ -41,7 +41,7 @@ Submit = Callable[[CallRecord, bytes], Awaitable[CallRecord]]
 
 
 class Schedules:
-    """`begin` it with what the code declares; without that, it looks after what is kept. `submit` keeps a call and runs it."""
+    """Tell it what the code declares, and `begin`; without that, it looks after what is kept. `submit` keeps a call and runs it."""
 
     def __init__(self, engine: JobsEngine, submit: Submit, clock: Clock) -> None:
         self._engine = engine
@@ -51,32 +51,62 @@ class Schedules:
         self._heap: list[tuple[int, str]] = []  # when to look at each
         self._looks: dict[str, int] = {}  # the instant under which each stands in the heap
         self._told: set[str] = set()  # whose trouble was said
+        self._declarations: dict[object, tuple[Schedule, ...]] = {}  # by whom, the last one last
+        self._settled = True
         self._turn = asyncio.Lock()  # a person's change and a firing write the same record
         self._news = asyncio.Event()
         self._tasks = Tasks("schedules")
 
-    def begin(self, declared: Iterable[Schedule]) -> None:
-        """Fire what is declared, from now on and with its past."""
-        self._tasks.start(self._turns(tuple(declared)), "schedules")
+    def begin(self) -> None:
+        """Fire what is declared, now or later, each with its past."""
+        self._tasks.start(self._turns(), "schedules")
+
+    def declare(self, declared: Iterable[Schedule], by: object) -> None:
+        """Go by what somebody declares, until a later one declares something else, or those that did have retracted."""
+        self._declarations.pop(by, None)
+        self._declarations[by] = tuple(declared)
+        self._changed()
+
+    def retract(self, by: object) -> None:
+        """Who declared this is gone. Without anybody nothing fires, and what comes is missed."""
+        if self._declarations.pop(by, None) is not None:
+            self._changed()
+
+    def _changed(self) -> None:
+        self._settled = False
+        self._news.set()
 
     async def close(self) -> None:
         """Fire no more. The engine stays open."""
         await self._tasks.stop()
 
-    async def _turns(self, declared: tuple[Schedule, ...]) -> None:
-        while True:
-            try:
-                await self.reconcile(declared)
-                break
-            except BemaError as error:
-                self._say("", "the schedules cannot be kept", error)
-            await asyncio.sleep(_AGAIN)
+    async def _turns(self) -> None:
         while True:
             self._news.clear()
-            wait = await self.turn()
+            try:
+                await self._settle()
+                wait = await self.turn()
+                self._told.discard("")
+            except BemaError as error:
+                self._say("", "the schedules cannot be kept", error)
+                wait = _AGAIN
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if wait is None else min(wait, _LOOK)):
                     await self._news.wait()
+
+    async def _settle(self) -> None:
+        if self._settled:
+            return
+        self._settled = True  # before anything is awaited: what changes meanwhile is settled next
+        if not self._declarations:
+            self._active.clear()
+            self._looks.clear()
+            return
+        try:
+            await self.reconcile(next(reversed(self._declarations.values())))
+        except BemaError:
+            self._settled = False
+            raise
 
     async def reconcile(self, declared: Iterable[Schedule]) -> None:
         """Bring what is kept to what the code declares: added, changed, or dropped. What a person paused stays paused."""
@@ -86,6 +116,8 @@ class Schedules:
             for name, schedule in wanted.items():
                 await self._keep(reconciled(kept.get(name), schedule, now), kept.get(name))
             for name in kept.keys() - wanted.keys():
+                self._active.pop(name, None)
+                self._looks.pop(name, None)
                 if not kept[name].outlives_code:
                     await self._engine.drop_schedule(name)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bema.core.call import Call
+from bema.core.durable import Queue
 from bema.core.errors import BemaError, Disconnected, Invalid, NotFound, Refused
 from bema.core.naming import component_of, is_uuid
 from bema.core.settings import PartSettings, Settings
@@ -23,6 +24,7 @@ from bema.jobs.engine import JobsFactory
 from bema.jobs.journal import JournalEntry
 from bema.jobs.operations import CallOperations
 from bema.jobs.runner import Runner
+from bema.jobs.schedule import Schedule
 from bema.jobs.session import WorkerSession
 from bema.runtime.tasks import Tasks, before
 from bema.sdk.context import Context
@@ -76,14 +78,22 @@ class Jobs:
     # workers
 
     @endpoint
-    async def work(self, name: str, version: str, routes: list[str]) -> AsyncIterator[Task]:
-        """Join as a worker of these routes; what it is told to do, until it leaves."""
+    async def work(
+        self,
+        name: str,
+        version: str,
+        routes: list[str],
+        queues: dict[str, Queue] | None = None,
+        schedules: list[Schedule] | None = None,
+    ) -> AsyncIterator[Task]:
+        """Join as a worker of these routes; what it is told to do, until it leaves. Who joined last says what the clock calls."""
         runner = await self._runner(name)
         lease = self._settings.limits.jobs_lease
         # random: a worker that was asleep must not renew a stranger's session, nor one of the next process
-        session = WorkerSession(secrets.randbits(60), version, routes, lease)
+        session = WorkerSession(secrets.randbits(60), version, routes, lease, queues or {})
         self._sessions[session.number] = session
         runner.join(session)
+        runner.schedules.declare(schedules or [], session)
         watching = self._tasks.start(self._watch(session, runner), f"lease of worker {session.number}")
         try:
             yield Joined(session=session.number, lease=lease)
@@ -102,6 +112,7 @@ class Jobs:
     def _leave(self, session: WorkerSession, runner: Runner) -> None:
         if self._sessions.pop(session.number, None) is not None:
             runner.leave(session)
+            runner.schedules.retract(session)
             session.lose()
             session.tasks.put_nowait(None)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from time import monotonic
+from types import MappingProxyType
 
+from bema.core.durable import Queue
 from bema.core.errors import BemaError, Disconnected
 from bema.jobs.assignments import Assignment, CancelAsked, Offered, Task
 from bema.jobs.calls import CallRecord
@@ -21,12 +23,20 @@ from bema.jobs.execution import Incoming
 class WorkerSession:
     """One worker of `routes`. `tasks` is what it is to be told, in order, and None at its end."""
 
-    def __init__(self, number: int, version: str, routes: Collection[str], lease: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        version: str,
+        routes: Collection[str],
+        lease: float,
+        queues: Mapping[str, Queue] = MappingProxyType({}),
+    ) -> None:
         self.number = number
         self.version = version
         self.lease = lease
         self.tasks: asyncio.Queue[Task | None] = asyncio.Queue()
         self._routes = frozenset(routes)
+        self._queues = queues
         self._until = monotonic() + lease
         self._runs: dict[str, asyncio.Future[None]] = {}
         self._offers: dict[int, tuple[str, Incoming]] = {}
@@ -53,6 +63,9 @@ class WorkerSession:
     def serves(self, record: CallRecord) -> bool:
         # a call stays on the version that it began on
         return record.route in self._routes and record.version in ("", self.version)
+
+    def queue_of(self, route: str) -> Queue | None:
+        return self._queues.get(route)
 
     async def run(self, assignment: Assignment, offers: list[Incoming]) -> None:
         id = assignment.record.id

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from bema.core.call import Unary
 from bema.core.clock import Clock
+from bema.core.durable import Queue
 from bema.core.errors import Invalid, NotFound, TooLarge
 from bema.core.spec import EndpointSpec
+from bema.jobs.admission import queue_of
 from bema.jobs.assignments import Assignment
 from bema.jobs.calls import CallRecord, CallWait, DurableState
 from bema.jobs.durable_call import DurableCall
@@ -71,6 +73,9 @@ class CallWorker(Protocol):
     def serves(self, record: CallRecord) -> bool:
         """Whether it has the handler of a call, in the version that the call began on."""
 
+    def queue_of(self, route: str) -> Queue | None:
+        """How the calls of a route take turns, where it says so."""
+
     async def run(self, assignment: Assignment, offers: list[Incoming]) -> None:
         """Run a claimed call to its end or to where it waits. `offers` came for it; at the end it holds what was not taken.
 
@@ -103,6 +108,9 @@ class Worker:
     def serves(self, record: CallRecord) -> bool:
         # whatever version it began on: by hand a file is edited, and its calls go on with what it is now
         return record.route in self.endpoints
+
+    def queue_of(self, route: str) -> Queue | None:
+        return queue_of(self.endpoints[route].spec) if route in self.endpoints else None
 
     def offer(self, id: str, offer: Incoming) -> bool:
         if (execution := self._executions.get(id)) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ import msgspec
 
 from bema.core.call import Unary
 from bema.core.clock import SystemClock
+from bema.core.durable import Queue
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_call_id
 from bema.core.settings import PartSettings
@@ -34,8 +36,15 @@ class Owner:
         self.engine: JobsEngine = engine
         self.runner = Runner(engine, version="v1")
 
-    def durable(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def durable(self, function: Any) -> Any:
+        """Add a function; or, given a `Queue`, what adds one that has this queue."""
+        if isinstance(function, Queue):
+            return functools.partial(self._add, queue=function)
+        return self._add(function)
+
+    def _add(self, function: Callable[..., Any], queue: Queue | None = None) -> Callable[..., Any]:
         spec = signatures.read(function, function.__name__, method=False)
+        spec = msgspec.structs.replace(spec, facts={**spec.facts, "jobs": {"queue": queue}})
         self.runner.endpoints[f"t.t.{spec.name}"] = DurableEndpoint(spec, cast("Unary", handler_of(function, spec)))
         return function
 

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from bema.core.call import Call
-from bema.core.durable import Retry
+from bema.core.durable import Queue, Retry
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound, Refused
 from bema.jobs.calls import DurableState
 from tests.jobs.running import owning
@@ -570,3 +570,89 @@ async def test_steps_may_be_partials_methods_and_objects_that_are_called(owner):
 
     owner.runner.begin()
     assert await owner.call("work") == ["charged 1", "charged 2", "called 3"]
+
+
+@told
+async def test_an_endpoint_runs_as_many_calls_at_once_as_its_queue_says(owner):
+    running = most = 0
+
+    async def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.005)
+        running -= 1
+
+    @owner.durable(Queue(concurrency=2))
+    async def few(call: Call) -> None:
+        await call.step(work)
+
+    @owner.durable
+    async def others(call: Call) -> int:
+        return await call.step(double, 4)
+
+    owner.runner.begin()
+    ids = [await owner.submit("few", priority=1) for _ in range(9)]
+    assert await owner.call("others") == 8, "others are not held up"
+    for id in ids:
+        await owner.runner.result(id)
+    assert most == 2
+
+
+@told
+async def test_a_call_that_sleeps_leaves_its_turn_to_others(owner):
+    @owner.durable(Queue(concurrency=1))
+    async def waits(seconds: int, call: Call) -> str:
+        await call.sleep(seconds)
+        return "rested"
+
+    owner.runner.begin()
+    asleep = await owner.submit("waits", seconds=3600)
+    await owner.until(asleep, DurableState.SLEEPING)
+    assert await owner.call("waits", seconds=0) == "rested"
+
+
+@told
+async def test_calls_begin_no_faster_than_their_rate(owner):
+    begun = []
+
+    async def note() -> None:
+        begun.append(asyncio.get_running_loop().time())
+
+    @owner.durable(Queue(rate=2, per=0.2))
+    async def paced(call: Call) -> None:
+        await call.step(note)
+
+    owner.runner.begin()
+    ids = [await owner.submit("paced") for _ in range(5)]
+    for id in ids:
+        await owner.runner.result(id)
+    # two at once, then one in a tenth of a second each
+    assert len(begun) == 5
+    assert begun[-1] - begun[0] > 0.25
+
+
+@told
+async def test_a_busy_group_holds_up_nobody_when_there_is_room_for_one_alone(owner):
+    release = asyncio.Event()
+
+    async def hold() -> None:
+        await release.wait()
+
+    @owner.durable
+    async def slow(call: Call) -> None:
+        await call.step(hold)
+
+    @owner.durable
+    async def quick(call: Call) -> int:
+        return await call.step(double, 2)
+
+    owner.runner.begin()
+    first = await owner.submit("slow", group="a")
+    await owner.until(first, DurableState.RUNNING)
+    waiting = [await owner.submit("slow", group="a", priority=9) for _ in range(3)]
+    for _ in range(3):
+        assert await owner.call("quick") == 4
+    release.set()
+    for id in (first, *waiting):
+        await owner.runner.result(id)

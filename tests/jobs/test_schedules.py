@@ -295,15 +295,14 @@ def test_its_calls_run_and_their_results_are_kept(tmp_path):
                 return "ticked"
 
             owner.runner.begin()
-            schedules = Schedules(owner.engine, owner.runner.submit, owner.runner.clock)
+            schedules = owner.runner.schedules
             now = owner.runner.clock.now()
             declared = Schedule(name="soon", route="t.t.tick", timetable=_at(now + 50_000), arguments=b"\x80")
-            schedules.begin([declared])
+            schedules.declare([declared], owner)
             async with asyncio.timeout(10):
                 while not (listed := await schedules.listed()) or not listed[0]["call"]:
                     await asyncio.sleep(0.01)
                 assert await owner.runner.result(listed[0]["call"]) == "ticked"
             assert times == ["soon"]
-            await schedules.close()
 
     asyncio.run(story())
