@@ -56,6 +56,7 @@ COMMANDS: dict[str, Row] = {
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
     "calls": Row("bema.cli.calls:command", "Look after durable calls."),
+    "schedules": Row("bema.cli.schedules:command", "Look after schedules."),
     "rm": Row("bema.cli.rm:command", "Remove deployments, their instances and their logs."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
     "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),

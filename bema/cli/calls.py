@@ -116,7 +116,7 @@ def ls(component: str, state: str, count: int, as_json: bool) -> None:
     if as_json:
         output.print_json(calls)
         return
-    rows = [(call["id"], call["route"], call["state"], _when(call["created"]), _about(call)) for call in calls]
+    rows = [(call["id"], call["route"], call["state"], when(call["created"]), _about(call)) for call in calls]
     output.print_table(("CALL", "ENDPOINT", "STATE", "CREATED", "ABOUT"), rows)
 
 
@@ -133,7 +133,7 @@ def show(id: str, as_json: bool) -> None:
     output.print_text(f"  arguments  {json.dumps(found['arguments'], default=str)}")
     for step in found["steps"]:
         came = step.get("error") or json.dumps(step.get("result"), default=str)
-        output.print_text(f"  {step['order']:>4}  {_when(step['at'])}  {step['what']}  {came}")
+        output.print_text(f"  {step['order']:>4}  {when(step['at'])}  {step['what']}  {came}")
     for wait in found.get("waits", ()):
         output.print_text(f"  waits for {_wait(wait)}")
     if found.get("why"):
@@ -152,7 +152,7 @@ def watch(id: str) -> None:
         while True:
             found = await _asked(id, "show")
             for step in found["steps"][shown:]:
-                output.print_text(f"{_when(step['at'])}  {step['what']}")
+                output.print_text(f"{when(step['at'])}  {step['what']}")
             shown = len(found["steps"])
             if found["state"] != state:
                 state = found["state"]
@@ -245,8 +245,9 @@ def _wait(wait: dict[str, Any]) -> str:
     if wait["kind"] == "signal":
         return f"signal {wait['name']}"
     what = f"step {wait['name']} again" if wait["kind"] == "step" else "sleeps"
-    return f"{what} until {_when(wait['due'])}"
+    return f"{what} until {when(wait['due'])}"
 
 
-def _when(instant: int) -> str:
+def when(instant: int) -> str:
+    """An instant in the zone of this machine."""
     return dt.datetime.fromtimestamp(instant / 1_000_000, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
