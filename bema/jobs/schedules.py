@@ -214,11 +214,13 @@ class Schedules:
         return (await self._submit(record, schedule.arguments)).id
 
     async def _kept(self, name: str) -> Schedule:
+        if not isinstance(name, str):
+            raise Invalid(f"{name!r} is not the name of a schedule", code="bad_name")
         if name in self._active:
             return self._active[name]
         kept = {schedule.name: schedule for schedule in await self._engine.schedules()}
         if name not in kept:
-            raise NotFound(f"there is no schedule {name!r}{nearest(str(name), kept)}")
+            raise NotFound(f"there is no schedule {name!r}{nearest(name, kept)}")
         return kept[name]
 
     async def _change(self, before: Schedule, after: Schedule) -> dict[str, Any]:

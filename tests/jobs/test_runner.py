@@ -632,27 +632,37 @@ async def test_calls_begin_no_faster_than_their_rate(owner):
     assert begun[-1] - begun[0] > 0.25
 
 
-@told
-async def test_a_busy_group_holds_up_nobody_when_there_is_room_for_one_alone(owner):
-    release = asyncio.Event()
+def test_room_that_a_call_of_a_busy_group_cannot_use_is_the_next_ones(tmp_path):
+    async def story():
+        async with owning(tmp_path, jobs_running=2) as owner:
+            release = {name: asyncio.Event() for name in ("slow", "other")}
 
-    async def hold() -> None:
-        await release.wait()
+            async def hold(name: str) -> None:
+                await release[name].wait()
 
-    @owner.durable
-    async def slow(call: Call) -> None:
-        await call.step(hold)
+            @owner.durable
+            async def slow(call: Call) -> None:
+                await call.step(hold, "slow")
 
-    @owner.durable
-    async def quick(call: Call) -> int:
-        return await call.step(double, 2)
+            @owner.durable
+            async def other(call: Call) -> None:
+                await call.step(hold, "other")
 
-    owner.runner.begin()
-    first = await owner.submit("slow", group="a")
-    await owner.until(first, DurableState.RUNNING)
-    waiting = [await owner.submit("slow", group="a", priority=9) for _ in range(3)]
-    for _ in range(3):
-        assert await owner.call("quick") == 4
-    release.set()
-    for id in (first, *waiting):
-        await owner.runner.result(id)
+            @owner.durable
+            async def quick(call: Call) -> int:
+                return await call.step(double, 2)
+
+            owner.runner.begin()
+            first = [await owner.submit("slow", group="a"), await owner.submit("other")]
+            for id in first:
+                await owner.until(id, DurableState.RUNNING)
+            behind = await owner.submit("slow", group="a", priority=9)
+            waiting = await owner.submit("quick")
+            release["other"].set()
+            async with asyncio.timeout(10):
+                assert await owner.runner.result(waiting) == 4, "the group is busy, and the room is free"
+            assert (await owner.engine.get(behind)).state is DurableState.QUEUED
+            release["slow"].set()
+            await owner.runner.result(behind)
+
+    asyncio.run(story())
