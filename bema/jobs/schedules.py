@@ -84,7 +84,6 @@ class Schedules:
         while True:
             self._news.clear()
             try:
-                await self._settle()
                 wait = await self.turn()
                 self._told.discard("")
             except BemaError as error:
@@ -124,7 +123,8 @@ class Schedules:
     # firing
 
     async def turn(self) -> float | None:
-        """Fire what is due; the seconds until there is something to look at again, None where nothing will come."""
+        """Go by what is declared now, and fire what is due; the seconds until there is more to look at, None for never."""
+        await self._settle()
         async with self._turn:
             now = self._clock.now()
             for schedule in tuple(self._active.values()):

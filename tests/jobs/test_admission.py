@@ -111,6 +111,23 @@ def test_a_held_call_that_is_gone_takes_nobodys_turn():
     assert room.released(0.0) == [entry(call(3, "f"))]
 
 
+def test_a_queue_that_says_something_else_is_gone_by_at_once():
+    queues = {"f": Queue(concurrency=1)}
+    room = CallAdmission(queues.get)
+    room.begun(call(0, "f"), 0.0)
+    for n in (1, 2, 3):
+        room.hold(entry(call(n, "f")), call(n, "f"), 0.0)
+    queues["f"] = Queue(concurrency=3)
+    room.reconsider()
+    assert room.released(0.0) == [entry(call(1, "f")), entry(call(2, "f"))]
+    queues["f"] = Queue(rate=1, per=60)
+    assert room.admit(call(1, "f"), 0.0) == 0
+    room.begun(call(1, "f"), 0.0)
+    room.hold(entry(call(2, "f")), call(2, "f"), 0.0)
+    del queues["f"]
+    assert entry(call(2, "f")) in room.released(0.0)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"concurrency": 0}, {"per_group": 0}, {"rate": 1.5}, {"rate": True}, {"per": 0}, {"per": math.nan}, {"group": 1}],

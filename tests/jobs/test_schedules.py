@@ -197,6 +197,24 @@ async def test_a_clock_that_was_days_ahead_fires_on_and_what_had_fired_does_not_
 
 
 @told
+async def test_while_nobody_declares_it_nothing_fires_and_it_is_made_up_for_once(folder):
+    async with clocked(folder) as found:
+        instance, another = object(), object()
+        found.schedules.declare([hourly()], instance)
+        assert await found.at(0.5) == HOUR / 2
+        await found.at(1)
+        found.schedules.declare([hourly()], another)
+        found.schedules.retract(instance)
+        await found.at(2)
+        assert found.fired == ["01:00", "02:00"]
+        found.schedules.retract(another)
+        assert await found.at(9.5) is None
+        found.schedules.declare([hourly()], instance)
+        assert await found.at(9.6) == pytest.approx(0.4 * HOUR)
+        assert found.fired == ["01:00", "02:00", "09:00"]
+
+
+@told
 async def test_the_declared_are_added_changed_and_dropped(folder):
     clock = ManualClock(MIDNIGHT)
     daily = Schedule(name="daily", route="t.t.f", timetable=timetable("0 0 * * *"), arguments=b"\x80")
