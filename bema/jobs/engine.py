@@ -7,7 +7,9 @@ ever dropped.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from bema.core.errors import Conflict
@@ -91,8 +93,12 @@ class JobsEngine(Protocol):
         """The encoded arguments; `NotFound`."""
         ...
 
-    async def journal(self, id: str) -> Journal:
-        """What is done of it."""
+    async def journal(self, id: str, after: int = 0) -> Journal:
+        """What is done of it, behind the entry of that order."""
+        ...
+
+    def watching(self, id: str) -> AbstractContextManager[asyncio.Event]:
+        """An event that each write about the call sets, once it is durable. Watch, then read: then nothing is missed."""
         ...
 
     async def outcome(self, id: str) -> bytes:

@@ -26,7 +26,7 @@ from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord
 from bema.jobs.engine import JobsEngine, JobsFactory
 from bema.jobs.membership import Membership
-from bema.jobs.operations import CallOperations
+from bema.jobs.operations import CallOperations, until_stopping
 from bema.jobs.runner import Runner
 from bema.jobs.schedule import Schedule
 from bema.jobs.schedules import declared_by, in_one_step
@@ -137,7 +137,8 @@ class JobsExtension:
 
     async def _serve(self, operations: Unary) -> None:
         host, hosted = self._context.runtime.host, self._context.component.hosted
-        await host.add_built_in(hosted, durable.SPEC, operations)
+        stopping = self._context.runtime.stopping
+        await host.add_built_in(hosted, durable.SPEC, until_stopping(stopping, operations))
         # last: whoever finds the endpoints must not be refused
         hosted.hidden -= self._specs.keys()
         hosted.data["jobs"] = self._name

@@ -8,8 +8,9 @@ of the loop in which it is handed to the engine; what the engine refuses is undo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -47,6 +48,7 @@ class Ledger:
         self._live: dict[str, CallRecord] = {}
         self._signals = state.revision  # grows with every signal, and from one owner to the next
         self._ended = 0
+        self._watched: dict[str, set[asyncio.Event]] = {}
 
     @classmethod
     async def open(cls, settings: PartSettings, name: str = "calls") -> Ledger:
@@ -156,6 +158,7 @@ class Ledger:
             )
         taken = [Mutation(signal, None)] if signal else []
         await self._state.apply([Mutation(_step(id, entry.order), _encode(entry), 0), *taken])
+        self._written(id)
 
     async def suspend(self, id: str, fence: int, how: Change) -> CallRecord:
         return await self._put(how(self._claimed(id, fence)))
@@ -184,6 +187,7 @@ class Ledger:
             self._live[record.id] = before
             self._ended -= 1
             raise
+        self._written(record.id)
         return record
 
     def _claimed(self, id: str, fence: int) -> CallRecord:
@@ -220,6 +224,7 @@ class Ledger:
             else:
                 self._live[id] = before
             raise
+        self._written(id)
         return after
 
     async def signal(self, id: str, name: str, payload: bytes) -> str:
@@ -257,8 +262,20 @@ class Ledger:
             raise NotFound(f"there is no call {id} with such a payload")
         return found.value
 
-    async def journal(self, id: str) -> Journal:
-        return Journal([_entry(value) async for _, value in _scanned(self._state, f"step/{id}/")])
+    async def journal(self, id: str, after: int = 0) -> Journal:
+        behind = _step(id, after) if after else ""
+        return Journal([_entry(value) async for _, value in _scanned(self._state, f"step/{id}/", behind)])
+
+    @contextlib.contextmanager
+    def watching(self, id: str) -> Iterator[asyncio.Event]:
+        written = asyncio.Event()
+        self._watched.setdefault(id, set()).add(written)
+        try:
+            yield written
+        finally:
+            self._watched[id].discard(written)
+            if not self._watched[id]:
+                del self._watched[id]
 
     async def recent(self, count: int, now: int, before: str = "") -> list[CallRecord]:
         page = await self._state.scan_back("done/", f"done/{before or first_call_id(now)}", count)
@@ -317,7 +334,12 @@ class Ledger:
             if before is not None and self._live.get(record.id) is record:
                 self._live[record.id] = before
             raise
+        self._written(record.id)
         return record
+
+    def _written(self, id: str) -> None:
+        for written in self._watched.get(id, ()):
+            written.set()
 
     def _must_live(self, id: str) -> CallRecord:
         if (record := self._live.get(id)) is None:

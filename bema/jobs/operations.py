@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from bema.core.call import Call
+from bema.core.call import Call, Unary
 from bema.core.clock import Clock
-from bema.core.errors import Invalid
+from bema.core.errors import Disconnected, Invalid
 from bema.core.naming import is_call_id, new_call_id
 from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord, DurableState
+from bema.jobs.journal import JournalEntry
 from bema.jobs.runner import Runner
 from bema.jobs.worker import DurableEndpoint
+from bema.runtime.tasks import before
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
 _SHOWN: Final = 100
+_CHANGES: Final = 1000  # entries of a journal in one answer
+_WAITS: Final = frozenset({"wait", "outcome", "changes"})
 
 
 class CallDoor(Protocol):
@@ -34,6 +40,18 @@ class CallDoor(Protocol):
 
     def endpoint(self, route: str) -> DurableEndpoint:
         """The endpoint of a route; `NotFound`."""
+
+
+def until_stopping(stopping: asyncio.Event, operations: Unary) -> Unary:
+    """The same operations, of which those that wait raise `Disconnected` once it stops: who asked goes on with the next owner."""
+
+    async def answer(call: Call) -> Any:
+        asked = operations(call)
+        if call.arguments.get("operation") not in _WAITS:
+            return await asked
+        return await before(stopping, asked, lambda: Disconnected("who has these calls stops; they go on with the next"))
+
+    return answer
 
 
 class CallerOperations:
@@ -76,11 +94,14 @@ class CallerOperations:
         group: str = "",
         priority: int = 0,
         id: str = "",
+        metadata: dict[str, str] | None = None,
     ) -> str:
         """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key."""
         endpoint = self._door.endpoint(route)
         try:
             decoded = endpoint.decode_arguments(arguments)
+            # written as the owner writes them: the same arguments in another order are the same call
+            arguments = endpoint.encode_arguments(decoded)
         except codecs.UNFIT as error:
             raise codecs.refusal(error, f"the arguments of {route}") from error
         now = self._door.clock.now()
@@ -92,6 +113,7 @@ class CallerOperations:
             key=_text("key", key),
             group=_text("group", group) or group_of(endpoint.spec, decoded),
             priority=priority,
+            metadata=metadata or {},
         )
         return (await self._door.submit(record, arguments)).id
 
@@ -105,6 +127,8 @@ class CallOperations(CallerOperations):
         self._operations |= {
             "list": self.list,
             "show": self.show,
+            "outcome": self.outcome,
+            "changes": self.changes,
             "cancel": self.cancel,
             "resume": self.resume,
             "restart": self.restart,
@@ -149,6 +173,63 @@ class CallOperations(CallerOperations):
             found["result"] = _plain(await engine.outcome(id))
         return found
 
+    async def outcome(self, id: str, patience: float = 0.0) -> dict[str, Any]:
+        """The call, and its encoded result or failure as `payload`; that is None while it runs on after `patience` seconds.
+
+        `Conflict` where it is paused (call_paused) or was cancelled (call_cancelled).
+        """
+        record = await self._runner.engine.get(_id(id))
+        going = not record.state.ended and record.state is not DurableState.PAUSED
+        if going and patience <= 0:
+            return {"call": _data(record), "payload": None}
+        # not a timeout around it: what it raises is about the call, and its own failure is data here
+        found = asyncio.ensure_future(self._runner.outcome(id))
+        try:
+            await asyncio.wait({found}, timeout=patience if going else None)
+            if not found.done():
+                return {"call": _data(await self._runner.engine.get(id)), "payload": None}
+            record, payload = found.result()
+            return {"call": _data(record), "payload": payload}
+        finally:
+            found.cancel()
+
+    async def changes(self, id: str, after: int = 0, seen: str = "", patience: float = 0.0) -> dict[str, Any]:
+        """What happened to a call since its step `after`: steps without their values, the call, and a `mark` of its state.
+
+        It waits for a step, or for another mark than `seen`, for at most `patience` seconds; of what has ended, not at all.
+        `last` is the step to go on behind. `restarted`: some up to `after` were forgotten, and are done anew behind `last`.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        with self._runner.engine.watching(_id(id)) as written:
+            while True:
+                written.clear()
+                found = await self._since(id, after)
+                left = until - loop.time()
+                if found["steps"] or found["restarted"] or found["mark"] != seen or found["ended"] or left <= 0:
+                    return found
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await written.wait()
+
+    async def _since(self, id: str, after: int) -> dict[str, Any]:
+        # the record first: what is then found in the journal is not older than its state
+        record = await self._runner.engine.get(id)
+        entries = (await self._runner.engine.journal(id, max(after - 1, 0))).entries
+        restarted = after > 0 and (not entries or entries[0].order != after)
+        if restarted:
+            entries = (await self._runner.engine.journal(id)).entries
+            after = entries[-1].order if entries else 0
+        steps = [_step(entry) for entry in entries if entry.order > after]
+        return {
+            "steps": steps[:_CHANGES],
+            "last": steps[:_CHANGES][-1]["order"] if steps else after,
+            "restarted": restarted,
+            "mark": f"{record.attempts}-{record.state.value}",
+            "ended": record.state.ended and len(steps) <= _CHANGES,
+            "call": _data(record),
+        }
+
     async def cancel(self, id: str) -> dict[str, Any]:
         return _data(await self._runner.cancel(_id(id)))
 
@@ -163,6 +244,18 @@ class CallOperations(CallerOperations):
 
     async def signal(self, id: str, name: str, value: Any = None) -> None:
         await self._runner.signal(_id(id), _text("name", name), codecs.pack(value))
+
+
+def _step(entry: JournalEntry) -> dict[str, Any]:
+    return {
+        "order": entry.order,
+        "what": entry.shown,
+        "kind": entry.kind,
+        "name": entry.name,
+        "at": entry.at,
+        "tries": entry.tries,
+        **({"error": _failed(entry.failure)} if entry.failure else {}),
+    }
 
 
 def _data(record: CallRecord) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from bema.jobs.assignments import Joined, Task
 from bema.jobs.calls import CallRecord, CallWait, DurableState
 from bema.jobs.engine import JobsFactory
 from bema.jobs.journal import JournalEntry
-from bema.jobs.operations import CallOperations
+from bema.jobs.operations import CallOperations, until_stopping
 from bema.jobs.runner import Runner
 from bema.jobs.schedule import Schedule
 from bema.jobs.session import WorkerSession
@@ -190,8 +190,8 @@ class Jobs:
     @endpoint
     async def operate(self, name: str, operation: str, arguments: dict[str, Any]) -> Any:
         """An operation on the calls of a name, such as `list` or `cancel`."""
-        runner = self._owned(name)
-        return await CallOperations(runner)(Call(arguments={"operation": operation, "arguments": arguments}))
+        operations = until_stopping(self._stopping, CallOperations(self._owned(name)))
+        return await operations(Call(arguments={"operation": operation, "arguments": arguments}))
 
     def _owned(self, name: str) -> Runner:
         if (runner := self._runners.get(name)) is None:
