@@ -72,6 +72,8 @@ class JobsExtension:
         if durable.SETTING not in context.settings:
             # until the file is ours nobody may be sent here
             context.component.hosted.hidden |= self._specs.keys()
+            # said by each process of the component: so a door can tell what nobody answers yet from what is not there
+            context.component.hosted.data["durable"] = sorted(self._specs)
         return Bound(
             interceptors={
                 **{name: self._around(endpoint) for name, endpoint in self._specs.items()},

@@ -16,12 +16,15 @@ from urllib.parse import unquote
 import msgspec
 
 from bema.core.describe import Description, EndpointDescription
-from bema.core.errors import BemaError, Invalid, NotFound, RemoteError
+from bema.core.errors import Invalid, NotFound
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
 from bema.gateway.doors import openapi
-from bema.gateway.http.answers import answer, content
-from bema.gateway.http.bodies import chunk
+from bema.gateway.doors.call_door import CALLS, CallDoor
+from bema.gateway.doors.durable_calls import DurableCalls
+from bema.gateway.doors.event_stream import EventStream
+from bema.gateway.doors.json_answers import answer_json, told
+from bema.gateway.http.answers import content
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.routing.table import InstanceRoute
 from bema.runtime.discovery.discovery import View
@@ -35,13 +38,8 @@ InstancesOf = Callable[[str], View]
 """The instances of a deployment, by its id."""
 
 _MOST = 1024  # deployments whose clients are kept; of another the oldest is let go
-_JSON = (b"content-type", b"application/json")
 _OPENAPI = "openapi.json"  # no Python identifier, so no endpoint
 _PATIENCE = 2.0  # seconds that a listing waits for a description; then it is what the record says
-_EVENTS = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-    b"x-request-id: %b\r\n%b\r\n"
-)
 
 
 class _Clients(NamedTuple):
@@ -58,6 +56,8 @@ class Doors:
         self._pool = pool
         self._descriptions = Descriptions(pool)
         self._instances_of = instances_of
+        self._durable_calls = DurableCalls(pool, instances_of)
+        self._calls = CallDoor(self._durable_calls)
         self._kept: dict[str, _Clients] = {}
 
     async def serve(self, exchange: Exchange, route: InstanceRoute) -> None:
@@ -69,11 +69,14 @@ class Doors:
             # head.
             await exchange.whole_body()
             said = await self._descriptions.shown(route.instance, _PATIENCE)
-            _answer(exchange, openapi.document(said, f"/gateway/{route.deployment}") if name else _listed(said, route))
+            answer_json(
+                exchange, openapi.document(said, f"/gateway/{route.deployment}") if name else _listed(said, route)
+            )
             return
-        info = next((info for info in route.instance.endpoints if info.name == name), None)
-        if info is None:
-            raise NotFound(f"the service has no endpoint {name!r}", fix="GET its URL lists the endpoints.")
+        if name.startswith(CALLS):
+            await self._calls.serve(exchange, route.deployment, name)
+            return
+        info = await self._info(route, name)
         _only(exchange, b"POST")
         if info.shape.streams_in:
             raise Invalid(f"{name} takes a stream of requests, which HTTP cannot carry here", code="not_supported")
@@ -81,6 +84,10 @@ class Doors:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         arguments = arguments_of(await exchange.whole_body(), info)
         instance = route.instance
+        if info.durable:
+            address = f"{instance.component_address}.{name}"
+            await self._calls.begin(exchange, route.deployment, address, arguments, _timeout(exchange))
+            return
         client = self._client(route.deployment, f"{instance.component_address}.{name}")
         options: dict[str, Any] = {
             "timeout": _timeout(exchange),
@@ -95,8 +102,16 @@ class Doors:
         try:
             value = await client.unary(arguments, **options)
         except Exception as error:  # noqa: BLE001 - the HTTP door: a service raises what it likes
-            raise _told(error) from None
-        _answer(exchange, value)
+            raise told(error) from None
+        answer_json(exchange, value)
+
+    async def _info(self, route: InstanceRoute, name: str) -> EndpointInfo:
+        if (info := next((info for info in route.instance.endpoints if info.name == name), None)) is not None:
+            return info
+        # the owner of durable calls alone shows their endpoints: this instance may be another, or about to become it
+        if name not in route.instance.data.get("durable", ()):
+            raise NotFound(f"the service has no endpoint {name!r}", fix="GET its URL lists the endpoints.")
+        return await self._durable_calls.endpoint(route.deployment, name)
 
     def _client(self, deployment: str, route: str) -> Client:
         """The client of an endpoint, kept until the last instance of its deployment has gone."""
@@ -131,13 +146,6 @@ def arguments_of(body: bytes, info: EndpointInfo) -> dict[str, Any]:
     if only is not None and info.fields is not None and not (only in given and only not in info.fields):
         return {only: given}
     return given
-
-
-def _told(error: Exception) -> BemaError:
-    """What a client learns of a failed call: builtin exceptions of the service arrive here as themselves."""
-    if isinstance(error, BemaError):
-        return error
-    return RemoteError(f"{type(error).__qualname__}: {error}", type=type(error).__qualname__)
 
 
 def _only(exchange: Exchange, *methods: bytes) -> None:
@@ -175,21 +183,11 @@ def _described(info: EndpointInfo, said: EndpointDescription | None) -> dict[str
         "name": info.name,
         "shape": str(info.shape),
         "idempotent": info.idempotent,
+        "durable": info.durable,
         "parameters": list(info.parameters) if info.parameters is not None else None,
         "fields": list(info.fields) if info.fields is not None else None,
         **more,
     }
-
-
-def _answer(exchange: Exchange, value: Any) -> None:
-    try:
-        body = msgspec.json.encode(value) + b"\n"
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BemaError(f"the answer has no JSON form: {error}", code="remote_error") from error
-    head_only = exchange.method == b"HEAD"
-    raw = answer(200, [_JSON], body, exchange.trace_id, close=not exchange.keeps(), head=head_only)
-    exchange.begin_answer(raw, 200)
-    exchange.finish()
 
 
 async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
@@ -200,26 +198,14 @@ async def _stream(exchange: Exchange, values: AsyncIterator[Any]) -> None:
     except StopAsyncIteration:
         first = []
     except Exception as error:  # noqa: BLE001 - the HTTP door
-        raise _told(error) from None
-    keep = exchange.keeps()
-    framing = b"" if exchange.head.http10 else b"transfer-encoding: chunked\r\n"
-    head = _EVENTS % (exchange.trace_id.encode(), framing + (b"" if keep else b"connection: close\r\n"))
-    exchange.begin_answer(head, 200)
+        raise told(error) from None
+    events = EventStream(exchange)
     for payload in first:
-        await _event(exchange, b"data: %b\n\n" % payload)
+        await events.send(payload)
     try:
         async for value in values:
-            await _event(exchange, b"data: %b\n\n" % msgspec.json.encode(value))
-        await _event(exchange, b"event: end\ndata: {}\n\n")
+            await events.send(msgspec.json.encode(value))
+        await events.send(b"{}", event="end")
     except Exception as error:  # noqa: BLE001 - the HTTP door
-        told = content(_told(error), exchange.trace_id).rstrip()
-        await _event(exchange, b"event: error\ndata: %b\n\n" % told)
-    if framing:
-        exchange.client.write(b"0\r\n\r\n")
-    exchange.finish()
-
-
-async def _event(exchange: Exchange, event: bytes) -> None:
-    exchange.client.write(event if exchange.head.http10 else chunk(event))
-    # Without it a client that does not read would have the whole stream kept in our buffer.
-    await exchange.room()
+        await events.send(content(told(error), exchange.trace_id).rstrip(), event="error")
+    events.end()

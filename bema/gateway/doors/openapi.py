@@ -10,6 +10,7 @@ from typing import Any
 from bema.core.describe import Description, EndpointDescription
 from bema.core.schemas import Schema
 from bema.core.spec import Shape
+from bema.gateway.doors.openapi_calls import ACCEPTED, CALL_PATHS, PREFERENCES
 
 VERSION = "3.1.0"  # the first whose schemas are JSON Schema 2020-12
 _DEFINITIONS, _COMPONENTS = "#/$defs/", "#/components/schemas/"
@@ -23,7 +24,11 @@ _ERROR: Schema = {
 
 def document(description: Description, url: str) -> dict[str, Any]:
     """The document of a service at `url`. Endpoints that take a stream are left out: HTTP cannot carry them here."""
-    paths = {f"/{e.name}": {"post": _operation(e)} for e in description.endpoints if not e.shape.streams_in}
+    paths: dict[str, Any] = {
+        f"/{e.name}": {"post": _operation(e)} for e in description.endpoints if not e.shape.streams_in
+    }
+    if any(endpoint.durable for endpoint in description.endpoints):
+        paths |= CALL_PATHS
     made = {
         "openapi": VERSION,
         "info": {
@@ -43,13 +48,16 @@ def _operation(endpoint: EndpointDescription) -> dict[str, Any]:
     streams = endpoint.shape is Shape.STREAM
     kind = "text/event-stream" if streams else "application/json"
     said = "One event for each answer." if streams else "The answer."
+    durable = {"parameters": PREFERENCES} if endpoint.durable else {}
     return {
+        **durable,
         "operationId": endpoint.name,
         "summary": endpoint.doc.partition("\n")[0],
         "description": endpoint.doc,
         "requestBody": {"content": {"application/json": {"schema": _body(endpoint)}}},
         "responses": {
             "200": {"description": said, "content": {kind: {"schema": endpoint.response}}},
+            **({"202": ACCEPTED} if endpoint.durable else {}),
             "default": {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}},
         },
     }

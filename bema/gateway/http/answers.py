@@ -22,7 +22,9 @@ def answer(
     parts = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))]
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
-    parts.append(b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), trace_id.encode()))
+    # RFC 9110 8.6: an answer of status 204 has no content-length
+    parts.append(b"" if status == 204 else b"content-length: %d\r\n" % len(body))
+    parts.append(b"x-request-id: %b\r\n" % trace_id.encode())
     parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
     if not head:
         parts.append(body)
@@ -35,6 +37,8 @@ def error_answer(error: BemaError, trace_id: str, *, close: bool, head: bool = F
     headers = [(b"content-type", b"application/json")]
     if allowed := error.details.get("allow"):
         headers.append((b"allow", str(allowed).encode()))
+    if where := error.details.get("location"):
+        headers.append((b"location", str(where).encode("latin-1", "replace")))
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
     return answer(error.problem.http, headers, content(error, trace_id), trace_id, close=close, head=head)

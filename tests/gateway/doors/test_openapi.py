@@ -38,6 +38,24 @@ def test_each_endpoint_that_http_carries_is_a_path():
     assert made["components"]["schemas"]["Text"]["properties"] == {"text": {"type": "string"}}
 
 
+def test_a_service_with_durable_endpoints_has_the_paths_of_its_calls():
+    order = EndpointSpec("order", Shape.UNARY, (Parameter("number", int),), str, durable=True)
+    plain = EndpointSpec("plain", Shape.UNARY, (), str)
+    made = document(describe(ServiceSpec("shop", "demo", "", (order, plain))), "/gateway/x")
+    assert list(made["paths"]) == ["/order", "/plain", "/calls/{id}", "/calls/{id}/result", "/calls/{id}/events"]
+    post, other = made["paths"]["/order"]["post"], made["paths"]["/plain"]["post"]
+    assert [each["name"] for each in post["parameters"]] == ["Prefer", "Idempotency-Key"]
+    assert "Location" in post["responses"]["202"]["headers"]
+    assert ("parameters" in other, "202" in other["responses"]) == (False, False)
+    ids = [
+        operation["operationId"]
+        for path in made["paths"].values()
+        for operation in path.values()
+        if "operationId" in operation
+    ]
+    assert len(ids) == len(set(ids))
+
+
 def test_what_only_a_record_tells_is_a_document_too():
     record = Instance(id=1, namespace="demo", component="old", endpoints=(EndpointInfo("ask"),))
     made = document(told(record), "/gateway/x")
