@@ -57,6 +57,10 @@ COMMANDS: dict[str, Row] = {
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
     "calls": Row("bema.cli.calls:command", "Look after durable calls."),
     "schedules": Row("bema.cli.schedules:command", "Look after schedules."),
+    "replay": Row(
+        "bema.cli.replay:command",
+        "Run a durable call again with its recorded results, and tell where its code comes to.",
+    ),
     "rm": Row("bema.cli.rm:command", "Remove deployments, their instances and their logs."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
     "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),

@@ -23,6 +23,7 @@ from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
 _SHOWN: Final = 100
+_HISTORY: Final = 4 * 1024 * 1024  # bytes of entries in one answer, or one entry that is larger
 _CHANGES: Final = 1000  # entries of a journal in one answer
 _WAITS: Final = frozenset({"wait", "outcome", "changes"})
 
@@ -129,6 +130,7 @@ class CallOperations(CallerOperations):
             "show": self.show,
             "outcome": self.outcome,
             "changes": self.changes,
+            "history": self.history,
             "cancel": self.cancel,
             "resume": self.resume,
             "restart": self.restart,
@@ -228,6 +230,31 @@ class CallOperations(CallerOperations):
             "mark": f"{record.attempts}-{record.state.value}",
             "ended": record.state.ended and len(steps) <= _CHANGES,
             "call": _data(record),
+        }
+
+    async def history(self, id: str, after: int = 0) -> dict[str, Any]:
+        """A call as it is kept, for who runs it again: record and entries as msgpack, payloads as they were encoded.
+
+        Entries come behind that of the order `after`; `more` says that there are some behind `last`.
+        """
+        engine = self._runner.engine
+        record = await engine.get(_id(id))
+        entries: list[bytes] = []
+        size, last = 0, after
+        known = (await engine.journal(id, after)).entries
+        for entry in known:
+            packed = msgspec.msgpack.encode(entry)
+            if entries and size + len(packed) > _HISTORY:
+                break
+            entries.append(packed)
+            size, last = size + len(packed), entry.order
+        return {
+            "record": msgspec.msgpack.encode(record),
+            "arguments": await engine.arguments(id),
+            "payload": await engine.outcome(id) if record.state.ended else None,
+            "entries": entries,
+            "last": last,
+            "more": len(entries) < len(known),
         }
 
     async def cancel(self, id: str) -> dict[str, Any]:

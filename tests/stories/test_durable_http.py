@@ -61,7 +61,7 @@ class Deployed:
         code = SHOP.format(did=str(self._did), go=str(self._go))
         made = platform.deploy("shop", code)
         self.pid = made["instance"]["pid"]
-        self.url = made["url"]
+        self.url: str = made["url"]
         self._root = self.url.partition("/gateway/")[0]
 
     @property
