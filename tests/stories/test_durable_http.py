@@ -62,7 +62,7 @@ class Deployed:
         made = platform.deploy("shop", code)
         self.pid = made["instance"]["pid"]
         self.url: str = made["url"]
-        self._root = self.url.partition("/gateway/")[0]
+        self._root: str = self.url.partition("/gateway/")[0]
 
     @property
     def did(self) -> list[str]:
