@@ -50,7 +50,9 @@ def until_stopping(stopping: asyncio.Event, operations: Unary) -> Unary:
         asked = operations(call)
         if call.arguments.get("operation") not in _WAITS:
             return await asked
-        return await before(stopping, asked, lambda: Disconnected("who has these calls stops; they go on with the next"))
+        return await before(
+            stopping, asked, lambda: Disconnected("who has these calls stops; they go on with the next")
+        )
 
     return answer
 

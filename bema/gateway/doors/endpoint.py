@@ -20,7 +20,7 @@ from bema.core.errors import Invalid, NotFound
 from bema.core.instance import EndpointInfo
 from bema.core.spec import Shape
 from bema.gateway.doors import openapi
-from bema.gateway.doors.call_door import CALLS, CallDoor
+from bema.gateway.doors.call_routes import CALLS, CallRoutes
 from bema.gateway.doors.durable_calls import DurableCalls
 from bema.gateway.doors.event_stream import EventStream
 from bema.gateway.doors.json_answers import answer_json, told
@@ -57,7 +57,7 @@ class Doors:
         self._descriptions = Descriptions(pool)
         self._instances_of = instances_of
         self._durable_calls = DurableCalls(pool, instances_of)
-        self._calls = CallDoor(self._durable_calls)
+        self._calls = CallRoutes(self._durable_calls)
         self._kept: dict[str, _Clients] = {}
 
     async def serve(self, exchange: Exchange, route: InstanceRoute) -> None:

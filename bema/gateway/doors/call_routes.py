@@ -1,4 +1,4 @@
-"""CallDoor: durable calls over HTTP: a `POST` that need not wait for its end, and `calls/ID` with its status, result and events.
+"""CallRoutes: durable calls over HTTP: a `POST` that need not wait for its end, and `calls/ID` with its status, result and events.
 
 Laws: a call that was accepted has an address before its end, which every answer about it names. Whatever a direct call would
 have been answered, its result is. A client that leaves ends nothing but its wait.
@@ -21,7 +21,7 @@ from bema.gateway.doors.preferences import Preferences, idempotency_key
 from bema.gateway.http.answers import answer, content
 from bema.gateway.http.exchange import Exchange
 
-__all__ = ["CALLS", "CallDoor"]
+__all__ = ["CALLS", "CallRoutes"]
 
 CALLS = "calls/"
 """What the paths of calls begin with, below the URL of a service: no endpoint has a slash in its name."""
@@ -29,7 +29,7 @@ _STATUS = 2.0  # seconds that an accepted call waits to be shown with its state
 _LATER = 60.0  # seconds at most until a client is to look again
 
 
-class CallDoor:
+class CallRoutes:
     """Answers requests for durable endpoints, and for calls by their id."""
 
     def __init__(self, calls: DurableCalls) -> None:
