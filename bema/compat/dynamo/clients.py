@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bema.compat.dynamo.context import Annotated, Cancelled, Context
 from bema.compat.dynamo.failures import as_there
 from bema.compat.dynamo.instances import Instance
+from bema.compat.dynamo.migration import Migration, MigrationLimits, worker_ended
 from bema.compat.dynamo.refused import NotSo, refuse
 from bema.core import instance
 from bema.core.errors import BemaError, StreamCut, Unavailable
@@ -48,9 +49,12 @@ def pick_of(mode: RouterMode | str | None) -> str:
 class Replies:
     """The answers to one request. Awaiting it finds an instance and gives it back; it sends when it is iterated."""
 
-    def __init__(self, client: EndpointClient, answer: CallHandle, annotated: bool, context: Context | None) -> None:
+    def __init__(
+        self, client: EndpointClient, request: Any, annotated: bool, context: Context | None, limits: MigrationLimits
+    ) -> None:
         self._client = client
-        self._answer = answer
+        self._request = request
+        self._limits = limits
         self._annotated = annotated
         self._context = context
         self._items: AsyncGenerator[Any, None] | None = None
@@ -68,7 +72,8 @@ class Replies:
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._items is None:
             # it must not know these replies, which hold it: they would wait for the collector when a loop is left
-            self._items = _replies(self._client, self._answer, self._annotated, self._context)
+            migration = Migration(self._request, self._limits)
+            self._items = _replies(self._client, self._request, migration, self._annotated, self._context)
         return self._items
 
     async def __anext__(self) -> Any:
@@ -86,14 +91,26 @@ def _refuse_if_stopped(context: Context | None, client: EndpointClient) -> None:
 
 
 async def _replies(
-    client: EndpointClient, answer: CallHandle, annotated: bool, context: Context | None
+    client: EndpointClient, request: Any, migration: Migration, annotated: bool, context: Context | None
 ) -> AsyncGenerator[Any, None]:
     _refuse_if_stopped(context, client)
     left = False
+    answer = client(request)
     unlink = None if context is None else context.link(lambda killed: answer.kill() if killed else answer.stop())
     try:
-        async for item in answer:
-            yield Annotated.of(item) if annotated else item
+        while True:
+            try:
+                async for item in answer:
+                    migration.take(item)
+                    yield Annotated.of(item) if annotated else item
+                return
+            except BemaError as error:
+                if migration.whole and worker_ended(error):
+                    return
+                again = None if context is not None and context.is_stopped() else migration.again(error)
+                if again is None:
+                    raise
+            answer = client(again)  # what is linked to the context stops this one from here on
     except BemaError as error:
         if isinstance(error, StreamCut) and context is not None and context.is_stopped():
             return  # whoever stopped it knows that it is not all
@@ -137,8 +154,9 @@ class NotInTime(Unavailable, TimeoutError):
 class Client:
     """Calls one endpoint. It may be awaited, which waits for nothing but the list of instances."""
 
-    def __init__(self, client: EndpointClient) -> None:
+    def __init__(self, client: EndpointClient, limits: MigrationLimits = MigrationLimits()) -> None:  # noqa: B008 - a tuple
         self._client = client
+        self._limits = limits
 
     def __await__(self) -> Generator[Any, None, Client]:
         yield from self._client.wait_for_instances(0).__await__()
@@ -147,7 +165,9 @@ class Client:
     def _ask(self, client: EndpointClient, request: Any, annotated: bool, context: Context | None) -> Replies:
         if context is not None:
             client = client.using(metadata=context.travels())
-        return Replies(client, client(request), annotated, context)
+        # who names a worker means that one
+        limits = self._limits if client.options.instance is None else MigrationLimits()
+        return Replies(client, request, annotated, context, limits)
 
     def generate(self, request: Any, annotated: bool = True, context: Context | None = None) -> Replies:
         return self._ask(self._client, request, annotated, context)

@@ -70,6 +70,11 @@ class Context:
         self._trace()
         return Context(id, {name: value for name, value in self.travels().items() if name != REQUEST_ID})
 
+    @property
+    def resume(self) -> Any:
+        """Where a resumable stream is continued: the number of items that its reader has, or the cursor of the last one; else None."""
+        return self._call.resume
+
     def is_stopped(self) -> bool:
         return self._ended or self._call.is_stopped() or self._call.is_killed()
 

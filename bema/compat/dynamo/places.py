@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bema.compat.dynamo.clients import Client, RouterMode, pick_of
 from bema.compat.dynamo.handlers import CONTEXT, adapted
+from bema.compat.dynamo.migration import MigrationLimits
 from bema.compat.dynamo.refused import refuse
 from bema.compat.dynamo.statuses import mapping
 from bema.core.call import Interceptor
@@ -34,9 +35,15 @@ class Component(distributed.Component):
 
 
 class Endpoint(distributed.Endpoint):
-    def client(self, router_mode: RouterMode | str | None = None, **options: Any) -> Client:  # type: ignore[override]
-        """The client of this endpoint; it may be awaited."""
-        return Client(super().client(pick=pick_of(router_mode), **options))
+    def client(  # type: ignore[override]
+        self, router_mode: RouterMode | str | None = None, migration_limit: int | None = None, **options: Any
+    ) -> Client:
+        """The client of this endpoint; it may be awaited.
+
+        `migration_limit`: how often a request for tokens may go on with another worker; without it, `DYN_MIGRATION_LIMIT`.
+        """
+        limits = MigrationLimits.of(migration_limit)
+        return Client(super().client(pick=pick_of(router_mode), **options), limits)
 
     async def serve_endpoint(  # type: ignore[override]
         self,
@@ -44,9 +51,14 @@ class Endpoint(distributed.Endpoint):
         graceful_shutdown: bool = True,
         metrics_labels: Sequence[tuple[str, str]] | None = None,
         health_check_payload: Mapping[str, Any] | None = None,
+        *,
+        resumable: bool = False,
     ) -> None:
-        """Serve until the runtime is shut down. The health check's payload is the request it is called with."""
-        await self._serve(adapted(handler), graceful_shutdown, metrics_labels, health_check_payload)
+        """Serve until the runtime is shut down. The health check's payload is the request it is called with.
+
+        `resumable`: the handler begins its stream behind `context.resume`, so that it goes on with another worker.
+        """
+        await self._serve(adapted(handler), graceful_shutdown, metrics_labels, health_check_payload, resumable)
 
     async def serve_bidirectional_endpoint(
         self,
@@ -55,7 +67,7 @@ class Endpoint(distributed.Endpoint):
         metrics_labels: Sequence[tuple[str, str]] | None = None,
     ) -> None:
         """Serve a handler whose first parameter is the stream of requests."""
-        await self._serve(adapted(handler, streams=True), graceful_shutdown, metrics_labels, None)
+        await self._serve(adapted(handler, streams=True), graceful_shutdown, metrics_labels, None, False)
 
     async def _serve(
         self,
@@ -63,12 +75,14 @@ class Endpoint(distributed.Endpoint):
         graceful_shutdown: bool,
         metrics_labels: Sequence[tuple[str, str]] | None,
         payload: Mapping[str, Any] | None,
+        resumable: bool,
     ) -> None:
         names = [name for name in inspect.signature(handler).parameters if name != CONTEXT]
         await self._end_of_promise()
         await super().serve_endpoint(
             handler,
             graceful_shutdown=graceful_shutdown,
+            resumable=resumable,
             metrics_labels=metrics_labels or (),
             health_check_payload=None if payload is None else dict(zip(names, [payload], strict=False)),
         )
