@@ -12,14 +12,18 @@ from bema.core.errors import BemaError, DeadlineExceeded, Disconnected, Unavaila
 from bema.core.instance import Instance
 from bema.runtime.rpc.built_in import BuiltIn
 
+_SLACK = 5.0  # seconds in which the answer to a question that waited is here
 PATIENCE = 30.0  # seconds that an operation waits for an owner of the calls, and for its answer
 
 
 class CallRef:
     """`id` stands for the call everywhere: keep it, and make the reference again with `client.ref(id)`."""
 
-    def __init__(self, id: str, owner: CallOwner, decode: Callable[[bytes], Any]) -> None:
+    def __init__(
+        self, id: str, owner: CallOwner, decode: Callable[[bytes], Any], failed: Callable[[bytes], BaseException]
+    ) -> None:
         self.id = id
+        self._failed = failed
         self._owner = owner
         self._decode = decode
 
@@ -34,9 +38,14 @@ class CallRef:
             if left <= 0:
                 raise DeadlineExceeded(f"call {self.id} did not end within {timeout:g} s; it goes on")
             try:
-                return self._decode(await self._owner.ask("wait", left, id=self.id))
+                found = await self._owner.ask("outcome", left + _SLACK, id=self.id, patience=left)
             except DeadlineExceeded:
+                continue  # its owner changed: the call's own failure comes as data, whatever it is
+            if (payload := found["payload"]) is None:
                 continue  # it takes longer than one question
+            if found["call"]["state"] == "failed":
+                raise self._failed(payload)
+            return self._decode(payload)
 
     async def status(self) -> dict[str, Any]:
         """The state of the call, and what it waits for; `NotFound` for one that is kept no longer."""

@@ -367,7 +367,7 @@ class EndpointClient:
         return CallOwner(BuiltIn(self.runtime.pool), self._calls.instances)
 
     def _ref(self, id: str, owner: CallOwner) -> CallRef:
-        return CallRef(id, owner, self._calls.decoded)
+        return CallRef(id, owner, self._calls.decoded, self._calls.failed)
 
     async def with_id(self, id: str, *arguments: Any, **keywords: Any) -> Any:
         """Call a durable endpoint under an id of the caller's own, which a repetition attaches to."""

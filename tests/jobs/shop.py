@@ -45,6 +45,11 @@ class Shop:
     async def approve(self, what: str, call: Call) -> str:
         return f"{what}: {'yes' if await call.ask(bool, f'{what}?') else 'no'}"
 
+    @endpoint(durable=True)
+    async def hurry(self, call: Call) -> None:
+        async with call.timeout(0.01):
+            await call.ask(bool)
+
     @endpoint()
     async def plain(self, call: Call) -> None:
         await call.step(charge, 1)

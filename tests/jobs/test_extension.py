@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import bema
-from bema.core.errors import BemaError, Conflict, Invalid, Refused
+from bema.core.errors import BemaError, Conflict, DeadlineExceeded, Invalid, Refused
 from bema.core.naming import is_call_id
 
 pytestmark = pytest.mark.slow
@@ -155,6 +155,24 @@ def test_a_call_that_is_made_later_is_made_once_and_found_again_by_its_id(termin
     asyncio.run(story())
     assert terminal.did.count("charge 7") == 1
     assert "charge 9" not in terminal.did
+
+
+def test_a_call_that_failed_with_a_timeout_of_its_own_is_told_so_by_its_reference(terminal):
+    terminal.worker()
+
+    async def story():
+        async with bema.connect() as runtime:
+            hurry = await runtime.namespace("demo").component("shop").endpoint("hurry").client(wait=10)
+            ref = await hurry.later()
+            with pytest.raises(DeadlineExceeded, match=r"0\.01 s passed"):
+                await ref.result(20)
+            slow = await (await runtime.namespace("demo").component("shop").endpoint("approve").client()).later(
+                what="tea"
+            )
+            with pytest.raises(DeadlineExceeded, match="it goes on"):
+                await slow.result(0.2)
+
+    asyncio.run(story())
 
 
 def test_a_child_is_made_once_though_its_parent_is_run_again(terminal):

@@ -161,7 +161,9 @@ class DurableCalls:
 
 
 def _owners(view: View) -> tuple[Instance, ...]:
-    return tuple(instance for instance in view.instances() if instance.data.get("jobs"))
+    having = [instance for instance in view.instances() if instance.data.get("jobs")]
+    # one that hangs or drains is asked where there is no other: it may still answer
+    return tuple(sorted(having, key=lambda instance: not instance.routable()))
 
 
 def _no_owner() -> BemaError:

@@ -106,6 +106,10 @@ class Client:
         except codecs.UNFIT as error:
             raise codecs.bad_answer(error, f"the answer of {self.route}") from error
 
+    def failed(self, payload: bytes) -> BaseException:
+        """A failure as it was kept, as the exception that a caller gets of it."""
+        return failures.rebuild(failures.read_failure(payload), self._known)
+
     async def unary(
         self,
         arguments: dict[str, Any],
