@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,39 @@ def test_who_waits_gets_the_answer_from_the_next_process(shop: Deployed) -> None
         out, said = curl.communicate(timeout=60)
     assert json.loads(out) == "receipt 8, shipped", said
     assert shop.did.count("charge 8") == 1
+
+
+def test_who_waits_and_who_follows_notice_nothing_of_an_owner_that_is_killed(
+    platform: Platform, shop: Deployed, http: httpx2.Client
+) -> None:
+    accepted = http.post(f"{shop.url}/order", json={"number": 9}, headers={"Prefer": "respond-async"})
+    where = shop.at(accepted.headers["location"])
+    until("its second step runs", lambda: "ship receipt 9" in shop.did, 20)
+    command = ["curl", "-sS", "-m", "60", "-H", "Prefer: wait=50", f"{where}/result"]
+    told: list[dict[str, Any]] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as curl:
+        with http.stream("GET", f"{where}/events") as answer:
+            following = events(answer.iter_lines())
+            while not told or told[-1]["event"] != "step":
+                told.append(next(following))
+            os.kill(platform.system("jobs"), signal.SIGKILL)
+            until("another run of the step", lambda: shop.did.count("ship receipt 9") == 2, 40)
+            shop.go()
+            told += following
+        out, said = curl.communicate(timeout=60)
+    assert json.loads(out) == "receipt 9, shipped", said
+    assert [event["data"]["what"] for event in told if event["event"] == "step"] == ["step 1 charge", "step 2 ship"]
+    assert (told[-2]["data"]["state"], told[-1]["event"]) == ("done", "end")
+
+
+def test_a_platform_that_stops_does_not_wait_for_who_follows(
+    platform: Platform, shop: Deployed, http: httpx2.Client
+) -> None:
+    accepted = http.post(f"{shop.url}/order", json={"number": 5}, headers={"Prefer": "respond-async"})
+    where = shop.at(accepted.headers["location"])
+    with http.stream("GET", f"{where}/events") as answer:
+        following = events(answer.iter_lines())
+        assert next(following)["event"] in ("state", "step")
+        began = time.monotonic()
+        assert platform.stop() in (0, 1)
+        assert time.monotonic() - began < 20

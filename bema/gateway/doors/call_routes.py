@@ -20,6 +20,7 @@ from bema.gateway.doors.json_answers import answer_json, told
 from bema.gateway.doors.preferences import Preferences, idempotency_key
 from bema.gateway.http.answers import answer, content
 from bema.gateway.http.exchange import Exchange
+from bema.runtime.tasks import before
 
 __all__ = ["CALLS", "CallRoutes"]
 
@@ -27,6 +28,13 @@ CALLS = "calls/"
 """What the paths of calls begin with, below the URL of a service: no endpoint has a slash in its name."""
 _STATUS = 2.0  # seconds that an accepted call waits to be shown with its state
 _LATER = 60.0  # seconds at most until a client is to look again
+
+
+_END: Any = object()
+
+
+class _Leaving(Exception):
+    """The listener drains."""
 
 
 class CallRoutes:
@@ -119,9 +127,11 @@ class CallRoutes:
         events = EventStream(exchange)
         try:
             await self._send(exchange, events, first)
-            async for change in changes:
+            while (change := await before(exchange.leaving, anext(changes, _END), _Leaving)) is not _END:
                 await self._send(exchange, events, change)
             await events.send(b"{}", event="end")
+        except _Leaving:
+            pass  # no end: its client comes again with the last id
         except BemaError as error:
             await events.send(content(error, exchange.trace_id).rstrip(), event="error")
         finally:

@@ -33,6 +33,7 @@ class Dispatcher:
         self.hosts = hosts
         self.authority = b"127.0.0.1"
         self.draining = False
+        self.leaving = asyncio.Event()  # the same, for who waits for it
         self.now = asyncio.get_running_loop().time()
         self.empty = asyncio.Event()  # set when the last connection has ended
         self.activities = Activities()

@@ -83,6 +83,11 @@ class Exchange:
     def trace_id(self) -> str:
         return self.trace[3:35]
 
+    @property
+    def leaving(self) -> asyncio.Event:
+        """Set when this listener drains: an answer whose client can go on elsewhere ends then, and holds nothing up."""
+        return self._dispatcher.leaving
+
     # called from the client's side
 
     def start(self) -> None:

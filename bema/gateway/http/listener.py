@@ -91,6 +91,7 @@ class DataListener:
     async def drain(self, grace: float) -> bool:
         """Stop accepting, give running requests `grace` seconds, then end the rest. False where any request was cut."""
         self.dispatcher.draining = True
+        self.dispatcher.leaving.set()
         if self._server is not None:
             self._server.close()
         for connection in tuple(self.connections):
