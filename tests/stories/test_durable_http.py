@@ -59,8 +59,9 @@ class Deployed:
 
     def __init__(self, platform: Platform, folder: Path) -> None:
         self._did, self._go = folder / "did", folder / "go"
-        code = SHOP.format(did=str(self._did), go=str(self._go))
-        made = platform.deploy("shop", code)
+        self.file = folder / "shop.py"
+        self.file.write_text(SHOP.format(did=str(self._did), go=str(self._go)))
+        made = platform.deploy("shop", self.file.read_text())
         self.pid = made["instance"]["pid"]
         self.url: str = made["url"]
         self._root: str = self.url.partition("/gateway/")[0]
@@ -98,7 +99,9 @@ def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             event = {}
 
 
-def test_a_call_that_was_accepted_is_finished_by_the_next_process(shop: Deployed, http: httpx2.Client) -> None:
+def test_a_call_that_was_accepted_is_finished_by_the_next_process(
+    platform: Platform, shop: Deployed, http: httpx2.Client
+) -> None:
     key = {"Prefer": "respond-async", "Idempotency-Key": '"order 7"'}
     accepted = http.post(f"{shop.url}/order", json={"number": 7}, headers=key)
     assert accepted.status_code == 202
@@ -121,6 +124,8 @@ def test_a_call_that_was_accepted_is_finished_by_the_next_process(shop: Deployed
         told += events(answer.iter_lines())
     assert [event["data"]["what"] for event in told if event["event"] == "step"] == ["step 1 charge", "step 2 ship"]
     assert (told[-2]["data"]["state"], told[-1]["event"]) == ("done", "end")
+    replayed = platform.bema("replay", where.rpartition("/")[2], str(shop.file))
+    assert (replayed.returncode, replayed.stdout.splitlines()[-1]) == (0, "done  'receipt 7, shipped'"), replayed.stderr
     assert shop.did == ["charge 7", "ship receipt 7", "ship receipt 7"]
 
 
