@@ -52,6 +52,15 @@ def test_calls_of_a_group_run_one_after_the_other_where_nothing_else_is_said():
     assert room.admit(call(5), 0.0) == 0
 
 
+def test_groups_that_are_done_are_forgotten():
+    room = admission()
+    for n in range(100):
+        room.begun(call(n, group=f"order {n}"), 0.0)
+        room.ended(call(n, group=f"order {n}"))
+    assert not room._groups
+    assert not room._running
+
+
 def test_a_group_may_have_more_than_one():
     room = admission(f=Queue(per_group=2))
     for n in range(2):

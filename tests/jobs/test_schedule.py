@@ -68,6 +68,19 @@ def test_a_clock_that_was_years_ahead_silences_nothing_for_years():
     assert looked(schedule.rewound(now), now + 1, now + HOUR) == [6]
 
 
+def test_an_interval_begun_on_a_wrong_clock_is_counted_from_now():
+    declared = Schedule(name="s", route="t.t.f", timetable=timetable(every=3600))
+    schedule = reconciled(None, declared, MIDNIGHT + 400 * DAY).rewound(MIDNIGHT)
+    assert schedule.next == MIDNIGHT + HOUR
+
+
+def test_a_pause_that_ends_on_a_clock_set_back_fires_nothing_again():
+    fired, fires = hourly().due(MIDNIGHT + 30 * HOUR)
+    assert fires
+    paused = Schedule(**{**fields(fired), "paused": True})
+    assert looked(paused.resumed(MIDNIGHT + 28 * HOUR), MIDNIGHT + 29 * HOUR, MIDNIGHT + 31 * HOUR) == [31]
+
+
 def test_a_clock_that_is_set_forward_makes_up_once():
     assert looked(hourly(), MIDNIGHT + HOUR, MIDNIGHT + HOUR + DAY) == [1, 25]
 

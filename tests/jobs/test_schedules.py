@@ -10,6 +10,7 @@ import pytest
 
 from bema.core.call import Call
 from bema.core.clock import ManualClock
+from bema.core.durable import Queue
 from bema.core.errors import BadDeclaration, NotFound, Refused
 from bema.core.limits import DEFAULTS
 from bema.core.settings import PartSettings
@@ -113,6 +114,27 @@ async def test_an_owner_that_died_between_the_call_and_its_note_does_not_fire_ag
         assert await found.at(1) == HOUR
         assert found.fired == ["01:00"]
         assert (await found.schedules.listed())[0]["fired"] == MIDNIGHT + HOUR * 1_000_000
+
+
+@told
+async def test_what_had_fired_is_not_fired_with_other_arguments(folder):
+    clock = ManualClock(MIDNIGHT)
+    async with clocked(folder, hourly(), clock=clock) as found:
+        keep = found.engine.keep_schedule
+
+        async def fails(schedule):
+            raise Refused("the disk is full", code="state_unwritable")
+
+        found.engine.keep_schedule = fails  # type: ignore[method-assign]
+        await found.at(1)
+        found.engine.keep_schedule = keep  # type: ignore[method-assign]
+    changed = Schedule(name="hourly", route="t.t.f", timetable=timetable("0 * * * *"), arguments=b"\x81\xa1n\x01")
+    async with clocked(folder, changed, clock=clock) as found:
+        assert await found.at(1) == HOUR
+        assert found.fired == ["01:00"]
+        (call,) = found.engine.live().values()
+        assert await found.engine.arguments(call.id) == b"\x80"
+        assert (await found.schedules.listed())[0]["call"] == call.id
 
 
 @told
@@ -289,10 +311,16 @@ def test_a_declared_schedule_brings_its_arguments():
         "clean",
         Shape.UNARY,
         (Parameter("days", int), Parameter("dry", bool, required=False, default=False)),
-        facts={"jobs": {"schedules": (DeclaredSchedule(timetable=timetable(every=60), arguments={"days": 3}),)}},
+        facts={
+            "jobs": {
+                "schedules": (DeclaredSchedule(timetable=timetable(every=60), arguments={"days": 3}),),
+                "queue": Queue(group="days"),
+            }
+        },
     )
     (found,) = declared_by("demo.shop", endpoint)
     assert (found.name, found.route, found.arguments) == ("clean", "demo.shop.clean", b"\x81\xa4days\x03")
+    assert found.group == "days=3"
     assert declared_by("demo.shop", EndpointSpec("plain", Shape.UNARY)) == []
     wrong = DeclaredSchedule(timetable=timetable(every=60), name="n", arguments={"days": "three"})
     with pytest.raises(BadDeclaration, match=r"the arguments of the schedule n of demo\.shop\.clean"):
