@@ -851,7 +851,7 @@ async def jobs_kept(folder: Path) -> Outcome:
     async with calls() as engine:
         await all_ended(engine, range(5))
         await engine.sweep(5)
-        return len(await engine.recent(10, 5))
+        return len(await engine.recent(10))
 
 
 @probe(3, with_it=1, without=2)
@@ -859,7 +859,7 @@ async def jobs_kept_for(folder: Path) -> Outcome:
     async with calls() as engine:
         await all_ended(engine, (0, 4_000_000))
         await engine.sweep(5_000_000)
-        return len(await engine.recent(10, 5_000_000))
+        return len(await engine.recent(10))
 
 
 @probe(1, with_it=1, without=3)

@@ -105,8 +105,8 @@ class JobsEngine(Protocol):
         """The encoded result or failure of a call that has ended; `NotFound`."""
         ...
 
-    async def recent(self, count: int, now: int, before: str = "") -> list[CallRecord]:
-        """The newest that have ended at the instant `now`, the newest first; only calls older than `before`, where it is given."""
+    async def recent(self, count: int, before: str = "") -> list[CallRecord]:
+        """The newest that have ended, the newest first; only calls older than `before`, where it is given."""
         ...
 
     async def sweep(self, now: int) -> int:

@@ -17,11 +17,11 @@ import msgspec
 
 from bema.core.errors import Conflict, NotFound, Overloaded, TooLarge
 from bema.core.limits import Limits
-from bema.core.naming import first_call_id
 from bema.core.settings import PartSettings
 from bema.jobs.calls import CallRecord, DurableState, moved
 from bema.jobs.engine import StaleClaim
 from bema.jobs.journal import Journal, JournalEntry
+from bema.jobs.layout import bring_up
 from bema.jobs.schedule import Schedule
 from bema.state.engine import Mutation, RevisionConflict, StateEngine, StateFactory
 from bema.state.memory import MemoryEngine
@@ -53,12 +53,12 @@ class Ledger:
     @classmethod
     async def open(cls, settings: PartSettings, name: str = "calls") -> Ledger:
         """The calls `name` on the state engine in use; `Refused` (state_held) while another process has them."""
-        state = await StateFactory.choose().open(settings, f"jobs/{name}.sqlite")
-        return await cls.on(state, settings.limits)
+        return await _opened(cls, await StateFactory.choose().open(settings, f"jobs/{name}.sqlite"), settings)
 
     @classmethod
     async def on(cls, state: StateEngine, limits: Limits) -> Ledger:
         """The ledger that a state holds; what ran when its owner died is queued again."""
+        await bring_up(state)
         ledger = cls(state, limits)
         async for _, value in _scanned(state, "live/"):
             record = _record(value)
@@ -277,8 +277,8 @@ class Ledger:
             if not self._watched[id]:
                 del self._watched[id]
 
-    async def recent(self, count: int, now: int, before: str = "") -> list[CallRecord]:
-        page = await self._state.scan_back("done/", f"done/{before or first_call_id(now)}", count)
+    async def recent(self, count: int, before: str = "") -> list[CallRecord]:
+        page = await self._state.scan_back("done/", f"done/{before}" if before else "", count)
         return [_record(entry.value) for entry in page]
 
     async def sweep(self, now: int) -> int:
@@ -356,7 +356,7 @@ class MemoryLedger(Ledger):
 
     @classmethod
     async def open(cls, settings: PartSettings, name: str = "calls") -> Ledger:
-        return await cls.on(await MemoryEngine.open(settings, name), settings.limits)
+        return await _opened(cls, await MemoryEngine.open(settings, name), settings)
 
 
 class SqliteLedger(Ledger):
@@ -364,7 +364,15 @@ class SqliteLedger(Ledger):
 
     @classmethod
     async def open(cls, settings: PartSettings, name: str = "calls") -> Ledger:
-        return await cls.on(await SqliteEngine.open(settings, f"jobs/{name}.sqlite"), settings.limits)
+        return await _opened(cls, await SqliteEngine.open(settings, f"jobs/{name}.sqlite"), settings)
+
+
+async def _opened(cls: type[Ledger], state: StateEngine, settings: PartSettings) -> Ledger:
+    try:
+        return await cls.on(state, settings.limits)
+    except BaseException:
+        await state.close()  # or whoever tries again finds it held
+        raise
 
 
 def _key(record: CallRecord) -> str:

@@ -152,7 +152,7 @@ class CallOperations(CallerOperations):
             :count
         ]
         if len(shown) < count:
-            ended = await engine.recent(count, self._runner.clock.now(), before)
+            ended = await engine.recent(count, before)
             shown += [record for record in ended if state in ("", record.state)][: count - len(shown)]
         shown.sort(key=lambda record: record.id, reverse=True)
         return {"calls": [_data(record) for record in shown], "live": len(live)}

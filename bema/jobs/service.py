@@ -219,14 +219,14 @@ def kept(settings: Settings) -> list[str]:
 
 
 async def unfinished(settings: Settings) -> bool:
-    """Whether some call is not finished; nothing may own the files meanwhile. What cannot be read counts."""
+    """Whether some call is not finished, or the clock makes calls; nothing may own the files meanwhile. What cannot be read counts."""
     for name in kept(settings):
         try:
             engine = await JobsFactory.choose().open(settings_of(settings, name), name)
         except Refused:
             return True
         try:
-            if engine.live():
+            if engine.live() or await engine.schedules():
                 return True
         finally:
             await engine.close()
