@@ -30,6 +30,7 @@ from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
 from bema.deploy.store.deployments import FILE
 from bema.jobs.service import unfinished
+from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import DiscoveryFactory
 from bema.runtime.folders import prepare
 from bema.state.engine import StateFactory
@@ -123,6 +124,9 @@ def prepare_state(state: Path) -> Path:
     """The folders of state, runtime files and sockets, for their user alone."""
     for folder in (state, paths.run_dir(), paths.socket_dir()):
         prepare(folder)
+    with contextlib.suppress(Refused):  # of another kind of discovery: nothing of ours is there
+        prepare(paths.discovery_dir())
+        records.set_aside(paths.discovery_dir())
     # permissions do not tell of a quota, nor of a disk that is full or mounted to be read
     probe = state / f".probe.{os.getpid()}"
     try:

@@ -16,21 +16,22 @@ SIZE = 2 * 1024 * 1024
 
 
 class Reserve:
-    """One file for all state files of a folder. A folder that takes none has none."""
+    """One file for all files of a folder, of `most` bytes. A folder that takes none has none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: int = SIZE) -> None:
         self._path = folder / NAME
-        self.short = True  # less than `SIZE` is set aside
+        self._most = most
+        self.short = True  # less than `most` is set aside
 
     def fill(self) -> None:
-        """Set aside what there is room for, at most `SIZE`."""
+        """Set aside what there is room for, up to `most` bytes."""
         have = self._size()
         with contextlib.suppress(OSError):
             disk = os.statvfs(self._path.parent)
-            size = min(SIZE, have + disk.f_bavail * disk.f_frsize)
+            size = min(self._most, have + disk.f_bavail * disk.f_frsize)
             if size > have and self._filled(size):
                 have = size
-        self.short = have < SIZE
+        self.short = have < self._most
 
     def release(self) -> bool:
         """Give the space back to the disk; False where none was set aside."""

@@ -7,6 +7,7 @@ lock is always a leftover, and nobody ever removes what somebody lives by.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -22,9 +23,11 @@ from bema.core.naming import read_instance_id, show_instance_id
 from bema.runtime import processes
 from bema.runtime.discovery.discovery import LARGEST as LARGEST
 from bema.runtime.folders import prepare as prepare
+from bema.state.reserve import Reserve
 
 RECORD = ".json"
 LOCK = ".lock"
+RESERVED = 256 * 1024  # bytes
 ORPHAN_AGE = 60.0  # a lock file without a record may be about to get one
 
 _decoder = msgspec.json.Decoder(Instance)
@@ -41,14 +44,38 @@ def lock_path(directory: Path, instance_id: int) -> Path:
 def write_record(directory: Path, instance: Instance) -> None:
     """Show `instance`, at once and whole. Its lock is held already."""
     path = record_path(directory, instance.id)
-    # renamed when it is whole: a reader sees the old record or the new one, never a half
-    draft = path.with_name(f".{path.name}")
     try:
-        with open(draft, "wb", opener=_private) as file:
-            file.write(msgspec.json.encode(instance))
-        draft.rename(path)
+        _write(path, msgspec.json.encode(instance), directory)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}", code="state_unwritable") from error
+
+
+def _write(path: Path, record: bytes, directory: Path) -> None:
+    # renamed when it is whole: a reader sees the old record or the new one, never a half
+    draft = path.with_name(f".{path.name}")
+    reserve = None
+    try:
+        while True:
+            try:
+                with open(draft, "wb", opener=_private) as file:
+                    file.write(record)
+                draft.rename(path)
+                return
+            except OSError as error:
+                # on a full disk nobody would find the platform any more, to remove what fills it
+                if reserve is not None or error.errno != errno.ENOSPC:
+                    raise
+                reserve = Reserve(directory, RESERVED)
+                if not reserve.release():
+                    raise
+    finally:
+        if reserve is not None:
+            reserve.fill()
+
+
+def set_aside(directory: Path) -> None:
+    """Keep room for the records of those that start while the disk is full."""
+    Reserve(directory, RESERVED).fill()
 
 
 def remove_record(directory: Path, instance_id: int) -> None:

@@ -25,6 +25,7 @@ from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery, lock_path, record_path, remove_record, write_record
 from bema.runtime.discovery.inotify import Inotify
 from bema.runtime.processes import is_same, process_start
+from tests import disks
 from tests.runtime.helpers import an_instance, said_ready, spawn, until
 
 WORKER = """
@@ -552,3 +553,20 @@ def test_keeping_thousands_of_leases_costs_nothing_while_nothing_changes(tmp_pat
         return spent
 
     assert asyncio.run(story()) < 0.05
+
+
+def test_a_record_is_written_on_a_full_disk_for_which_room_was_set_aside(tmp_path):
+    with disks.small_disk(tmp_path / "disk", 1) as disk:
+        records.set_aside(disk)
+        disks.fill(disk)
+        for number in range(20):
+            records.write_record(disk, Instance(id=new_instance_id(), namespace="t", component=f"c{number}"))
+            disks.fill(disk)
+        assert len(list(disk.glob("*.json"))) == 20
+
+
+def test_a_full_disk_without_such_room_is_a_refusal(tmp_path):
+    with disks.small_disk(tmp_path / "disk", 1) as disk:
+        disks.fill(disk)
+        with pytest.raises(Refused, match="No space left on device"):
+            records.write_record(disk, Instance(id=new_instance_id(), namespace="t", component="c"))
