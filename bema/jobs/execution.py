@@ -113,6 +113,8 @@ class Incoming:
         self.key = key  # under which a signal is kept until it is taken
         self.seen = False  # by a run that had come to where it waits, and did not wait for this
         self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # who offered it may have left, or was told of another failure: asyncio would report this one as nobody's
+        self.taken.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     def fits(self, operation: Awaited) -> bool:
         named = self.kind != "signal" or self.name == operation.name

@@ -80,10 +80,12 @@ class Ledger:
 
     async def create(self, record: CallRecord, arguments: bytes) -> CallRecord:
         self._check(arguments, "the arguments")
-        if (known := await self._known(record)) is not None:
-            return await self._same(known, record, arguments)
-        if record.id in self._live:  # asked for again while the first is being written
-            return await self._same(self._live[record.id], record, arguments)
+        known = await self._known(record) or self._live.get(record.id)
+        if known is not None:
+            with contextlib.suppress(NotFound):
+                return await self._same(known, record, arguments)
+            # the first was still being written, and could not be: this one takes its place
+            return await self.create(record, arguments)
         if len(self._live) >= (most := self._limits.jobs_live):
             raise Overloaded(
                 f"{most} calls have not ended, and no more are kept (jobs_live)",
@@ -210,10 +212,16 @@ class Ledger:
         # a fence more: a run that is still being put away must not write what was forgotten
         after = moved(before, DurableState.QUEUED, code="", why="", due=0, waits=(), ended=0, fence=before.fence + 1)
         dropped = [entry.order for entry in (await self.journal(id)).entries if entry.order >= order]
+        if self._live.get(id, before) is not before:
+            raise Conflict(f"call {id} was changed meanwhile", code="bad_move", id=id)
         mutations = [Mutation(_step(id, one), None) for one in dropped]
         if id not in self._live:  # it had ended
-            mutations += [Mutation(f"done/{id}", None), Mutation(f"result/{id}", None)]
             self._ended -= 1
+            mutations += [
+                Mutation(f"done/{id}", None),
+                Mutation(f"result/{id}", None),
+                Mutation("meta/ended", str(self._ended).encode()),
+            ]
         self._live[id] = after
         try:
             await self._state.apply([*mutations, Mutation(f"live/{id}", _encode(after))])

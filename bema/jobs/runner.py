@@ -12,7 +12,7 @@ import contextlib
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -98,10 +98,22 @@ class Runner:
     async def submit(self, record: CallRecord, arguments: bytes) -> CallRecord:
         """Keep a call and run it when it is due; gives the one that was there where it is asked for again."""
         # committed when it returns: from here on the call is never lost
-        kept = await self.engine.create(record, arguments)
+        with self._ending_with_its_disk():
+            kept = await self.engine.create(record, arguments)
         if kept.id == record.id and not kept.state.ended:
             self._schedule(kept)
         return kept
+
+    @contextlib.contextmanager
+    def _ending_with_its_disk(self) -> Iterator[None]:
+        """Whoever meets it first, a failed disk ends the owner: it would refuse everybody, and the next one need not."""
+        try:
+            yield
+        except BemaError as error:
+            if error.code == "state_failed" and not self._closing:
+                logger.critical("the disk under the durable calls failed: %s", error.message)
+                self.failed(error)
+            raise
 
     async def result(self, id: str) -> Any:
         """Wait for the end of a call: its result, or its failure raised. `Conflict` (call_paused) when it is paused."""
@@ -144,24 +156,29 @@ class Runner:
         if record.state.ended:
             return record
         if record.state is DurableState.QUEUED and not record.attempts:
-            record = await self.engine.change(id, lambda r: moved(r, DurableState.CANCELLED, ended=self.clock.now()))
+            record = await self._change(id, lambda r: moved(r, DurableState.CANCELLED, ended=self.clock.now()))
             self._tell(id)
             return record
-        record = await self.engine.change(id, lambda r: msgspec.structs.replace(r, cancelling=True))
+        record = await self._change(id, lambda r: msgspec.structs.replace(r, cancelling=True))
         if not any(worker.cancel(id) for worker in self._workers_of(id)):
             await self._queue_now(id)
         return record
 
     async def resume(self, id: str) -> CallRecord:
         """Run a paused call again, from its history on."""
-        await self.engine.change(id, lambda r: moved(r, DurableState.QUEUED, code="", why="", due=0))
+        await self._change(id, _resumed)
         return await self._queue_now(id)
 
     async def restart(self, id: str, order: int = 1) -> CallRecord:
         """Run a call again and forget what it recorded from that step on: one that is paused or has failed."""
-        record = await self.engine.restart(id, order)
+        with self._ending_with_its_disk():
+            record = await self.engine.restart(id, order)
         self._schedule(record)
         return record
+
+    async def _change(self, id: str, how: Callable[[CallRecord], CallRecord]) -> CallRecord:
+        with self._ending_with_its_disk():
+            return await self.engine.change(id, how)
 
     async def answer(self, id: str, value: bytes, *, place: str = "") -> None:
         """Answer what a call asks. `Invalid` for an answer of another type; `Conflict` where it asks nothing."""
@@ -169,9 +186,9 @@ class Runner:
 
     async def signal(self, id: str, name: str, value: bytes) -> None:
         """Give a call a signal, which is kept until it waits for it."""
-        key = await self.engine.signal(id, name, value)
+        with self._ending_with_its_disk():
+            key = await self.engine.signal(id, name, value)
         offer = Incoming("signal", name, value, key=key)
-        offer.taken.add_done_callback(lambda future: future.exception())
         await self._offer(id, offer)
 
     async def _offered(self, id: str, offer: Incoming) -> None:
@@ -199,7 +216,7 @@ class Runner:
         record = await self.engine.get(id)
         if record.state in (DurableState.SLEEPING, DurableState.ASKING):
             # its waits stay: a sleep that is not over sleeps on
-            record = await self.engine.change(id, lambda r: moved(r, DurableState.QUEUED, due=0))
+            record = await self._change(id, lambda r: moved(r, DurableState.QUEUED, due=0))
         if record.state is DurableState.QUEUED:
             self._schedule(record, at=0)
         return record
@@ -309,7 +326,11 @@ class Runner:
 
     async def _sweeps(self) -> None:
         while True:
-            await self.engine.sweep(self.clock.now())
+            try:
+                with self._ending_with_its_disk():
+                    await self.engine.sweep(self.clock.now())
+            except BemaError as error:  # what cannot be dropped now is dropped later
+                logger.error("ended calls could not be dropped: %s", error.message)
             await asyncio.sleep(_SWEEP)
 
     # one run
@@ -366,8 +387,8 @@ class Runner:
                 return
             except BemaError as again:
                 error = again
-        logger.critical("the disk under the durable calls failed: %s", error.message)
-        self.failed(error)
+        with contextlib.suppress(BemaError), self._ending_with_its_disk():
+            raise error
 
     def _after(self, id: str) -> None:
         record = self.engine.live().get(id)
@@ -411,3 +432,10 @@ class Runner:
     def metadata(self) -> Mapping[str, int]:
         """For the status pages: how many run and how many wait."""
         return {"running": len(self._running), "live": len(self.engine.live())}
+
+
+def _resumed(record: CallRecord) -> CallRecord:
+    # the table of moves has these from other states too: for whoever holds the claim, and for a restart
+    if record.state is not DurableState.PAUSED:
+        raise Conflict(f"call {record.id} is {record.state}, and not paused", code="bad_move", id=record.id)
+    return moved(record, DurableState.QUEUED, code="", why="", due=0)

@@ -1,0 +1,128 @@
+"""Requests that meet, and writes that fail between them: each of these was found by the simulation."""
+
+import asyncio
+
+import pytest
+
+from bema.core.call import Call
+from bema.core.errors import BemaError, Conflict, Refused
+from bema.core.limits import DEFAULTS
+from bema.core.naming import new_call_id
+from bema.jobs.calls import CallRecord, DurableState
+from bema.jobs.ledger import Ledger
+from bema.jobs.runner import Runner
+from bema.state.memory import MemoryEngine
+from tests.jobs.running import owning
+
+NOW = 1_700_000_000_000_000
+FULL = Refused("the disk is full", code="state_unwritable")
+FAILED = Refused("the disk failed", code="state_failed")
+
+
+class Failing(MemoryEngine):
+    """A state whose next writes fail as `fails` says, after the others had their turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: list[Refused] = []
+
+    async def apply(self, mutations):
+        await asyncio.sleep(0)
+        if self.fails:
+            raise self.fails.pop(0)
+        return await super().apply(mutations)
+
+    async def get(self, key):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # answered after what was asked before
+        return await super().get(key)
+
+
+def record(**more):
+    return CallRecord(id=new_call_id(NOW), route="t.t.f", created=NOW, **more)
+
+
+def test_who_asks_again_while_the_first_cannot_be_written_takes_its_place():
+    async def story():
+        state = Failing()
+        engine = await Ledger.on(state, DEFAULTS)
+        state.fails = [FULL]
+        asked = record()
+        first, second = await asyncio.gather(
+            engine.create(asked, b"x"), engine.create(asked, b"x"), return_exceptions=True
+        )
+        assert first is FULL
+        assert second == asked
+        assert await engine.arguments(asked.id) == b"x"
+
+    asyncio.run(story())
+
+
+async def failed_call(engine):
+    claimed = await engine.claim((await engine.create(record(), b"")).id, "")
+    return await engine.end(claimed.id, claimed.fence, DurableState.FAILED, b"no", now=NOW)
+
+
+def test_of_two_who_restart_a_call_one_does():
+    async def story():
+        engine = await Ledger.on(Failing(), DEFAULTS)
+        id = (await failed_call(engine)).id
+        done = await asyncio.gather(engine.restart(id, 1), engine.restart(id, 1), return_exceptions=True)
+        assert sorted(isinstance(one, Conflict) for one in done) == [False, True]
+        assert engine.live()[id].fence == 2
+
+    asyncio.run(story())
+
+
+def test_a_call_that_was_restarted_is_not_counted_as_ended_by_the_next_owner_either():
+    async def story():
+        state = MemoryEngine()
+        engine = await Ledger.on(state, DEFAULTS)
+        await engine.restart((await failed_call(engine)).id, 1)
+        counted = await state.get("meta/ended")
+        assert counted is not None
+        assert counted.value == b"0"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_only_what_is_paused_is_resumed(state, tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner:
+
+            @owner.durable
+            async def handler(call: Call) -> None:
+                if state == "failed":
+                    raise ValueError("no")
+                await call.step(asyncio.sleep, 60)
+
+            owner.runner.begin()
+            id = await owner.submit("handler")
+            before = await owner.until(id, DurableState(state))
+            with pytest.raises(Conflict, match=f"is {state}, and not paused"):
+                await owner.runner.resume(id)
+            assert await owner.engine.get(id) == before
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("asked", ["submit", "signal", "cancel"])
+def test_whoever_meets_a_failed_disk_first_ends_the_owner(asked):
+    async def story():
+        state, told = Failing(), list[BemaError]()
+        runner = Runner(await Ledger.on(state, DEFAULTS))
+        runner.failed = told.append
+        waiting = await runner.submit(record(due=2**60), b"")
+        state.fails = [FAILED]
+        with pytest.raises(Refused):
+            if asked == "submit":
+                await runner.submit(record(), b"")
+            elif asked == "signal":
+                await runner.signal(waiting.id, "go", b"\x01")
+            else:
+                await runner.cancel(waiting.id)
+        assert told == [FAILED]
+        await runner.close()
+
+    asyncio.run(story())
