@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
@@ -71,7 +71,7 @@ class CallRef:
 class CallOwner:
     """Whoever has the durable calls of a component now, asked again where that changes."""
 
-    def __init__(self, built_in: BuiltIn, instances: Callable[[], tuple[Instance, ...]]) -> None:
+    def __init__(self, built_in: BuiltIn, instances: Callable[[], Awaitable[tuple[Instance, ...]]]) -> None:
         self._built_in = built_in
         self._instances = instances
 
@@ -80,7 +80,7 @@ class CallOwner:
         until = monotonic() + timeout
         while True:
             error: BemaError = Unavailable("nobody has the durable calls now")
-            for instance in self._instances():
+            for instance in await self._instances():
                 asked = {"operation": operation, "arguments": arguments}
                 try:
                     return await self._built_in.ask(instance, durable.ENDPOINT, asked, max(0.01, until - monotonic()))

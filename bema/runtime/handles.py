@@ -364,7 +364,11 @@ class EndpointClient:
         return self._ref(id, self._owner())
 
     def _owner(self) -> CallOwner:
-        return CallOwner(BuiltIn(self.runtime.pool), self._calls.instances)
+        return CallOwner(BuiltIn(self.runtime.pool), self._owners)
+
+    async def _owners(self) -> tuple[Instance, ...]:
+        await self._calls.ready(0, count=0)  # a handle that has called nothing yet knows of no instance
+        return self._calls.instances()
 
     def _ref(self, id: str, owner: CallOwner) -> CallRef:
         return CallRef(id, owner, self._calls.decoded, self._calls.failed)
