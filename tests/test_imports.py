@@ -24,7 +24,7 @@ START = {
     "wire.rpc": "calls cursors failures frames reader",
     "wire.values": "codecs constraints declared equal loss records skeleton strict unions walks",
     "wire.module": "envelopes handshake lines messages registration",
-    "runtime": "bridge call_ref discovery distributed folders forks handles process processes rpc tasks threads",
+    "runtime": "alarms bridge call_ref discovery distributed folders forks handles process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
     "runtime.rpc": "absence adapter admission blame built_in call_log client client_connection codec connection continuation"
     " descriptions flow_control offers picker pool resolver retry_budget routes server server_call server_connection"

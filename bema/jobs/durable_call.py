@@ -103,7 +103,7 @@ class DurableCall(Call):
         # the id is fixed before the step runs: tried again, it attaches to the same child
         child_id = child_of(execution.record.id, place)
         call_child.__qualname__ = f"child {getattr(method, 'name', '')}".rstrip()
-        return await execution.step(call_child, (), {}, Retry(), digest_of(arguments, named))
+        return await execution.step(call_child, (), {}, Retry(), digest_of(arguments, named), elsewhere=True)
 
 
 def codecs_name(model: Any) -> str:

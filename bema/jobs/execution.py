@@ -17,13 +17,13 @@ from contextvars import ContextVar, copy_context
 from typing import Any, Final, Protocol
 
 from bema.core.call import CURRENT, Call
-from bema.core.clock import Clock
 from bema.core.durable import Retry
 from bema.core.errors import BemaError, Failed, Invalid, Refused
 from bema.jobs.calls import CallRecord, CallWait
 from bema.jobs.journal import Journal, JournalEntry
 from bema.jobs.loop import DurableLoop
 from bema.jobs.steps import run_step, step_of
+from bema.runtime.alarms import AlarmClock, until
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
@@ -93,6 +93,7 @@ class Awaited:
         self.digest = digest
         self.future = future
         self.decode: Callable[[bytes], Any] = _ANYTHING
+        self.elsewhere = False  # another call does it
         self.wait: CallWait | None = None  # what is kept of it while the call is suspended
         self.start: Callable[[], asyncio.Future[Any] | None] = lambda: None
         self.running: asyncio.Future[Any] | None = None
@@ -136,7 +137,7 @@ class Completion(typing.NamedTuple):
 class Keeping(Protocol):
     """What an execution needs of whoever runs it."""
 
-    clock: Clock
+    clock: AlarmClock
 
     async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
         """Write an entry, and that a signal was taken, under this run's claim."""
@@ -168,6 +169,7 @@ class Execution:
         self._pending: dict[str, Awaited] = {}
         self._completed: deque[Completion] = deque()
         self._news = asyncio.Event()
+        self._waits_for_news = False
         self._now = record.created
         self._pause: Paused | None = None
         self._cancel_asked = record.cancelling
@@ -181,8 +183,14 @@ class Execution:
         return self._now
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> AlarmClock:
         return self._keeping.clock
+
+    @property
+    def rests(self) -> bool:
+        """Whether no step of it runs: it waits for its time, for somebody outside, or for another call."""
+        waiting = all(one.wait is not None or one.elsewhere for one in self._pending.values())
+        return self._waits_for_news and not self._news.is_set() and waiting
 
     def offer(self, offer: Incoming) -> None:
         """Something came from outside; whoever waits for it gets it, now or later in this run."""
@@ -375,7 +383,11 @@ class Execution:
         if all(wait is not None and (wait.due == 0 or wait.due > now + HELD) for wait in waits):
             raise Suspended(tuple(wait for wait in waits if wait is not None))
         self._news.clear()
-        await self._news.wait()
+        self._waits_for_news = True
+        try:
+            await self._news.wait()
+        finally:
+            self._waits_for_news = False
 
     def _tear_down(self, task: asyncio.Task[Any]) -> None:
         """End every task of the handler: their `finally` runs, with `suspending` set where the call goes on later."""
@@ -447,9 +459,12 @@ class Execution:
         named: dict[str, Any],
         retry: Retry | None,
         digest: str,
+        *,
+        elsewhere: bool = False,
     ) -> Any:
         known = step_of(function)
         operation = self.operation("step", known.name, digest)
+        operation.elsewhere = elsewhere
         operation.decode = known.decode
 
         async def run() -> None:
@@ -480,7 +495,7 @@ class Execution:
                         place=operation.place, kind="step", name=operation.name, due=due, since=since, tries=tries
                     )
                     self._news.set()
-                    await _until(self.clock, due)
+                    await until(self.clock, due)
                     operation.wait = None
                 else:
                     self.give(Completion(operation, payload, tries=tries))
@@ -494,7 +509,7 @@ class Execution:
             return self._outer.create_task(run())
 
         async def _later(due: int, then: Callable[[], Awaitable[None]]) -> None:
-            await _until(self.clock, due)
+            await until(self.clock, due)
             operation.wait = None
             await then()
 
@@ -521,10 +536,10 @@ class Execution:
         operation = self.operation("sleep", "")
         if operation.wait is None:
             operation.wait = CallWait(place=operation.place, kind="sleep", due=due)
-        until = operation.wait.due
+        instant = operation.wait.due
 
         async def run() -> None:
-            await _until(self.clock, until)
+            await until(self.clock, instant)
             self.give(Completion(operation))
 
         operation.start = lambda: self._outer.create_task(run())
@@ -538,12 +553,6 @@ class Execution:
         self.asks[operation.place] = operation
         self._news.set()
         return await operation.future
-
-
-async def _until(clock: Clock, due: int) -> None:
-    # a clock may be set, by hours: a long wait looks again now and then
-    while (left := (due - clock.now()) / 1_000_000) > 0:  # noqa: ASYNC110
-        await asyncio.sleep(min(left, 60.0))
 
 
 def _encoded(encode: Callable[[Any], bytes], value: Any, operation: Awaited) -> bytes:

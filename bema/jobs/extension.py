@@ -130,10 +130,11 @@ class JobsExtension:
     async def _own(self) -> None:
         """This process owns the calls, as soon as no other does."""
         engine = await self._taken()
-        runner = self._calls = Runner(engine, version=self._version())
+        runner = self._calls = Runner(engine, version=self._version(), clock=self._context.runtime.clock)
         runner.endpoints.update(self._handlers)
         runner.failed = self._failed
         runner.schedules.declare(self._declared, self)
+        self._context.runtime.quiet.append(runner.quiet)
         runner.begin()
         await self._serve(CallOperations(runner))
 
@@ -148,11 +149,12 @@ class JobsExtension:
             await self._context.component.show()
 
     async def _taken(self) -> JobsEngine:
-        settings = self._context.runtime.settings.of(JobsFactory.group)
+        runtime = self._context.runtime
+        settings, engine = runtime.settings.of(JobsFactory.group), "memory" if runtime.forgetful else ""
         told = False
         while True:
             try:
-                return await JobsFactory.choose().open(settings, self._name)
+                return await JobsFactory.choose(engine).open(settings, self._name)
             except Refused as error:
                 # a full disk or a newer file: said once, and tried again, for the other endpoints work
                 if error.code != "state_held":

@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from bema.core.call import Call
-from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Disconnected, NotFound, Unavailable
 from bema.core.instance import Instance, info_of
 from bema.core.limits import Limits
@@ -28,6 +27,7 @@ from bema.jobs.operations import CallerOperations
 from bema.jobs.schedule import Schedule
 from bema.jobs.service import Jobs
 from bema.jobs.worker import DurableEndpoint, Worker
+from bema.runtime.alarms import AlarmClock, SystemAlarmClock
 from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime, spec_of
 from bema.runtime.tasks import Tasks
@@ -45,7 +45,7 @@ class Membership:
     """One instance's. `joined` is set while it is a worker; `address` and `token` are where the service listens."""
 
     def __init__(self, address: str, token: str, name: str, version: str, limits: Limits) -> None:
-        self.clock: Clock = SystemClock()
+        self.clock: AlarmClock = SystemAlarmClock()
         self.joined = asyncio.Event()
         discovery = MemoryDiscovery()
         spec = spec_of(Jobs)

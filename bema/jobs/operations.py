@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from bema.core.call import Call, Unary
-from bema.core.clock import Clock
 from bema.core.errors import Disconnected, Invalid
 from bema.core.naming import is_call_id, new_call_id
 from bema.jobs.admission import group_of
@@ -18,6 +17,7 @@ from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.journal import JournalEntry
 from bema.jobs.runner import Runner
 from bema.jobs.worker import DurableEndpoint
+from bema.runtime.alarms import AlarmClock
 from bema.runtime.tasks import before
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
@@ -31,7 +31,7 @@ _WAITS: Final = frozenset({"wait", "outcome", "changes"})
 class CallDoor(Protocol):
     """Where callers hand in durable calls and wait for them: the owner of the calls, or a member of those who run them."""
 
-    clock: Clock
+    clock: AlarmClock
 
     async def submit(self, record: CallRecord, arguments: bytes) -> CallRecord:
         """Keep a call; the one that was there where it is asked for again."""

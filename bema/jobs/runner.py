@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from bema.core.clock import Clock, SystemClock
 from bema.core.durable import Queue
 from bema.core.errors import BemaError, Conflict, Disconnected
 from bema.jobs.admission import CallAdmission, Entry
@@ -28,13 +27,14 @@ from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
 from bema.jobs.schedules import Schedules
 from bema.jobs.worker import CallWorker, DurableEndpoint, Worker
+from bema.runtime.alarms import AlarmClock, SystemAlarmClock, until
 from bema.runtime.tasks import Tasks
 from bema.wire.rpc import failures
 
 logger = logging.getLogger("bema.jobs")
 
 _AGAIN = 1.0  # seconds until a write that the machine did not allow is tried again
-_SWEEP = 3600.0  # seconds between two looks at what is kept no longer
+_SWEEP = 3_600_000_000  # microseconds between two looks at what is kept no longer
 
 _ROOM, _TURN, _GONE = "room", "turn", "gone"  # why a call does not run, besides that no worker serves its route
 
@@ -42,9 +42,9 @@ _ROOM, _TURN, _GONE = "room", "turn", "gone"  # why a call does not run, besides
 class Runner:
     """Give it every endpoint of this process, or other workers, then `begin`."""
 
-    def __init__(self, engine: JobsEngine, *, version: str = "", clock: Clock | None = None) -> None:
+    def __init__(self, engine: JobsEngine, *, version: str = "", clock: AlarmClock | None = None) -> None:
         self.engine = engine
-        self.clock = clock or SystemClock()
+        self.clock = clock or SystemAlarmClock()
         self._here = Worker(self, version)
         self._workers: list[CallWorker] = [self._here]
         self._queue: list[Entry] = []
@@ -236,22 +236,24 @@ class Runner:
     async def _turns(self) -> None:
         while True:
             self._news.clear()
-            wait = self._start_due()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._news.wait()
+            due, turn = self._start_due()
+            forgets = [] if due is None else [self.clock.at(due, self._news.set)]
+            if turn is not None:
+                forgets.append(self.clock.after(turn, self._news.set))
+            await self._news.wait()
+            for forget in forgets:
+                forget()
 
-    def _start_due(self) -> float | None:
-        """Start what is due and has room; the seconds until the next may begin, None where nothing is queued."""
+    def _start_due(self) -> tuple[int | None, float | None]:
+        """Start what is due and has room; the instant when the next is due, and the seconds until the next has its turn."""
         now, passing = self.clock.now(), self.clock.monotonic()
-        waits = list[float]()
+        next_due: int | None = None
         while self._admitted_again(passing) or self._queue:
             entry = self._queue[0]
             due, _, id = entry
             # an entry of a heap cannot be taken out of its middle: it is passed over when it comes up
             if self._queued.get(id) == due and due > now:
-                # a clock may be set: look again at least once a minute
-                waits.append(min((due - now) / 1_000_000, 60.0))
+                next_due = due
                 break
             heapq.heappop(self._queue)
             # kept apart, by what it waits for: those behind it are not to wait for it, nor to be looked at with it
@@ -259,9 +261,7 @@ class Runner:
                 heapq.heappush(self._blocked.setdefault(lacking, []), entry)
             if lacking and lacking != _ROOM:  # the room that it was tried for is another's
                 self._release(_ROOM)
-        if (wait := self._admission.wait(passing)) is not None:
-            waits.append(wait)
-        return min(waits, default=None)
+        return next_due, self._admission.wait(passing)
 
     def _admitted_again(self, passing: float) -> bool:
         """Queue what may have its turn now; whether there was any."""
@@ -331,7 +331,7 @@ class Runner:
                     await self.engine.sweep(self.clock.now())
             except BemaError as error:  # what cannot be dropped now is dropped later
                 logger.error("ended calls could not be dropped: %s", error.message)
-            await asyncio.sleep(_SWEEP)
+            await until(self.clock, self.clock.now() + _SWEEP)
 
     # one run
 
@@ -428,6 +428,12 @@ class Runner:
 
     async def end(self, record: CallRecord, state: DurableState, payload: bytes, code: str = "", why: str = "") -> None:
         await self.engine.end(record.id, record.fence, state, payload, code, why, self.clock.now())
+
+    def quiet(self) -> bool:
+        """Whether nothing goes on in this process: what runs waits for its time or for somebody, and nothing is due."""
+        now = self.clock.now()
+        due = any(entry[0] <= now and self._is_current(entry) for entry in self._queue)
+        return not due and all(self._here.rests(id) for id in self._running)
 
     def metadata(self) -> Mapping[str, int]:
         """For the status pages: how many run and how many wait."""

@@ -12,7 +12,6 @@ import logging
 from typing import Any, Protocol
 
 from bema.core.call import Unary
-from bema.core.clock import Clock
 from bema.core.durable import Queue
 from bema.core.errors import Invalid, NotFound, TooLarge
 from bema.core.spec import EndpointSpec
@@ -22,6 +21,7 @@ from bema.jobs.calls import CallRecord, CallWait, DurableState
 from bema.jobs.durable_call import DurableCall
 from bema.jobs.execution import Execution, HandlerFailed, Incoming, Paused, Suspended
 from bema.jobs.journal import Journal, JournalEntry
+from bema.runtime.alarms import AlarmClock
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
@@ -44,7 +44,7 @@ class DurableEndpoint:
 class Desk(Protocol):
     """Where a worker hands in what came of a run. Each method raises `StaleClaim`, or what the engine raises."""
 
-    clock: Clock
+    clock: AlarmClock
 
     async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
         """Write an entry, and that a signal was taken."""
@@ -123,6 +123,10 @@ class Worker:
             return False
         execution.cancel()
         return True
+
+    def rests(self, id: str) -> bool:
+        """Whether a call that runs here does nothing but wait for its time, for somebody outside, or for another call."""
+        return (execution := self._executions.get(id)) is not None and execution.rests
 
     async def run(self, assignment: Assignment, offers: list[Incoming]) -> None:
         record, endpoint = assignment.record, self.endpoint(assignment.record.route)

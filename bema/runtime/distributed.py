@@ -23,6 +23,7 @@ from bema.core.errors import BadDeclaration, Refused, Unavailable
 from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
 from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
+from bema.runtime.alarms import AlarmClock, SystemAlarmClock
 from bema.runtime.bridge import Bridge
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View, wait_for
 from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, OwnInstance, ServiceHandle
@@ -72,6 +73,11 @@ class DistributedRuntime:
         self.host.slots = None if slots is None else check_bound("slots", slots, 1)
         self.host.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
+        self.clock: AlarmClock = (
+            SystemAlarmClock()
+        )  # of what is stored and waits for an instant; sockets have their own
+        self.forgetful = False  # what would outlive it is kept in memory
+        self.quiet: list[Callable[[], bool]] = []  # asked by who waits until nothing goes on
         self._pool: ConnectionPool | None = None
         self._descriptions: Descriptions | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}

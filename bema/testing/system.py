@@ -2,7 +2,8 @@
 
 Laws: each service boots by the same start() as in production and has its own runtime; they find each other in one
 `MemoryDiscovery` and call each other through memory. They start together, so that one may call another while it starts,
-and end one by one, the last named first.
+and end one by one, the last named first. Durable calls are kept in memory, each instance's apart, and their clock can be
+advanced: what is due meanwhile is done in its order, each at its time.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime, Endpoint
 from bema.runtime.process.host import LaunchOptions
 from bema.sdk import lifecycle, spec
+from bema.testing.virtual_clock import VirtualClock
 
 T = TypeVar("T")
 
 _numbers = itertools.count(1)
+_QUIET = 100  # turns of the loop: a call from one service to another takes a dozen
+_PAUSE = 0.001  # seconds
 
 
 class System:
@@ -36,9 +40,10 @@ class System:
 
     def __init__(self, *services: type[Any], wait: float | None = None) -> None:
         self.discovery = MemoryDiscovery()
+        self.clock = VirtualClock()
         self.runtime = DistributedRuntime(self.discovery)
         self._wait = self.runtime.limits.start if wait is None else wait
-        self._members = [_Member(service, self.discovery) for service in services]
+        self._members = [_Member(service, self.discovery, self.clock) for service in services]
 
     def client(self, service: Callable[..., T], **options: Any) -> T:
         """A typed handle of a service, with the options and errors of `DistributedRuntime.client`."""
@@ -47,6 +52,32 @@ class System:
     def endpoint(self, address: str) -> Endpoint:
         """The endpoint at `namespace.component.endpoint`; `Invalid` (code `bad_name`) for any other form."""
         return self.runtime.endpoint(address)
+
+    async def advance(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
+        """Let that time pass for durable calls: their sleeps, delays and tries. What is due is done before it returns.
+
+        A jump goes from one instant at which something is due to the next, and on when all is quiet: each call waits for its
+        time, for somebody outside, or for another call. `DeadlineExceeded` where a step goes on for longer than the limit `start`.
+        """
+        until = self.clock.now() + round((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000_000)
+        await self._settled()
+        while (due := self.clock.next()) is not None and due <= until:
+            self.clock.jump(due)
+            await self._settled()
+        self.clock.jump(until)
+        await self._settled()
+
+    async def _settled(self) -> None:
+        loop = asyncio.get_running_loop()
+        give_up, turns = loop.time() + self._wait, 0
+        # what is under way between two services is in the loop: so many quiet turns, and nothing was
+        while turns < _QUIET:
+            quiet = all(ask() for member in self._members for ask in member.runtime.quiet)
+            turns = turns + 1 if quiet else 0
+            if loop.time() > give_up:
+                raise DeadlineExceeded(f"a durable call did not come to rest within {self._wait:g} s")
+            # a step may wait for real: it is not asked a million times
+            await asyncio.sleep(0 if quiet else _PAUSE)
 
     async def __aenter__(self) -> System:
         for member in self._members:
@@ -90,18 +121,20 @@ class System:
 class _Member:
     """One service of the system: its runtime, and the task that runs it."""
 
-    def __init__(self, service: type[Any], discovery: MemoryDiscovery) -> None:
+    def __init__(self, service: type[Any], discovery: MemoryDiscovery, clock: VirtualClock) -> None:
         self.address = spec.spec_of(service).address
         # Embedded: signals stay the test's. The number tells two instances of one class apart.
         options = LaunchOptions(listen=f"memory:{self.address}/{next(_numbers)}", embedded=True)
         self.shown = asyncio.Event()
         self._service = service
-        self._runtime = DistributedRuntime(discovery, options=options)
-        self._runtime.host.shown.append(lambda hosted: self.shown.set())
+        self.runtime = DistributedRuntime(discovery, options=options)
+        self.runtime.clock, self.runtime.forgetful = clock, True
+        # durable endpoints are shown a moment after the others: when the service has its calls
+        self.runtime.host.shown.append(lambda hosted: None if hosted.hidden else self.shown.set())
         self._life: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._life = asyncio.create_task(lifecycle.start(self._service, self._runtime), name=self.address)
+        self._life = asyncio.create_task(lifecycle.start(self._service, self.runtime), name=self.address)
 
     async def served(self) -> None:
         """Wait until the service serves, or has ended without serving; raises what it ended with."""
@@ -122,10 +155,10 @@ class _Member:
 
     async def end(self) -> None:
         """Drain, run its shutdown hooks, close its runtime."""
-        self._runtime.stop()
+        self.runtime.stop()
         if self._life is not None:
             await asyncio.wait({self._life})
-        await self._runtime.close()
+        await self.runtime.close()
 
     def outcome(self) -> None:
         """Raise what the service ended with, if it ended with an exception."""

@@ -27,6 +27,7 @@ from bema.jobs.journal import JournalEntry
 from bema.jobs.ledger import Ledger
 from bema.jobs.runner import Runner
 from bema.jobs.worker import DurableEndpoint
+from bema.runtime.alarms import SystemAlarmClock
 from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
 from bema.state.engine import Entry, Mutation
@@ -273,14 +274,14 @@ class State(MemoryEngine):
             asyncio.get_running_loop().call_later(self._latency(), self._work)
 
 
-class World:
+class World(SystemAlarmClock):
     """Everything that outlives an owner: the disk, the clock, the callers, and what their plans did."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
         self.disk = Disk(self)
-        self.at = 0.0  # seconds of the loops, one after the other
+        self.passed = 0.0  # seconds of the loops, one after the other
         self.offset = 0  # microseconds by which the clock was set
         self.loop: SeededLoop | None = None
         self.alive = False
@@ -298,13 +299,13 @@ class World:
     def new_id(self) -> str:
         return first_call_id(START) + "".join(self.chance.choice("0123456789abcdefghijklmnopqrstuv") for _ in range(10))
 
-    # its clock
+    # the clock of its owners
 
     def now(self) -> int:
         return START + self.offset + round(self.monotonic() * 1_000_000)
 
     def monotonic(self) -> float:
-        return self.at if self.loop is None else self.loop.time()
+        return self.passed if self.loop is None else self.loop.time()
 
     # what must hold
 
@@ -348,14 +349,14 @@ class World:
 
     def owned(self, faults: Faults) -> bool:
         """One owner, until all has ended or it has; whether all has ended."""
-        self.loop = SeededLoop(self.chance, self.at, shuffled=self.chance.choice([0.0, 0.3, 1.0]))
+        self.loop = SeededLoop(self.chance, self.passed, shuffled=self.chance.choice([0.0, 0.3, 1.0]))
         self.loop.crash_at = faults.crash_at
         self.loop.set_exception_handler(lambda loop, context: self.broken(f"{context!r}"))
         self.inside.clear()
         self.alive = True
         self.strict_since = self.now() if faults.none else None
         # sleeps one after the other at most, however often the clock was set back
-        self.loop.until = self.at + 60 * _DAY
+        self.loop.until = self.passed + 60 * _DAY
         state = State(self.disk, faults, self.chance)
 
         def ended() -> None:
@@ -366,7 +367,7 @@ class World:
         except Crashed:
             return False
         finally:
-            self.at = self.loop.time()
+            self.passed = self.loop.time()
             self.refusals += state.refusals
             self.callbacks += self.loop.callbacks
 
