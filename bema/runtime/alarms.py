@@ -28,22 +28,29 @@ class SystemAlarmClock(SystemClock):
     """The machine's clock; it is looked at again after `LOOK` seconds at the latest."""
 
     def at(self, instant: int, told: Callable[[], None]) -> Callable[[], None]:
-        loop = asyncio.get_running_loop()
+        return _Alarm(self, instant, told).take_back
 
-        def wait() -> asyncio.TimerHandle:
-            left = (instant - self.now()) / 1_000_000
-            return loop.call_later(min(max(left, 0.0), LOOK), ring)
 
-        def ring() -> None:
-            nonlocal timer
-            if self.now() >= instant:
-                told()
-            else:
-                timer = wait()
+class _Alarm:
+    def __init__(self, clock: Clock, instant: int, told: Callable[[], None]) -> None:
+        self._clock = clock
+        self._instant = instant
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._wait()
 
-        timer = wait()
-        # a cell and no method of the handle: a look that came too early has replaced it
-        return lambda: timer.cancel()
+    def _wait(self) -> asyncio.TimerHandle:
+        left = (self._instant - self._clock.now()) / 1_000_000
+        return self._loop.call_later(min(max(left, 0.0), LOOK), self._ring)
+
+    def _ring(self) -> None:
+        if self._clock.now() >= self._instant:
+            self._told()
+        else:
+            self._timer = self._wait()
+
+    def take_back(self) -> None:
+        self._timer.cancel()
 
 
 async def until(clock: AlarmClock, instant: int) -> None:

@@ -15,6 +15,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
+from unittest import mock
 
 import msgspec
 
@@ -22,6 +23,7 @@ from bema.core.call import Call, Unary
 from bema.core.errors import BemaError, Conflict, NotFound, Refused
 from bema.core.limits import DEFAULTS
 from bema.core.naming import first_call_id
+from bema.jobs import steps
 from bema.jobs.calls import MOVES, CallRecord, CallWait, DurableState
 from bema.jobs.journal import JournalEntry
 from bema.jobs.ledger import Ledger
@@ -64,7 +66,7 @@ class Faults(NamedTuple):
     close_after: float = 0.0  # seconds
     unwritable: float = 0.0  # chance of each commit
     failing: float = 0.0
-    steps: tuple[tuple[float, int], ...] = ()  # after so many seconds the clock is set by so many
+    sets: tuple[tuple[float, int], ...] = ()  # after so many seconds the clock is set by so many
 
     @property
     def none(self) -> bool:
@@ -307,6 +309,11 @@ class World(SystemAlarmClock):
     def monotonic(self) -> float:
         return self.passed if self.loop is None else self.loop.time()
 
+    async def beside(self, function: Callable[[], Any]) -> Any:
+        """What a thread would do: threads know no seed."""
+        await asyncio.sleep(self.chance.choice([0.0, 0.001, 0.5]) * self.chance.random())
+        return function()
+
     # what must hold
 
     def broken(self, law: str) -> None:
@@ -383,13 +390,13 @@ class World(SystemAlarmClock):
         visits = [asyncio.ensure_future(self._visit(runner, caller)) for caller in self.callers]
         chores = [asyncio.ensure_future(self._look_after(runner, caller)) for caller in self.callers]
         chores.append(asyncio.ensure_future(self._tend(runner)))
-        steps = [asyncio.ensure_future(self._set_clock(*step)) for step in faults.steps]
+        sets = [asyncio.ensure_future(self._set_clock(*step)) for step in faults.sets]
         ending = asyncio.ensure_future(over.wait())
         closing = asyncio.ensure_future(asyncio.sleep(faults.close_after or 10**9))
         all_ended = asyncio.ensure_future(self._all(visits))
         await asyncio.wait({all_ended, ending, closing}, return_when=asyncio.FIRST_COMPLETED)
         done = all_ended.done()
-        for task in (others := (*visits, *chores, *steps, ending, closing, all_ended)):
+        for task in (others := (*visits, *chores, *sets, ending, closing, all_ended)):
             task.cancel()
         for outcome in await asyncio.gather(*others, return_exceptions=True):
             if isinstance(outcome, Exception):
@@ -591,6 +598,8 @@ def simulate(seed: int) -> Outcome:
     propagates, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     CURRENT.append(world)
+    beside = mock.patch.object(steps, "in_thread", world.beside)
+    beside.start()
     try:
         all_ended = False
         for _ in range(chance.choice([0, 1, 2, 5, 12])):
@@ -609,6 +618,7 @@ def simulate(seed: int) -> Outcome:
         world.wrong.append(f"a wake-up was lost: {error}; {left}")
     finally:
         CURRENT.pop()
+        beside.stop()
         logger.removeHandler(handler)
         logger.propagate = propagates
     if world.wrong:
@@ -618,15 +628,15 @@ def simulate(seed: int) -> Outcome:
 
 def _faults(chance: random.Random) -> Faults:
     kind = chance.choice(["crash", "crash", "crash", "close", "full", "failing", "clock"])
-    steps: tuple[tuple[float, int], ...] = ()
+    sets: tuple[tuple[float, int], ...] = ()
     if kind == "clock" or chance.random() < 0.2:
-        steps = ((chance.random() * 20, chance.choice([-_DAY, -3600, 3600, _DAY])),)
+        sets = ((chance.random() * 20, chance.choice([-_DAY, -3600, 3600, _DAY])),)
     return Faults(
         crash_at=round(chance.paretovariate(0.6) * 5) if kind in ("crash", "clock", "full") else 0,
         close_after=chance.choice([0.01, 1.0, 60.0, 10.0 * _DAY]) if kind in ("close", "failing") else 0.0,
         unwritable=0.2 if kind == "full" else 0.0,
         failing=0.05 if kind == "failing" else 0.0,
-        steps=steps,
+        sets=sets,
     )
 
 
