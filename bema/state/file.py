@@ -58,6 +58,7 @@ class SqliteFile:
         """Take the file, bring it up to date; gives its revision."""
         self._lock.take()
         try:
+            self._sync_what_was_left()
             # isolation_level None: transactions begin where we say so
             self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=4 * _ROWS)
             bring_up(self._db, self._path, self._older)
@@ -70,6 +71,21 @@ class SqliteFile:
             self.close()
             raise
         return self._revision
+
+    def _sync_what_was_left(self) -> None:
+        """An owner that was killed wrote what it had not synced, and it reads as committed: so it is made, before anybody is told.
+
+        Before the file is connected to: closing a descriptor lets go of the locks that the process has on that file.
+        """
+        for path in (self._path, self._path.with_name(f"{self._path.name}-wal")):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def close(self) -> None:
         if self._db is not None:

@@ -78,7 +78,9 @@ def bring_up(db: sqlite3.Connection, path: Path, older: Older | None) -> None:
     if version == 1 and older is None:
         raise Refused(f"the store {path} has version 1, and who opens it cannot read that", code="store_newer")
     # WAL alone loses the last commits with the machine's power; FULL syncs the log at each of them
-    db.execute("PRAGMA journal_mode = WAL")
+    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":  # SQLite says so in no other way, where the disk failed meanwhile
+        raise sqlite3.OperationalError(f"its journal stays {mode!r}")
     db.execute("PRAGMA synchronous = FULL")
     # where all that is deleted is overwritten, as Debian builds it, taking away needs as much room as it gives
     db.execute("PRAGMA secure_delete = FAST")
