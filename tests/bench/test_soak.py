@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools import tool
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,10 +20,15 @@ ROOT = Path(__file__).parents[2]
         ("items", ["--items", "300000", "--streams", "200"], "300,000 items over 200 streams in order"),
         ("deploys", ["--cycles", "3"], "3 scripts deployed, asked and removed"),
         ("streams", ["--kills", "12", "--drains", "6", "--streams", "8", "--items", "300"], "0 items lost, 0 doubled"),
+        ("simulation", ["--schedules", "100"], "100 schedules from seed"),
+        ("durable", ["--rounds", "3"], "0 promises broken"),
+        ("deaths", ["--rounds", "4"], "0 lost, 0 changed"),
         ("large", ["--flight", "16"], "cycle 3: 64 calls of 1 MiB"),
     ],
 )
 def test_a_soak_in_short_is_steady(name, short, says):
+    if name == "durable":
+        tool("strace")
     done = subprocess.run(
         [sys.executable, "-m", f"bench.soak.{name}", *short], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -9,8 +9,9 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import cast
 
-from bema.core.call import Call
+from bema.core.call import Call, Unary
 from bema.core.durable import Retry
 from bema.core.errors import Refused
 from bema.core.limits import DEFAULTS
@@ -52,19 +53,20 @@ def id_of(number: int) -> str:
 async def tell(folder: Path, calls: int) -> int:
     runner = Runner(await SqliteLedger.open(PartSettings({}, DEFAULTS, folder), "t.t"))
     spec = signatures.read(draws, "draws", method=False)
-    runner.endpoints["t.t.draws"] = DurableEndpoint(spec, handler_of(draws, spec))
+    runner.endpoints["t.t.draws"] = DurableEndpoint(spec, cast("Unary", handler_of(draws, spec)))
     failed = asyncio.Event()
     runner.failed = lambda error: failed.set()
     runner.begin()
-    asking = asyncio.gather(*(ask(runner, number) for number in range(calls)))
+    asking = [asyncio.ensure_future(ask(runner, number)) for number in range(calls)]
     ending = asyncio.ensure_future(failed.wait())
-    await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
-    if not failed.is_set():
-        await asking
-        await runner.close()
-        return 0
-    asking.cancel()
-    return 3
+    all_told = asyncio.ensure_future(asyncio.wait(asking))
+    await asyncio.wait([all_told, ending], return_when=asyncio.FIRST_COMPLETED)
+    if failed.is_set():
+        return 3
+    for one in asking:
+        one.result()
+    await runner.close()
+    return 0
 
 
 async def ask(runner: Runner, number: int) -> None:
