@@ -433,7 +433,7 @@ class Runner:
         """Whether nothing goes on in this process: what runs waits for its time or for somebody, and nothing is due."""
         now = self.clock.now()
         due = any(entry[0] <= now and self._is_current(entry) for entry in self._queue)
-        return not due and all(self._here.rests(id) for id in self._running)
+        return not due and self.schedules.quiet() and all(self._here.rests(id) for id in self._running)
 
     def metadata(self) -> Mapping[str, int]:
         """For the status pages: how many run and how many wait."""

@@ -18,7 +18,6 @@ from typing import Any, Final
 import msgspec
 
 from bema.core.call import Call, Unary
-from bema.core.clock import Clock
 from bema.core.errors import BadDeclaration, BemaError, Conflict, Invalid, NotFound, Refused
 from bema.core.naming import nearest, new_call_id
 from bema.core.spec import EndpointSpec
@@ -27,6 +26,7 @@ from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord
 from bema.jobs.engine import JobsEngine
 from bema.jobs.schedule import Schedule, reconciled
+from bema.runtime.alarms import AlarmClock
 from bema.runtime.tasks import Tasks
 from bema.wire.values import codecs
 
@@ -43,7 +43,7 @@ Submit = Callable[[CallRecord, bytes], Awaitable[CallRecord]]
 class Schedules:
     """Tell it what the code declares, and `begin`; without that, it looks after what is kept. `submit` keeps a call and runs it."""
 
-    def __init__(self, engine: JobsEngine, submit: Submit, clock: Clock) -> None:
+    def __init__(self, engine: JobsEngine, submit: Submit, clock: AlarmClock) -> None:
         self._engine = engine
         self._submit = submit
         self._clock = clock
@@ -76,6 +76,10 @@ class Schedules:
         self._settled = False
         self._news.set()
 
+    def quiet(self) -> bool:
+        """Whether all is kept that is declared, and nothing is to be looked at now."""
+        return self._settled and not (self._heap and self._heap[0][0] <= self._clock.now()) and not self._turn.locked()
+
     async def close(self) -> None:
         """Fire no more. The engine stays open."""
         await self._tasks.stop()
@@ -89,9 +93,14 @@ class Schedules:
             except BemaError as error:
                 self._say("", "the schedules cannot be kept", error)
                 wait = _AGAIN
+            alarm = (
+                None if wait is None else self._clock.at(self._clock.now() + round(wait * 1_000_000), self._news.set)
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if wait is None else min(wait, _LOOK)):
                     await self._news.wait()
+            if alarm is not None:
+                alarm()
 
     async def _settle(self) -> None:
         if self._settled:

@@ -30,6 +30,9 @@ class SystemAlarmClock(SystemClock):
     def at(self, instant: int, told: Callable[[], None]) -> Callable[[], None]:
         return _Alarm(self, instant, told).take_back
 
+    def after(self, seconds: float, told: Callable[[], None]) -> Callable[[], None]:
+        return asyncio.get_running_loop().call_later(seconds, told).cancel
+
 
 class _Alarm:
     def __init__(self, clock: Clock, instant: int, told: Callable[[], None]) -> None:

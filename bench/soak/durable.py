@@ -31,8 +31,9 @@ def round_of(strace: str, chance: random.Random, ends: Counter[str]) -> list[str
             ends[{0: "ended", -9: "killed", 3: "ended with its disk"}.get(run.code, "did not start")] += 1
         if machine.run().code != 0:
             return ["it did not recover"]
-        # with several, one is told of what is synced while the next is written
-        lines = [line for run in machine.runs for line in unsynced(run.trace, run.left)] if machine.calls == 1 else []
+        # with several, one is told of what is synced while the next is written; and so it is where a write failed
+        runs = [run for run in machine.runs if not any("(INJECTED)" in line for line in run.trace)]
+        lines = [line for run in runs for line in unsynced(run.trace, run.left)] if machine.calls == 1 else []
         return [*machine.check(), *lines]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bema.core.call import Call
-from bema.core.clock import ManualClock
 from bema.core.durable import Queue
 from bema.core.errors import BadDeclaration, NotFound, Refused
 from bema.core.limits import DEFAULTS
@@ -20,6 +19,7 @@ from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.engine import JobsEngine, JobsFactory
 from bema.jobs.schedule import Schedule
 from bema.jobs.schedules import Schedules, declared_by
+from tests.jobs.clocks import ManualAlarmClock
 from tests.jobs.running import owning
 
 HOUR = 3600
@@ -28,7 +28,7 @@ HOUR = 3600
 class Clocked:
     """Schedules over an engine, with a clock that moves when told; `fired` are the calls there are."""
 
-    def __init__(self, engine: JobsEngine, clock: ManualClock) -> None:
+    def __init__(self, engine: JobsEngine, clock: ManualAlarmClock) -> None:
         self.engine = engine
         self.clock = clock
         self.schedules = Schedules(engine, engine.create, clock)
@@ -45,9 +45,9 @@ class Clocked:
 
 
 @contextlib.asynccontextmanager
-async def clocked(folder: Path, *declared: Schedule, clock: ManualClock | None = None) -> AsyncIterator[Clocked]:
+async def clocked(folder: Path, *declared: Schedule, clock: ManualAlarmClock | None = None) -> AsyncIterator[Clocked]:
     engine = await JobsFactory.lookup("sqlite").open(PartSettings({}, DEFAULTS, folder), "t.t")
-    found = Clocked(engine, clock or ManualClock(MIDNIGHT))
+    found = Clocked(engine, clock or ManualAlarmClock(MIDNIGHT))
     try:
         await found.schedules.reconcile(declared)
         yield found
@@ -100,7 +100,7 @@ async def test_two_owners_that_fire_at_once_make_one_call(folder):
 
 @told
 async def test_an_owner_that_died_between_the_call_and_its_note_does_not_fire_again(folder):
-    clock = ManualClock(MIDNIGHT)
+    clock = ManualAlarmClock(MIDNIGHT)
     async with clocked(folder, hourly(), clock=clock) as found:
 
         async def dies(schedule):
@@ -118,7 +118,7 @@ async def test_an_owner_that_died_between_the_call_and_its_note_does_not_fire_ag
 
 @told
 async def test_what_had_fired_is_not_fired_with_other_arguments(folder):
-    clock = ManualClock(MIDNIGHT)
+    clock = ManualAlarmClock(MIDNIGHT)
     async with clocked(folder, hourly(), clock=clock) as found:
         keep = found.engine.keep_schedule
 
@@ -139,7 +139,7 @@ async def test_what_had_fired_is_not_fired_with_other_arguments(folder):
 
 @told
 async def test_a_schedule_does_not_lose_its_calls_when_the_owner_moved(folder):
-    clock = ManualClock(MIDNIGHT)
+    clock = ManualAlarmClock(MIDNIGHT)
     async with clocked(folder, hourly(), clock=clock) as found:
         await found.at(0.5)
     async with clocked(folder, hourly(), clock=clock) as found:
@@ -155,7 +155,7 @@ async def test_a_schedule_does_not_lose_its_calls_when_the_owner_moved(folder):
 
 @told
 async def test_after_a_pause_nothing_floods_and_it_stays_paused_over_a_start(folder):
-    clock = ManualClock(MIDNIGHT)
+    clock = ManualAlarmClock(MIDNIGHT)
     async with clocked(folder, hourly(), clock=clock) as found:
         assert (await found.schedules.pause("hourly"))["paused"]
         assert await found.at(5) is None
@@ -238,7 +238,7 @@ async def test_while_nobody_declares_it_nothing_fires_and_it_is_made_up_for_once
 
 @told
 async def test_the_declared_are_added_changed_and_dropped(folder):
-    clock = ManualClock(MIDNIGHT)
+    clock = ManualAlarmClock(MIDNIGHT)
     daily = Schedule(name="daily", route="t.t.f", timetable=timetable("0 0 * * *"), arguments=b"\x80")
     async with clocked(folder, hourly(), daily, clock=clock) as found:
         await found.schedules.pause("daily")
@@ -255,7 +255,7 @@ async def test_the_declared_are_added_changed_and_dropped(folder):
 
 @told
 async def test_an_instant_that_came_comes_no_more_though_its_code_was_away(folder):
-    clock = ManualClock(MIDNIGHT)
+    clock = ManualAlarmClock(MIDNIGHT)
     once = Schedule(name="once", route="t.t.f", arguments=b"\x80", timetable=_at(MIDNIGHT + 1_000_000))
     async with clocked(folder, once, clock=clock) as found:
         assert await found.at(1) is None

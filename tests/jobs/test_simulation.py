@@ -7,7 +7,7 @@ import time
 import msgspec
 import pytest
 
-from bema.jobs import execution, ledger, runner, worker
+from bema.jobs import admission, execution, ledger, runner, worker
 from bema.jobs.calls import DurableState, moved
 from bema.jobs.journal import Journal, JournalEntry
 from tests.jobs.plans import expected, made, matches
@@ -113,13 +113,10 @@ def loses_a_wake_up(patch):
 
 
 def runs_a_group_at_once(patch):
-    before = runner.Runner._start
+    def begun(self, record, now):
+        """It counts nobody."""
 
-    def start(self, id):
-        self._groups.clear()
-        return before(self, id)
-
-    patch.setattr(runner.Runner, "_start", start)
+    patch.setattr(admission.CallAdmission, "begun", begun)
 
 
 def forgets_what_ran_when_its_owner_died(patch):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bema import Call, Retry, depends, endpoint, service
+from bema import Call, Queue, Retry, depends, endpoint, schedule, service
 from bema.core.errors import DeadlineExceeded
 from bema.testing import System
 from bema.testing.virtual_clock import VirtualClock
@@ -60,6 +60,18 @@ class Shop:
                 return await call.ask(str, "yes?")
         except TimeoutError:
             return "nobody answered"
+
+
+@service(name="clockwork", namespace="days")
+class Clockwork:
+    @schedule("0 3 * * *")
+    @endpoint(durable=True)
+    async def nightly(self, call: Call) -> None:
+        await call.step(remind, "night")
+
+    @endpoint(durable=Queue(rate=2, per=3600))
+    async def seldom(self, number: int, call: Call) -> None:
+        await call.step(remind, f"seldom {number}")
 
 
 @service(name="boss", namespace="days")
@@ -159,6 +171,21 @@ async def test_a_test_leaves_no_call_behind():
             await system.advance(days=3, seconds=1)
             assert await ref.result() == "1 sent"
     assert len(seen) == 6
+
+
+@told
+async def test_a_schedule_fires_once_a_day_and_a_rate_lets_through_as_many_as_it_says():
+    async with System(Clockwork) as system:
+        clocks.append(system.clock)
+        await system.advance(days=3)
+        assert [what for what, _ in seen] == ["night"] * 3
+        seen.clear()
+        for number in range(5):
+            await handle(system, Clockwork).seldom.later(number)
+        await system.advance(minutes=1)
+        assert len(seen) == 2
+        await system.advance(hours=3)
+        assert len({what for what, _ in seen} - {"night"}) == 5
 
 
 def test_a_jump_rings_what_it_comes_by_in_order_and_not_what_was_taken_back():
