@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from bema.core.clock import Clock, SystemClock
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.durable_call import DurableCall
 from bema.jobs.execution import Awaited, Execution, HandlerFailed, Incoming, Paused
 from bema.jobs.journal import Journal, JournalEntry
 from bema.jobs.worker import DurableEndpoint
+from bema.runtime.alarms import AlarmClock, SystemAlarmClock
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
@@ -59,7 +59,7 @@ class _Stands(BaseException):
 class _NoDesk:
     """Nobody takes what a replay would write, so that one that begins to write is found out."""
 
-    clock: Clock = SystemClock()
+    clock: AlarmClock = SystemAlarmClock()
 
     async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> NoReturn:
         raise AssertionError(f"a replay does not write: {entry.shown}")

@@ -152,7 +152,10 @@ class DurableCalls:
         return _shown(await self._ask(deployment, "cancel", id=_checked(id)))
 
     async def _ask(self, deployment: str, operation: str, patience: float = 0.0, **arguments: Any) -> Any:
-        owner = CallOwner(self._built_in, lambda: _owners(self._instances_of(deployment)))
+        async def owners() -> tuple[Instance, ...]:
+            return _owners(self._instances_of(deployment))
+
+        owner = CallOwner(self._built_in, owners)
         waiting = {"patience": patience} if patience else {}
         try:
             return await owner.ask(operation, _PATIENCE + patience, **arguments, **waiting)
