@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from bema.core.durable import Queue
-from bema.core.errors import BemaError, Conflict, Disconnected
+from bema.core.errors import BemaError, Conflict, Disconnected, NotFound
 from bema.jobs.admission import CallAdmission, Entry
 from bema.jobs.assignments import Assignment
 from bema.jobs.calls import CallRecord, CallWait, DurableState, moved
@@ -133,7 +133,9 @@ class Runner:
             if record.state is DurableState.CANCELLED:
                 raise Conflict(f"call {id} was cancelled", code="call_cancelled", id=id)
             if record.state.ended:
-                return record, await self.engine.outcome(id)
+                with contextlib.suppress(NotFound):
+                    return record, await self.engine.outcome(id)
+                continue  # it was begun anew meanwhile, or is kept no longer
             if record.state is DurableState.PAUSED:
                 raise Conflict(f"call {id} is paused: {record.why}", code="call_paused", id=id)
             end = self._ends.setdefault(id, asyncio.get_running_loop().create_future())

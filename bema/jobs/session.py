@@ -38,6 +38,7 @@ class WorkerSession:
         self._routes = frozenset(routes)
         self._queues = queues
         self._until = monotonic() + lease
+        self._lost = False
         self._runs: dict[str, asyncio.Future[None]] = {}
         self._offers: dict[int, tuple[str, Incoming]] = {}
         self._numbers = itertools.count(1)
@@ -54,9 +55,13 @@ class WorkerSession:
 
     def lose(self) -> None:
         """Nothing more comes of what it runs: each run ends with `Disconnected`."""
+        self._lost = True
         for run in self._runs.values():
             if not run.done():
-                run.set_exception(Disconnected(f"the worker {self.number} is gone"))
+                run.set_exception(self._gone())
+
+    def _gone(self) -> Disconnected:
+        return Disconnected(f"the worker {self.number} is gone")
 
     # as a worker
 
@@ -69,6 +74,8 @@ class WorkerSession:
 
     async def run(self, assignment: Assignment, offers: list[Incoming]) -> None:
         id = assignment.record.id
+        if self._lost:  # while the call was claimed for it: nobody would end this run
+            raise self._gone()
         over = self._runs[id] = asyncio.get_running_loop().create_future()
         self.tasks.put_nowait(assignment)
         known = {key for key, _, _ in assignment.signals}

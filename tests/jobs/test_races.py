@@ -8,9 +8,11 @@ from bema.core.call import Call
 from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_call_id
+from bema.jobs.assignments import Assignment
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.ledger import Ledger
 from bema.jobs.runner import Runner
+from bema.jobs.session import WorkerSession
 from bema.state.memory import MemoryEngine
 from tests.jobs.running import owning
 
@@ -38,8 +40,8 @@ class Failing(MemoryEngine):
         return await super().get(key)
 
 
-def record(**more):
-    return CallRecord(id=new_call_id(NOW), route="t.t.f", created=NOW, **more)
+def record(route="t.t.f", **more):
+    return CallRecord(id=new_call_id(NOW), route=route, created=NOW, **more)
 
 
 def test_who_asks_again_while_the_first_cannot_be_written_takes_its_place():
@@ -103,6 +105,61 @@ def test_only_what_is_paused_is_resumed(state, tmp_path):
             with pytest.raises(Conflict, match=f"is {state}, and not paused"):
                 await owner.runner.resume(id)
             assert await owner.engine.get(id) == before
+
+    asyncio.run(story())
+
+
+def test_who_waits_for_a_call_that_is_begun_anew_waits_on(tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner:
+            outcome, tries = owner.engine.outcome, list[int]()
+
+            async def restarted(id):
+                if len(tries) == 1:  # it had ended, and is begun anew before its end is read
+                    await owner.runner.restart(id)
+                owner.engine.outcome = outcome  # type: ignore[method-assign]
+                return await outcome(id)
+
+            @owner.durable
+            async def handler(call: Call) -> str:
+                tries.append(1)
+                if len(tries) == 1:
+                    raise ValueError("no")
+                return "yes"
+
+            owner.runner.begin()
+            id = await owner.submit("handler")
+            await owner.until(id, DurableState.FAILED)
+            owner.engine.outcome = restarted  # type: ignore[method-assign]
+            assert await owner.runner.result(id) == "yes"
+
+    asyncio.run(story())
+
+
+def test_a_call_that_was_claimed_for_a_worker_while_it_was_lost_goes_on_with_another(tmp_path):
+    async def story():
+        lost = WorkerSession(1, "v1", ["t.t.elsewhere"], 60)
+        async with owning(tmp_path) as owner:
+            claim = owner.engine.claim
+
+            async def claimed(id, version):
+                found = await claim(id, version)
+                owner.engine.claim = claim  # type: ignore[method-assign]
+                owner.runner.leave(lost)
+                lost.lose()
+                return found
+
+            owner.engine.claim = claimed  # type: ignore[method-assign]
+            owner.runner.join(lost)
+            owner.runner.begin()
+            asked = record(route="t.t.elsewhere")
+            await owner.runner.submit(asked, b"\x80")
+            other = WorkerSession(2, "v1", ["t.t.elsewhere"], 60)
+            owner.runner.join(other)
+            async with asyncio.timeout(10):
+                task = await other.tasks.get()
+            assert isinstance(task, Assignment)
+            assert task.record.id == asked.id
 
     asyncio.run(story())
 
