@@ -13,25 +13,23 @@ LISTING = "import sys; before = set(sys.modules)\n{}\nprint('\\n'.join(sorted(se
 # third parties that a service by itself may load, beside the standard library
 THIRD_PARTIES = {"msgspec"}
 
-# what start() may load of ours, by room
+# what start() may load of ours, by room; what calls others, answers a launcher or makes schemas is loaded by its first use
 START = {
-    "core": "access call clock describe durable errors files instance limits naming paths problems redaction schemas settings spec type_text version"
-    " versions",
+    "core": "access call clock deferred digest durable errors files instance limits naming paths problems redaction settings spec"
+    " type_text version versions",
     # the doors of the parts; `doctor` and `edit` are the command line's
     "parts": "configured discover entries errors factory load manifest metadata opening policy provenance registry"
     " resolve scan selection",
     "wire": "module rpc values",
     "wire.rpc": "calls cursors failures frames reader",
     "wire.values": "codecs constraints declared equal loss records skeleton strict unions walks",
-    "wire.module": "envelopes handshake lines messages registration",
-    "runtime": "alarms bridge call_ref discovery distributed folders forks handles process processes rpc tasks threads",
+    "wire.module": "handshake",
+    "runtime": "alarms discovery distributed folders forks process processes rpc tasks threads",
     "runtime.discovery": "discovery flock inotify records watcher",
-    "runtime.rpc": "absence adapter admission blame built_in call_log client client_connection codec connection continuation"
-    " descriptions flow_control offers picker pool resolver retry_budget routes server server_call server_connection"
-    " signatures sockets stream transports",
-    "runtime.process": "channel channel_writer health_check host line_channel watchdog",
+    "runtime.rpc": "adapter admission blame call_log codec connection flow_control routes server server_call"
+    " server_connection signatures sockets transports",
+    "runtime.process": "host inheritance watchdog",
     "sdk": "boot context decorators depends extensions health lifecycle options signals spec status",
-    "sdk.status": "launcher_report",
 }
 ALLOWED = {"bema", *(f"bema.{room}" for room in START)} | {
     f"bema.{room}.{name}" for room, names in START.items() for name in names.split()

@@ -2,29 +2,22 @@
 
 Laws: callers without the class know a service by its description alone. Every component answers it at a built-in endpoint
 whose name no user's endpoint can have. The record of an instance holds its digest, so that a caller asks once per digest.
-Equal services give equal bytes in every process. Schemas are made when they are asked for; the digest needs none.
+Equal services give equal bytes in every process. Schemas are made when they are asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from bema.core import type_text
+from bema.core.digest import digest_of, types_of
 from bema.core.errors import ProtocolError
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.schemas import DIALECT, Schema, schemas_of
 from bema.core.spec import EndpointSpec, Parameter, ServiceSpec, Shape
-
-ENDPOINT: Final = "$describe"
-"""The last part of the built-in endpoint's address. It is no Python identifier, so no user's endpoint can have it."""
-
-SPEC: Final = EndpointSpec(ENDPOINT, Shape.UNARY, (), bytes, doc="The description, as JSON.", idempotent=True)
-
-_FORM: Final = "bema description 1"
 
 
 class ParameterDescription(msgspec.Struct, frozen=True):
@@ -96,7 +89,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe(spec: ServiceSpec) -> Description:
     """The description of a service with its schemas. Large models take some milliseconds."""
-    each, definitions, notes = schemas_of([kind for endpoint in spec.endpoints for kind in _types(endpoint)])
+    each, definitions, notes = schemas_of([kind for endpoint in spec.endpoints for kind in types_of(endpoint)])
     schemas = iter(each)
     return Description(
         name=spec.name,
@@ -105,25 +98,14 @@ def describe(spec: ServiceSpec) -> Description:
         doc=spec.doc,
         slots=spec.slots,
         queue=spec.queue,
-        endpoints=tuple(_endpoint(endpoint, [next(schemas) for _ in _types(endpoint)]) for endpoint in spec.endpoints),
+        endpoints=tuple(
+            _endpoint(endpoint, [next(schemas) for _ in types_of(endpoint)]) for endpoint in spec.endpoints
+        ),
         definitions=definitions,
         dialect=DIALECT,
         notes=notes,
         digest=digest_of(spec),
     )
-
-
-def digest_of(spec: ServiceSpec) -> str:
-    """The SHA-256, in hex, of names, options, texts and types, down to the fields of the models."""
-    said = [_FORM, spec.address, spec.version, spec.doc, f"{spec.slots} {spec.queue}"]
-    for endpoint in spec.endpoints:
-        names = [(p.name, p.required, None if p.required else type_text.value(p.default)) for p in endpoint.parameters]
-        raises = [kind.__qualname__ for kind in endpoint.facts.get("raises", ())]
-        own = (endpoint.name, endpoint.shape.value, endpoint.idempotent, endpoint.doc, endpoint.incoming)
-        # only where it is said, so that the digests of all other services stay what they were
-        said.append(repr((own, names, raises, *(name for name in ("resumable", "durable") if getattr(endpoint, name)))))
-    said.append(type_text.whole(kind for endpoint in spec.endpoints for kind in _types(endpoint)))
-    return hashlib.sha256("\n".join(said).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def encode(description: Description) -> bytes:
@@ -148,12 +130,6 @@ def told(instance: Instance) -> Description:
     return Description(
         name=instance.component, namespace=instance.namespace, endpoints=tuple(map(_told_endpoint, instance.endpoints))
     )
-
-
-def _types(endpoint: EndpointSpec) -> list[Any]:
-    """In this order: parameters, items that go in, answers."""
-    incoming = [endpoint.facts.get("requests", Any)] if endpoint.shape.streams_in else []
-    return [*(parameter.type for parameter in endpoint.parameters), *incoming, endpoint.returns]
 
 
 def _endpoint(spec: EndpointSpec, schemas: list[Schema]) -> EndpointDescription:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -68,6 +68,13 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     durable: bool = False  # its calls are written down, and finished whatever dies
     resumable: bool = False  # its stream can be continued from a cursor, on another instance too
     facts: Mapping[str, Any] = {}
+
+
+DESCRIBE: Final = EndpointSpec("$describe", Shape.UNARY, (), bytes, doc="The description, as JSON.", idempotent=True)
+"""The built-in endpoint that answers the description. Its name is no Python identifier, so no user's endpoint can have it."""
+
+PATIENCE: Final = 10.0
+"""Seconds that a caller waits for a description; a stalled instance gives none."""
 
 
 class Hooks(msgspec.Struct, frozen=True):

@@ -12,28 +12,39 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import msgspec
 
 from bema.core import settings
 from bema.core.call import CURRENT, Handler, Interceptor
-from bema.core.describe import Description
+from bema.core.deferred import deferred
 from bema.core.errors import BadDeclaration, Refused, Unavailable
 from bema.core.limits import Limits
 from bema.core.naming import Address, check_endpoint, check_name
-from bema.core.spec import EndpointSpec, ServiceSpec, check_bound
+from bema.core.spec import PATIENCE, EndpointSpec, ServiceSpec, check_bound
 from bema.runtime.alarms import AlarmClock, SystemAlarmClock
-from bema.runtime.bridge import Bridge
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory, View, wait_for
-from bema.runtime.handles import CallingRuntime, EndpointClient, GivenOptions, Options, OwnInstance, ServiceHandle
-from bema.runtime.process.health_check import HealthCheck
 from bema.runtime.process.host import Host, LaunchOptions, ServedComponent
 from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of, off_the_loop
-from bema.runtime.rpc.descriptions import PATIENCE, Descriptions
-from bema.runtime.rpc.offers import LaneChoice
-from bema.runtime.rpc.pool import ConnectionPool
+
+if TYPE_CHECKING:
+    from bema.core import describe
+    from bema.runtime import bridge as bridges
+    from bema.runtime import handles
+    from bema.runtime.process import health_check
+    from bema.runtime.rpc import descriptions as described
+    from bema.runtime.rpc import offers
+    from bema.runtime.rpc import pool as pools
+else:  # what only a process needs that calls others, or checks itself as others call it
+    describe = deferred("bema.core.describe")
+    bridges = deferred("bema.runtime.bridge")
+    handles = deferred("bema.runtime.handles")
+    health_check = deferred("bema.runtime.process.health_check")
+    described = deferred("bema.runtime.rpc.descriptions")
+    offers = deferred("bema.runtime.rpc.offers")
+    pools = deferred("bema.runtime.rpc.pool")
 
 T = TypeVar("T")
 
@@ -73,16 +84,15 @@ class DistributedRuntime:
         self.host.slots = None if slots is None else check_bound("slots", slots, 1)
         self.host.queue = check_bound("queue", queue, 0)
         self.stopping = asyncio.Event()
-        self.clock: AlarmClock = (
-            SystemAlarmClock()
-        )  # of what is stored and waits for an instant; sockets have their own
+        # of what is stored and waits for an instant; sockets have their own
+        self.clock: AlarmClock = SystemAlarmClock()
         self.forgetful = False  # what would outlive it is kept in memory
         self.quiet: list[Callable[[], bool]] = []  # asked by who waits until nothing goes on
-        self._pool: ConnectionPool | None = None
-        self._descriptions: Descriptions | None = None
+        self._pool: pools.ConnectionPool | None = None
+        self._descriptions: described.Descriptions | None = None
         self._views: dict[tuple[str, str], asyncio.Task[View]] = {}
         self._handles: dict[tuple[Any, ...], Any] = {}
-        self._bridge: Bridge[CallingRuntime] | None = None
+        self._bridge: bridges.Bridge[handles.CallingRuntime] | None = None
 
     def namespace(self, name: str) -> Namespace:
         """The namespace of that name; `BadDeclaration` (code `bad_name`) where the name breaks the naming rule."""
@@ -93,7 +103,7 @@ class DistributedRuntime:
         found = Address.parse(address)
         return self.namespace(found.namespace).component(found.component).endpoint(found.endpoint)
 
-    def client(self, service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
+    def client(self, service: Callable[..., T], **options: Unpack[handles.GivenOptions]) -> T:
         """A typed handle of a service class: its endpoints are called like the methods of an object.
 
         The caller awaits an `async def`, and iterates a generator with `async for`. Equal options give the same handle.
@@ -113,23 +123,25 @@ class DistributedRuntime:
         """
         return cast("T", self._handle(service, options, never_itself=False))
 
-    def dependency(self, service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
+    def dependency(self, service: Callable[..., T], **options: Unpack[handles.GivenOptions]) -> T:
         """As `client`, for a service that the calling instance stands before: its own instance is never called."""
         return cast("T", self._handle(service, options, never_itself=True))
 
-    def _handle(self, service: Callable[..., Any], options: GivenOptions, *, never_itself: bool) -> ServiceHandle:
-        spec, chosen = spec_of(service), Options.of(options)
+    def _handle(
+        self, service: Callable[..., Any], options: handles.GivenOptions, *, never_itself: bool
+    ) -> handles.ServiceHandle:
+        spec, chosen = spec_of(service), handles.Options.of(options)
         skip = self.own_instance(spec.namespace, spec.name, never=never_itself)
         # by `repr`: metadata is a mapping, which has no hash
         key = (service, skip, *((name, repr(value)) for name, value in sorted(options.items())))
         if key not in self._handles:
-            self._handles[key] = ServiceHandle(self, spec, chosen, skip)
-        handle: ServiceHandle = self._handles[key]
+            self._handles[key] = handles.ServiceHandle(self, spec, chosen, skip)
+        handle: handles.ServiceHandle = self._handles[key]
         return handle
 
-    def lanes(self, asked: str = "") -> LaneChoice:
+    def lanes(self, asked: str = "") -> offers.LaneChoice:
         """How the clients of this runtime choose among lanes; `asked` goes before the setting `lane`."""
-        return LaneChoice(asked or self.settings.text("lane"), self.host.options.lane)
+        return offers.LaneChoice(asked or self.settings.text("lane"), self.host.options.lane)
 
     async def view(self, namespace: str, component: str) -> View:
         """The instances of a component. All callers share one view, which stays current until the runtime is closed."""
@@ -148,20 +160,20 @@ class DistributedRuntime:
             self._views.pop(key, None)
 
     @property
-    def pool(self) -> ConnectionPool:
+    def pool(self) -> pools.ConnectionPool:
         """The connections to instances, one for each, shared by every client of this runtime."""
         if self._pool is None:
-            self._pool = ConnectionPool(settings=self.settings)
+            self._pool = pools.ConnectionPool(settings=self.settings)
         return self._pool
 
     @property
-    def descriptions(self) -> Descriptions:
+    def descriptions(self) -> described.Descriptions:
         """The descriptions of services, asked of their instances once per digest."""
         if self._descriptions is None:
-            self._descriptions = Descriptions(self.pool)
+            self._descriptions = described.Descriptions(self.pool)
         return self._descriptions
 
-    def own_instance(self, namespace: str, component: str, *, never: bool = False) -> OwnInstance | None:
+    def own_instance(self, namespace: str, component: str, *, never: bool = False) -> handles.OwnInstance | None:
         """The calling instance if it belongs to this component, else None; `never` where it must not be called."""
         # A service may call a component of its own name, as a router does that stands before its workers. Its clients
         # skip the instance that asks, or it would find itself.
@@ -169,7 +181,7 @@ class DistributedRuntime:
         hosted = self.host.components.get((namespace, component))
         if hosted is None or asks != (namespace, component):
             return None
-        return OwnInstance(hosted.instance_id, never)
+        return handles.OwnInstance(hosted.instance_id, never)
 
     def stop(self) -> None:
         """Ask the services of this runtime to drain and end. Returns at once."""
@@ -208,13 +220,13 @@ class DistributedRuntime:
     ) -> None:
         await self.close()
 
-    def bridge(self) -> Bridge[CallingRuntime]:
+    def bridge(self) -> bridges.Bridge[handles.CallingRuntime]:
         """What carries calls from code that cannot await. It is made at the first use, and again in a forked child.
 
         `Refused` where the discovery serves one event loop only.
         """
         if self._bridge is None or self._bridge.stayed_behind():
-            self._bridge = Bridge(self.twin)
+            self._bridge = bridges.Bridge(self.twin)
         return self._bridge
 
     def twin(self) -> DistributedRuntime:
@@ -273,7 +285,7 @@ class Component:
         """The endpoint of that name; `BadDeclaration` (code `bad_name`) unless it is a Python identifier."""
         return Endpoint(self, check_endpoint(name))
 
-    async def description(self, timeout: float = PATIENCE, *, wait: float = 0.0) -> Description:
+    async def description(self, timeout: float = PATIENCE, *, wait: float = 0.0) -> describe.Description:
         """The description that the newest instance gives of its service: endpoints, types, JSON Schemas.
 
         `timeout` is in seconds for the question, `wait` in seconds for the first instance to appear.
@@ -334,13 +346,13 @@ class Endpoint:
         """`namespace.component.endpoint`, as its three parts."""
         return Address(self.component.namespace.name, self.component.name, self.name)
 
-    def client(self, **options: Unpack[GivenOptions]) -> EndpointClient:
+    def client(self, **options: Unpack[handles.GivenOptions]) -> handles.EndpointClient:
         """A client of this endpoint, whose answers are not checked against a type. Awaiting it waits for an instance.
 
         The options are those of `DistributedRuntime.client`; `BadDeclaration` names one that there is not.
         """
         skip = self.runtime.own_instance(self.component.namespace.name, self.component.name)
-        return EndpointClient(self.runtime, self.address, None, Options.of(options), skip)
+        return handles.EndpointClient(self.runtime, self.address, None, handles.Options.of(options), skip)
 
     async def serve_endpoint(
         self,
@@ -376,7 +388,9 @@ class Endpoint:
         hosted = self.component.hosted
         checking = None
         if health_check_payload is not None:
-            check = HealthCheck(self.runtime.host, self.runtime.pool, hosted, spec, dict(health_check_payload))
+            check = health_check.HealthCheck(
+                self.runtime.host, self.runtime.pool, hosted, spec, dict(health_check_payload)
+            )
             checking = asyncio.ensure_future(check.watch())
         try:
             await self.component.show()

@@ -19,21 +19,28 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from bema.core import settings
+from bema.core.deferred import deferred
 from bema.core.errors import BemaError, NotFound, ProtocolError, Refused
 from bema.core.limits import DEFAULTS
 from bema.runtime import forks
-from bema.runtime.process import channel
-from bema.runtime.process.channel import Channel
-from bema.runtime.process.line_channel import LineChannel
+from bema.runtime.process import inheritance
 from bema.sdk.signals import Signals
 from bema.sdk.status import StatusFactory, StatusView
-from bema.wire.module.envelopes import read_to_module
 from bema.wire.module.handshake import FEATURES, Announce, Init, Stop, agree, default_init
+
+if TYPE_CHECKING:
+    from bema.runtime.process import channel as channels
+    from bema.runtime.process import line_channel
+    from bema.wire.module import envelopes
+else:  # of a process that was launched
+    channels = deferred("bema.runtime.process.channel")
+    line_channel = deferred("bema.runtime.process.line_channel")
+    envelopes = deferred("bema.wire.module.envelopes")
 
 _GONE = (errno.EPIPE, errno.EIO)  # nobody reads it any more; the terminal was hung up
 LAST_WORDS = 1.0  # what `serve` has, after the drain, to come to its own end
@@ -68,12 +75,12 @@ class Boot:
 
     def __init__(self, name: str, *, embedded: bool = False, shared: bool = False) -> None:
         self.init = default_init(name)
-        self.channel: Channel | None = None
+        self.channel: channels.Channel | None = None
         self.status: StatusView | None = None
         self.limits = DEFAULTS  # what is in force from the handshake on
         self.stopping = asyncio.Event()
         self.opened = contextlib.AsyncExitStack()  # what is released at the end
-        self._operations: LineChannel | None = None
+        self._operations: line_channel.LineChannel | None = None
         self._name = name
         self._embedded = embedded
         self.shared = shared
@@ -127,7 +134,7 @@ class Boot:
     async def handshake(self) -> Init:
         """What the launcher says first, or a default, and what follows from it for any process."""
         self.limits = settings.current().limits
-        self.channel = await channel.inherited(self.limits)
+        self.channel = await inheritance.inherited(self.limits)
         if self.channel is not None:
             self.opened.callback(self.channel.close)
             self.channel.stop.add_done_callback(lambda stop: self._told(stop.result()))
@@ -151,7 +158,7 @@ class Boot:
         if init.drain_ms is not None:
             self._grace = init.drain_ms / 1000
 
-    async def operations(self) -> LineChannel:
+    async def operations(self) -> line_channel.LineChannel:
         """The socket for what this process asks of the orchestrator, opened by the first question.
 
         `NotFound` where the launcher passed none.
@@ -159,7 +166,7 @@ class Boot:
         if self._operations is None:
             if self.init.operations_fd is None:
                 raise NotFound(f"{self._name} was given no socket for operations")
-            self._operations = LineChannel(read_to_module, self.limits)
+            self._operations = line_channel.LineChannel(envelopes.read_to_module, self.limits)
             self.opened.callback(self._operations.close)
             await self._operations.speak(self.init.operations_fd)
         return self._operations

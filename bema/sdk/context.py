@@ -5,15 +5,20 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bema.core.call import Interceptor, chained
+from bema.core.deferred import deferred
 from bema.core.errors import BadDeclaration, NotFound
 from bema.core.spec import ServiceSpec
 from bema.runtime.distributed import Component, DistributedRuntime, Endpoint
-from bema.runtime.process.line_channel import LineChannel
 from bema.sdk.depends import Depends, bind, constructing
 from bema.wire.module.handshake import Init
+
+if TYPE_CHECKING:
+    from bema.runtime.process import line_channel
+else:  # of a process that was launched
+    line_channel = deferred("bema.runtime.process.line_channel")
 
 T = TypeVar("T")
 
@@ -29,7 +34,7 @@ class Context:
         runtime: DistributedRuntime,
         spec: ServiceSpec,
         init: Init,
-        operations: Callable[[], Awaitable[LineChannel]] | None = None,
+        operations: Callable[[], Awaitable[line_channel.LineChannel]] | None = None,
     ) -> None:
         self.runtime = runtime
         self.spec = spec
@@ -51,7 +56,7 @@ class Context:
         """The interceptors of extensions around one endpoint, as one, the first outermost; None where there are none."""
         return chained(self.interceptors.get(endpoint, ()))
 
-    async def operations(self) -> LineChannel:
+    async def operations(self) -> line_channel.LineChannel:
         """The channel on which this process asks its orchestrator for something.
 
         Raises:

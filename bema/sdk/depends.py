@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
+from bema.core.deferred import deferred
 from bema.core.errors import BadDeclaration
 from bema.runtime.distributed import DistributedRuntime
-from bema.runtime.handles import GivenOptions, Options
 from bema.sdk.options import seconds
+
+if TYPE_CHECKING:
+    from bema.runtime import handles
+else:  # of a service that depends on another
+    handles = deferred("bema.runtime.handles")
 
 T = TypeVar("T")
 
@@ -23,7 +28,7 @@ _RUNTIME = "__bema_runtime__"
 _constructing: ContextVar[DistributedRuntime | None] = ContextVar("bema_constructing", default=None)
 
 
-def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
+def depends(service: Callable[..., T], **options: Unpack[handles.GivenOptions]) -> T:
     """A handle of another service: `worker = depends(Worker)` in a class, then `await self.worker.method()`.
 
     - `timeout`: seconds that a call may take, more than 0; without one, the rest of the call that is being answered.
@@ -36,7 +41,7 @@ def depends(service: Callable[..., T], **options: Unpack[GivenOptions]) -> T:
     Raises:
         BadDeclaration: `service` is no service class, an option is unknown, or a time is impossible.
     """
-    Options.of(options)
+    handles.Options.of(options)
     seconds("depends()", "timeout", options.get("timeout"))
     seconds("depends()", "wait", options.get("wait"), zero=True)
     return cast("T", Depends(service, options))
@@ -47,7 +52,7 @@ class Depends:
 
     # no `__set__`: Python looks into the instance before a descriptor without one, so an assigned stand-in is found
 
-    def __init__(self, service: Callable[..., Any], options: GivenOptions) -> None:
+    def __init__(self, service: Callable[..., Any], options: handles.GivenOptions) -> None:
         if not hasattr(service, "__bema_spec__"):
             raise BadDeclaration(f"depends({getattr(service, '__qualname__', service)}): it is not a service class")
         self._service = service
@@ -71,7 +76,7 @@ class Depends:
 
     def of(self, runtime: DistributedRuntime) -> Any:
         """The handle that this dependency stands for in `runtime`."""
-        options: GivenOptions = {"wait": runtime.limits.start, **self._options}
+        options: handles.GivenOptions = {"wait": runtime.limits.start, **self._options}
         return runtime.dependency(self._service, **options)
 
 

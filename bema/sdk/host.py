@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from bema.core.errors import BadDeclaration, ProtocolError
-from bema.runtime.process import channel, tracing
+from bema.runtime.process import inheritance, tracing
 from bema.sdk import apps, boot, lifecycle, spec
 from bema.sdk.apps import asgi
 from bema.sdk.apps.http_app import HttpApp
@@ -43,7 +43,7 @@ def run(init: dict[str, Any], descriptor: int, module: ModuleType, entry: dict[s
         )
         sys.stderr.write(f"bema: {says}\n")
         return False
-    channel.adopt(descriptor, init, init.pop("phases", {}))
+    inheritance.adopt(descriptor, init, init.pop("phases", {}))
     tracing.log_lines()
     boot.run(_serve(module, entry["name"]), loop_factory())
     return True

@@ -10,8 +10,9 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from bema.core.deferred import deferred
 from bema.core.errors import BadDeclaration, Refused
 from bema.core.instance import DEPLOYED, HAND, info_of
 from bema.core.naming import read_instance_id, show_instance_id
@@ -25,8 +26,12 @@ from bema.sdk.boot import Boot, Served, sentence
 from bema.sdk.context import Context
 from bema.sdk.extensions import extended
 from bema.sdk.health import Health
-from bema.sdk.status.launcher_report import FEATURE, Reporter
 from bema.wire.module.handshake import Announce, EndpointAnnounce, Init
+
+if TYPE_CHECKING:
+    from bema.sdk.status import launcher_report
+else:  # of a process that was launched
+    launcher_report = deferred("bema.sdk.status.launcher_report")
 
 _log = logging.getLogger("bema.service")
 
@@ -100,8 +105,8 @@ class ServiceBoot(Boot):
         # before the first endpoint is added: a route is complete from the beginning
         hosted.admission = _admission(self._spec, context.settings)
         hosted.about = self._spec
-        if self.channel is not None and FEATURE in (self.init.features or ()):
-            runtime.host.reports = Reporter(self.channel, hosted)
+        if self.channel is not None and launcher_report.FEATURE in (self.init.features or ()):
+            runtime.host.reports = launcher_report.Reporter(self.channel, hosted)
         self._tell_once(context, hosted)
         await self.opened.enter_async_context(extended(context))
         return context

@@ -32,12 +32,12 @@ from bema import (
     service,
     spec_of,
 )
-from bema.core.describe import digest_of
+from bema.core.digest import digest_of
 from bema.core.instance import Instance, State
 from bema.core.paths import socket_dir
 from bema.runtime.discovery.discovery import wait_for
 from bema.runtime.discovery.flock import FlockDiscovery
-from bema.runtime.process import channel
+from bema.runtime.process import inheritance
 from bema.sdk import lifecycle
 from bema.wire.module.handshake import Announce, Init, Stop, encode
 from tests.runtime.helpers import until
@@ -467,7 +467,7 @@ def test_a_launcher_is_answered_and_obeyed(tmp_path):
             lease_fd=lease.fileno(),
             settings={"size": 4},
         )
-        channel.adopt(inside.detach(), msgspec.to_builtins(init))
+        inheritance.adopt(inside.detach(), msgspec.to_builtins(init))
         reader, writer = await asyncio.open_connection(sock=outside)
         running = asyncio.create_task(serve(Worker))
         announce = msgspec.json.decode(await asyncio.wait_for(reader.readline(), 5), type=Announce)

@@ -1,58 +1,21 @@
 """The inside end of the module channel: Init and Stop come in, Announce and Status go out.
 
-A launched process inherits a socket whose number is in `BEMA_CHANNEL`; lines of JSON go both ways over it. Law: the end
-of the channel is a Stop. What a module asks for besides goes over a socket of its own, never over this one.
+A launched process inherits a socket; lines of JSON go both ways over it. Law: the end of the channel is a Stop. What a module asks for besides goes over a socket of its own, never over this one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import Any
 
-from bema.core.errors import ProtocolError, Refused
+from bema.core.errors import ProtocolError
 from bema.core.limits import DEFAULTS, Limits
 from bema.runtime.process.line_channel import LineChannel
 from bema.wire.module.envelopes import encode, read_to_module
-from bema.wire.module.handshake import Announce, Handshake, HandshakeSide, Init, Stop, init_of, read_init
+from bema.wire.module.handshake import Announce, Handshake, HandshakeSide, Init, Stop, read_init
 from bema.wire.module.lines import BadLine
 from bema.wire.module.messages import Heartbeat, HeartbeatAck, Status
-
-VARIABLE = "BEMA_CHANNEL"
-
-
-class _Inherited:
-    """The channel this process was given, until somebody takes it."""
-
-    descriptor: int | None = None
-    init: Init | None = None
-    phases: dict[str, int] | None = None
-
-
-def adopt(descriptor: int, init: dict[str, Any] | None = None, phases: dict[str, int] | None = None) -> None:
-    """Give the process its channel. Whoever has read the first line already (the runner) passes it as `init`, and the
-    milliseconds of what it did as `phases`."""
-    _Inherited.descriptor = descriptor
-    _Inherited.init = None if init is None else init_of(init)
-    _Inherited.phases = phases
-
-
-async def inherited(limits: Limits = DEFAULTS) -> Channel | None:
-    """The channel of this process, once; None for a process that was started by hand."""
-    # taken out: a child of this process would speak on a descriptor that it does not have
-    number = os.environ.pop(VARIABLE, None)
-    if _Inherited.descriptor is None and number is not None:
-        if not number.isdecimal():
-            raise Refused(f"{VARIABLE} is {number!r}, which is not the number of a descriptor", code="bad_setting")
-        adopt(int(number))
-    descriptor, init, phases = _Inherited.descriptor, _Inherited.init, _Inherited.phases
-    _Inherited.descriptor = _Inherited.init = _Inherited.phases = None
-    if descriptor is None:
-        return None
-    channel = await Channel.open(descriptor, init, limits)
-    channel.phases = phases or {}
-    return channel
 
 
 class Channel(LineChannel):

@@ -16,20 +16,21 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bema.core import describe
 from bema.core.call import Call, Handler
 from bema.core.clock import Clock, SystemClock
+from bema.core.deferred import deferred
+from bema.core.digest import digest_of
 from bema.core.errors import BemaError, Conflict, NotFound
 from bema.core.instance import HAND, EndpointInfo, Instance, State, info_of
 from bema.core.naming import new_instance_id, show_instance_id
 from bema.core.paths import socket_dir
 from bema.core.redaction import hides
 from bema.core.settings import Settings
-from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.core.spec import DESCRIBE, EndpointSpec, ServiceSpec
 from bema.runtime import threads
 from bema.runtime.discovery.discovery import Discovery, Lease
 from bema.runtime.folders import prepare
@@ -40,6 +41,11 @@ from bema.runtime.rpc.admission import Admission
 from bema.runtime.rpc.routes import RouteTable
 from bema.runtime.rpc.server import Server
 from bema.runtime.rpc.server_connection import ServerConnection
+
+if TYPE_CHECKING:
+    from bema.core import describe
+else:  # schemas are for who asks
+    describe = deferred("bema.core.describe")
 
 _log = logging.getLogger("bema.hosting")
 
@@ -97,7 +103,7 @@ class ServedComponent:
         """Of its description; made anew when what is shown has changed."""
         key = (self.about, tuple(filter(self._is_told_of, tuple(self.specs))))
         if self._digested[:2] != key:
-            self._digested = (*key, describe.digest_of(self.spec()))
+            self._digested = (*key, digest_of(self.spec()))
         return self._digested[2]
 
     async def described(self, call: Call) -> bytes:
@@ -159,7 +165,7 @@ class Host:
             raise Conflict(f"{hosted.route(spec.name)} is served already", code="already_served")
         server = await self._listening(hosted)
         server.add(hosted.route(spec.name), handler, spec, hosted.admission)
-        server.add_built_in(hosted.route(describe.ENDPOINT), hosted.described, describe.SPEC)
+        server.add_built_in(hosted.route(DESCRIBE.name), hosted.described, DESCRIBE)
         hosted.specs[spec.name] = spec
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))

@@ -14,11 +14,11 @@ from bema.core import describe
 from bema.core.describe import Description
 from bema.core.errors import BadAnswer, BemaError
 from bema.core.instance import Instance
+from bema.core.spec import DESCRIBE, PATIENCE
 from bema.runtime.rpc.built_in import BuiltIn
 from bema.runtime.rpc.pool import ConnectionPool
 
 REMEMBERED: Final = 256
-PATIENCE: Final = 10.0  # seconds for a description; a stalled instance gives none
 
 
 class Descriptions:
@@ -49,11 +49,9 @@ class Descriptions:
         except BemaError:
             return describe.told(instance)
 
-    async def _asked(self, instance: Instance, timeout: float) -> Description:
-        said = await self._built_in.ask(instance, describe.ENDPOINT, {}, timeout)
+    async def _asked(self, instance: Instance, timeout: float = PATIENCE) -> Description:
+        said = await self._built_in.ask(instance, DESCRIBE.name, {}, timeout)
         try:
             return describe.decode(said)
         except (TypeError, msgspec.MsgspecError) as error:
-            raise BadAnswer(
-                f"{instance.component_address}.{describe.ENDPOINT} answered what is no description"
-            ) from error
+            raise BadAnswer(f"{instance.component_address}.{DESCRIBE.name} answered what is no description") from error

@@ -4,19 +4,15 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import socket
-import subprocess
-import sys
 import threading
 
 import msgspec
 import pytest
 
-from bema.core.errors import ProtocolError, Refused
+from bema.core.errors import ProtocolError
 from bema.core.instance import State
 from bema.core.limits import DEFAULTS, Limits
-from bema.runtime.process import channel as channels
 from bema.runtime.process.channel import Channel
 from bema.wire.module.envelopes import read_from_module
 from bema.wire.module.handshake import Announce, Init, Stop, encode
@@ -105,57 +101,6 @@ def test_a_launcher_that_hangs_up_is_a_failed_handshake():
                 await channel.init()
 
     asyncio.run(story())
-
-
-def test_a_process_takes_its_channel_once_and_children_do_not_get_it(monkeypatch):
-    outside, inside = socket.socketpair()
-    inside.set_inheritable(True)
-    monkeypatch.setenv(channels.VARIABLE, str(inside.fileno()))
-
-    async def story():
-        outside.sendall(encode(INIT))
-        channel = await channels.inherited()
-        assert channel is not None
-        assert (await channel.init()).module_id == "m-1"
-        assert channels.VARIABLE not in os.environ
-        assert await channels.inherited() is None
-        seen = subprocess.run(
-            [sys.executable, "-c", f"import os; os.fstat({inside.fileno()})"], close_fds=False, capture_output=True
-        )
-        assert seen.returncode != 0
-        channel.close()
-        await asyncio.sleep(0)
-
-    asyncio.run(story())
-    outside.close()
-    inside.detach()
-
-
-def test_what_the_runner_read_already_is_not_read_again():
-    async def story():
-        outside, inside = socket.socketpair()
-        channels.adopt(inside.detach(), msgspec.to_builtins(INIT))
-        channel = await channels.inherited()
-        assert channel is not None
-        assert await channel.init() == INIT
-        outside.sendall(encode(Stop()))
-        assert await channel.stop == Stop()
-        channel.close()
-        outside.close()
-        await asyncio.sleep(0)
-
-    asyncio.run(story())
-
-
-def test_a_channel_that_is_none_is_refused(monkeypatch, tmp_path):
-    async def story(value):
-        monkeypatch.setenv(channels.VARIABLE, value)
-        with pytest.raises(Refused):
-            await channels.inherited()
-
-    with open(tmp_path / "file", "w") as file:
-        asyncio.run(story(str(os.dup(file.fileno()))))
-    asyncio.run(story("first"))
 
 
 def test_a_thread_says_how_it_serves_while_the_loop_stands_still():

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bema import Context, async_init, endpoint, readiness, serve, service
-from bema.runtime.process import channel
+from bema.runtime.process import inheritance
 from bema.wire.module.envelopes import read_from_module
 from bema.wire.module.handshake import Announce, Init, Stop, encode
 from bema.wire.module.messages import Status
@@ -43,7 +43,7 @@ class Launcher:
             features=features,
             settings=QUICK,
         )
-        channel.adopt(inside.detach(), msgspec.to_builtins(init))
+        inheritance.adopt(inside.detach(), msgspec.to_builtins(init))
         self.reading = threading.Thread(target=self._read)
         self.reading.start()
 
