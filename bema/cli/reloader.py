@@ -24,7 +24,7 @@ from bema.cli.file_watcher import Watch
 from bema.core import settings
 from bema.core.errors import BemaError
 from bema.core.instance import DEV
-from bema.runtime.process.channel import VARIABLE
+from bema.runtime.process.inheritance import VARIABLE
 from bema.runtime.tasks import Tasks
 from bema.wire.module.envelopes import read_from_module
 from bema.wire.module.handshake import Announce, Init, Stop, default_init, encode

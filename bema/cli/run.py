@@ -16,7 +16,7 @@ from bema.cli import output
 from bema.core.errors import BemaError, Invalid
 from bema.deploy import script_environment
 from bema.deploy.sources import entry
-from bema.runtime.process import channel, tracing
+from bema.runtime.process import inheritance, tracing
 from bema.sdk import spec
 from bema.sdk.event_loop import loop_factory
 from bema.sdk.lifecycle import start
@@ -34,7 +34,7 @@ def command(target: str, arguments: tuple[str, ...], here: bool) -> None:
     CLASS may be left out where the file has one service. ARGUMENTS are what the file sees in sys.argv. What a PEP 723 block
     of the file asks for, and is not installed here, is installed once into an environment of its own.
     """
-    if os.environ.get(channel.VARIABLE):  # `bema dev` started us, and its terminal is our log
+    if os.environ.get(inheritance.VARIABLE):  # `bema dev` started us, and its terminal is our log
         tracing.log_lines(formatter=tracing.TextFormatter())
     file, name = split(target)
     if not here:
