@@ -328,7 +328,7 @@ class DiscoveryReport(msgspec.Struct, frozen=True, kw_only=True):
             "shadowed": [c.entry.path for c in self.shadowed],
             "conflicts": {name: [e.id for e in rivals] for name, rivals in self.conflicts.items()},
             "pending": dict(self.pending),
-            "broken": [b._asdict() for b in self.broken],
+            "broken": [msgspec.structs.asdict(b) for b in self.broken],
             "hollow": list(self.hollow),
             "leftovers": list(self.leftovers),
             "milliseconds": round(self.milliseconds, 3),

@@ -7,21 +7,17 @@ locked, selected and shadowed goes by this one identity. Nothing is imported her
 
 from __future__ import annotations
 
-import re
+import os
 import zipimport
 from collections.abc import Callable
 from pathlib import Path
 
 from bema.parts.entries import canonical
 
-# the names that an index takes (packaging specification, "Names and normalization")
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
-# names of headers are printable and have no space (RFC 5322, 3.6.8); not one is folded
-_HEADERS = rb"(?:[!-9;-~]+:[^\r\n\x0b\x0c\x1c-\x1f]*\n)+"
-_IDENTIFYING = rb"(?im)^(name|version):(.*)$"
+_IDENTIFYING = (b"\nname:", b"\nversion:")
 # the order in which importlib.metadata looks; the last is an egg-info that is a file and no folder
 _FILES = ("METADATA", "PKG-INFO", "")
-_HEAD = 8192
+_READ = 8192
 
 
 def read(path: str, file: str) -> bytes:
@@ -40,13 +36,22 @@ def read(path: str, file: str) -> bytes:
             raise FileNotFoundError(str(error)) from error
 
 
+def content_of(path: str, upto: Callable[[bytes], bool] = lambda _: False) -> bytes:
+    """A file, read no further than where `upto` says of what was read that it is enough; `OSError` where there is none."""
+    # by descriptor: a scan tries one file per distribution, and an object of `open` takes longer than the rest of it
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        content = more = os.read(descriptor, _READ)
+        while more and not upto(content):
+            content += (more := os.read(descriptor, _READ))
+        return content
+    finally:
+        os.close(descriptor)
+
+
 def _head(path: str, file: str) -> bytes:
     """The file as far as its headers go, and a little more: a description may be a hundred times as long."""
-    with open(f"{path}/{file}" if file else path, "rb", buffering=0) as opened:  # noqa: PTH123 - on the way of every start
-        content = opened.read(_HEAD)
-        if len(content) == _HEAD and b"\n\n" not in content and b"\r\n\r\n" not in content:
-            content += opened.readall()
-        return content
+    return content_of(f"{path}/{file}" if file else path, lambda read: b"\n\n" in read or b"\r\n\r\n" in read)
 
 
 def fields_of(content: bytes) -> dict[str, list[str]]:
@@ -93,22 +98,28 @@ def identified(read_one: Callable[[str], bytes]) -> tuple[str, str]:
         except OSError:
             continue
         if content:
-            fields = _plain(content) or fields_of(content)
+            fields = fields_of(_beginning(content))
             name = _only(fields.get("name", []), canonical)
-            return (canonical(name), _only(fields.get("version", []), str)) if re.match(_NAME, name) else ("", "")
+            return (canonical(name), _only(fields.get("version", []), str)) if _is_name(name) else ("", "")
     return "", ""
 
 
-def _plain(content: bytes) -> dict[str, list[str]] | None:
-    """The fields that identify, where every header is one line of ASCII, as tools write them; None where it is read by hand."""
-    # one look at the whole head: line by line takes four times as long, and every start reads each plugin's
-    head = content.partition(b"\n\n")[0] + b"\n"
-    if not head.isascii() or re.fullmatch(_HEADERS, head) is None:
-        return None
-    fields: dict[str, list[str]] = {"name": [], "version": []}
-    for field, value in re.findall(_IDENTIFYING, head):
-        fields[field.lower().decode()].append(value.strip().decode())
-    return fields
+def _beginning(content: bytes) -> bytes:
+    """The content as far as its one Name and its one Version; all of it where either is not there just once."""
+    # they stand in the first lines, and every start reads each plugin's: to read on takes four times as long
+    head = b"\n" + content.partition(b"\n\n")[0] + b"\n"
+    lower = head.lower()
+    if b"\r" in head or any(lower.count(field) != 1 for field in _IDENTIFYING):
+        return content
+    end = head.find(b"\n", max(map(lower.index, _IDENTIFYING)) + 1)
+    # a line that goes on in the next one is read with it
+    return content if head[end + 1 : end + 2] in (b" ", b"\t") else head[1:end]
+
+
+def _is_name(text: str) -> bool:
+    """Whether an index takes the name (packaging specification, "Names and normalization")."""
+    inner = text.replace("-", "").replace("_", "").replace(".", "")
+    return inner.isascii() and inner.isalnum() and text[0].isalnum() and text[-1].isalnum()
 
 
 def _only(values: list[str], same: Callable[[str], str]) -> str:

@@ -17,19 +17,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from bema.parts.entries import canonical
-from bema.parts.metadata import has_one_reading, identified, identity, readings
+from bema.parts.metadata import content_of, has_one_reading, identified, identity, readings
 
 Groups = dict[str, list[tuple[str, str]]]
 _SCRIPTS = frozenset({"console_scripts", "gui_scripts"})
 _STDLIB_FINDERS = frozenset({"PathFinder", "MetadataPathFinder"})
 
 
-class Distribution(NamedTuple):
+class Distribution(msgspec.Struct, frozen=True):
     """One metadata folder. `name` is canonical, and empty where no METADATA gives one: nobody knows whose it is."""
 
     name: str
@@ -40,14 +40,14 @@ class Distribution(NamedTuple):
     read: bool = True  # False: the name is the folder's, whose METADATA nothing depended on
 
 
-class Hollow(NamedTuple):
+class Hollow(msgspec.Struct, frozen=True, order=True):
     """A metadata folder that is nobody's, with the names that its own name can mean."""
 
     path: str
     readings: tuple[str, ...]
 
 
-class Broken(NamedTuple):
+class Broken(msgspec.Struct, frozen=True, order=True):
     """An `entry_points.txt` that cannot be read whole: its distribution, its path and the problem."""
 
     dist: str
@@ -99,8 +99,8 @@ def parse(text: str) -> tuple[Groups, list[str]]:
     return groups, problems
 
 
-class _Found(NamedTuple):
-    """One metadata folder before anybody asked who it is."""
+class _Found(msgspec.Struct):
+    """One metadata folder, and who it is where that was asked."""
 
     path: str
     kind: str
@@ -108,6 +108,16 @@ class _Found(NamedTuple):
     groups: Groups
     name: str | None = None  # None: METADATA was not read
     version: str = ""
+
+    @property
+    def claim(self) -> str:
+        """Its name, else what its folder's name claims."""
+        return canonical(self.stem.partition("-")[0]) if self.name is None else self.name
+
+    def ask(self) -> None:
+        """Read who it is, where that was not done."""
+        if self.name is None:
+            self.name, self.version = identity(self.path)
 
 
 class _Pass:
@@ -134,6 +144,9 @@ class _Pass:
         except OSError:
             return
         for name in names:
+            # of thousands of names a few hundred are of metadata
+            if name[-5:].lower() != "-info":
+                continue
             stem, dot, kind = name.rpartition(".")
             # an egg on the path keeps its metadata in EGG-INFO, and its own name is what a folder's would be
             if not dot and name.lower() == "egg-info" and directory.lower().endswith(".egg"):
@@ -152,8 +165,7 @@ class _Pass:
     def metadata(self, path: str, kind: str, stem: str) -> None:
         groups: Groups = {}
         try:
-            with open(path + "/entry_points.txt", "rb", buffering=0) as file:  # noqa: PTH123 - as above
-                content = file.read()
+            content = content_of(path + "/entry_points.txt")
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -182,22 +194,19 @@ class _Pass:
         # two rounds, because who has entry points must be known before it is clear whom a bare folder could
         # hide; one round would read the METADATA of all 500 to ask 50
         claims: list[str] = []
-        asked: list[_Found] = []
+        wanted: set[str] = set()
         for found in self.found:
-            if _offers(found.groups) or not has_one_reading(found.stem, found.kind):
-                found = self._asked(found)
-            asked.append(found)
-            claims.append(canonical(found.stem.partition("-")[0]) if found.name is None else found.name)
-        several = {claim for claim, count in Counter(claims).items() if count > 1}
-        wanted = several.union(found.name for found in asked if _offers(found.groups) and found.name)
-        for found, claim in zip(asked, claims, strict=True):
-            self.add(self._asked(found) if found.name is None and claim in wanted else found, claim)
-
-    def _asked(self, found: _Found) -> _Found:
-        if found.name is not None:
-            return found
-        name, version = identity(found.path)
-        return found._replace(name=name, version=version)
+            offers = found.groups and _offers(found.groups)
+            if offers or not has_one_reading(found.stem, found.kind):
+                found.ask()
+            claims.append(found.claim)
+            if offers and found.name:
+                wanted.add(found.name)
+        wanted.update(claim for claim, count in Counter(claims).items() if count > 1)
+        for found, claim in zip(self.found, claims, strict=True):
+            if claim in wanted:
+                found.ask()
+            self.add(found, claim)
 
     def add(self, found: _Found, claim: str) -> None:
         name, version = found.name, found.version
@@ -211,7 +220,7 @@ class _Pass:
         first = self.first.setdefault(name, this)
         # a link to the first one is no second copy
         if first is not this and os.path.realpath(first.path) != os.path.realpath(this.path):
-            self.shadowed.append(this._replace(shadowed_by=first.path))
+            self.shadowed.append(msgspec.structs.replace(this, shadowed_by=first.path))
 
     def foreign(self, distributions: Callable[[], Iterable[Any]]) -> None:
         """Distributions that only `importlib.metadata` can read."""
@@ -253,7 +262,7 @@ class _Pass:
 
 def _offers(groups: Groups) -> bool:
     # most distributions have scripts, which no factory loads
-    return bool(groups) and not _SCRIPTS.issuperset(groups)
+    return not _SCRIPTS.issuperset(groups)
 
 
 def _order(point: EntryPointRow) -> tuple[str, str, str, bool, str]:

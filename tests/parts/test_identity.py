@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bema.parts import Factory, FactoryError
 from bema.parts.doctor import diagnose
 from bema.parts.entries import canonical
+from bema.parts.metadata import fields_of, identified
 from bema.parts.policy import read_policy
 from bema.parts.scan import Snapshot, scan
 from tests.parts.conftest import Machine
@@ -82,6 +83,34 @@ def test_a_distribution_is_who_its_metadata_says_once_or_nobody(
 ) -> None:
     put(site, folder, said)
     assert who(scan()) == [is_it]
+
+
+BOTH = [b"Name: acme", b"Version: 1.0"]
+BETWEEN = [
+    b" folded",
+    b"\tfolded",
+    b"NAME:Acme",
+    b"name: evil",
+    b"version: 2.0",
+    b"X: y",
+    b"",
+    b"no header",
+    b"Name : evil",
+]
+ODD = [b" Name: evil", b"X: \x0c", b"\x0cName: evil", b"X:\rName: evil", b"Author: \xff"]
+HEADS = st.lists(st.sampled_from([*BETWEEN, *ODD]), max_size=3).flatmap(lambda more: st.permutations([*BOTH, *more]))
+
+
+@settings(max_examples=500, deadline=None)
+@given(lines=HEADS, end=st.sampled_from([b"\n", b"\r\n"]), last=st.sampled_from([b"", b"\n", b"\n\nName: evil\n"]))
+def test_to_read_no_further_than_name_and_version_changes_nothing(lines: list[bytes], end: bytes, last: bytes) -> None:
+    content = end.join(lines) + last
+    fields = fields_of(content)
+    names = {canonical(name) for name in fields.get("name", [])} & {"acme", "evil"}
+    whole = len({*map(canonical, fields.get("name", []))}) == len(names) == 1
+    versions = fields.get("version", [])
+    version = versions[0] if len(set(versions)) == 1 else ""
+    assert identified(lambda file: content) == ((names.pop(), version) if whole else ("", ""))
 
 
 @pytest.mark.parametrize("folder", ["acme-evil.egg-info", "acme-1.0-py3.11.egg-info", "acme-evil-1.0-nspkg.egg-info"])
