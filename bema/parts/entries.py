@@ -47,7 +47,11 @@ def key_of(name: Any) -> str:
     text = name.value if isinstance(name, enum.Enum) else name
     if not isinstance(text, str) or not text:
         raise TypeError(f"an implementation's name is a string or an enum of strings, not {name!r}")
-    return text.lower().replace("-", "_")
+    return _key(text)
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def canonical(dist: str) -> str:
@@ -78,7 +82,7 @@ class PartEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        return key_of(self.name)
+        return _key(self.name)
 
     @property
     def is_plugin(self) -> bool:

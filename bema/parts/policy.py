@@ -84,13 +84,15 @@ class PluginPolicy(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str] = {}  # of the file .env: what holds where the environment itself says nothing
 
     def priority_of(self, entry: PartEntry) -> int:
-        if not entry.is_plugin:
+        if not entry.is_plugin or not self.priority:
             return entry.priority
         # the nearest word of the operator, then what the plugin says of itself: a plugin never outbids the
         # operator
         return self.priority.get(f"{entry.dist}:{entry.key}", self.priority.get(entry.dist, entry.priority))
 
     def disables(self, entry: PartEntry) -> bool:
+        if not self.disable:  # as almost everywhere, and every candidate is asked about
+            return False
         names = {entry.dist, f"{entry.dist}:{entry.key}", f"*:{entry.key}"}
         return bool(entry.dist) and not self.disable.isdisjoint(names)
 

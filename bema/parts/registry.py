@@ -7,7 +7,6 @@ never during an import, a read from disk or a log line.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -269,7 +268,9 @@ if hasattr(os, "register_at_fork"):
 
 def variable(group: str, name: str = "") -> str:
     """The environment variable that selects an implementation, `APP_ENDPOINTS_CHAT`, or the name in use, `APP_ENDPOINTS`."""
-    return re.sub(r"\W", "_", f"{group}_{name}" if name else group).upper()
+    said = f"{group}_{name}" if name else group
+    # what `\W` stands for: a pattern for it would be compiled by every start
+    return "".join(letter if letter.isalnum() else "_" for letter in said).upper()
 
 
 def _said(name: str) -> str | None:
