@@ -14,9 +14,11 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from bema.core.deferred import deferred
 from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.instance import Instance
 from bema.core.limits import DEFAULTS, Limits
@@ -27,7 +29,11 @@ from bema.runtime import forks
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Lease, LiveView, Reservation, View, Views
 from bema.runtime.discovery.records import lock_path, record_path, remove_record, write_record
-from bema.runtime.discovery.watcher import Watcher
+
+if TYPE_CHECKING:
+    from bema.runtime.discovery import watcher
+else:  # of a process that looks others up
+    watcher = deferred("bema.runtime.discovery.watcher")
 
 __all__ = ["FlockDiscovery", "lock_path", "record_path", "remove_record", "write_record"]
 
@@ -48,7 +54,7 @@ class FlockDiscovery:
         self._watch = watch
         self.leases: list[_FlockReservation] = []
         self._views = Views()
-        self._watcher: Watcher | None = None
+        self._watcher: watcher.Watcher | None = None
         self._folder = _Folder(self.directory)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,7 +94,7 @@ class FlockDiscovery:
     async def view(self, namespace: str | None = None, component: str | None = None) -> View:
         if self._watcher is None:
             records.prepare(self.directory)
-            self._watcher = Watcher(self.directory, self._views, watch=self._watch)
+            self._watcher = watcher.Watcher(self.directory, self._views, watch=self._watch)
         else:
             self._watcher.catch_up()
         return self._views.open(namespace, component, self._forget)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
 import time
@@ -30,7 +31,11 @@ LOCK = ".lock"
 RESERVED = 256 * 1024  # bytes
 ORPHAN_AGE = 60.0  # a lock file without a record may be about to get one
 
-_decoder = msgspec.json.Decoder(Instance)
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Instance]:
+    """Made for the first record that is read, which a process that serves alone never does."""
+    return msgspec.json.Decoder(Instance)
 
 
 def record_path(directory: Path, instance_id: int) -> Path:
@@ -99,7 +104,7 @@ def read_record(directory: Path, label: str) -> Instance | None:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"larger than {LARGEST} bytes")
-    instance = _decoder.decode(data)
+    instance = _decoder().decode(data)
     if instance.id != read_instance_id(label):
         raise ValueError("its id is not its name")
     return instance

@@ -18,7 +18,7 @@ import msgspec
 
 from bema.core.errors import BemaError, Refused
 from bema.core.instance import Instance
-from bema.core.naming import INSTANCE, read_instance_id
+from bema.core.naming import is_instance_label, read_instance_id
 from bema.runtime import processes
 from bema.runtime.discovery import records
 from bema.runtime.discovery.discovery import Views
@@ -119,7 +119,7 @@ class Watcher:
         return True
 
     def _scan(self) -> None:
-        labels = {path.stem for path in self._directory.glob(f"*{records.RECORD}") if INSTANCE.match(path.stem)}
+        labels = {path.stem for path in self._directory.glob(f"*{records.RECORD}") if is_instance_label(path.stem)}
         for label in labels | self.instances.keys():
             self._take(label)
         records.bury_orphans(self._directory, labels)
@@ -146,7 +146,7 @@ class Watcher:
     def _heard(self, mask: int, name: str) -> None:
         if not name:
             self._loop.call_soon(self._start_over)
-        elif INSTANCE.match(label := name.rpartition(".")[0]):
+        elif is_instance_label(label := name.rpartition(".")[0]):
             self._soon(label)
             if mask & (CLOSE_WRITE | DELETE) and self._is_there(label):
                 for delay in PROBES:
