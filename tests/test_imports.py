@@ -25,7 +25,7 @@ START = {
     "wire.values": "codecs constraints declared equal loss records skeleton strict unions walks",
     "wire.module": "handshake",
     "runtime": "alarms discovery distributed folders forks process processes rpc tasks threads",
-    "runtime.discovery": "discovery flock inotify records watcher",
+    "runtime.discovery": "discovery flock records",
     "runtime.rpc": "adapter admission blame call_log codec connection flow_control routes server server_call"
     " server_connection signatures sockets transports",
     "runtime.process": "host inheritance watchdog",

@@ -5,7 +5,6 @@ Law: the nearest file wins, in the order of `FILES`. `texts` opens the files of 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,6 @@ ENV_FILE = ".env"
 TOML_FILE = "bema.toml"
 PYPROJECT_FILE = "pyproject.toml"
 FILES = (ENV_FILE, TOML_FILE, PYPROJECT_FILE)
-
-_MAY_BE_OURS = re.compile(r"""^\s*\[?\s*["']?tool["']?\s*(\]|=|\.\s*["']?bema\b)""", re.MULTILINE)
-"""A line of pyproject.toml that may open `[tool.bema]` in any of TOML's spellings."""
 
 FOLDER_VARIABLE = "BEMA_SETTINGS_DIR"
 """The variable that names the folder of these files to processes in other working directories, as `bema up` starts them."""
@@ -51,9 +47,19 @@ def texts(folder: Path) -> dict[str, str]:
                 f"{name} cannot be read: {error}", code="bad_setting", fix=f"Mend or remove {name}."
             ) from error
         # a project's file without our table is not parsed: the parser is worth a tenth of a start
-        if name != PYPROJECT_FILE or _MAY_BE_OURS.search(text):
+        if name != PYPROJECT_FILE or any(map(_may_be_ours, text.splitlines())):
             found[name] = text
     return found
+
+
+def _may_be_ours(line: str) -> bool:
+    """Whether a line of pyproject.toml may open `[tool.bema]`, in any of TOML's spellings."""
+    # by hand: to compile a pattern takes longer than to look through the file
+    tool, found, rest = line.partition("tool")
+    if not found or tool.strip(" \t[\"'"):
+        return False
+    rest = rest.lstrip(" \t\"'")
+    return rest[:1] in ("]", "=") or (rest[:1] == "." and rest.lstrip(" \t.\"'").startswith("bema"))
 
 
 def variables(text: str) -> dict[str, str]:

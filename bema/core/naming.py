@@ -9,14 +9,14 @@ import importlib
 import re
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from bema.core.errors import BadDeclaration, Invalid
 
 # `\Z`, not `$`: `$` also matches before a newline at the end
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
-DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-INSTANCE = re.compile(r"[0-9a-v]{13}\Z")
+_DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"  # compiled when first needed, which most starts never do
 
 _BASE32 = "0123456789abcdefghijklmnopqrstuv"
 
@@ -47,7 +47,7 @@ def check_endpoint(value: str) -> str:
 
 def check_deployment(value: str) -> str:
     """Return a deployment's name; `Invalid` (code `bad_name`) unless it is a DNS label (RFC 1123)."""
-    if not isinstance(value, str) or not DNS_LABEL.match(value):
+    if not isinstance(value, str) or not re.match(_DNS_LABEL, value):
         raise Invalid(
             f"deployment name {shown(value)} is not a DNS label: a-z, 0-9 and '-', at most 63 characters",
             code="bad_name",
@@ -55,7 +55,7 @@ def check_deployment(value: str) -> str:
     return value
 
 
-class Address(NamedTuple):
+class Address(msgspec.Struct, frozen=True):
     """The address of an endpoint: `namespace.component.endpoint[@instance]`."""
 
     namespace: str
@@ -108,11 +108,16 @@ def show_instance_id(value: int) -> str:
 
 def read_instance_id(text: str) -> int:
     """The id that `show_instance_id` wrote, or a plain decimal number; `Invalid` (code `bad_name`) for anything else."""
-    if INSTANCE.match(text):
+    if is_instance_label(text):
         return int(text, 32)
     if text.isdecimal():
         return int(text)
     raise Invalid(f"{text!r} is not an instance id", code="bad_name")
+
+
+def is_instance_label(text: str) -> bool:
+    """Whether it is an id as `show_instance_id` writes them."""
+    return len(text) == 13 and set(text) <= set(_BASE32)
 
 
 def new_call_id(now: int) -> str:

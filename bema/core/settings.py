@@ -7,11 +7,11 @@ then the default. A value that does not fit is refused where it is read, and the
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -49,7 +49,7 @@ class Setting(msgspec.Struct, frozen=True):
         return "BEMA_" + self.name.upper().replace(".", "__")
 
 
-class Value(NamedTuple):
+class Value(msgspec.Struct, frozen=True):
     """The value of a setting, and where it came from."""
 
     value: Scalar
@@ -177,7 +177,8 @@ def load(
     Without `env`, the environment of this process counts, and a platform that runs on a `.bema` nearby is found.
     `Refused` (code `bad_setting`) names a value that does not fit, and its origin.
     """
-    given = os.environ if env is None else env
+    # once, as plain text: `os.environ` encodes each name that it is asked for
+    given = dict(os.environ) if env is None else env
     nearby = paths.nearby() if env is None else None
     return read(given, files.texts(folder or files.folder(given)), flags, nearby)
 
@@ -266,9 +267,14 @@ def _refuse_in_files(layers: tuple[dict[str, _Said], ...]) -> None:
                 )
 
 
+@functools.cache
+def _variables() -> dict[str, Setting]:
+    return {row.variable: row for row in _TABLE}
+
+
 def _refuse_unknown_variables(env: Mapping[str, str], origin: str) -> None:
     # two underscores mark a section; only names near one of ours are refused, as others read `BEMA_*` variables too
-    known = {row.variable for row in _TABLE}
+    known = _variables()
     for name in env:
         prefix, inner, _ = name.partition("__")
         if inner and prefix.startswith("BEMA_") and _ours(prefix[5:].lower()) and name not in known:
@@ -284,7 +290,8 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Said]:
 
 
 def _from_variables(env: Mapping[str, str], origin: str) -> dict[str, _Said]:
-    return {row.name: _Said(env[row.variable], origin.format(row.variable)) for row in _TABLE if env.get(row.variable)}
+    known = _variables()
+    return {known[name].name: _Said(text, origin.format(name)) for name, text in env.items() if text and name in known}
 
 
 def _from_toml(text: str, file: str) -> dict[str, _Said]:

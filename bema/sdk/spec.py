@@ -74,8 +74,8 @@ def marks_of(cls: type) -> dict[str, Mark]:
     `BadDeclaration` for two endpoints of one name, and for a mark on something that is no method.
     """
     found: dict[str, Mark] = {}
-    # the bases first, so that what a subclass says of a name comes later, and holds
-    for base in reversed(cls.__mro__):
+    # the bases first, so that what a subclass says of a name comes later, and holds; `object` marks nothing
+    for base in reversed(cls.__mro__[:-1]):
         for attribute, value in vars(base).items():
             said = getattr(value, MARK, None)
             if isinstance(said, Mark):

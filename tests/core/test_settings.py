@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bema.core.errors import Refused
 from bema.core.files import FILES
 from bema.core.limits import DEFAULTS, LIMITS, Limits
-from bema.core.settings import SETTINGS, load, read
+from bema.core.settings import SETTINGS, Value, load, read
 
 NAMES = sorted(SETTINGS)
 NUMBERS = [name for name in NAMES if SETTINGS[name].type is int]
@@ -44,7 +44,7 @@ ORIGINS = (
 def test_the_nearest_origin_wins(values):
     settings = read(**layers("gateway.port", values))
     said = [(value, origin) for value, origin in zip(values, ORIGINS, strict=True) if value is not None]
-    assert settings.all()["gateway.port"] == (said[0] if said else (8700, "default"))
+    assert settings.all()["gateway.port"] == Value(*(said[0] if said else (8700, "default")))
     assert settings.asked_for("gateway.port") == bool(said)
 
 
@@ -174,7 +174,7 @@ def test_settings_are_asked_for_by_name_and_type():
 def test_the_files_of_a_folder_are_read(tmp_path):
     assert load(tmp_path, {}).number("gateway.port") == 8700
     (tmp_path / "bema.toml").write_text("[gateway]\nport = 9001\n")
-    assert load(tmp_path, {}).all()["gateway.port"] == (9001, "bema.toml gateway.port")
+    assert load(tmp_path, {}).all()["gateway.port"] == Value(9001, "bema.toml gateway.port")
     (tmp_path / ".env").write_bytes(b"\xff")
     with pytest.raises(Refused, match=r"\.env cannot be read"):
         load(tmp_path, {})

@@ -11,6 +11,7 @@ packed, even one whose `str` fails. Every payload that was read gives an excepti
 from __future__ import annotations
 
 import builtins
+import functools
 import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,7 +55,11 @@ _BUILTIN: dict[str, type[BaseException]] = {
     and not issubclass(value, (Warning, StopIteration, StopAsyncIteration))
 }
 
-_read = msgspec.msgpack.Decoder(Failure).decode
+
+@functools.cache
+def _decoder() -> msgspec.msgpack.Decoder[Failure]:
+    """Made for the first failure that is read, which a process that serves alone never does."""
+    return msgspec.msgpack.Decoder(Failure)
 
 
 # what these hold beside their arguments, without what would not travel or could mislead C code that trusts it
@@ -189,7 +194,7 @@ def _text_of(error: BaseException) -> str:
 def read_failure(payload: Any) -> Failure:
     """Read a failure; `ProtocolError` where the payload is none."""
     try:
-        return _read(payload)
+        return _decoder().decode(payload)
     except (TypeError, RecursionError, msgspec.MsgspecError) as error:
         raise ProtocolError(f"an error message is malformed: {error}") from error
 
