@@ -102,7 +102,7 @@ def test_a_limit_that_is_set_is_in_force_where_it_is_kept(name, monkeypatch, tmp
     assert asyncio.run(said(story, tmp_path / "without")) == without
     monkeypatch.setenv(LIMITS[name].variable, str(given))
     settings.place(None)
-    assert settings.current().all()[f"limits.{name}"] == (given, f"variable {LIMITS[name].variable}")
+    assert settings.current().all()[f"limits.{name}"] == settings.Value(given, f"variable {LIMITS[name].variable}")
     assert asyncio.run(said(story, tmp_path / "with")) == with_it
 
 
