@@ -47,7 +47,7 @@ def texts(folder: Path) -> dict[str, str]:
                 f"{name} cannot be read: {error}", code="bad_setting", fix=f"Mend or remove {name}."
             ) from error
         # a project's file without our table is not parsed: the parser is worth a tenth of a start
-        if name != PYPROJECT_FILE or any(map(_may_be_ours, text.splitlines())):
+        if name != PYPROJECT_FILE or any(_may_be_ours(line) for line in text.splitlines() if "tool" in line):
             found[name] = text
     return found
 

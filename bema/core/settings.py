@@ -220,11 +220,13 @@ def read(
     _refuse_in_files(in_files)
     _refuse_unknown_variables(env, "variable {}")
     _refuse_unknown_variables(dotenv, f"variable {{}} of {ENV_FILE}")
-    layers = (_from_flags(flags or {}), _from_variables(env, "variable {}"), *in_files)
+    # only the layer that holds is checked: a mistake in one that another overrides stops nobody
+    holds: dict[str, _Said] = {}
+    for layer in (*reversed(in_files), _from_variables(env, "variable {}"), _from_flags(flags or {})):
+        holds |= layer
     values = {}
     for row in _TABLE:
-        said = next((layer[row.name] for layer in layers if row.name in layer), None)
-        # only the layer that holds is checked: a mistake in one that another overrides stops nobody
+        said = holds.get(row.name)
         values[row.name] = Value(row.default, DEFAULT) if said is None else _checked(row, said)
     # last: where nobody named one it follows from the environment, and not from a default of the
     # table

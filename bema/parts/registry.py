@@ -7,6 +7,7 @@ never during an import, a read from disk or a log line.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -268,9 +269,10 @@ if hasattr(os, "register_at_fork"):
 
 def variable(group: str, name: str = "") -> str:
     """The environment variable that selects an implementation, `APP_ENDPOINTS_CHAT`, or the name in use, `APP_ENDPOINTS`."""
-    said = f"{group}_{name}" if name else group
-    # what `\W` stands for: a pattern for it would be compiled by every start
-    return "".join(letter if letter.isalnum() else "_" for letter in said).upper()
+    said = (f"{group}_{name}" if name else group).replace(".", "_")
+    if said.isascii() and said.isidentifier():  # as most: nothing else is to be replaced
+        return said.upper()
+    return re.sub(r"\W", "_", said).upper()
 
 
 def _said(name: str) -> str | None:
