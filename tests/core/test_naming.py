@@ -14,6 +14,7 @@ from bema.core.naming import (
     check_deployment,
     check_endpoint,
     check_name,
+    is_instance_label,
     new_instance_id,
     read_instance_id,
     show_instance_id,
@@ -82,6 +83,8 @@ def test_an_instance_id_is_shown_in_thirteen_characters_and_read_back(value):
     shown = show_instance_id(value)
     assert len(shown) == 13
     assert read_instance_id(shown) == value
+    assert is_instance_label(shown)
+    assert not any(map(is_instance_label, (shown[1:], f"{shown}\n", f"{shown[1:]}z", f"{shown[1:]}A", "")))
 
 
 @given(ids, ids)

@@ -178,3 +178,24 @@ def test_the_files_of_a_folder_are_read(tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff")
     with pytest.raises(Refused, match=r"\.env cannot be read"):
         load(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[tool.bema.gateway]\nport = 9001\n",
+        "  [ tool . 'bema'.\"gateway\" ]\nport = 9001\n",
+        "[tool]\nbema.gateway.port = 9001\n",
+        'tool = { "bema" = { gateway = { port = 9001 } } }\n',
+        "tool.bema.gateway.port = 9001\n",
+        '"tool".bema.gateway.port = 9001\n[tool.ruff]\nline-length = 120\n',
+    ],
+)
+def test_our_table_of_a_projects_file_is_read_in_every_spelling(tmp_path, written):
+    (tmp_path / "pyproject.toml").write_text(written)
+    assert load(tmp_path, {}).number("gateway.port") == 9001
+
+
+def test_a_projects_file_without_our_table_is_not_parsed(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = bema tool\n[tool.ruff]\n")
+    assert load(tmp_path, {}).number("gateway.port") == 8700
