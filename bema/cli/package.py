@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -27,6 +26,8 @@ from bema.packages.reader import Document, examine_all, examine_bytes, examine_t
 from bema.packages.reexport import Merged, reexport
 from bema.packages.replicas import Measure
 from bema.packages.writer import BOM, replace_text, to_yaml
+
+_PIECE = 64 * 1024  # of stdin, as it goes on to stdout
 
 
 @click.group()
@@ -110,7 +111,8 @@ def _piped(called: str | None, fixing: bool) -> tuple[Document, list[Finding]]:
         data = BOM * data.startswith(BOM) + source.text.encode()
         document = examine_text(source)
     out.write(data)
-    shutil.copyfileobj(stdin, out)  # of what is too large to be looked at, nothing is lost
+    while more := stdin.read(_PIECE):  # of what is too large to be looked at, nothing is lost
+        out.write(more)
     out.flush()
     return document, done
 

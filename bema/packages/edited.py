@@ -9,10 +9,10 @@ lines directly above an item, and those inside of it, move and go with it; all o
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Mapping as AnyMapping
-from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from bema.core.errors import Invalid
@@ -341,8 +341,10 @@ class EditedList:
         """The items of `values`, of which those that are there already stay as they are written."""
         # what is no scalar equals nothing: it is replaced
         there = [item.value if isinstance(item, Scalar) else object() for item in self._node.items]
+        # every lint imports this room, and only a list that is mended needs difflib
+        matcher = importlib.import_module("difflib").SequenceMatcher
         # autojunk would take frequent items of long lists for noise, and rewrite them
-        changes = SequenceMatcher(None, there, values, autojunk=False).get_opcodes()
+        changes = matcher(None, there, values, autojunk=False).get_opcodes()
         free = [index for what, start, end, _, _ in changes if what != "equal" for index in range(start, end)]
         self._gone.update(free)
         for what, start, end, first, last in changes:
