@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -202,7 +203,10 @@ def signature(found: Callable[..., Any], *, method: bool = False) -> str:
 
 
 def plain(annotation: Any) -> Any:
-    return Plain(annotation) if isinstance(annotation, str) else annotation
+    # a class of ours by its name, whichever module it was asked of
+    return (
+        Plain(re.sub(r"\b(?!asyncio)[a-z_]+\.(?=[A-Z])", "", annotation)) if isinstance(annotation, str) else annotation
+    )
 
 
 def page(title: str, says: str, *lines: str) -> str:
