@@ -382,7 +382,11 @@ class World(SystemAlarmClock):
     callbacks = 0
 
     async def _own(self, state: State, faults: Faults) -> bool:
-        runner = Runner(await Ledger.on(state, self.limits), version="v1", clock=self)
+        try:
+            ledger = await Ledger.on(state, self.limits)
+        except Refused:  # as a process that does not start
+            return False
+        runner = Runner(ledger, version="v1", clock=self)
         runner.endpoints[ROUTE] = ENDPOINT
         over = asyncio.Event()
         runner.failed = lambda error: over.set()
