@@ -63,8 +63,9 @@ def kill(who: str, platform: Platform, log: Path) -> None:
         platform.stop(signal.SIGKILL)
         platform.up()
         return
-    pid = int(log.read_text().rsplit("\n", 2)[-2].split()[0]) if who == "instance" else platform.system(who)
-    with contextlib.suppress(ProcessLookupError):
+    # one that is being started again is not there yet
+    with contextlib.suppress(ProcessLookupError, StopIteration):
+        pid = int(log.read_text().rsplit("\n", 2)[-2].split()[0]) if who == "instance" else platform.system(who)
         os.kill(pid, signal.SIGKILL)
 
 
