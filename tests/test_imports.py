@@ -20,7 +20,6 @@ START = {
     # the doors of the parts; `doctor` and `edit` are the command line's
     "parts": "configured discover entries errors factory load manifest metadata opening policy provenance registry"
     " resolve scan selection",
-    "state": "reserve",  # discovery takes its records away on a full disk, too
     "wire": "module rpc values",
     "wire.rpc": "calls cursors failures frames reader",
     "wire.values": "codecs constraints declared equal loss records skeleton strict unions walks",

@@ -18,7 +18,8 @@ class Tasks:
     def __init__(self, name: str = "") -> None:
         self._name = name
         # the event loop holds tasks weakly (asyncio, `create_task`): one that nobody else holds may vanish while it runs
-        self._tasks: set[asyncio.Task[Any]] = set()
+        # in the order of their start, so that they are cancelled in it, however their addresses fall
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self._closed = False
 
     def __len__(self) -> int:
@@ -30,12 +31,12 @@ class Tasks:
             work.close()  # or the interpreter warns that it was never awaited
             raise RuntimeError(f"the scope {self._name!r} has ended and starts no {name or work}")
         task = asyncio.get_running_loop().create_task(work, name=name or None)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s: task %s failed", self._name or "tasks", task.get_name(), exc_info=error)
 

@@ -16,6 +16,7 @@ from bema.core.errors import DeadlineExceeded
 
 Plan = list[Any]
 ANY: Final = "?"
+ONCE: Final = "this once"  # what a step says that fails the first time
 
 _PATIENT: Final = Retry(first=1, most=100, within=10**9)
 _SHORT: Final = Retry(attempts=2, first=0.1)
@@ -224,7 +225,7 @@ class _Steps:
     async def once(self, n: int) -> int:
         await self._take_time()
         if self._tried() == 1:
-            raise ValueError("this once")
+            raise ValueError(ONCE)
         return n * 2 + 1
 
     async def booked(self, n: int) -> int:

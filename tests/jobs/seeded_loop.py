@@ -103,7 +103,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             if not left:
                 return
             # in the order of their names: a set's is another in each process
-            for task in sorted(left, key=lambda task: task.get_name()):
+            for task in sorted(left, key=_order):
                 task.cancel()
             with contextlib.suppress(Stuck, Late):
                 self.run_until_complete(asyncio.wait(left))
@@ -115,3 +115,9 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a selector."""
+
+
+def _order(task: asyncio.Task[Any]) -> tuple[str, int]:
+    # asyncio counts tasks without a name through the whole process: as texts, 10 would come before 9
+    name, _, number = task.get_name().partition("Task-")
+    return (name, int(number)) if number.isdecimal() else (task.get_name(), 0)

@@ -34,7 +34,7 @@ from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
 from bema.state.engine import Entry, Mutation
 from bema.state.memory import MemoryEngine
-from tests.jobs.plans import Plan, Wants, expected, made, matches, play, wants
+from tests.jobs.plans import ONCE, Plan, Wants, expected, made, matches, play, wants
 from tests.jobs.seeded_loop import Crashed, Late, SeededLoop, Stuck
 
 START = 1_700_000_000_000_000
@@ -453,7 +453,7 @@ class World(SystemAlarmClock):
                 await asyncio.sleep(0.5)
                 continue
             except ValueError as error:
-                if await self._restart(runner, caller):
+                if await self._restart(runner, caller, str(error)):
                     continue
                 told = ["failed", str(error)]
             caller.told.append(told)
@@ -464,13 +464,14 @@ class World(SystemAlarmClock):
         with contextlib.suppress(Conflict, Refused):
             await runner.resume(caller.id)
 
-    async def _restart(self, runner: Runner, caller: Caller) -> bool:
-        """A step that failed for once is done again: whether this was such a call."""
-        failed = [entry for entry in (await runner.engine.journal(caller.id)).entries if entry.failure]
-        if not caller.wants.restart or not failed or not failed[-1].name.endswith("once"):
+    async def _restart(self, runner: Runner, caller: Caller, said: str) -> bool:
+        """A step that failed for once is done again, by the first who hears of it: whether this was such a call."""
+        if not caller.wants.restart or said != ONCE:
             return False
-        with contextlib.suppress(Conflict, Refused):
-            await runner.restart(caller.id, failed[-1].order)
+        failed = [entry for entry in (await runner.engine.journal(caller.id)).entries if entry.failure]
+        if failed and failed[-1].name.endswith("once"):
+            with contextlib.suppress(Conflict, Refused):
+                await runner.restart(caller.id, failed[-1].order)
         return True
 
     async def _insist(self, ask: Callable[[], Any]) -> Any:

@@ -15,16 +15,22 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from bema.core.deferred import deferred
 from bema.core.errors import Conflict, Invalid, Refused
 from bema.core.instance import Instance
 from bema.core.naming import read_instance_id, show_instance_id
 from bema.runtime import processes
 from bema.runtime.discovery.discovery import LARGEST as LARGEST
 from bema.runtime.folders import prepare as prepare
-from bema.state.reserve import Reserve
+
+if TYPE_CHECKING:
+    from bema.state import reserve
+else:  # for a disk that is full
+    reserve = deferred("bema.state.reserve")
 
 RECORD = ".json"
 LOCK = ".lock"
@@ -58,7 +64,7 @@ def write_record(directory: Path, instance: Instance) -> None:
 def _write(path: Path, record: bytes, directory: Path) -> None:
     # renamed when it is whole: a reader sees the old record or the new one, never a half
     draft = path.with_name(f".{path.name}")
-    reserve = None
+    room = None
     try:
         while True:
             try:
@@ -68,19 +74,19 @@ def _write(path: Path, record: bytes, directory: Path) -> None:
                 return
             except OSError as error:
                 # on a full disk nobody would find the platform any more, to remove what fills it
-                if reserve is not None or error.errno != errno.ENOSPC:
+                if room is not None or error.errno != errno.ENOSPC:
                     raise
-                reserve = Reserve(directory, RESERVED)
-                if not reserve.release():
+                room = reserve.Reserve(directory, RESERVED)
+                if not room.release():
                     raise
     finally:
-        if reserve is not None:
-            reserve.fill()
+        if room is not None:
+            room.fill()
 
 
 def set_aside(directory: Path) -> None:
     """Keep room for the records of those that start while the disk is full."""
-    Reserve(directory, RESERVED).fill()
+    reserve.Reserve(directory, RESERVED).fill()
 
 
 def remove_record(directory: Path, instance_id: int) -> None:
