@@ -86,6 +86,8 @@ class Paused(BaseException):
 class Awaited:
     """Something that the handler waits for, and what it needs to come to its end."""
 
+    __slots__ = ("decode", "digest", "elsewhere", "future", "kind", "name", "place", "running", "start", "wait")
+
     def __init__(self, place: str, kind: str, name: str, digest: str, future: asyncio.Future[Any]) -> None:
         self.place = place
         self.kind = kind
@@ -139,7 +141,7 @@ class Keeping(Protocol):
 
     clock: AlarmClock
 
-    async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
+    def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> Awaitable[None]:
         """Write an entry, and that a signal was taken, under this run's claim."""
 
 
@@ -198,6 +200,8 @@ class Execution:
         self._news.set()
 
     def _match(self) -> None:
+        if not self._offers:  # as mostly
+            return
         for offer in self._offers:
             offer.seen = True
         for operation in tuple(self.asks.values()):
@@ -377,11 +381,12 @@ class Execution:
                 "not_replayable",
                 f"{self.record.route} waits for something that is not its call's, and would wait for ever in a replay",
             )
-        waits = [operation.wait for operation in self._pending.values()]
-        now = self._keeping.clock.now()
         # a step that runs has no `wait`: while one does, nothing is put away
-        if all(wait is not None and (wait.due == 0 or wait.due > now + HELD) for wait in waits):
-            raise Suspended(tuple(wait for wait in waits if wait is not None))
+        waits = [operation.wait for operation in self._pending.values() if operation.wait is not None]
+        if len(waits) == len(self._pending):
+            soon = self._keeping.clock.now() + HELD
+            if all(wait.due == 0 or wait.due > soon for wait in waits):
+                raise Suspended(tuple(waits))
         self._news.clear()
         self._waits_for_news = True
         try:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from bema.core.errors import Invalid
 from bema.wire.values import codecs
-
-_encode: Final = codecs.encoder(Any)
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,7 +63,8 @@ class Journal:
 def digest_of(arguments: tuple[Any, ...], named: dict[str, Any]) -> str:
     """What tells one step's arguments from another's; empty for arguments that have no bytes, such as a connection."""
     try:
-        packed = _encode([list(arguments), named])
+        # not held against what arrives: it must only be the same in a replay
+        packed = codecs.pack((arguments, named))
     except (Invalid, *codecs.UNFIT):
         return ""
     return hashlib.sha256(packed).hexdigest()[:16]

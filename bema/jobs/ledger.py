@@ -151,7 +151,8 @@ class Ledger:
 
     async def complete(self, id: str, fence: int, entry: JournalEntry, signal: str = "") -> None:
         self._claimed(id, fence)
-        self._check(entry.value or entry.failure, f"the result of {entry.shown}")
+        if len(payload := entry.value or entry.failure) > self._limits.jobs_payload:
+            self._check(payload, f"the result of {entry.shown}")
         if entry.order > self._limits.jobs_history:
             raise TooLarge(
                 f"call {id} has {self._limits.jobs_history} steps, and at most so many are kept (jobs_history)",

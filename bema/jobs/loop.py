@@ -39,6 +39,8 @@ class DurableLoop:
 
     def turn(self) -> None:
         """Run until nothing is ready, from within a task of the outer loop."""
+        if not self._ready:
+            return
         outer = events._get_running_loop()
         task = _swap(outer, None)
         events._set_running_loop(self._loop)

@@ -12,7 +12,7 @@ import contextlib
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -411,8 +411,9 @@ class Runner:
 
     # the desk of its workers
 
-    async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
-        await self.engine.complete(record.id, record.fence, entry, "" if offer is None else offer.key)
+    def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> Awaitable[None]:
+        # not a coroutine of its own: each is resumed with each step
+        return self.engine.complete(record.id, record.fence, entry, "" if offer is None else offer.key)
 
     async def suspend(
         self,

@@ -11,6 +11,7 @@ import inspect
 import typing
 import weakref
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from bema.core.errors import BadDeclaration
@@ -77,8 +78,9 @@ def _returns(function: Callable[..., Any]) -> Any:
 
 async def run_step(step: Step, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Its result; raises what the function raises."""
-    if step.blocks:
-        value = await in_thread(functools.partial(function, *arguments, **named))
-    else:
+    if not step.blocks:
         value = function(*arguments, **named)
+        # what an `async def` gives is known without a look
+        return await value if type(value) is CoroutineType or inspect.isawaitable(value) else value
+    value = await in_thread(functools.partial(function, *arguments, **named))
     return await value if inspect.isawaitable(value) else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from bema.core.call import Unary
@@ -46,7 +47,7 @@ class Desk(Protocol):
 
     clock: AlarmClock
 
-    async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
+    def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> Awaitable[None]:
         """Write an entry, and that a signal was taken."""
 
     async def suspend(
