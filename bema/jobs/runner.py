@@ -261,8 +261,8 @@ class Runner:
             # kept apart, by what it waits for: those behind it are not to wait for it, nor to be looked at with it
             if (lacking := self._start(entry, passing)) and lacking not in (_TURN, _GONE):
                 heapq.heappush(self._blocked.setdefault(lacking, []), entry)
-            if lacking and lacking != _ROOM:  # the room that it was tried for is another's
-                self._release(_ROOM)
+            if lacking and not lacking.startswith(_ROOM):  # the room that it was tried for is another's
+                self._release_room()
         return next_due, self._admission.wait(passing)
 
     def _admitted_again(self, passing: float) -> bool:
@@ -293,7 +293,7 @@ class Runner:
             return f"route {record.route}"
         worker = min(able, key=self._busy.__getitem__)
         if self._busy[worker] >= self.engine.limits.jobs_running:
-            return _ROOM
+            return f"{_ROOM} {record.route} {record.version}"
         if self._admission.admit(record, passing):
             self._admission.hold(entry, record, passing)
             return _TURN
@@ -317,6 +317,11 @@ class Runner:
                 break
         if not waiting:
             self._blocked.pop(lacking, None)
+
+    def _release_room(self) -> None:
+        """A worker has a place: the first of each kind that waits for one is tried, for not every worker takes every kind."""
+        for lacking in [one for one in self._blocked if one.startswith(_ROOM)]:
+            self._release(lacking)
 
     def _release_all(self) -> None:
         blocked, self._blocked = self._blocked, {}
@@ -362,7 +367,7 @@ class Runner:
             self._offers.setdefault(id, [])[:0] = offers
             if worker in self._busy:  # it did not leave meanwhile
                 self._busy[worker] -= 1
-            self._release(_ROOM)
+            self._release_room()
             self._admission.ended(admitted)
             if not self._closing:
                 self._after(id)

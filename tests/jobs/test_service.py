@@ -75,6 +75,16 @@ class Platform:
         """As a person asks through a member."""
         return await self.members[-1].answer(Call(arguments={"operation": operation, "arguments": arguments}))
 
+    async def until_running(self, endpoint: str) -> None:
+        """One call of an endpoint runs, and another is queued behind it."""
+        async with asyncio.timeout(10):
+            while True:
+                calls = (await self.operate("list"))["calls"]
+                states = sorted(call["state"] for call in calls if call["route"] == f"t.t.{endpoint}")
+                if states == ["queued", "running"]:
+                    return
+                await asyncio.sleep(0.005)
+
     async def until(self, id: str, state: DurableState) -> dict[str, Any]:
         async with asyncio.timeout(10):
             while (shown := await self.operate("show", id=id))["state"] != state:
@@ -287,6 +297,34 @@ def test_a_call_stays_on_the_version_that_it_began_on(told):
         assert again.joined.is_set()
 
     told(story)
+
+
+def test_a_full_member_holds_up_no_call_of_another(told):
+    async def story(platform):
+        gates = {name: asyncio.Event() for name in ("slow", "fast")}
+
+        def gated(name: str) -> Callable[..., Any]:
+            async def pass_through() -> str:
+                await gates[name].wait()
+                return name
+
+            async def work(call: Call) -> str:
+                return await call.step(pass_through)
+
+            work.__name__ = name
+            return work
+
+        slow, fast = await platform.member(gated("slow")), await platform.member(gated("fast"))
+        waiting = [asyncio.ensure_future(result(slow, "slow")) for _ in range(2)]
+        await platform.until_running("slow")
+        passing = [asyncio.ensure_future(result(fast, "fast")) for _ in range(2)]
+        await platform.until_running("fast")
+        gates["fast"].set()
+        assert await asyncio.gather(*passing) == ["fast", "fast"], "though an older call waits for a place elsewhere"
+        gates["slow"].set()
+        assert await asyncio.gather(*waiting) == ["slow", "slow"]
+
+    told(story, jobs_running=1)
 
 
 def test_answers_and_signals_reach_the_member_that_runs_the_call(told):
