@@ -41,6 +41,7 @@ class Jobs:
         self._stop = context.runtime.stop
         self._stopping = context.runtime.stopping
         self._runners: dict[str, Runner] = {}
+        self._on_disk: set[str] = set()  # the names that have a file
         self._opening: dict[str, asyncio.Lock] = {}
         self._sessions: dict[int, WorkerSession] = {}
         self._tasks = Tasks("jobs")
@@ -68,11 +69,14 @@ class Jobs:
 
     async def _runner(self, name: str) -> Runner:
         async with self._opening.setdefault(name, asyncio.Lock()):
+            await self._let_go_if_purged(name)
             if name not in self._runners:
                 engine = await JobsFactory.choose().open(settings_of(self._settings, name), name)
                 runner = self._runners[name] = Runner(engine)
                 runner.failed = lambda error: self._stop()
                 runner.begin()
+                if file_of(self._settings, name).exists():  # not so with an engine that keeps nothing
+                    self._on_disk.add(name)
             return self._runners[name]
 
     # workers
@@ -184,8 +188,15 @@ class Jobs:
 
     @endpoint(idempotent=True)
     async def names(self) -> list[str]:
-        """The names whose calls are here."""
+        """The names whose calls are here. What was purged with the data of its deployment is let go of."""
+        for name in tuple(self._runners):
+            await self._let_go_if_purged(name)
         return sorted(self._runners)
+
+    async def _let_go_if_purged(self, name: str) -> None:
+        if name in self._on_disk and not file_of(self._settings, name).exists():
+            self._on_disk.discard(name)
+            await self._runners.pop(name).close()
 
     @endpoint
     async def operate(self, name: str, operation: str, arguments: dict[str, Any]) -> Any:
@@ -210,6 +221,11 @@ def settings_of(settings: Settings, name: str) -> PartSettings:
         raise Invalid(f"{name!r} is not the name of a deployment's calls", code="bad_name")
     own = settings.of(JobsFactory.group)
     return PartSettings(dict(own), own.limits, own.state / "homes" / data)
+
+
+def file_of(settings: Settings, name: str) -> Path:
+    """Where the calls of a name are kept by an engine that keeps them in a file."""
+    return settings_of(settings, name).state / "jobs" / f"{name}.sqlite"
 
 
 def kept(settings: Settings) -> list[str]:

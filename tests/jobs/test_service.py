@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -424,5 +425,22 @@ def test_only_a_file_with_an_unfinished_call_is_a_reason_to_start(told):
         await platform.end()
         assert await unfinished(settings.current())
         await platform.start()
+
+    told(story)
+
+
+def test_what_was_purged_is_let_go_of(told):
+    async def story(platform):
+        member = await platform.member(order)
+        assert await result(member, "order", n=1) == [2, 4, 6]
+        assert await member._jobs.names() == [NAME]
+        await member.close()
+        shutil.rmtree(settings_of(settings.current(), NAME).state)
+        last = Membership(platform.address, "secret", NAME, "v1", platform._runtime.limits)
+        assert await last._jobs.names() == []
+        await last.close()
+        again = await platform.member(order)
+        assert await result(again, "order", n=1) == [2, 4, 6], "of a file that is made anew"
+        assert kept(settings.current()) == [NAME]
 
     told(story)
