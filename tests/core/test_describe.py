@@ -5,39 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import msgspec
 import pytest
 
 from bema.core import describe
 from bema.core.errors import BadDeclaration, ProtocolError
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.naming import check_endpoint
-from bema.core.spec import DESCRIBE, EndpointSpec, Parameter, ServiceSpec, Shape
-
-
-class Text(msgspec.Struct):
-    text: str
-    language: str = "en"
-
-
-class Lost(Exception): ...
-
-
-WORDS = EndpointSpec(
-    "words",
-    Shape.STREAM,
-    (
-        Parameter("text", Text),
-        Parameter("every", int, False, 1),
-        Parameter("tags", frozenset[str], False, frozenset("ab")),
-    ),
-    str,
-    doc="Word by word.",
-    idempotent=True,
-    facts={"raises": (Lost,)},
-)
-TOTAL = EndpointSpec("total", Shape.COLLECT, (), int, incoming="numbers", facts={"requests": int})
-SHAPES = ServiceSpec("shapes", "demo", "All shapes.", (WORDS, TOTAL), version="1.2", slots=4, queue=8)
+from bema.core.spec import DESCRIBE, Shape
+from tests.core.shapes import SHAPES
 
 
 def test_a_description_says_what_the_spec_says():
