@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ from mcp.server import MCPServer
 from bema.core import settings
 from bema.core.errors import NotFound
 from bema.core.instance import Instance
+from bema.core.limits import DEFAULTS
+from bema.core.settings import PartSettings
 from bema.deploy.build.environments import MemoryEnvironments, UvEnvironments, Wanted
 from bema.deploy.build.pythons import own_python
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import Launcher, MemoryLauncher, crashes
 from bema.deploy.launch.launchers import Launchers
+from bema.jobs.ledger import Ledger, MemoryLedger, SqliteLedger
 from bema.runtime.discovery.discovery import Lease
 from bema.runtime.discovery.flock import FlockDiscovery
 from bema.runtime.discovery.memory import MemoryDiscovery
@@ -52,6 +55,20 @@ def test_memory_state(law: Law) -> None:
 @pytest.mark.parametrize("law", laws("state", "durable", "exclusive"), ids=str)
 def test_sqlite_state(law: Law, tmp_path: Path) -> None:
     law(lambda: SqliteEngine.at(tmp_path / "state.sqlite"))
+
+
+def calls(engine: type[Ledger], folder: Path) -> Coroutine[Any, Any, Ledger]:
+    return engine.open(PartSettings({}, DEFAULTS, folder), "t.t")
+
+
+@pytest.mark.parametrize("law", laws("jobs"), ids=str)
+def test_memory_jobs(law: Law, tmp_path: Path) -> None:
+    law(lambda: calls(MemoryLedger, tmp_path))
+
+
+@pytest.mark.parametrize("law", laws("jobs", "durable", "exclusive"), ids=str)
+def test_sqlite_jobs(law: Law, tmp_path: Path) -> None:
+    law(lambda: calls(SqliteLedger, tmp_path))
 
 
 def memory_launcher() -> MemoryLauncher:

@@ -20,7 +20,7 @@ SECONDS = 20.0
 Make = Callable[[], Awaitable[Any]]
 Body = Callable[[Make], Awaitable[None]]
 
-_KINDS = ("codec", "discovery", "environments", "launcher", "picker", "server", "state", "transport")
+_KINDS = ("codec", "discovery", "environments", "jobs", "launcher", "picker", "server", "state", "transport")
 
 
 class Violation(AssertionError):
