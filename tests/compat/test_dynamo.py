@@ -125,7 +125,7 @@ def test_options_of_that_system_are_kept_and_its_namespace_holds():
     spec = bema.spec_of(Worker)
     assert (spec.address, spec.endpoints[0].idempotent) == ("inference.Worker", True)
     assert spec.facts == {"dynamo": {"enabled": True, "namespace": "inference", "resources": {"gpu": 1}, "workers": 2}}
-    assert spec.endpoints[0].facts == {"dynamo": {"is_api": True}}
+    assert spec.endpoints[0].facts["dynamo"] == {"is_api": True}
 
     @dynamo_service
     class Plain: ...
