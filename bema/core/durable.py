@@ -8,13 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from bema.core.errors import BadDeclaration
-from bema.core.spec import EndpointSpec, Parameter, Shape, check_bound
+from bema.core.spec import EndpointSpec, OnDemand, Parameter, Shape, check_bound
 
 HEADER: Final = "bema-call"
 """The header in which a caller gives its durable call an id: sent again with the same one, it is the same call."""
 
 SETTING: Final = "jobs"
-"""The setting in which an instance is told of the platform's service: `address`, `token`, and `data`, the id of its deployment's data."""
+"""The setting in which an instance is told of the platform's service: `address`, `token`,
+`data`, the id of its deployment's data, `kept`, whether calls were kept of that, and `folder`, where they are."""
 
 ENDPOINT: Final = "_calls"
 SPEC: Final = EndpointSpec(
@@ -24,6 +25,8 @@ SPEC: Final = EndpointSpec(
     Any,
     doc="Look after durable calls.",
 )
+ON_DEMAND: Final = OnDemand(SETTING, SPEC, begins="later")
+"""What an idempotent endpoint has of the extension: a call of it may be made later, and until one is, nothing is opened."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: tuple[str, ...] | None = None  # of the only parameter, where that is a struct
     resumable: bool = False
     durable: bool = False
+    later: bool = False  # a call of it may be made later
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,6 +120,7 @@ def info_of(spec: EndpointSpec) -> EndpointInfo:
         fields=_fields(only),
         resumable=spec.resumable,
         durable=spec.durable,
+        later=spec.later,
     )
 
 

@@ -14,8 +14,8 @@ import msgspec
 
 from bema.core.errors import BadDeclaration
 
-RESERVED = ("requests", "metrics_labels")
-"""Keys of an endpoint's `facts` that bema itself fills, from the signature or from `serve_endpoint`."""
+RESERVED = ("requests", "metrics_labels", "on_demand")
+"""Keys of an endpoint's `facts` that bema itself fills, from the signature, its options or `serve_endpoint`."""
 
 
 def check_bound(what: str, value: Any, least: int) -> int:
@@ -68,6 +68,25 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     durable: bool = False  # its calls are written down, and finished whatever dies
     resumable: bool = False  # its stream can be continued from a cursor, on another instance too
     facts: Mapping[str, Any] = {}
+
+    @property
+    def later(self) -> bool:
+        """Whether a call of it may be made later, by who does not wait for it."""
+        return self.durable or (self.on_demand is not None)
+
+    @property
+    def on_demand(self) -> OnDemand | None:
+        """The extension that it needs when somebody asks for that; None for none."""
+        found = self.facts.get("on_demand")
+        return found if isinstance(found, OnDemand) and self.shape is Shape.UNARY else None
+
+
+class OnDemand(msgspec.Struct, frozen=True):
+    """An extension that is opened when `endpoint`, a built-in one, is first asked. Operations other than `begins` make nothing."""
+
+    extension: str
+    endpoint: EndpointSpec
+    begins: str
 
 
 DESCRIBE: Final = EndpointSpec("$describe", Shape.UNARY, (), bytes, doc="The description, as JSON.", idempotent=True)

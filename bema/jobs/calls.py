@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from bema.core.durable import Retry
 from bema.core.errors import Conflict
 from bema.core.redaction import hides
 
@@ -70,6 +71,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `fence`: the number of the claim that may write; each claim takes the next one.
     - `key`: what makes a repetition of the request the same call, within its route.
     - `due`: not before this instant; `waits`: what a suspended call waits for; `why`: why it is paused or has failed.
+    - `retry`: of an endpoint that is not durable, and whose call is one step: how that is tried again.
     - `cancelling`: somebody asked for its end, which its handler may still have to come to.
     """
 
@@ -87,6 +89,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     principal: str = ""
     group: str = ""  # calls of one group run one after the other
     priority: int = 0
+    retry: Retry | None = None
     metadata: dict[str, str] = {}
     waits: tuple[CallWait, ...] = ()
     cancelling: bool = False

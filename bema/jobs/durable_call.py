@@ -31,6 +31,11 @@ class DurableCall(Call):
         self._random = random.Random(record.id)
 
     @property
+    def retry(self) -> Retry | None:
+        """How its one step is tried again, where it is the call of an endpoint that is not durable."""
+        return self._execution.record.retry
+
+    @property
     def suspending(self) -> bool:
         return self._execution.suspending
 

@@ -1,8 +1,9 @@
-"""The extension `jobs`: durable endpoints of a service that runs in this process, with the file of their calls.
+"""The extension `jobs`: endpoints of a service in this process that are durable or may be called later, with the file of their calls.
 
 Laws: one process owns the calls of a component. By hand it is the service's own: it alone shows the durable endpoints in its record,
 so callers find nobody else, and another process waits for the file. Deployed, it is the platform's, and each instance joins it as
-a worker. An endpoint runs nothing before the service is made, and is put away before it is gone.
+a worker. An endpoint runs nothing before the service is made, and is put away before it is gone. What is not durable is answered by
+each process as ever; the owner alone makes its later calls.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from typing import Any, Final, cast
 from bema.core import durable
 from bema.core.call import Call, Handler, Interceptor, Unary
 from bema.core.errors import BemaError, Disconnected, Invalid, Refused, Unavailable
-from bema.core.instance import HAND
 from bema.core.naming import is_call_id, new_call_id
-from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.core.spec import EndpointSpec, ServiceSpec, Shape
 from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord
 from bema.jobs.engine import JobsEngine, JobsFactory
@@ -29,12 +29,14 @@ from bema.jobs.membership import Membership
 from bema.jobs.operations import CallOperations, until_stopping
 from bema.jobs.runner import Runner
 from bema.jobs.schedule import Schedule
-from bema.jobs.schedules import declared_by, in_one_step
+from bema.jobs.schedules import declared_by
+from bema.jobs.single_step import in_one_step
 from bema.jobs.worker import DurableEndpoint
 from bema.runtime.rpc.server_call import ServerCall
 from bema.runtime.tasks import Tasks, before
 from bema.sdk.context import Context
 from bema.sdk.extensions import Bound
+from bema.sdk.on_demand import kept_name
 
 logger = logging.getLogger("bema.jobs")
 
@@ -43,7 +45,7 @@ _EVERY: Final = 0.25
 
 
 class JobsExtension:
-    """Opened for a service that has durable endpoints."""
+    """Opened for a service that has durable endpoints or schedules, or of whose endpoints one was called later."""
 
     _context: Context
     _component: str
@@ -53,27 +55,31 @@ class JobsExtension:
         self._calls: Runner | Membership | None = None
         self._handlers: dict[str, DurableEndpoint] = {}
         self._specs: dict[str, EndpointSpec] = {}
-        self._beside: dict[str, EndpointSpec] = {}  # scheduled, and not durable by themselves
+        self._beside: dict[str, EndpointSpec] = {}  # idempotent, and not durable by themselves
         self._declared: list[Schedule] = []
+        self._operations: Unary | None = None  # once the calls are here
+        self._why = ""  # they are not, where no other process has them
+        self._tried = asyncio.Event()  # whether they can be had was seen once
         self._tasks = Tasks("jobs")
 
     async def open(self, context: Context, spec: ServiceSpec) -> Bound:
         self._context = context
         self._component = f"{spec.namespace}.{spec.name}"
-        self._name = self._component + _suffix(context)
+        self._name = kept_name(context, durable.SETTING)
         self._specs = {endpoint.name: endpoint for endpoint in spec.endpoints if endpoint.durable}
         self._declared = [one for endpoint in spec.endpoints for one in declared_by(self._component, endpoint)]
-        scheduled = {one.route for one in self._declared}
         self._beside = {
             endpoint.name: endpoint
             for endpoint in spec.endpoints
-            if not endpoint.durable and f"{self._component}.{endpoint.name}" in scheduled
+            if endpoint.idempotent and not endpoint.durable and endpoint.shape is Shape.UNARY
         }
-        if durable.SETTING not in context.settings:
+        host, hosted = context.runtime.host, context.component.hosted
+        if self._specs and durable.SETTING not in context.settings:
             # until the file is ours nobody may be sent here
-            context.component.hosted.hidden |= self._specs.keys()
+            hosted.hidden |= self._specs.keys()
             # said by each process of the component: so a door can tell what nobody answers yet from what is not there
-            context.component.hosted.data["durable"] = sorted(self._specs)
+            hosted.data["durable"] = sorted(self._specs)
+        host.add_built_in(hosted, durable.SPEC, self._asked)
         return Bound(
             interceptors={
                 **{name: self._around(endpoint) for name, endpoint in self._specs.items()},
@@ -94,7 +100,7 @@ class JobsExtension:
         return wrap
 
     def _around_beside(self, spec: EndpointSpec) -> Interceptor:
-        """Around a scheduled endpoint that is idempotent: its callers are answered as ever."""
+        """Around an endpoint that is idempotent: its callers are answered as ever."""
 
         def wrap(handler: Handler) -> Handler:
             self._add(spec, in_one_step(spec, cast("Unary", handler)))
@@ -109,14 +115,11 @@ class JobsExtension:
             work = self._join() if durable.SETTING in self._context.settings else self._own()
             self._tasks.start(work, "owner of the calls")
 
-    # the file
-
     # deployed
 
     def _join(self) -> Coroutine[Any, Any, None]:
         """At once, so that whoever finds this instance is answered: what is submitted waits for the service to start."""
         told = self._context.settings[durable.SETTING]
-        self._name = f"{self._component}@{told['data']}"
         membership = self._calls = Membership(
             told["address"], told["token"], self._name, self._version(), self._context.runtime.limits
         )
@@ -140,8 +143,8 @@ class JobsExtension:
 
     async def _serve(self, operations: Unary) -> None:
         host, hosted = self._context.runtime.host, self._context.component.hosted
-        stopping = self._context.runtime.stopping
-        await host.add_built_in(hosted, durable.SPEC, until_stopping(stopping, operations))
+        self._operations = until_stopping(self._context.runtime.stopping, operations)
+        self._tried.set()
         # last: whoever finds the endpoints must not be refused
         hosted.hidden -= self._specs.keys()
         hosted.data["jobs"] = self._name
@@ -157,11 +160,13 @@ class JobsExtension:
                 return await JobsFactory.choose(engine).open(settings, self._name)
             except Refused as error:
                 # a full disk or a newer file: said once, and tried again, for the other endpoints work
+                self._why = "" if error.code == "state_held" else error.message
                 if error.code != "state_held":
                     logger.error("the durable calls of %s cannot be opened: %s", self._name, error.message)
                 elif not told:
                     logger.info("%s; this process takes over when that ends", error.message)
                 told = True
+            self._tried.set()
             await asyncio.sleep(_EVERY)
 
     def _version(self) -> str:
@@ -180,10 +185,21 @@ class JobsExtension:
 
     # its calls
 
+    async def _asked(self, call: Call) -> Any:
+        """The handler of the built-in endpoint, in each process: who asks one that has not the calls goes to the next."""
+        await self._tried.wait()
+        if self._operations is None:
+            raise self._elsewhere()
+        return await self._operations(call)
+
+    def _elsewhere(self) -> BemaError:
+        why = self._why or "another process has them"
+        return Unavailable(f"this process waits for the durable calls of {self._name}: {why}")
+
     async def _answer(self, call: Call) -> Any:
         calls = self._calls
         if calls is None:
-            raise Unavailable(f"another process has the durable calls of {self._name}; this one waits for them")
+            raise self._elsewhere()
         endpoint = calls.endpoint(call.route)
         wanted = call.wanted_id() if isinstance(call, ServerCall) else ""
         if wanted and not is_call_id(wanted):
@@ -203,11 +219,3 @@ class JobsExtension:
 
     def _stops(self, id: str) -> BemaError:
         return Disconnected(f"{self._name} stops; call {id} goes on with whoever has its calls next")
-
-
-def _suffix(context: Context) -> str:
-    """What is deployed, run by hand and developed has calls of its own, as it has callers of its own."""
-    options = context.runtime.host.options
-    if options.deployment:
-        return f"@{options.deployment}"
-    return "" if options.lane == HAND else f"@{options.lane}"

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from bema.core.call import Call, Unary
-from bema.core.errors import Disconnected, Invalid
+from bema.core.durable import Retry
+from bema.core.errors import BadDeclaration, Disconnected, Invalid
 from bema.core.naming import is_call_id, new_call_id
 from bema.jobs.admission import group_of
 from bema.jobs.calls import CallRecord, DurableState
@@ -98,9 +99,18 @@ class CallerOperations:
         priority: int = 0,
         id: str = "",
         metadata: dict[str, str] | None = None,
+        retry: dict[str, Any] | None = None,
     ) -> str:
-        """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key."""
+        """Keep a call that is made after `delay` seconds; its id, or that of the call with the same key.
+
+        `retry` is of the one step that the call of an endpoint is which is not durable. `Invalid` for others: their steps say theirs.
+        """
         endpoint = self._door.endpoint(route)
+        if endpoint.spec.durable and retry is not None:
+            raise Invalid(
+                f"{route} is durable: each of its steps says how it is tried again",
+                fix="Write call.step(..., retry=Retry(...)) in its handler, and leave retry= of `later` away.",
+            )
         try:
             decoded = endpoint.decode_arguments(arguments)
             # written as the owner writes them: the same arguments in another order are the same call
@@ -117,6 +127,7 @@ class CallerOperations:
             group=_text("group", group) or group_of(endpoint.spec, decoded),
             priority=priority,
             metadata=metadata or {},
+            retry=None if endpoint.spec.durable else _retry(retry),
         )
         return (await self._door.submit(record, arguments)).id
 
@@ -305,6 +316,13 @@ def _id(text: str) -> str:
     if not isinstance(text, str) or not is_call_id(text):
         raise Invalid(f"{text!r} is not the id of a call", code="bad_name")
     return text
+
+
+def _retry(said: dict[str, Any] | None) -> Retry:
+    try:
+        return Retry() if said is None else msgspec.convert(said, Retry)
+    except (msgspec.ValidationError, BadDeclaration) as error:
+        raise Invalid(f"{said!r} is no Retry: {error}") from error
 
 
 def _text(what: str, text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -17,7 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-from bema.core.call import Call, Unary
 from bema.core.errors import BadDeclaration, BemaError, Conflict, Invalid, NotFound, Refused
 from bema.core.naming import nearest, new_call_id
 from bema.core.spec import EndpointSpec
@@ -251,23 +249,6 @@ def declared_by(component: str, endpoint: EndpointSpec) -> list[Schedule]:
     said = endpoint.facts.get("jobs")
     found: list[DeclaredSchedule] = list(said.get("schedules", ())) if isinstance(said, Mapping) else []
     return [_schedule(f"{component}.{endpoint.name}", endpoint, one) for one in found]
-
-
-def in_one_step(endpoint: EndpointSpec, handler: Unary) -> Unary:
-    """The handler of an endpoint that is idempotent and not durable, as one step of a durable call: it may do what it always may."""
-    encode, decode = codecs.encoder(endpoint.returns), codecs.decoder(endpoint.returns)
-
-    @functools.wraps(handler)
-    async def handle(call: Call) -> Any:
-        async def run() -> bytes:
-            # a plain call: what waits for a durable one is not for its handler
-            plain = Call(call.route, call.arguments, id=call.id, metadata=call.metadata)
-            return encode(await handler(plain))
-
-        run.__qualname__ = endpoint.name
-        return decode(await call.step(run))
-
-    return handle
 
 
 def _schedule(route: str, endpoint: EndpointSpec, said: DeclaredSchedule) -> Schedule:

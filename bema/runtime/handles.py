@@ -18,7 +18,7 @@ from bema.core import durable
 from bema.core.errors import BadDeclaration, Invalid, NotFound, Unavailable
 from bema.core.instance import EndpointInfo, Instance
 from bema.core.naming import Address, nearest, new_call_id
-from bema.core.spec import EndpointSpec, ServiceSpec
+from bema.core.spec import EndpointSpec, ServiceSpec, Shape
 from bema.runtime.bridge import Bridge, in_a_loop
 from bema.runtime.call_ref import PATIENCE, CallOwner, CallRef
 from bema.runtime.discovery.discovery import View, wait_for
@@ -334,27 +334,35 @@ class EndpointClient:
                 yield answer
 
     async def later(
-        self, *arguments: Any, delay: float = 0.0, key: str = "", group: str = "", priority: int = 0, **keywords: Any
+        self,
+        *arguments: Any,
+        delay: float = 0.0,
+        key: str = "",
+        group: str = "",
+        priority: int = 0,
+        retry: durable.Retry | None = None,
+        **keywords: Any,
     ) -> CallRef:
-        """Have a durable call made after `delay` seconds, and do not wait for it.
+        """Have a call made after `delay` seconds, at least once, and do not wait for it. The endpoint is durable or idempotent.
 
         The same `key` gives the same call; calls of one `group` run one after the other; a higher `priority` goes first.
+        `retry`: how the call of an idempotent endpoint is tried again when it fails, `Retry()` without one; then it is paused.
 
         Raises:
-            Invalid: the arguments do not fit, or the endpoint is not durable.
+            Invalid: the arguments do not fit, the endpoint is neither durable nor idempotent, or streams; or it is durable,
+                and `retry` is given, which its steps say.
             Conflict: another call has the key, with other arguments (code `call_exists`).
             Unavailable: nobody serves the endpoint.
         """
         bound, _ = await self._bind(arguments, keywords)
         info = await self.told()
-        if not info.durable:
-            raise Invalid(
-                f"{self.address} is not durable: a call that is made later has to be written down",
-                fix="Declare it with @endpoint(durable=True).",
-            )
+        if not info.later:
+            raise _not_later(self.address, info)
         # the id is the caller's, so that an answer that was lost is asked for again and not made twice
         id = new_call_id(time_ns() // 1000)
         said = {"delay": delay, "key": key, "group": group, "priority": priority, "id": id}
+        if retry is not None:
+            said["retry"] = msgspec.to_builtins(retry)
         payload = self._calls.encoded(bound)
         owner = self._owner()
         return self._ref(await owner.ask("later", PATIENCE, route=self.address.route, arguments=payload, **said), owner)
@@ -368,7 +376,8 @@ class EndpointClient:
 
     async def _owners(self) -> tuple[Instance, ...]:
         await self._calls.ready(0, count=0)  # a handle that has called nothing yet knows of no instance
-        return self._calls.instances()
+        # who has the calls first: another would open what it need not
+        return tuple(sorted(self._calls.instances(), key=lambda instance: not instance.data.get("jobs")))
 
     def _ref(self, id: str, owner: CallOwner) -> CallRef:
         return CallRef(id, owner, self._calls.decoded, self._calls.failed)
@@ -485,6 +494,21 @@ class ServiceHandle:
 
     def __repr__(self) -> str:
         return f"<handle of {self.__dict__['_about'][1].address}>"
+
+
+def _not_later(address: Address, info: EndpointInfo) -> Invalid:
+    """Why a call of an endpoint cannot be made later, and what to declare."""
+    if info.shape is not Shape.UNARY:
+        return Invalid(f"{address} streams: nobody would read what a call that is made later gives")
+    if info.idempotent:
+        return Invalid(
+            f"{address} is served by a function: nothing of its calls is kept",
+            fix="Serve it by a class that is marked with @service.",
+        )
+    return Invalid(
+        f"{address} is neither durable nor idempotent: a call that is made later is made again when its process dies",
+        fix="Declare it @endpoint(durable=True), or idempotent=True where running it twice does no harm.",
+    )
 
 
 def _take_stream(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-from bema.core.durable import Queue
+from bema.core.durable import ON_DEMAND, Queue
 from bema.core.errors import BadDeclaration
 from bema.core.naming import check_endpoint, check_name
 from bema.core.spec import RESERVED
@@ -126,7 +126,8 @@ def endpoint(
     annotated as `AsyncIterator[T]` receives a stream. A plain `def` runs in a thread.
 
     - `name`: the last part of the address; without one, the method's name.
-    - `idempotent`: running the method twice does no harm, so that clients repeat a call that was lost. False.
+    - `idempotent`: running the method twice does no harm, so that clients repeat a call that was lost, and may have one made
+      later. False.
     - `resumable`: the method begins its stream behind `call.resume`, the number of items that its caller has, or the cursor
       of the last one (`yield Item(value, cursor=...)`). So a stream goes on with another instance when this one ends. False.
     - `durable`: its calls are written down and finished whatever dies: what the handler does in `call.step` is not done
@@ -148,6 +149,8 @@ def endpoint(
     flags = {option: options.flag("@endpoint", option, value) for option, value in said.items()}
     if flags["durable"]:
         facts.setdefault("jobs", {})  # the extension that keeps them
+    elif flags["idempotent"]:
+        facts["on_demand"] = ON_DEMAND
     if queue is not None:
         facts["jobs"] = {**options.mapping("@endpoint", "extra['jobs']", facts["jobs"]), "queue": queue}
     mark = Mark("endpoint", name, facts=facts, **flags)

@@ -146,7 +146,7 @@ def test_a_call_that_is_made_later_is_made_once_and_found_again_by_its_id(termin
                 await gone.result(5)
             assert cancelled.value.code == "call_cancelled"
             plain = await runtime.namespace("demo").component("shop").endpoint("plain").client()
-            with pytest.raises(Invalid, match="is not durable"):
+            with pytest.raises(Invalid, match="neither durable nor idempotent"):
                 await plain.later()
             with pytest.raises(Refused, match="is of durable calls") as refused:
                 await plain()

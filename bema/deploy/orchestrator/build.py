@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bema.core.errors import BemaError, Failed
 from bema.deploy.build.environments import Wanted
@@ -80,8 +82,16 @@ async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
         limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
         launcher=version.launcher,
         home=home,
-        settings={name: {**told, "data": home} for name, told in parts.told.items()},
+        settings={
+            name: await asyncio.to_thread(_told, name, told, home, parts.state) for name, told in parts.told.items()
+        },
     )
+
+
+def _told(name: str, told: Mapping[str, Any], home: str, state: Path) -> dict[str, Any]:
+    """What an extension is told beside: whose data it is, where that is kept, and whether something is."""
+    folder = state / "homes" / home / name
+    return {**told, "data": home, "kept": any(folder.glob("*.sqlite")), "folder": str(folder)}
 
 
 def _place(script: Path, code: bytes) -> None:

@@ -164,7 +164,11 @@ class DurableCalls:
 
 
 def _owners(view: View) -> tuple[Instance, ...]:
-    having = [instance for instance in view.instances() if instance.data.get("jobs")]
+    there = view.instances()
+    # where nobody has calls yet, each can begin that answers what may be called later
+    having = [instance for instance in there if instance.data.get("jobs")] or [
+        instance for instance in there if any(info.later for info in instance.endpoints)
+    ]
     # one that hangs or drains is asked where there is no other: it may still answer
     return tuple(sorted(having, key=lambda instance: not instance.routable()))
 

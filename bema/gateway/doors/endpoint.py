@@ -24,6 +24,7 @@ from bema.gateway.doors.call_routes import CALLS, CallRoutes
 from bema.gateway.doors.durable_calls import DurableCalls
 from bema.gateway.doors.event_stream import EventStream
 from bema.gateway.doors.json_answers import answer_json, told
+from bema.gateway.doors.preferences import Preferences
 from bema.gateway.http.answers import content
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.routing.table import InstanceRoute
@@ -84,7 +85,8 @@ class Doors:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         arguments = arguments_of(await exchange.whole_body(), info)
         instance = route.instance
-        if info.durable:
+        # who asks for an idempotent one to be called later has it kept; all others are answered by the instance itself
+        if info.durable or (info.later and Preferences.of(exchange.head).respond_async):
             address = f"{instance.component_address}.{name}"
             await self._calls.begin(exchange, route.deployment, address, arguments, _timeout(exchange))
             return

@@ -27,7 +27,7 @@ def document(description: Description, url: str) -> dict[str, Any]:
     paths: dict[str, Any] = {
         f"/{e.name}": {"post": _operation(e)} for e in description.endpoints if not e.shape.streams_in
     }
-    if any(endpoint.durable for endpoint in description.endpoints):
+    if any(map(_later, description.endpoints)):
         paths |= CALL_PATHS
     made = {
         "openapi": VERSION,
@@ -48,19 +48,23 @@ def _operation(endpoint: EndpointDescription) -> dict[str, Any]:
     streams = endpoint.shape is Shape.STREAM
     kind = "text/event-stream" if streams else "application/json"
     said = "One event for each answer." if streams else "The answer."
-    durable = {"parameters": PREFERENCES} if endpoint.durable else {}
+    later = {"parameters": PREFERENCES} if _later(endpoint) else {}
     return {
-        **durable,
+        **later,
         "operationId": endpoint.name,
         "summary": endpoint.doc.partition("\n")[0],
         "description": endpoint.doc,
         "requestBody": {"content": {"application/json": {"schema": _body(endpoint)}}},
         "responses": {
             "200": {"description": said, "content": {kind: {"schema": endpoint.response}}},
-            **({"202": ACCEPTED} if endpoint.durable else {}),
+            **({"202": ACCEPTED} if _later(endpoint) else {}),
             "default": {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}},
         },
     }
+
+
+def _later(endpoint: EndpointDescription) -> bool:
+    return endpoint.durable or (endpoint.idempotent and endpoint.shape is Shape.UNARY)
 
 
 def _body(endpoint: EndpointDescription) -> Schema:

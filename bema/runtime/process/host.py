@@ -75,8 +75,10 @@ class ServedComponent:
         self.endpoints: dict[str, EndpointInfo] = {}
         self.about: ServiceSpec | None = None  # what its class says; without one, it is known by its endpoints
         self.specs: dict[str, EndpointSpec] = {}
+        self.handlers: dict[str, Handler] = {}
         self._digested: tuple[ServiceSpec | None, tuple[str, ...], str] = (None, (), "")
         self._described: tuple[str, Future[bytes]] | None = None  # the digest, and the description that has it
+        self.built_in: dict[str, tuple[EndpointSpec, Handler]] = {}  # that no record tells of, by name
         self.hidden: set[str] = set()  # endpoints that are answered and not told of
         self.failing: set[str] = set()  # endpoints whose health check went unanswered; "" for the service itself
         self.alive = True  # what the service says of itself
@@ -166,13 +168,19 @@ class Host:
         server = await self._listening(hosted)
         server.add(hosted.route(spec.name), handler, spec, hosted.admission)
         server.add_built_in(hosted.route(DESCRIBE.name), hosted.described, DESCRIBE)
+        for built_in, answer in hosted.built_in.values():
+            server.add_built_in(hosted.route(built_in.name), answer, built_in)
         hosted.specs[spec.name] = spec
+        hosted.handlers[spec.name] = handler
         hosted.endpoints[spec.name] = info_of(spec)
         hosted.labels[spec.name] = dict(spec.facts.get("metrics_labels", ()))
 
-    async def add_built_in(self, hosted: ServedComponent, spec: EndpointSpec, handler: Handler) -> None:
-        """Answer calls to an endpoint that no record tells of, without admission. Safe to call twice."""
-        (await self._listening(hosted)).add_built_in(hosted.route(spec.name), handler, spec)
+    def add_built_in(self, hosted: ServedComponent, spec: EndpointSpec, handler: Handler) -> None:
+        """Answer calls to an endpoint that no record tells of, without admission, as soon as any is served; the last one given does."""
+        hosted.built_in[spec.name] = spec, handler
+        if self._server is not None and hosted.endpoints:
+            self._server.remove(hosted.route(spec.name))
+            self._server.add_built_in(hosted.route(spec.name), handler, spec)
 
     async def remove(self, hosted: ServedComponent, endpoint: str) -> None:
         """Tell nobody of it any more, then stop answering."""

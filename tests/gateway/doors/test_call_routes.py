@@ -57,6 +57,10 @@ class Shop:
     async def refuse(self, call: Call) -> None:
         raise ZeroDivisionError("not today")
 
+    @endpoint(idempotent=True)
+    async def send(self, number: int) -> int:
+        return number
+
     @endpoint()
     async def plain(self, number: int) -> int:
         return number
@@ -283,6 +287,28 @@ def test_what_is_no_call_is_refused(path, method, status):
     async def story():
         async with customer() as c:
             assert (await c.get(f"{PATH}/{path}", method=method)).status == status
+
+    run(story())
+
+
+def test_an_idempotent_endpoint_is_called_later_by_who_prefers_that_and_by_nobody_else():
+    async def story():
+        async with customer() as c:
+            for preferred in ("Prefer: wait=5", "Idempotency-Key: mine"):
+                answer = await c.post("send", {"number": 3}, preferred)
+                assert (answer.status, json.loads(answer.body)) == (200, 3)
+                assert "content-location" not in answer.headers
+            key = "Idempotency-Key: letter"
+            answer = await c.post("send", {"number": 3}, key, "Prefer: respond-async")
+            assert (answer.status, answer.headers["preference-applied"]) == (202, "respond-async")
+            where = answer.headers["location"]
+            result = await c.get(f"{where}/result", "Prefer: wait=20")
+            assert (result.status, json.loads(result.body)) == (200, 3)
+            in_time = await c.post("send", {"number": 3}, key, "Prefer: respond-async, wait=20")
+            assert (in_time.status, json.loads(in_time.body)) == (200, 3)
+            assert in_time.headers["content-location"] == f"{where}/result"
+            wrong = await c.post("send", {"number": "seven"}, "Prefer: respond-async")
+            assert (wrong.status, wrong.error["code"]) == (422, "invalid_argument")
 
     run(story())
 

@@ -56,6 +56,19 @@ def test_a_service_with_durable_endpoints_has_the_paths_of_its_calls():
     assert len(ids) == len(set(ids))
 
 
+def test_a_service_with_an_idempotent_endpoint_has_them_too_and_says_what_it_may_be_asked_for():
+    send = EndpointSpec("send", Shape.UNARY, (Parameter("number", int),), str, idempotent=True)
+    words = EndpointSpec("words", Shape.STREAM, (), str, idempotent=True)
+    made = document(describe(ServiceSpec("post", "demo", "", (send, words))), "/gateway/x")
+    assert list(made["paths"]) == ["/send", "/words", "/calls/{id}", "/calls/{id}/result", "/calls/{id}/events"]
+    post, other = made["paths"]["/send"]["post"], made["paths"]["/words"]["post"]
+    assert ([each["name"] for each in post["parameters"]], "202" in post["responses"]) == (
+        ["Prefer", "Idempotency-Key"],
+        True,
+    )
+    assert ("parameters" in other, "202" in other["responses"]) == (False, False)
+
+
 def test_what_only_a_record_tells_is_a_document_too():
     record = Instance(id=1, namespace="demo", component="old", endpoints=(EndpointInfo("ask"),))
     made = document(told(record), "/gateway/x")
