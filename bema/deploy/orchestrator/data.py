@@ -90,7 +90,10 @@ def _size(folder: Path) -> tuple[int, int]:
 
 
 def _holds_something(folder: Path) -> bool:
-    return next(_sizes(folder), None) is not None
+    if next(_sizes(folder), None) is not None:
+        return True
+    # beside the HOME lies what the platform keeps for it, such as durable calls
+    return folder.exists() and any(each.name not in ("home", "tmp") for each in folder.iterdir())
 
 
 def _sizes(folder: Path) -> Iterator[int]:
