@@ -219,7 +219,8 @@ def test_what_is_removed_leaves_no_socket_and_no_log_though_keepers_were_killed(
     made = platform.up().deploy("gone", script("gone"))
     sockets = socket_dir(platform.env)
     before = {path.name for path in sockets.iterdir()}
-    assert len(before) == 2, "the orchestrator's and the function's"
+    assert {"orchestrator.sock", "jobs.sock"} < before
+    assert len(before) == 3, "and the function's"
     (sockets / "of-nobody.sock").touch()
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(sockets / "of-the-dead.sock"))
@@ -235,7 +236,9 @@ def test_what_is_removed_leaves_no_socket_and_no_log_though_keepers_were_killed(
         def left_over() -> set[str]:
             return {path.name for folder in (sockets, platform.state / "logs") for path in folder.iterdir()}
 
-        until("nothing of it is left", lambda: left_over() == {"orchestrator.sock", "of-nobody.sock", "bema"})
+        until(
+            "nothing of it is left", lambda: left_over() == {"orchestrator.sock", "jobs.sock", "of-nobody.sock", "bema"}
+        )
 
 
 @pytest.mark.parametrize("how", ["orchestrator", "keeper", "rm", "stop"])
