@@ -3,7 +3,8 @@
     python3 dev.py soak deaths [--rounds N] [--calls N] [--seed SEED]
 
 A round: calls are submitted, one of the four is killed at a moment of the seed's, and all results are waited for. Exit 1 where a
-call is lost, or where a step gave its handler one number and came to another.
+call is lost, or where a step gave its handler one number and came to another. The limit `restarts` is out of reach: an instance that dies
+once in each second is a crash loop, and its calls would wait for minutes, as they should.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import bema
+from bema.core.limits import LIMITS
 from tests.stories.harness import Platform
 
 STEPS = 6
@@ -96,11 +98,12 @@ async def soak(platform: Platform, log: Path, rounds: int, calls: int, chance: r
             killed[who] += 1
             await asyncio.to_thread(kill, who, platform, log)
             first |= await asking
+            if some := [f"call {one}: {first[one]}" for one in numbers if isinstance(first[one], str)]:
+                print(f"round {number}, {who} killed", *some, sep="\n", flush=True)
         known = given(log)
         for number, found in first.items():
             if isinstance(found, str):
                 lost += 1
-                print(f"call {number}: {found}")
             else:
                 changed += sum(known[number][step] != {value} for step, value in enumerate(found))
     print(f"{rounds} rounds; killed: {', '.join(f'{who} {times}' for who, times in killed.most_common())}")
@@ -116,6 +119,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bema-soak-") as folder:
         log, platform = Path(folder, "given"), Platform(Path(folder, "state"))
         os.environ["BEMA_STATE_DIR"] = str(platform.state)
+        platform.env[LIMITS["restarts"].variable] = "1000"
         platform.up()
         try:
             platform.deploy("draws", SCRIPT.replace("LOGFILE", str(log)))
