@@ -123,6 +123,10 @@ class Incoming:
         named = self.kind != "signal" or self.name == operation.name
         return self.kind == operation.kind and named and self.place in ("", operation.place)
 
+    def take(self) -> None:
+        if not self.taken.done():
+            self.taken.set_result(None)
+
     def refuse(self, error: BemaError) -> None:
         if not self.taken.done():
             self.taken.set_exception(error)

@@ -2,7 +2,8 @@
 
 Laws: what is queued runs in the order of due time, then priority, then age, as room permits; a call that cannot run holds up no
 other. A call that waits costs an entry in one heap, and no timer and no task of its own. When this process ends, what runs is
-put away and goes on with the next owner; when a worker is lost, what it ran goes on with another.
+put away and goes on with the next owner; when a worker is lost, what it ran goes on with another. What was asked for is written to
+its end, though who asked has left: who leaves takes nothing that others wait for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -55,6 +56,7 @@ class Runner:
         self._admission = CallAdmission(self._queue_of)
         self.schedules = Schedules(engine, self.submit, self.clock)
         self._offers: dict[str, list[Incoming]] = {}
+        self._handing: dict[str, set[asyncio.Task[None]]] = {}  # what workers elsewhere hand in of a call
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._news = asyncio.Event()
         self._tasks = Tasks("durable calls")
@@ -97,6 +99,10 @@ class Runner:
 
     async def submit(self, record: CallRecord, arguments: bytes) -> CallRecord:
         """Keep a call and run it when it is due; gives the one that was there where it is asked for again."""
+        # who leaves while it is written leaves a call that is kept, and has to run
+        return await self._tasks.through(self._submit(record, arguments))
+
+    async def _submit(self, record: CallRecord, arguments: bytes) -> CallRecord:
         # committed when it returns: from here on the call is never lost
         with self._ending_with_its_disk():
             kept = await self.engine.create(record, arguments)
@@ -154,6 +160,9 @@ class Runner:
 
     async def cancel(self, id: str) -> CallRecord:
         """Ask for the end of a call. One that runs or waits ends its handler first, and undoes what it recorded."""
+        return await self._tasks.through(self._cancel(id))
+
+    async def _cancel(self, id: str) -> CallRecord:
         record = await self.engine.get(id)
         if record.state.ended:
             return record
@@ -168,11 +177,17 @@ class Runner:
 
     async def resume(self, id: str) -> CallRecord:
         """Run a paused call again, from its history on."""
+        return await self._tasks.through(self._resume(id))
+
+    async def _resume(self, id: str) -> CallRecord:
         await self._change(id, _resumed)
         return await self._queue_now(id)
 
     async def restart(self, id: str, order: int = 1) -> CallRecord:
         """Run a call again and forget what it recorded from that step on: one that is paused or has failed."""
+        return await self._tasks.through(self._restart(id, order))
+
+    async def _restart(self, id: str, order: int) -> CallRecord:
         with self._ending_with_its_disk():
             record = await self.engine.restart(id, order)
         self._schedule(record)
@@ -188,13 +203,16 @@ class Runner:
 
     async def signal(self, id: str, name: str, value: bytes) -> None:
         """Give a call a signal, which is kept until it waits for it."""
+        await self._tasks.through(self._signal(id, name, value))
+
+    async def _signal(self, id: str, name: str, value: bytes) -> None:
         with self._ending_with_its_disk():
             key = await self.engine.signal(id, name, value)
         offer = Incoming("signal", name, value, key=key)
         await self._offer(id, offer)
 
     async def _offered(self, id: str, offer: Incoming) -> None:
-        await self._offer(id, offer)
+        await self._tasks.through(self._offer(id, offer))
         await offer.taken
 
     async def _offer(self, id: str, offer: Incoming) -> None:
@@ -210,7 +228,11 @@ class Runner:
 
     async def _offer_again(self, id: str, offer: Incoming) -> None:
         try:
-            await self._offer(id, offer)
+            # its worker was lost, and may have taken it in the last that it handed in
+            if offer.key and all(key != offer.key for key, _, _ in await self.engine.signals(id)):
+                offer.take()
+            else:
+                await self._offer(id, offer)
         except BemaError as error:
             offer.refuse(error)
 
@@ -361,6 +383,9 @@ class Runner:
         except asyncio.CancelledError:
             raise
         except BemaError as error:
+            # what it handed in last is written, or not, before it goes on elsewhere
+            while handing := self._handing.get(id):
+                await asyncio.wait(handing)
             await self._again(id, error)
         finally:
             del self._running[id]
@@ -415,6 +440,18 @@ class Runner:
         self._news.set()
 
     # the desk of its workers
+
+    async def hand_in(self, id: str, work: Coroutine[Any, Any, None]) -> None:
+        """What a worker elsewhere hands in of a call: it is written to its end, though the worker is lost meanwhile."""
+        handing = self._handing.setdefault(id, set())
+        handing.add(task := self._tasks.see_to(work))
+        task.add_done_callback(lambda done: self._handed_in(id, done))
+        await asyncio.shield(task)
+
+    def _handed_in(self, id: str, done: asyncio.Task[None]) -> None:
+        self._handing[id].discard(done)
+        if not self._handing[id]:
+            del self._handing[id]
 
     def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> Awaitable[None]:
         # not a coroutine of its own: each is resumed with each step

@@ -132,8 +132,13 @@ class Jobs:
         """Write an entry under a claim; `signal` and `number` are of what was offered and taken. `StaleClaim`."""
         worker = self._session(session)
         worker.renew()
-        await self._owned(name).engine.complete(id, fence, entry, signal)
-        worker.taken(number)
+        runner = self._owned(name)
+
+        async def complete() -> None:
+            await runner.engine.complete(id, fence, entry, signal)
+            worker.taken(number)
+
+        await runner.hand_in(id, complete())
 
     @endpoint
     async def suspend(
@@ -148,14 +153,17 @@ class Jobs:
     ) -> None:
         """Let go of a claim. `StaleClaim`."""
         kept_waits = None if waits is None else tuple(waits)
-        await self._owned(name).suspend(record, state, waits=kept_waits, due=due, code=code, why=why)
+        runner = self._owned(name)
+        suspending = runner.suspend(record, state, waits=kept_waits, due=due, code=code, why=why)
+        await runner.hand_in(record.id, suspending)
 
     @endpoint
     async def end(
         self, name: str, record: CallRecord, state: DurableState, payload: bytes, code: str = "", why: str = ""
     ) -> None:
         """Write the end of a call under its claim. `StaleClaim`."""
-        await self._owned(name).end(record, state, payload, code, why)
+        runner = self._owned(name)
+        await runner.hand_in(record.id, runner.end(record, state, payload, code, why))
 
     @endpoint(idempotent=True)
     async def over(self, session: int, id: str, seen: list[int], failure: bytes = b"") -> None:

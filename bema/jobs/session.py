@@ -117,8 +117,8 @@ class WorkerSession:
 
     def taken(self, number: int) -> None:
         """What was offered under that number was taken, and is written."""
-        if (found := self._offers.pop(number, None)) is not None and not found[1].taken.done():
-            found[1].taken.set_result(None)
+        if (found := self._offers.pop(number, None)) is not None:
+            found[1].take()
 
     def refused(self, number: int, error: BemaError) -> None:
         """What was offered does not fit what the call waits for."""

@@ -35,6 +35,17 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    def see_to(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run work whose failure is for whoever waits for it: nobody is told otherwise."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task
+
+    async def through(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work that goes on to its end, though its caller is cancelled meanwhile."""
+        return await asyncio.shield(self.see_to(work))
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,6 +1,7 @@
 """Requests that meet, and writes that fail between them: each of these was found by the simulation."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,12 +9,14 @@ from bema.core.call import Call
 from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_call_id
-from bema.jobs.assignments import Assignment
+from bema.jobs.assignments import Assignment, Joined
 from bema.jobs.calls import CallRecord, DurableState
+from bema.jobs.journal import JournalEntry
 from bema.jobs.ledger import Ledger
 from bema.jobs.runner import Runner
 from bema.jobs.session import WorkerSession
 from bema.state.memory import MemoryEngine
+from tests.jobs.members import NAME, service_of
 from tests.jobs.running import owning
 
 NOW = 1_700_000_000_000_000
@@ -181,5 +184,88 @@ def test_whoever_meets_a_failed_disk_first_ends_the_owner(asked):
                 await runner.cancel(waiting.id)
         assert told == [FAILED]
         await runner.close()
+
+    asyncio.run(story())
+
+
+def test_who_leaves_while_its_call_is_written_leaves_one_that_runs_and_is_found_again(tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner:
+            ran = asyncio.Event()
+
+            @owner.durable
+            async def handler(call: Call) -> str:
+                ran.set()
+                return "yes"
+
+            owner.runner.begin()
+            asked = record(route="t.t.handler")
+            asking = asyncio.ensure_future(owner.runner.submit(asked, b"\x80"))
+            while asked.id not in owner.engine.live():
+                await asyncio.sleep(0)
+            asking.cancel()
+            async with asyncio.timeout(10):
+                await ran.wait()
+                assert (await owner.runner.submit(asked, b"\x80")).id == asked.id
+                assert await owner.runner.result(asked.id) == "yes"
+
+    asyncio.run(story())
+
+
+async def given(owner, worker):
+    """A call that the worker was given."""
+    asked = record(route="t.t.elsewhere")
+    await owner.runner.submit(asked, b"\x80")
+    assert isinstance(await anext(worker), Joined)
+    assignment = await anext(worker)
+    assert isinstance(assignment, Assignment)
+    return assignment.record
+
+
+def test_what_a_worker_handed_in_last_is_written_though_it_was_lost_meanwhile(tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner, asyncio.timeout(10):
+            jobs = service_of(owner.runner)
+            owner.runner.begin()
+            worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
+            call = await given(owner, worker)
+            ending = asyncio.ensure_future(jobs.end(NAME, call, DurableState.DONE, b"\x01"))
+            while call.id in owner.engine.live():
+                await asyncio.sleep(0)
+            ending.cancel()
+            await worker.aclose()
+            ended, payload = await owner.runner.outcome(call.id)
+            assert (ended.state, ended.attempts, payload) == (DurableState.DONE, 1, b"\x01")
+            assert call.id not in owner.engine.live()
+
+    asyncio.run(story())
+
+
+def test_a_signal_that_a_worker_took_last_is_not_given_to_the_next(tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner, asyncio.timeout(10):
+            jobs = service_of(owner.runner)
+            owner.runner.begin()
+            worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
+            next_worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
+            call = await given(owner, worker)
+            await owner.runner.signal(call.id, "go", b"\x01")
+            offered = await anext(worker)
+            ((key, _, _),) = await owner.engine.signals(call.id)
+            (session,) = jobs._sessions.values()
+            entry = JournalEntry(order=1, place="1", kind="signal", name="go", value=b"\x01")
+            taking = asyncio.ensure_future(
+                jobs.complete(NAME, call.id, call.fence, entry, session.number, key, offered.number)
+            )
+            await asyncio.sleep(0)
+            taking.cancel()
+            await worker.aclose()
+            await anext(next_worker)
+            again = await anext(next_worker)
+            assert (again.entries, again.signals) == ([entry], [])
+            await owner.engine.signals(call.id)  # answered after what was asked before
+            (session,) = jobs._sessions.values()
+            assert session.tasks.empty()
+            await next_worker.aclose()
 
     asyncio.run(story())
