@@ -11,22 +11,6 @@ from bema.jobs.calls import CallRecord
 from bema.jobs.journal import JournalEntry
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True, tag="assignment"):
-    """A claimed call: its record with the fence, encoded arguments, journal, and signals that were not taken yet."""
-
-    record: CallRecord
-    arguments: bytes
-    entries: list[JournalEntry] = []
-    signals: list[tuple[str, str, bytes]] = []  # key, name, payload
-
-
-class Joined(msgspec.Struct, frozen=True, kw_only=True, tag="joined"):
-    """The first word to a worker: the number of its session, and the seconds of silence that end it."""
-
-    session: int
-    lease: float
-
-
 class Offered(msgspec.Struct, frozen=True, kw_only=True, tag="offered"):
     """An answer or a signal for a call that the worker runs. `number` is how the worker tells what became of it."""
 
@@ -37,6 +21,23 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True, tag="offered"):
     payload: bytes
     place: str = ""
     key: str = ""
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True, tag="assignment"):
+    """A claimed call: its record with the fence, encoded arguments, journal, signals that were not taken yet, and what it was woken for."""
+
+    record: CallRecord
+    arguments: bytes
+    entries: list[JournalEntry] = []
+    signals: list[tuple[str, str, bytes]] = []  # key, name, payload
+    offers: list[Offered] = []  # told apart, they would find that it waits for them, and was put away
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True, tag="joined"):
+    """The first word to a worker: the number of its session, and the seconds of silence that end it."""
+
+    session: int
+    lease: float
 
 
 class CancelAsked(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):

@@ -128,6 +128,8 @@ class Membership:
         elif isinstance(task, Assignment):
             id = task.record.id
             self._offers[id] = []
+            for offered in task.offers:
+                self._offered(offered)
             self._runs[id] = self._tasks.start(self._run(task, self._session), f"call {id}")
         elif isinstance(task, Offered):
             self._offered(task)

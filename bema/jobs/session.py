@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping
 from time import monotonic
 from types import MappingProxyType
 
+import msgspec
+
 from bema.core.durable import Queue
 from bema.core.errors import BemaError, Disconnected
 from bema.jobs.assignments import Assignment, CancelAsked, Offered, Task
@@ -77,11 +79,9 @@ class WorkerSession:
         if self._lost:  # while the call was claimed for it: nobody would end this run
             raise self._gone()
         over = self._runs[id] = asyncio.get_running_loop().create_future()
-        self.tasks.put_nowait(assignment)
         known = {key for key, _, _ in assignment.signals}
-        for offer in offers:
-            if offer.key not in known:
-                self.offer(id, offer)
+        offered = [self._offered(id, offer) for offer in offers if offer.key not in known]
+        self.tasks.put_nowait(msgspec.structs.replace(assignment, offers=offered))
         try:
             await over
         finally:
@@ -92,20 +92,21 @@ class WorkerSession:
     def offer(self, id: str, offer: Incoming) -> bool:
         if id not in self._runs:
             return False
+        self.tasks.put_nowait(self._offered(id, offer))
+        return True
+
+    def _offered(self, id: str, offer: Incoming) -> Offered:
         number = next(self._numbers)
         self._offers[number] = (id, offer)
-        self.tasks.put_nowait(
-            Offered(
-                call=id,
-                number=number,
-                kind=offer.kind,
-                name=offer.name,
-                payload=offer.payload,
-                place=offer.place,
-                key=offer.key,
-            )
+        return Offered(
+            call=id,
+            number=number,
+            kind=offer.kind,
+            name=offer.name,
+            payload=offer.payload,
+            place=offer.place,
+            key=offer.key,
         )
-        return True
 
     def cancel(self, id: str) -> bool:
         if id not in self._runs:

@@ -39,8 +39,13 @@ class Tasks:
         """Run work whose failure is for whoever waits for it: nobody is told otherwise."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = None
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        task.add_done_callback(self._seen_to)
         return task
+
+    def _seen_to(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled():
+            task.exception()  # looked at: who waited for it may have left
 
     async def through(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of work that goes on to its end, though its caller is cancelled meanwhile."""

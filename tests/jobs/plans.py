@@ -56,7 +56,6 @@ class Playing(Protocol):
     """The world in which a plan is played."""
 
     chance: random.Random
-    alive: bool
     tries: Any
 
     def given(self, id: str, path: str, value: Any) -> None:

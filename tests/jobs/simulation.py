@@ -1,7 +1,8 @@
 """Simulation: the shipped owner, worker and ledger of durable calls under a seeded loop, on a disk that outlives each of them.
 
 `simulate(seed)` is one schedule. Callers submit plans, signal, answer, cancel, resume and restart, while owners crash at any callback, close, cannot
-write, or lose their disk, and the clock is set. The last owner meets no fault, and has to bring all to its end. What
+write, or lose their disk, and the clock is set. Calls run in their owner's process, or in members of the platform, which are lost, fall
+silent and come back. The last owner meets no fault, and has to bring all to its end. What
 must hold is looked at in each commit, in each value that a handler is given, and at the end; what does not is a `Violation`
 that names the seed.
 """
@@ -23,7 +24,7 @@ from bema.core.call import Call, Unary
 from bema.core.errors import BemaError, Conflict, NotFound, Refused
 from bema.core.limits import DEFAULTS
 from bema.core.naming import first_call_id
-from bema.jobs import steps
+from bema.jobs import session, steps
 from bema.jobs.calls import MOVES, CallRecord, CallWait, DurableState
 from bema.jobs.journal import JournalEntry
 from bema.jobs.ledger import Ledger
@@ -34,11 +35,15 @@ from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
 from bema.state.engine import Entry, Mutation
 from bema.state.memory import MemoryEngine
+from bema.wire.rpc import failures
+from tests.jobs.members import Crew, service_of
 from tests.jobs.plans import ONCE, Plan, Wants, expected, made, matches, play, wants
 from tests.jobs.seeded_loop import Crashed, Late, SeededLoop, Stuck
 
 START = 1_700_000_000_000_000
 _DAY = 86_400
+_LEASE = 1800  # seconds: who sleeps for days renews it often
+Holds = Callable[[], bool]
 _ENDED = (DurableState.DONE, DurableState.FAILED, DurableState.CANCELLED)
 _record = msgspec.msgpack.Decoder(CallRecord).decode
 _entry = msgspec.msgpack.Decoder(JournalEntry).decode
@@ -291,9 +296,12 @@ class World(SystemAlarmClock):
         self.wrong: list[str] = []
         self.seen: dict[str, dict[str, Any]] = defaultdict(dict)  # by call and path: what its handler was given
         self.tries: Counter[tuple[str, str]] = Counter()
-        self.inside: dict[str, str] = {}  # by group: the call that is in it
+        self.inside: dict[str, tuple[str, Holds]] = {}  # by group: the call that is in it
         self.strict_since: int | None = None  # from this instant on what is due runs at once
-        self.limits = msgspec.structs.replace(DEFAULTS, jobs_running=self.chance.choice([1, 2, 8, 100]))
+        self.limits = msgspec.structs.replace(
+            DEFAULTS, jobs_running=self.chance.choice([1, 2, 8, 100]), jobs_lease=float(_LEASE)
+        )
+        self.elsewhere = self.chance.choice([0, 0, 1, 2, 3])  # so many members run the calls
         count = self.chance.randint(1, 5)
         self.callers = [Caller(self.new_id(), made(self.chance), self.chance) for _ in range(count)]
         self.by_id = {caller.id: caller for caller in self.callers}
@@ -342,14 +350,17 @@ class World(SystemAlarmClock):
         self.seen.pop(id, None)
 
     @contextlib.contextmanager
-    def within(self, id: str) -> Iterator[None]:
+    def within(self, id: str, holds: Holds) -> Iterator[None]:
         group = self.by_id[id].group if id in self.by_id else ""
-        if group and self.inside.setdefault(group, id) != id:
-            self.broken(f"{id} and {self.inside[group]} of one group run at once")
+        other, other_holds = self.inside.get(group, (id, holds))
+        if group and holds():
+            if other != id and other_holds():
+                self.broken(f"{id} and {other} of one group run at once")
+            self.inside[group] = (id, holds)
         try:
             yield
         finally:
-            if group and self.inside.get(group) == id:
+            if self.inside.get(group) == (id, holds):
                 del self.inside[group]
 
     # one owner
@@ -387,13 +398,18 @@ class World(SystemAlarmClock):
         except Refused:  # as a process that does not start
             return False
         runner = Runner(ledger, version="v1", clock=self)
-        runner.endpoints[ROUTE] = ENDPOINT
         over = asyncio.Event()
         runner.failed = lambda error: over.set()
+        mishaps = 0 if faults.none else self.chance.choice([0, 3, 12])
+        crew = Crew(service_of(runner), self, self.chance, lambda holding: {ROUTE: _endpoint(holding)}, mishaps=mishaps)
+        if not self.elsewhere:
+            runner.endpoints[ROUTE] = ENDPOINT
         runner.begin()
+        crew.begin(self.elsewhere)
         visits = [asyncio.ensure_future(self._visit(runner, caller)) for caller in self.callers]
         chores = [asyncio.ensure_future(self._look_after(runner, caller)) for caller in self.callers]
         chores.append(asyncio.ensure_future(self._tend(runner)))
+        chores += [asyncio.ensure_future(crew.suffer())] if self.elsewhere else []
         sets = [asyncio.ensure_future(self._set_clock(*step)) for step in faults.sets]
         ending = asyncio.ensure_future(over.wait())
         closing = asyncio.ensure_future(asyncio.sleep(faults.close_after or 10**9))
@@ -406,7 +422,7 @@ class World(SystemAlarmClock):
             if isinstance(outcome, Exception):
                 self.broken(f"somebody who asks failed with {outcome!r}")
         with contextlib.suppress(Refused):
-            await runner.close()
+            await crew.close()
         return done
 
     async def _all(self, visits: list[asyncio.Task[None]]) -> None:
@@ -434,13 +450,17 @@ class World(SystemAlarmClock):
             due=START + round(caller.delay * 1_000_000) if caller.delay else 0,
         )
         arguments = ENDPOINT.encode_arguments({"plan": caller.plan})
+        if self.chance.random() < 0.2:  # it leaves before it is answered, and asks again
+            with contextlib.suppress(TimeoutError, Refused):
+                async with asyncio.timeout(self.chance.choice([0.0, 0.01, 0.5]) * self.chance.random()):
+                    await runner.submit(record, arguments)
         kept = await self._insist(lambda: runner.submit(record, arguments))
         caller.acknowledged = True
         if kept.id != caller.id:
             self.broken(f"{caller.id} was asked for, and {kept.id} was given")
         while True:
             try:
-                told = ["done", await runner.result(caller.id)]
+                told = ["done", await self._result(runner, caller.id)]
             except Conflict as conflict:
                 if conflict.code == "call_cancelled":
                     told = ["cancelled"]
@@ -458,6 +478,14 @@ class World(SystemAlarmClock):
                 told = ["failed", str(error)]
             caller.told.append(told)
             return
+
+    async def _result(self, runner: Runner, id: str) -> Any:
+        if not self.elsewhere:
+            return await runner.result(id)
+        record, payload = await runner.outcome(id)  # whose types the members know
+        if record.state is DurableState.DONE:
+            return ENDPOINT.decode(payload)
+        raise failures.rebuild(failures.read_failure(payload), ENDPOINT.known)
 
     async def _resume(self, runner: Runner, caller: Caller) -> None:
         await asyncio.sleep(self.chance.random() * 20)
@@ -566,15 +594,34 @@ class World(SystemAlarmClock):
 CURRENT: list[World] = []
 
 
-async def _played(plan: list[Any], call: Call) -> list[Any]:
-    world = CURRENT[-1]
-    with world.within(call.id):
-        return await play(plan, call, world, "")
+class Run:
+    """The world as one run of a call has it. What a run tells whose session is over does not count."""
+
+    def __init__(self, world: World, holds: Holds) -> None:
+        self._world = world
+        self._holds = holds
+        self.chance = world.chance
+        self.tries = world.tries
+
+    def given(self, id: str, path: str, value: Any) -> None:
+        if self._holds():
+            self._world.given(id, path, value)
 
 
-def _endpoint() -> DurableEndpoint:
-    spec = signatures.read(_played, "play", method=False)
-    return DurableEndpoint(spec, cast("Unary", handler_of(_played, spec)))
+def _always() -> Holds:
+    return lambda: True
+
+
+def _endpoint(holding: Callable[[], Holds] = _always) -> DurableEndpoint:
+    """The endpoint that plays plans. `holding` gives for a run that begins whether its session holds."""
+
+    async def played(plan: list[Any], call: Call) -> list[Any]:
+        world, holds = CURRENT[-1], holding()
+        with world.within(call.id, holds):
+            return await play(plan, call, Run(world, holds), "")
+
+    spec = signatures.read(played, "play", method=False)
+    return DurableEndpoint(spec, cast("Unary", handler_of(played, spec)))
 
 
 ROUTE = "t.t.play"
@@ -603,8 +650,10 @@ def simulate(seed: int) -> Outcome:
     propagates, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     CURRENT.append(world)
-    beside = mock.patch.object(steps, "in_thread", world.beside)
-    beside.start()
+    patches = contextlib.ExitStack()
+    patches.enter_context(mock.patch.object(steps, "in_thread", world.beside))
+    patches.enter_context(mock.patch.object(session, "monotonic", world.monotonic))
+    patches.enter_context(mock.patch("bema.jobs.service.secrets.randbits", world.chance.getrandbits))
     try:
         all_ended = False
         for _ in range(chance.choice([0, 1, 2, 5, 12])):
@@ -623,7 +672,7 @@ def simulate(seed: int) -> Outcome:
         world.wrong.append(f"a wake-up was lost: {error}; {left}")
     finally:
         CURRENT.pop()
-        beside.stop()
+        patches.close()
         logger.removeHandler(handler)
         logger.propagate = propagates
     if world.wrong:

@@ -7,9 +7,10 @@ import time
 import msgspec
 import pytest
 
-from bema.jobs import admission, execution, ledger, runner, worker
+from bema.jobs import admission, execution, ledger, runner, session, worker
 from bema.jobs.calls import DurableState, moved
 from bema.jobs.journal import Journal, JournalEntry
+from bema.runtime import tasks
 from tests.jobs.plans import expected, made, matches
 from tests.jobs.seeded_loop import SeededLoop
 from tests.jobs.simulation import Violation, simulate
@@ -153,6 +154,24 @@ def undoes_nothing(patch):
     patch.setattr(execution.Execution, "_compensate", compensate)
 
 
+def drops_what_was_asked_for_when_who_asked_leaves(patch):
+    async def through(self, work):
+        return await work
+
+    patch.setattr(tasks.Tasks, "through", through)
+
+
+def drops_what_a_lost_member_handed_in(patch):
+    async def hand_in(self, id, work):
+        await work
+
+    patch.setattr(runner.Runner, "hand_in", hand_in)
+
+
+def forgets_what_a_lost_member_ran(patch):
+    patch.setattr(session.WorkerSession, "lose", lambda self: None)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -164,6 +183,9 @@ def undoes_nothing(patch):
         forgets_what_ran_when_its_owner_died,
         gives_a_replay_another_order,
         undoes_nothing,
+        drops_what_was_asked_for_when_who_asked_leaves,
+        drops_what_a_lost_member_handed_in,
+        forgets_what_a_lost_member_ran,
     ],
     ids=lambda broken: broken.__name__,
 )
