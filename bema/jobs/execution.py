@@ -227,8 +227,11 @@ class Execution:
         return self._cancelled
 
     def left(self) -> list[Incoming]:
-        """What was offered and nobody waited for."""
-        return self._offers
+        """What was offered and is not written: nobody waited for it, or the run ended before."""
+        matched = [one.offer for one in self._completed if one.offer is not None]
+        for offer in matched:
+            offer.seen = False  # it was waited for: the next run takes it
+        return [*matched, *self._offers]
 
     def cancel(self) -> None:
         """Ask the handler to end."""
@@ -316,9 +319,15 @@ class Execution:
             completion = self._completed.popleft()
             # its result is nobody's, and was never promised to anybody
             if completion.operation.place not in self._pending:  # cancelled meanwhile
+                if completion.offer is not None:
+                    self._offers.append(completion.offer)
                 continue
             # written before it is given: what the handler knows must be known to the next run
-            entry = await self._write(completion)
+            try:
+                entry = await self._write(completion)
+            except BaseException:
+                self._completed.appendleft(completion)
+                raise
             # it may have been cancelled while it was written; a replay cancels it at the same place
             if completion.operation.place in self._pending:
                 self._give_out(completion.operation, entry)
@@ -351,8 +360,8 @@ class Execution:
     async def _keep(self, entry: JournalEntry, offer: Incoming | None = None) -> JournalEntry:
         await self._keeping.complete(self.record, entry, offer)
         self._journal.add(entry)
-        if offer is not None and not offer.taken.done():
-            offer.taken.set_result(None)
+        if offer is not None:
+            offer.take()
         return entry
 
     def _give_out(self, operation: Awaited, entry: JournalEntry) -> None:

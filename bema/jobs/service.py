@@ -132,11 +132,12 @@ class Jobs:
         """Write an entry under a claim; `signal` and `number` are of what was offered and taken. `StaleClaim`."""
         worker = self._session(session)
         worker.renew()
-        runner = self._owned(name)
+        runner, offer = self._owned(name), worker.offered(number)
 
         async def complete() -> None:
             await runner.engine.complete(id, fence, entry, signal)
-            worker.taken(number)
+            if offer is not None:  # its worker may be lost by now, and knows of no offers any more
+                offer.take()
 
         await runner.hand_in(id, complete())
 

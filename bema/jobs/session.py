@@ -80,7 +80,7 @@ class WorkerSession:
             raise self._gone()
         over = self._runs[id] = asyncio.get_running_loop().create_future()
         known = {key for key, _, _ in assignment.signals}
-        offered = [self._offered(id, offer) for offer in offers if offer.key not in known]
+        offered = [self._told(id, offer) for offer in offers if offer.key not in known]
         self.tasks.put_nowait(msgspec.structs.replace(assignment, offers=offered))
         try:
             await over
@@ -92,10 +92,10 @@ class WorkerSession:
     def offer(self, id: str, offer: Incoming) -> bool:
         if id not in self._runs:
             return False
-        self.tasks.put_nowait(self._offered(id, offer))
+        self.tasks.put_nowait(self._told(id, offer))
         return True
 
-    def _offered(self, id: str, offer: Incoming) -> Offered:
+    def _told(self, id: str, offer: Incoming) -> Offered:
         number = next(self._numbers)
         self._offers[number] = (id, offer)
         return Offered(
@@ -116,10 +116,9 @@ class WorkerSession:
 
     # what it tells
 
-    def taken(self, number: int) -> None:
-        """What was offered under that number was taken, and is written."""
-        if (found := self._offers.pop(number, None)) is not None:
-            found[1].take()
+    def offered(self, number: int) -> Incoming | None:
+        """What was offered under that number to a call that runs."""
+        return None if (found := self._offers.get(number)) is None else found[1]
 
     def refused(self, number: int, error: BemaError) -> None:
         """What was offered does not fit what the call waits for."""

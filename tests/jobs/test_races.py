@@ -10,7 +10,7 @@ from bema.core.errors import BemaError, Conflict, Refused
 from bema.core.limits import DEFAULTS
 from bema.core.naming import new_call_id
 from bema.jobs.assignments import Assignment, Joined
-from bema.jobs.calls import CallRecord, DurableState
+from bema.jobs.calls import CallRecord, CallWait, DurableState
 from bema.jobs.journal import JournalEntry
 from bema.jobs.ledger import Ledger
 from bema.jobs.runner import Runner
@@ -267,5 +267,56 @@ def test_a_signal_that_a_worker_took_last_is_not_given_to_the_next(tmp_path):
             (session,) = jobs._sessions.values()
             assert session.tasks.empty()
             await next_worker.aclose()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("how", ["answer", "signal"])
+def test_an_answer_that_could_not_be_written_is_given_to_the_next_run(how, tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner, asyncio.timeout(10):
+            complete, failures = owner.engine.complete, [FULL]
+
+            def failing(*arguments):
+                if failures:
+                    raise failures.pop()
+                return complete(*arguments)
+
+            @owner.durable
+            async def handler(call: Call) -> int:
+                return await (call.ask(int) if how == "answer" else call.signal("go", int))
+
+            owner.runner.begin()
+            id = await owner.submit("handler")
+            await owner.until(id, DurableState.ASKING)
+            owner.engine.complete = failing  # type: ignore[method-assign]
+            if how == "answer":
+                await owner.runner.answer(id, b"\x07")
+            else:
+                await owner.runner.signal(id, "go", b"\x07")
+            assert await owner.runner.result(id) == 7
+            assert not failures
+
+    asyncio.run(story())
+
+
+def test_what_a_call_was_woken_for_is_given_to_a_worker_with_it(tmp_path):
+    async def story():
+        async with owning(tmp_path) as owner, asyncio.timeout(10):
+            jobs = service_of(owner.runner)
+            owner.runner.begin()
+            worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
+            call = await given(owner, worker)
+            (session,) = jobs._sessions.values()
+            waits = [CallWait(place="1", kind="ask", name="int")]
+            await jobs.suspend(NAME, call, DurableState.ASKING, waits)
+            await jobs.over(session.number, call.id, [])
+            answering = asyncio.ensure_future(owner.runner.answer(call.id, b"\x07"))
+            again = await anext(worker)
+            assert [offered.payload for offered in again.offers] == [b"\x07"], (
+                "told apart, it may come when the call is put away"
+            )
+            answering.cancel()
+            await worker.aclose()
 
     asyncio.run(story())
