@@ -23,6 +23,7 @@ from bema.jobs.durable_call import DurableCall
 from bema.jobs.execution import Execution, HandlerFailed, Incoming, Paused, Suspended
 from bema.jobs.journal import Journal, JournalEntry
 from bema.runtime.alarms import AlarmClock
+from bema.runtime.tasks import is_cancelled
 from bema.wire.rpc import failures
 from bema.wire.values import codecs
 
@@ -167,7 +168,8 @@ class Worker:
         except Paused as paused:
             await self._pause(record, paused.code, paused.why)
         except asyncio.CancelledError:
-            if not execution.cancelled or self.closing:
+            # put away in the middle of its end, it has more to undo: that is the next run's
+            if not execution.cancelled or self.closing or is_cancelled():
                 raise
             await self._desk.end(record, DurableState.CANCELLED, b"")
         except HandlerFailed as failed:

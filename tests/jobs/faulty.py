@@ -7,8 +7,10 @@ A `Machine` runs `teller.py` over one folder, again and again: killed at a syste
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Collection
@@ -60,12 +62,13 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            start_new_session=True,
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
         )
         try:
             said, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # what it traces would go on, and wait for room
             said, errors = process.communicate()
         if "ptrace" in errors or "PTRACE" in errors:
             raise PermissionError(errors.strip())
@@ -74,6 +77,17 @@ class Machine:
         run = Run(process.returncode, lines, self._trace.read_text(errors="replace").splitlines(), left)
         self.runs.append(run)
         return run
+
+    def kept(self) -> set[str]:
+        """The calls that are written, ended or not."""
+        return asyncio.run(self._kept())
+
+    async def _kept(self) -> set[str]:
+        engine = await SqliteLedger.open(PartSettings({}, DEFAULTS, self.folder), "t.t")
+        try:
+            return {*engine.live(), *(record.id for record in await engine.recent(self.calls))}
+        finally:
+            await engine.close()
 
     def check(self) -> list[str]:
         """What is not as it was acknowledged to be, now that every call has ended."""

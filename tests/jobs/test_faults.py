@@ -3,12 +3,15 @@
 In short here; `dev.py soak durable` has hundreds of rounds.
 """
 
+import os
 import random
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests import disks
 from tests.jobs.faulty import Machine, killed, unsynced
 from tests.tools import tool
 
@@ -68,3 +71,25 @@ def test_what_an_owner_wrote_and_had_not_synced_when_it_was_killed_is_synced_bef
     run = machine.run()
     assert (run.code, "t.t.sqlite-wal" in run.left) == (0, True)
     assert unsynced(run.trace, run.left) == []
+
+
+@pytest.mark.parametrize("pages", [3, 16, 40])
+def test_a_write_that_the_disk_took_a_part_of_is_never_acknowledged(machine, tmp_path, pages):
+    with disks.small_disk(tmp_path / "disk", 8) as disk:
+        machine.folder = disk / "calls"
+        machine.calls = 1
+        assert machine.run().code == 0
+        disks.fill(disk)
+        os.truncate(disk / "ballast", (disk / "ballast").stat().st_size - pages * 4096)
+        machine.calls = 12
+        full = machine.run(seconds=6)
+        assert full.code != 0, "it waits for room, or cannot even begin"
+        assert any(taken_in_part(line) for line in full.trace)
+        (disk / "ballast").unlink()
+        assert {line[1] for line in full.said if line[0] == "acknowledged"} <= machine.kept()
+        recovered(machine)
+
+
+def taken_in_part(line: str) -> bool:
+    call = re.search(r"pwrite64\(.*, (\d+), \d+\) = (\d+)$", line)
+    return call is not None and int(call[2]) < int(call[1])

@@ -1,6 +1,7 @@
 """Requests that meet, and writes that fail between them: each of these was found by the simulation."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from bema.jobs.ledger import Ledger
 from bema.jobs.runner import Runner
 from bema.jobs.session import WorkerSession
 from bema.state.memory import MemoryEngine
-from tests.jobs.members import NAME, service_of
+from tests.jobs.members import NAME, Member, Wire, service_of
 from tests.jobs.running import owning
 
 NOW = 1_700_000_000_000_000
@@ -318,5 +319,48 @@ def test_what_a_call_was_woken_for_is_given_to_a_worker_with_it(tmp_path):
             )
             answering.cancel()
             await worker.aclose()
+
+    asyncio.run(story())
+
+
+def test_a_call_whose_worker_is_lost_while_it_undoes_its_steps_undoes_the_rest(tmp_path):
+    async def story():
+        undoing, undone = asyncio.Event(), list[int]()
+
+        async def undo(number: int) -> None:
+            undone.append(number)
+            undoing.set()
+            if len(undone) == 1:
+                await asyncio.Event().wait()
+
+        async def handler(call: Call) -> None:
+            call.on_cancel(undo, 1)
+            call.on_cancel(undo, 2)
+            await call.ask(int)
+
+        async with owning(tmp_path) as owner, asyncio.timeout(10):
+            owner.durable(handler)
+            jobs, ends = service_of(owner.runner), list[str]()
+            end = jobs.end
+
+            async def noted(*arguments: Any) -> None:
+                ends.append("end")
+                await end(*arguments)
+
+            jobs.end = noted  # type: ignore[method-assign]
+            wire = Wire(jobs, random.Random(1), 0)
+            member = Member(wire, DEFAULTS, owner.runner.clock)
+            member.endpoints["t.t.handler"] = owner.runner.endpoints.pop("t.t.handler")
+            owner.runner.begin()
+            member.begin()
+            asked = record(route="t.t.handler")
+            await owner.runner.submit(asked, b"\x80")
+            await owner.until(asked.id, DurableState.ASKING)
+            await owner.runner.cancel(asked.id)
+            await undoing.wait()
+            wire.cut()
+            await owner.until(asked.id, DurableState.CANCELLED)
+            assert (undone, ends) == ([2, 2, 1], ["end"])
+            await member.close()
 
     asyncio.run(story())
