@@ -73,7 +73,7 @@ def test_what_an_owner_wrote_and_had_not_synced_when_it_was_killed_is_synced_bef
     assert unsynced(run.trace, run.left) == []
 
 
-@pytest.mark.parametrize("pages", [3, 16, 40])
+@pytest.mark.parametrize("pages", [9, 16, 40])
 def test_a_write_that_the_disk_took_a_part_of_is_never_acknowledged(machine, tmp_path, pages):
     with disks.small_disk(tmp_path / "disk", 8) as disk:
         machine.folder = disk / "calls"

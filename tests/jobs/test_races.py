@@ -347,7 +347,7 @@ def test_a_call_whose_worker_is_lost_while_it_undoes_its_steps_undoes_the_rest(t
                 ends.append("end")
                 await end(*arguments)
 
-            jobs.end = noted  # type: ignore[method-assign]
+            jobs.end = noted  # type: ignore[method-assign, assignment]
             wire = Wire(jobs, random.Random(1), 0)
             member = Member(wire, DEFAULTS, owner.runner.clock)
             member.endpoints["t.t.handler"] = owner.runner.endpoints.pop("t.t.handler")
