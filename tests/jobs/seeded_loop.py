@@ -46,6 +46,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._shuffled = shuffled
         self._ready: deque[asyncio.Handle] = deque()
         self._scheduled: list[asyncio.TimerHandle] = []
+        self._numbers: dict[asyncio.Task[Any], int] = {}
 
     def time(self) -> float:
         return self._at
@@ -94,6 +95,11 @@ class SeededLoop(asyncio.BaseEventLoop):
             self._drop()
             self.close()
 
+    def create_task(self, coro: Any, **more: Any) -> asyncio.Task[Any]:
+        task = super().create_task(coro, **more)
+        self._numbers[task] = len(self._numbers)
+        return task
+
     def _drop(self) -> None:
         """End the tasks that are left, so that the interpreter says nothing of them; what they still do is nobody's."""
         self.crash_at, self.until, self.most = 0, float("inf"), self.callbacks + 100_000
@@ -102,8 +108,8 @@ class SeededLoop(asyncio.BaseEventLoop):
             left = asyncio.all_tasks(self)
             if not left:
                 return
-            # in the order of their names: a set's is another in each process
-            for task in sorted(left, key=_order):
+            # in the order in which they were made: a set's is another in each process
+            for task in sorted(left, key=self._numbers.__getitem__):
                 task.cancel()
             with contextlib.suppress(Stuck, Late):
                 self.run_until_complete(asyncio.wait(left))
@@ -115,9 +121,3 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a selector."""
-
-
-def _order(task: asyncio.Task[Any]) -> tuple[str, int]:
-    # asyncio counts tasks without a name through the whole process: as texts, 10 would come before 9
-    name, _, number = task.get_name().partition("Task-")
-    return (name, int(number)) if number.isdecimal() else (task.get_name(), 0)
