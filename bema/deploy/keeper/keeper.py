@@ -74,11 +74,15 @@ class Keeper:
 
     def _reap(self) -> None:
         by_warden = {child.warden.pid: child for child in self._children()}
-        ended = [(by_warden[pid], status) for pid, status in reap() if pid in by_warden]
+        reaped = list(reap())
+        ended = [(by_warden[pid], status) for pid, status in reaped if pid in by_warden]
         for child, _ in ended:
             child.reaped()
         if any(status != 0 for _, status in ended):
             self._end_strays(_LOOKS)
+        elif len(ended) < len(reaped):
+            # one that is always another process is missed by whoever looks now and then; each that it was ends here
+            self._end_strays(())
 
     def _end_strays(self, looks: tuple[float, ...]) -> None:
         """What a warden that was killed left to us: all our children are wardens, so whoever is none ends.
