@@ -226,6 +226,8 @@ class Membership:
         arguments: Mapping[str, Any] = call.arguments.get("arguments", {})
         if self._operations.has(operation):
             return await self._operations(call)
+        # before, the service may not have heard of these calls; who asks has a time of his own
+        await self.joined.wait()
         return await self._jobs.operate(self._name, operation, dict(arguments))
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -444,3 +444,18 @@ def test_what_was_purged_is_let_go_of(told):
         assert kept(settings.current()) == [NAME]
 
     told(story)
+
+
+def test_who_asks_before_the_service_is_there_is_answered_when_it_is(told):
+    async def story(platform):
+        await platform.end()
+        early = Membership(platform.address, "secret", NAME, "v1", platform._runtime.limits)
+        platform.members.append(early)
+        early.begin()
+        asked = asyncio.ensure_future(platform.operate("list"))
+        await asyncio.sleep(0)
+        await platform.start()
+        async with asyncio.timeout(10):
+            assert (await asked)["calls"] == []
+
+    told(story)
