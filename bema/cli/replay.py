@@ -22,6 +22,7 @@ from bema.deploy import script_environment
 from bema.jobs.calls import CallRecord
 from bema.jobs.journal import JournalEntry
 from bema.jobs.replay import CallHistory, Frames, Replay, ReplayEnd, last_of_users
+from bema.jobs.single_step import in_one_step
 from bema.jobs.worker import DurableEndpoint
 from bema.runtime.distributed import connect
 from bema.runtime.rpc.adapter import handler_of, off_the_loop
@@ -100,7 +101,7 @@ def _read(parts: list[dict[str, Any]]) -> CallHistory:
 async def _replayed(history: CallHistory, service: type[Any], file: Path, told: Any, look: Any) -> ReplayEnd:
     said = spec.spec_of(service)
     namespace_and_name, _, endpoint = history.record.route.rpartition(".")
-    declared = next((each for each in said.endpoints if each.name == endpoint and each.durable), None)
+    declared = next((each for each in said.endpoints if each.name == endpoint and each.later), None)
     if declared is None or said.address != namespace_and_name:
         raise Invalid(
             f"call {history.record.id} is one of {history.record.route}, and {file} has {said.address}",
@@ -113,6 +114,8 @@ async def _replayed(history: CallHistory, service: type[Any], file: Path, told: 
         await run_hooks(made, said.hooks.init)
         try:
             handler: Any = off_the_loop(handler_of(getattr(made, declared.attribute), declared), declared)
+            if not declared.durable:  # its later calls are one step each
+                handler = in_one_step(declared, handler)
             return await Replay(history, DurableEndpoint(declared, handler), told, look).end()
         finally:
             await run_hooks(made, said.hooks.shutdown)

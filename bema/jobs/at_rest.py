@@ -19,7 +19,7 @@ from bema.jobs.operations import CallOperations
 from bema.jobs.runner import Runner
 from bema.jobs.service import kept, settings_of
 
-_NEEDS_OWNER = ("answer", "wait", "later")
+_NEEDS_OWNER = ("answer", "later")
 
 
 class CallsAtRest:

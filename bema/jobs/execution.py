@@ -108,12 +108,15 @@ class Awaited:
 class Incoming:
     """An answer or a signal on its way to the place in a handler that waits for it; `taken` is done when it was written."""
 
-    def __init__(self, kind: str, name: str, payload: bytes, *, place: str = "", key: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, payload: bytes, *, place: str = "", key: str = "", number: int = 0
+    ) -> None:
         self.kind = kind
         self.name = name
         self.payload = payload
         self.place = place
         self.key = key  # under which a signal is kept until it is taken
+        self.number = number  # under which the owner of the call knows it, where that is another process
         self.seen = False  # by a run that had come to where it waits, and did not wait for this
         self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # who offered it may have left, or was told of another failure: asyncio would report this one as nobody's

@@ -65,7 +65,6 @@ class Membership:
         self._worker = Worker(self, version)
         self._session = 0
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._numbers: dict[Incoming, int] = {}  # under which offers came
         self._offers: dict[str, list[Incoming]] = {}  # of calls that are about to run
         self._operations = CallerOperations(self)
         self.schedules: list[Schedule] = []  # that this instance declares
@@ -118,7 +117,6 @@ class Membership:
         if runs:
             await asyncio.wait(runs)
         self._offers.clear()
-        self._numbers.clear()
 
     def _take(self, task: Task) -> None:
         if isinstance(task, Joined):
@@ -137,8 +135,7 @@ class Membership:
             logger.warning("call %s: its end was asked for when it was over", task.call)
 
     def _offered(self, task: Offered) -> None:
-        offer = Incoming(task.kind, task.name, task.payload, place=task.place, key=task.key)
-        self._numbers[offer] = task.number
+        offer = Incoming(task.kind, task.name, task.payload, place=task.place, key=task.key, number=task.number)
         session = self._session
         offer.taken.add_done_callback(lambda taken: self._told(taken, session, task.number))
         if not self._worker.offer(task.call, offer) and task.call in self._offers:
@@ -164,7 +161,7 @@ class Membership:
         finally:
             if self._runs.get(id) is asyncio.current_task():
                 del self._runs[id], self._offers[id]
-        seen = [self._numbers[offer] for offer in offers if offer.seen and offer in self._numbers]
+        seen = [offer.number for offer in offers if offer.seen and offer.number]
         await self._quietly(self._jobs.over(session, id, seen, failure))
 
     async def _quietly(self, asked: Awaitable[Any]) -> None:
@@ -175,7 +172,7 @@ class Membership:
     # the desk of its runs
 
     async def complete(self, record: CallRecord, entry: JournalEntry, offer: Incoming | None) -> None:
-        key, number = ("", 0) if offer is None else (offer.key, self._numbers.get(offer, 0))
+        key, number = ("", 0) if offer is None else (offer.key, offer.number)
         await self._written(self._jobs.complete(self._name, record.id, record.fence, entry, self._session, key, number))
 
     async def suspend(

@@ -26,19 +26,16 @@ from bema.wire.values import codecs
 _SHOWN: Final = 100
 _HISTORY: Final = 4 * 1024 * 1024  # bytes of entries in one answer, or one entry that is larger
 _CHANGES: Final = 1000  # entries of a journal in one answer
-_WAITS: Final = frozenset({"wait", "outcome", "changes"})
+_WAITS: Final = frozenset({"outcome", "changes"})
 
 
 class CallDoor(Protocol):
-    """Where callers hand in durable calls and wait for them: the owner of the calls, or a member of those who run them."""
+    """Where callers hand in durable calls: the owner of the calls, or a member of those who run them."""
 
     clock: AlarmClock
 
     async def submit(self, record: CallRecord, arguments: bytes) -> CallRecord:
         """Keep a call; the one that was there where it is asked for again."""
-
-    async def outcome(self, id: str) -> tuple[CallRecord, bytes]:
-        """Wait for the end: the record, and the encoded result or failure."""
 
     def endpoint(self, route: str) -> DurableEndpoint:
         """The endpoint of a route; `NotFound`."""
@@ -63,7 +60,7 @@ class CallerOperations:
 
     def __init__(self, door: CallDoor) -> None:
         self._door = door
-        self._operations: dict[str, Callable[..., Awaitable[Any]]] = {"wait": self.wait, "later": self.later}
+        self._operations: dict[str, Callable[..., Awaitable[Any]]] = {"later": self.later}
 
     def has(self, operation: str) -> bool:
         """Whether there is an operation of that name."""
@@ -81,13 +78,6 @@ class CallerOperations:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
                 raise Invalid(f"the operation {name} does not take these arguments: {error}") from error
             raise
-
-    async def wait(self, id: str) -> Any:
-        """Wait for the end: the encoded result, or the failure raised."""
-        record, outcome = await self._door.outcome(_id(id))
-        if record.state is DurableState.DONE:
-            return outcome
-        raise failures.rebuild(failures.read_failure(outcome), self._door.endpoint(record.route).known)
 
     async def later(
         self,

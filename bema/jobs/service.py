@@ -8,6 +8,7 @@ ran goes on with another. The service may be killed at any moment: what it answe
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,6 +32,8 @@ from bema.sdk.context import Context
 from bema.sdk.decorators import async_init, endpoint, on_shutdown, service
 from bema.wire.rpc import failures
 
+logger = logging.getLogger("bema.jobs")
+
 
 @service(name="jobs", namespace="bema")
 class Jobs:
@@ -50,7 +53,11 @@ class Jobs:
     async def open(self) -> None:
         """Take what is there: calls that slept while nobody was here may be due."""
         for name in kept(self._settings):
-            await self._runner(name)
+            try:
+                await self._runner(name)
+            except BemaError as error:
+                # of a newer bema, or on a disk that fails: those of the others go on, and who asks for these is told
+                logger.error("the durable calls of %s cannot be opened: %s", name, error.message)
         self._tasks.start(self._dismiss(), "end of the sessions")
 
     async def _dismiss(self) -> None:

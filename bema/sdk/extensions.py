@@ -1,8 +1,9 @@
 """Extensions: parts that add to a service what its class or an endpoint names in `extra`, such as `extra={"jobs": ...}`.
 
 Laws: this module names no extension; ours come in by entry point like anybody's. An extension that a class names is opened
-where it is installed. One that an endpoint needs on demand alone is opened when it is asked, and not even looked for before. An endpoint needs the extension that it names: without it, that endpoint refuses its calls with
-`extension_missing`, and the others are served. An extension closes what it opened, after the last call.
+where it is installed. One that an endpoint needs on demand alone is opened when it is asked, and not even looked for
+before. An endpoint needs the extension that it names: without it, that endpoint refuses its calls with `extension_missing`,
+and the others are served. An extension closes what it opened, after the last call.
 """
 
 from __future__ import annotations

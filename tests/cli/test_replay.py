@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import bema
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +35,10 @@ class Shop:
         receipt = await call.step(charge, number)
         agreed = await call.ask(bool, "ship it?")
         return f"{{receipt}}: {{agreed}}"
+
+    @endpoint(idempotent=True)
+    async def price(self, number: int) -> int:
+        return number * 3
 
 
 if __name__ == "__main__":
@@ -130,3 +137,16 @@ def test_what_cannot_be_replayed_is_said(shop: Shop) -> None:
     other = shop.replay()
     assert other.returncode == 1
     assert "is one of demo.shop.order" in other.stderr
+
+
+def test_a_later_call_of_an_idempotent_endpoint_is_replayed_too(shop: Shop) -> None:
+    async def made() -> str:
+        async with bema.connect() as runtime:
+            price = await runtime.namespace("demo").component("shop").endpoint("price").client(wait=10)
+            ref = await price.later(number=7)
+            assert await ref.result(20) == 21
+            return ref.id
+
+    shop.call = asyncio.run(made())
+    done = shop.replay()
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "done  21"), done.stderr

@@ -150,7 +150,6 @@ async def test_an_owner_that_stops_sends_those_who_wait_to_the_next(owner, calls
         for operation, more in (
             ("outcome", {"patience": 10}),
             ("changes", {"after": 1, "seen": mark, "patience": 10}),
-            ("wait", {}),
         )
     ]
     await asyncio.sleep(0)

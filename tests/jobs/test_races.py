@@ -1,6 +1,7 @@
 """Requests that meet, and writes that fail between them: each of these was found by the simulation."""
 
 import asyncio
+import contextlib
 import random
 from typing import Any
 
@@ -213,23 +214,24 @@ def test_who_leaves_while_its_call_is_written_leaves_one_that_runs_and_is_found_
     asyncio.run(story())
 
 
-async def given(owner, worker):
-    """A call that the worker was given."""
-    asked = record(route="t.t.elsewhere")
-    await owner.runner.submit(asked, b"\x80")
-    assert isinstance(await anext(worker), Joined)
-    assignment = await anext(worker)
-    assert isinstance(assignment, Assignment)
-    return assignment.record
+@contextlib.asynccontextmanager
+async def lent(folder):
+    """An owner, the service in front of it, a worker of another process, and a call that the worker was given."""
+    async with owning(folder) as owner:
+        jobs = service_of(owner.runner)
+        owner.runner.begin()
+        worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
+        asked = record(route="t.t.elsewhere")
+        await owner.runner.submit(asked, b"\x80")
+        assert isinstance(await anext(worker), Joined)
+        assignment = await anext(worker)
+        assert isinstance(assignment, Assignment)
+        yield owner, jobs, worker, assignment.record
 
 
 def test_what_a_worker_handed_in_last_is_written_though_it_was_lost_meanwhile(tmp_path):
     async def story():
-        async with owning(tmp_path) as owner, asyncio.timeout(10):
-            jobs = service_of(owner.runner)
-            owner.runner.begin()
-            worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
-            call = await given(owner, worker)
+        async with lent(tmp_path) as (owner, jobs, worker, call), asyncio.timeout(10):
             ending = asyncio.ensure_future(jobs.end(NAME, call, DurableState.DONE, b"\x01"))
             while call.id in owner.engine.live():
                 await asyncio.sleep(0)
@@ -244,12 +246,8 @@ def test_what_a_worker_handed_in_last_is_written_though_it_was_lost_meanwhile(tm
 
 def test_a_signal_that_a_worker_took_last_is_not_given_to_the_next(tmp_path):
     async def story():
-        async with owning(tmp_path) as owner, asyncio.timeout(10):
-            jobs = service_of(owner.runner)
-            owner.runner.begin()
-            worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
+        async with lent(tmp_path) as (owner, jobs, worker, call), asyncio.timeout(10):
             next_worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
-            call = await given(owner, worker)
             await owner.runner.signal(call.id, "go", b"\x01")
             offered = await anext(worker)
             ((key, _, _),) = await owner.engine.signals(call.id)
@@ -303,11 +301,7 @@ def test_an_answer_that_could_not_be_written_is_given_to_the_next_run(how, tmp_p
 
 def test_what_a_call_was_woken_for_is_given_to_a_worker_with_it(tmp_path):
     async def story():
-        async with owning(tmp_path) as owner, asyncio.timeout(10):
-            jobs = service_of(owner.runner)
-            owner.runner.begin()
-            worker: Any = jobs.work(NAME, "v1", ["t.t.elsewhere"])
-            call = await given(owner, worker)
+        async with lent(tmp_path) as (owner, jobs, worker, call), asyncio.timeout(10):
             (session,) = jobs._sessions.values()
             waits = [CallWait(place="1", kind="ask", name="int")]
             await jobs.suspend(NAME, call, DurableState.ASKING, waits)

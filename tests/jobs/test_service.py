@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import shutil
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -16,7 +18,9 @@ from bema.core.clock import SystemClock
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound
 from bema.core.naming import new_call_id
 from bema.jobs.calls import CallRecord, DurableState
+from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
+from bema.jobs.ledger import SqliteLedger
 from bema.jobs.membership import Membership
 from bema.jobs.service import Jobs, kept, settings_of, unfinished
 from bema.jobs.worker import DurableEndpoint
@@ -26,6 +30,7 @@ from bema.runtime.process.host import LaunchOptions
 from bema.runtime.rpc import signatures
 from bema.runtime.rpc.adapter import handler_of
 from bema.sdk import lifecycle
+from bema.state.engine import Mutation
 
 NAME = "t.t@11111111-2222-3333-4444-555555555555"
 _numbers = itertools.count(1)
@@ -457,5 +462,50 @@ def test_who_asks_before_the_service_is_there_is_answered_when_it_is(told):
         await platform.start()
         async with asyncio.timeout(10):
             assert (await asked)["calls"] == []
+
+    told(story)
+
+
+def test_calls_that_cannot_be_opened_hold_up_no_others(told, caplog):
+    async def story(platform):
+        member = await platform.member(order)
+        assert await result(member, "order", n=1) == [2, 4, 6]
+        await member.close()
+        platform.members.clear()
+        await platform.end()
+        newer = NAME.replace("1111", "9999")
+        held = await SqliteLedger.open(settings_of(settings.current(), newer), newer)
+        await held._state.apply([Mutation("meta/layout", b"99")])
+        await held.close()
+        await platform.start()
+        again = await platform.member(order)
+        assert await result(again, "order", n=1) == [2, 4, 6]
+        assert await again._jobs.names() == [NAME]
+        assert f"the durable calls of {newer} cannot be opened: the durable calls have layout 99" in caplog.text
+
+    told(story)
+
+
+def test_a_member_keeps_nothing_of_what_was_offered_to_calls_that_are_over(told):
+    async def story(platform):
+        offered = list[weakref.ref[Incoming]]()
+
+        class Counted(Membership):
+            def _offered(self, task: Any) -> None:
+                super()._offered(task)
+                offered.extend(map(weakref.ref, (one for one in gc.get_objects() if isinstance(one, Incoming))))
+
+        member = await platform.member(approve, kind=Counted)
+        id = await submit(member, "approve", what="tea")
+        await platform.until(id, DurableState.ASKING)
+        await platform.operate("signal", id=id, name="go", value=7)
+        await platform.operate("answer", id=id, value=True)
+        assert await member.result(id) == "tea: True, 7"
+        await platform.until(id, DurableState.DONE)
+        assert offered
+        async with asyncio.timeout(10):
+            while any(one() is not None for one in offered):
+                gc.collect()
+                await asyncio.sleep(0.005)  # a run is over a moment after its end is known
 
     told(story)

@@ -1,6 +1,7 @@
 """The inside end of the module channel: Init and Stop come in, Announce and Status go out.
 
-A launched process inherits a socket; lines of JSON go both ways over it. Law: the end of the channel is a Stop. What a module asks for besides goes over a socket of its own, never over this one.
+A launched process inherits a socket; lines of JSON go both ways over it. Law: the end of the channel is a Stop. What a
+module asks for besides goes over a socket of its own, never over this one.
 """
 
 from __future__ import annotations
