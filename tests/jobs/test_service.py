@@ -486,25 +486,31 @@ def test_calls_that_cannot_be_opened_hold_up_no_others(told, caplog):
     told(story)
 
 
+def incomings() -> list[Incoming]:
+    """All that there are in this process."""
+    return [one for one in gc.get_objects() if isinstance(one, Incoming)]
+
+
 def test_a_member_keeps_nothing_of_what_was_offered_to_calls_that_are_over(told):
     async def story(platform):
-        offered = list[weakref.ref[Incoming]]()
+        others = weakref.WeakSet(incomings())  # of tests before this one
+        offered, met = weakref.WeakSet[Incoming](), asyncio.Event()
 
         class Counted(Membership):
             def _offered(self, task: Any) -> None:
                 super()._offered(task)
-                offered.extend(map(weakref.ref, (one for one in gc.get_objects() if isinstance(one, Incoming))))
+                offered.update(one for one in incomings() if one not in others)
+                met.set()
 
         member = await platform.member(approve, kind=Counted)
         id = await submit(member, "approve", what="tea")
         await platform.until(id, DurableState.ASKING)
         await platform.operate("signal", id=id, name="go", value=7)
         await platform.operate("answer", id=id, value=True)
-        assert await member.result(id) == "tea: True, 7"
-        await platform.until(id, DurableState.DONE)
-        assert offered
         async with asyncio.timeout(10):
-            while any(one() is not None for one in offered):
+            await met.wait()
+            assert await member.result(id) == "tea: True, 7"
+            while offered:
                 gc.collect()
                 await asyncio.sleep(0.005)  # a run is over a moment after its end is known
 
