@@ -91,6 +91,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str = ""  # of its description; empty where it answers none, as those of an older bema
     lane: str = HAND
     pid_namespace: int = 0  # 0: not known, as those of an older bema
+    share: int = 100  # percent of its deployment's requests that its version is given; beside others of the deployment
+    sticky: str = ""  # `header:NAME` or `cookie:NAME`: requests that are equal in it go to one version
     __repr__ = hides("token")
 
     @property

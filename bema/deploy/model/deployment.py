@@ -16,6 +16,7 @@ import msgspec
 from bema.core.errors import BemaError
 from bema.core.instance import State
 from bema.core.redaction import hides
+from bema.deploy.model.function import FunctionSettings, Scale
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
 
@@ -82,20 +83,12 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     requires_python: str = ""
     created: int = 0
     launcher: str = ""  # what starts it; empty for the platform's
+    settings: FunctionSettings = FunctionSettings()  # with which a process of it is started
     __repr__ = hides("env")
 
     @property
     def label(self) -> str:
         return f"v{self.number}"
-
-
-class Scale(msgspec.Struct, frozen=True):
-    """Bounds on the replicas of one version."""
-
-    min: int = 1
-    max: int = 1
-    concurrency: int = 1  # requests that one replica is meant to have at a time
-    linger: int = 60 * SECOND  # microseconds that a replica too many is kept
 
 
 KEPT: Final = 10
@@ -116,6 +109,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     updated: int
     scale: Scale = Scale()
+    settings: FunctionSettings = FunctionSettings()  # in place: they hold for what runs, too
     traffic: dict[str, int] = {}
     aliases: dict[str, str] = {}
 

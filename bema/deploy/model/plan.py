@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Rollout, Scale, Version
+from bema.deploy.model.deployment import Rollout, Version
+from bema.deploy.model.function import Scale
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
 

@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import given, settings, strategies
 
 from bema.core.instance import State
-from bema.deploy.model.deployment import Rollout, Scale
+from bema.deploy.model.deployment import Rollout
+from bema.deploy.model.function import Scale
 from bema.deploy.model.plan import (
     Action,
     Load,
