@@ -16,6 +16,7 @@ from bema.core.access import GATEWAY, LOCAL_ADMIN, Kind, Principal, holder
 from bema.core.errors import BemaError, Denied, Invalid, NotFound
 from bema.core.keys import ApiKey
 from bema.core.spec import EndpointSpec
+from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
@@ -31,6 +32,7 @@ ARGUMENTS: dict[str, Any] = {
     "wait": 0.0,
     "key": ApiKey(name="ci", user="ada", digest="0" * 64),
     "name": "ci",
+    "secret": SecretValue("s3cr3t"),
 }
 
 
