@@ -41,6 +41,7 @@ from bema.deploy.model.restarts import Attempt, Verdict, ended, verdict
 from bema.deploy.orchestrator.__main__ import parts_of
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.ports import PublicListener
+from bema.deploy.sources.source import SourceFactory
 from bema.gateway.server import Gateway
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.engine import JobsEngine, JobsFactory
@@ -403,6 +404,24 @@ async def script(folder: Path) -> Outcome:
     async with orchestrator() as found:
         became = await within(10, found.create(request_of("hello", "app = 1\n" + "#" * 30), LOCAL_ADMIN))
         return became if isinstance(became, str) else became.name
+
+
+async def tree(folder: Path) -> Outcome:
+    """What becomes of a source with two files of a few kilobytes."""
+    said = {"files": {"main.py": "", "data.txt": "x" * 4000}}
+    source = SourceFactory.choose("files").of(said, settings.current().limits)
+    became = await within(10, source.fetch())
+    return became if isinstance(became, str) else became.bundle.entry
+
+
+@probe(1, with_it="source_too_large", without="main.py")
+async def source_files(folder: Path) -> Outcome:
+    return await tree(folder)
+
+
+@probe(1024, with_it="source_too_large", without="main.py")
+async def source_bytes(folder: Path) -> Outcome:
+    return await tree(folder)
 
 
 @probe(1024, with_it="pep723_malformed", without="hello")

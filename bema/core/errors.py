@@ -190,6 +190,7 @@ class _Classes:
             *("bad_name", "bad_setting", "usage", "bad_request", "method_not_allowed", "syntax_error"),
             *("pep723_malformed", "pep723_unclosed", "pep723_duplicated", "python_unavailable"),
             *("entry_not_found", "entry_ambiguous", "bad_document", "no_plan"),
+            *("entry_file_missing", "pyproject_malformed", "lock_outdated", "archive_refused"),
         ),
         Conflict: (
             *("already_served", "conflict", "key_reused", "call_exists", "call_paused", "call_cancelled", "bad_move"),
@@ -199,7 +200,7 @@ class _Classes:
         Denied: ("forbidden",),
         Unavailable: ("not_up",),
         Overloaded: ("rate_limited",),
-        TooLarge: ("head_too_large", "script_too_large"),
+        TooLarge: ("head_too_large", "script_too_large", "source_too_large"),
         Failed: ("build_failed", "crash_loop", "not_recordable"),
         Refused: (
             *("already_up", "port_in_use", "state_unwritable", "state_held", "state_failed", "no_flock"),

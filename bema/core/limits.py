@@ -71,6 +71,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     script_time: Annotated[
         float, _Row("seconds", "deploy", "processor time to read and compile a script once", least=1)
     ] = 5.0
+    # what is kept of it is one blob of the state
+    source_bytes: Annotated[
+        int,
+        _Row("bytes", "deploy", "files of a source together, fetched or unpacked", least=1024, most=60 * 1024 * 1024),
+    ] = 32 * 1024 * 1024
+    source_files: Annotated[int, _Row("files", "deploy", "files of a source", least=1)] = 2000
     start: Annotated[float, _Row("seconds", "deploy", "time from spawn to announce")] = 30.0
     build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
     # resolving 30 environment markers takes 40 MiB, 100 of them more than 900

@@ -274,6 +274,34 @@ PROBLEMS: dict[str, Problem] = {
     "building": Problem(
         503, 14, 4, "The environment is still being built.", "Try again after the time in Retry-After."
     ),
+    # where code comes from
+    "entry_file_missing": Problem(
+        422,
+        3,
+        1,
+        "Nothing says which file of a source is run.",
+        "Call it main.py, or name it: `entry` beside the source, or `[tool.bema] entry_file` in pyproject.toml.",
+    ),
+    "pyproject_malformed": Problem(
+        422, 3, 1, "The source's pyproject.toml cannot be used as it is.", "Mend the key or line it names."
+    ),
+    "lock_outdated": Problem(
+        422,
+        9,
+        1,
+        "The source's uv.lock does not fit its pyproject.toml, or cannot be installed from.",
+        "Run `uv lock` and deploy again, or leave uv.lock out.",
+    ),
+    "source_too_large": Problem(
+        413, 8, 1, "The source is larger than its limit.", "Leave data out, or raise the limit it names."
+    ),
+    "archive_refused": Problem(
+        422,
+        3,
+        1,
+        "The archive holds what cannot be files of a source.",
+        "Make it anew of plain files below one folder; the message names the entry.",
+    ),
     # parts and plugins
     "no_implementation": Problem(
         404,

@@ -16,6 +16,7 @@ import msgspec
 from bema.core.errors import BemaError
 from bema.core.instance import State
 from bema.core.redaction import hides
+from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.function import FunctionSettings, Scale
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, Verdict, verdict, wait_after
@@ -35,10 +36,11 @@ class Outward(enum.StrEnum):
 
 
 class ScriptEntry(msgspec.Struct, frozen=True):
-    """What the script holds, decided once: kind service, app, mcp or main, and the name of it."""
+    """What the script holds, decided once: kind service, app, mcp or main, and the name of it; `file` is the one that is run."""
 
     kind: str = "main"
     name: str = "__main__"
+    file: str = SCRIPT
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,21 +16,24 @@ from bema.core.errors import BemaError, Failed
 from bema.deploy.build.environments import Wanted
 from bema.deploy.build.pythons import Python
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
-from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.deployment import Build, Rollout, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
-from bema.deploy.sources.pep723 import read_metadata
+from bema.deploy.sources.project import requirements_of
 
 
 async def build(rollout: Rollout, parts: Parts) -> Build:
     """The build of the current version, done or failed."""
     version, lock = rollout.version, rollout.status.build.lock
     try:
-        code = (await parts.store.bundle(version.digest)).script
+        bundle = await parts.store.bundle(version.digest)
         python = await parts.pythons.choose(version.requires_python)
-        options = await asyncio.to_thread(_options, code)
-        made = await parts.environments.make(Wanted(code, version.dependencies, python, lock, options))
+        # no limit but its own length: a limit that was lowered since is for scripts to come
+        asked = await asyncio.to_thread(requirements_of, bundle, len(bundle.encoded))
+        options = asked.metadata.options
+        made = await parts.environments.make(
+            Wanted(asked.code, version.dependencies, python, lock or asked.lock, options)
+        )
         begun = time.monotonic()
         await parts.layers.layer(python)
     # the lock of an earlier build is kept: the next attempt installs what was promised, whatever an
@@ -50,11 +53,6 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
     )
 
 
-def _options(code: bytes) -> str:
-    # no limit but its own length: a limit that was lowered since is for scripts to come
-    return read_metadata(code.decode().removeprefix("\ufeff"), len(code)).options
-
-
 async def is_there(rollout: Rollout) -> bool:
     """Whether what was built is still where it was; it can be made again from its lock."""
     return await asyncio.to_thread(os.access, rollout.status.build.python, os.X_OK)
@@ -67,9 +65,10 @@ async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
     check_env(version.env, parts.limits)
     # by the interpreter that it was built for: another may be the one to choose by now
     layer = await parts.layers.layer(Python(build.python, build.release))
-    script = parts.state / "versions" / version.digest / SCRIPT
+    folder = parts.state / "versions" / version.digest
+    script = folder / version.entry.file
     if not await asyncio.to_thread(script.exists):
-        await asyncio.to_thread(_place, script, (await parts.store.bundle(version.digest)).script)
+        await asyncio.to_thread((await parts.store.bundle(version.digest)).place, folder)
     home = parts.store.home(deployment) or deployment.id
     return Workload(
         deployment=deployment.id,
@@ -93,14 +92,3 @@ def _told(name: str, told: Mapping[str, Any], home: str, state: Path) -> dict[st
     """What an extension is told beside: whose data it is, where that is kept, and whether something is."""
     folder = state / "homes" / home / name
     return {**told, "data": home, "kept": any(folder.glob("*.sqlite")), "folder": str(folder)}
-
-
-def _place(script: Path, code: bytes) -> None:
-    """The version's file, whole or not there; the store holds the truth."""
-    script.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = script.with_name(f".{script.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(code)
-        draft.rename(script)
-    finally:
-        draft.unlink(missing_ok=True)  # half of it, on a full disk

@@ -157,7 +157,8 @@ class Orchestrator(KeyOperations, SecretOperations):
 
     async def _versioned(self, request: CreateRequest) -> tuple[Version, Bundle]:
         """What is asked for as a first version, with its files; or the error that whoever deploys should see."""
-        bundle = await SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits).fetch()
+        source = SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits)
+        bundle = (await source.fetch()).bundle
         found = await inspect(bundle, self._parts.pythons, self._parts.limits)
         version = Version(
             number=1,

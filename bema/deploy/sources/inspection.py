@@ -20,7 +20,8 @@ from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.sources import entry as entry_module
 from bema.deploy.sources.bounded import ChildBounds, Crossed, answer_of
-from bema.deploy.sources.pep723 import ScriptMetadata, read_metadata
+from bema.deploy.sources.pep723 import ScriptMetadata
+from bema.deploy.sources.project import requirements_of
 
 _INSPECTOR = str(Path(entry_module.__file__).resolve())
 _SHOWN = 100
@@ -41,17 +42,18 @@ async def inspect(bundle: Bundle, pythons: Pythons, limits: Limits = DEFAULTS) -
     """The findings, or the error that the script's author should see."""
     content = bundle.script
     # a thread: within its limits a block takes some milliseconds, which nobody else should wait
-    metadata = await asyncio.to_thread(read_metadata, _decoded(content).removeprefix("\ufeff"), limits.script_block)
+    _check_encoding(content)
+    metadata = (await asyncio.to_thread(requirements_of, bundle, limits.script_block)).metadata
     python = await pythons.choose(metadata.requires_python)
     found = await _found(content, metadata.entry, python, limits)
     if "error" in found:
         raise _of_finding(found, metadata)
-    return Inspected(metadata, ScriptEntry(found["kind"], found["name"]), python)
+    return Inspected(metadata, ScriptEntry(found["kind"], found["name"], bundle.entry), python)
 
 
-def _decoded(content: bytes) -> str:
+def _check_encoding(content: bytes) -> None:
     try:
-        return content.decode()
+        content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)

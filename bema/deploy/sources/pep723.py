@@ -67,6 +67,10 @@ def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadat
     return _Block(text[body:end], _line_at(text, opening), most).metadata()
 
 
+def has_block(code: str) -> bool:
+    return _find_line(code.replace("\r\n", "\n"), OPENING) >= 0
+
+
 def _find_line(text: str, line: str, start: int = 0) -> int:
     """Where the line stands that is `line` and nothing else; -1 where there is none."""
     at = text.find(line, start)

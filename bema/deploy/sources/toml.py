@@ -7,6 +7,7 @@ its stack. Both are counted in one pass over the text; a length is for the calle
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from typing import Any
@@ -71,3 +72,18 @@ def _measure(text: str) -> None:
         if parts > PARTS or depth > DEPTH:
             what = f"a key has more than {PARTS} parts" if parts > PARTS else f"it is nested deeper than {DEPTH} levels"
             raise TomlError(what, text.count("\n", 0, token.start()) + 1)
+
+
+def inline(value: object) -> str:
+    """A value in one line of TOML. `TypeError` for one that JSON has no type for, such as a date."""
+    match value:
+        case dict():
+            return "{ " + ", ".join(f"{inline(key)} = {inline(each)}" for key, each in value.items()) + " }"
+        case list():
+            return "[" + ", ".join(map(inline, value)) + "]"
+        case float():
+            return repr(value)
+        case str() | int():
+            # of what JSON leaves as it is, TOML takes all but one
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    raise TypeError(f"a value of {type(value).__name__} is not taken")

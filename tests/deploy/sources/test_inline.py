@@ -19,7 +19,7 @@ PYTHONS = FoundPythons(Uv())
 
 
 def fetched(code: str) -> Bundle:
-    return asyncio.run(SourceFactory.choose("inline").of({"code": code}, DEFAULTS).fetch())
+    return asyncio.run(SourceFactory.choose("inline").of({"code": code}, DEFAULTS).fetch()).bundle
 
 
 def checked(code: str) -> Inspected:
