@@ -15,6 +15,7 @@ import pytest
 from bema.core.access import GATEWAY, LOCAL_ADMIN, Kind, Principal, holder
 from bema.core.errors import BemaError, Denied, Invalid, NotFound
 from bema.core.spec import EndpointSpec
+from bema.deploy.model.function import FunctionSettings
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
@@ -24,7 +25,10 @@ from tests.deploy.platform import ADA, BOB, Platform, script
 
 ENDPOINTS = {spec.name: spec for spec in spec_of(Orchestrator).endpoints}
 WORKER = holder(Kind.INSTANCE, "worker")
-ARGUMENTS: dict[str, Any] = {"request": script(), "id": str(uuid.uuid4()), "wait": 0.0}
+ARGUMENTS: dict[str, Any] = {
+    **{"request": script(), "id": str(uuid.uuid4()), "wait": 0.0},
+    **{"settings": FunctionSettings(), "version": "v1", "shares": {}, "sticky": None},
+}
 
 
 def arguments(spec: EndpointSpec) -> dict[str, Any]:

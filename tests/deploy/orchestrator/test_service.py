@@ -660,7 +660,8 @@ def test_it_is_a_service_that_can_be_called_from_elsewhere():
     assert spec.address == "bema.orchestrator"
     assert shapes == {
         **dict.fromkeys(("create", "read", "list", "delete", "data", "purge", "activate", "status"), "unary"),
-        "logs": "stream",
+        **dict.fromkeys(("update", "configure", "dry_run", "versions", "rollback", "traffic"), "unary"),
+        **dict.fromkeys(("logs", "events"), "stream"),
     }
 
 
