@@ -284,6 +284,9 @@ class Rollout(msgspec.Struct, frozen=True):
         are those with a share of the requests. `share` is what the version is to begin with.
         """
         now = self.deployment
+        # it serves, and was about to be promoted: it is what there is to go back to
+        if not now.current and (first := now.named(now.candidate)) is not None and self.of(first).was_good:
+            now = now.promoted(at)
         ever = [v for v in now.versions if self.of(v).was_good]
         kept = {*(v.label for v in ever[-KEPT:]), *now.shares}
         served = (v for v in now.versions if v.label in kept or v.label in unfinished)

@@ -370,7 +370,9 @@ class Orchestrator:
         while True:
             changed = self._reconciler.changed(id)
             info = self._info(self._owned(id, asks))
-            rising = info.latest is not None and info.latest.error is None
+            rising = (info.latest is not None and info.latest.error is None) or (
+                info.state == Outward.READY and not info.traffic
+            )
             if not rising and info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
                 return info
             await changed.wait()
