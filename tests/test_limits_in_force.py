@@ -788,7 +788,9 @@ async def engine() -> AsyncIterator[StateEngine]:
 
 async def given_env(env: dict[str, str]) -> Outcome:
     async with orchestrator() as found:
-        became = await within(10, found.create(CreateRequest("hello", "app = 1\n", env=env), LOCAL_ADMIN))
+        became = await within(
+            10, found.create(CreateRequest("hello", {"type": "inline", "code": "app = 1\n"}, env=env), LOCAL_ADMIN)
+        )
         return became if isinstance(became, str) else became.name
 
 

@@ -23,7 +23,7 @@ import msgspec
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing NUL among them
 SOCKET_PATH_MAX = 100
-_LONGEST_SOCKET = len("/s/0123456789abc.sock")
+_LONGEST_SOCKET = len("/s/0123456789abc01234567.sock")
 
 VARIABLE = "BEMA_STATE_DIR"
 FOLDER = ".bema"

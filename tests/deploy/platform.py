@@ -79,7 +79,7 @@ class Platform:
 
 
 def script(name: str = "hello", code: str = "app = 1\n", **env: str) -> CreateRequest:
-    return CreateRequest(name, code, env)
+    return CreateRequest(name, {"type": "inline", "code": code}, env)
 
 
 async def until(orchestrator: Orchestrator, id: str, state: str, principal: Principal = LOCAL_ADMIN) -> DeploymentInfo:

@@ -120,7 +120,7 @@ class Instances:
         others = {name: number for name, number in inherited.items() if name not in streams}
         init, descriptors, listen = request["init"] | others, list(others.values()), request.get("listen")
         if listen is not None:
-            listen, listener = self._listeners.open(request["deployment"], listen)
+            listen, listener = self._listeners.open(request["slot"], listen)
             init |= {"listen": listen.partition(":")[2], "listen_fd": listener.fileno()}
             descriptors.append(listener.fileno())
         order = Order(
@@ -165,7 +165,9 @@ class Instances:
         return {}
 
     def forget(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
-        self._listeners.close(request["deployment"])
+        """Close the listeners of a deployment, or those of a version of it."""
+        version = request.get("version", "")
+        self._listeners.close_under(f"{request['deployment']}/{version}/" if version else f"{request['deployment']}/")
         return {}
 
     def list(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:

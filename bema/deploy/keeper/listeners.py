@@ -1,4 +1,4 @@
-"""One listening socket per deployment: it outlives the instances, so a request that comes between two waits in it."""
+"""One listening socket per slot of a version: it outlives the instances, so a request that comes between two waits in it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class Listeners:
             if address.startswith("unix:"):
                 with contextlib.suppress(OSError):
                     Path(address.removeprefix("unix:")).unlink()
+
+    def close_under(self, prefix: str) -> None:
+        for slot in [each for each in self._slots if each.startswith(prefix)]:
+            self.close(slot)
 
     def close_all(self) -> None:
         for slot in list(self._slots):

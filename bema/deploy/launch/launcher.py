@@ -83,12 +83,16 @@ class Launcher(Protocol):
         """Ask it to stop, kill it and all it started after `grace` seconds; returns at once, `Exited` follows."""
         ...
 
+    async def route(self, instance: int, share: int, sticky: str) -> None:
+        """Show it with another share of the requests; nothing where it is not known."""
+        ...
+
     async def poll(self) -> list[Replica]:
         """What runs now, those that an earlier orchestrator started among them."""
         ...
 
-    async def forget(self, deployment: str) -> None:
-        """Close what the deployment's instances shared, its listener among it."""
+    async def forget(self, deployment: str, version: str = "") -> None:
+        """Close what the deployment's instances had one after the other, their listeners; or those of one version."""
         ...
 
     async def next_event(self) -> Event:
@@ -160,10 +164,13 @@ class MemoryLauncher:
             name=workload.name,
             version=workload.version,
             pid=len(self.started),
-            listen=f"memory:{workload.deployment}",
+            listen=f"memory:{workload.deployment}.{workload.version}.{workload.slot}",
             state=State.STARTING,
             since=self._clock.now(),
             kind=workload.entry.kind,
+            slot=workload.slot,
+            share=workload.share,
+            sticky=workload.sticky,
         )
         try:
             self.outcomes.get(workload.name, serves)(self, instance)
@@ -181,8 +188,15 @@ class MemoryLauncher:
     async def poll(self) -> list[Replica]:
         return list(self._replicas.values())
 
-    async def forget(self, deployment: str) -> None:
-        self.forgotten.append(deployment)
+    async def route(self, instance: int, share: int, sticky: str) -> None:
+        if (replica := self._replicas.get(instance)) is None:
+            return
+        self._replicas[instance] = replica.routed(share, sticky, self._clock.now())
+        if replica.state is State.SERVING:
+            self._show(instance)
+
+    async def forget(self, deployment: str, version: str = "") -> None:
+        self.forgotten.append(f"{deployment}/{version}" if version else deployment)
 
     async def next_event(self) -> Event:
         return await self._events.get()
@@ -217,6 +231,8 @@ class MemoryLauncher:
                     since=replica.since,
                     ready=replica.ready,
                     stalled=replica.stalled,
+                    share=replica.share,
+                    sticky=replica.sticky,
                 )
             )
 

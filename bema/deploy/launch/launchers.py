@@ -49,6 +49,10 @@ class Launchers:
         if (launcher := self._owners.get(instance)) is not None:
             await launcher.stop(instance, grace, reason)
 
+    async def route(self, instance: int, share: int, sticky: str) -> None:
+        if (launcher := self._owners.get(instance)) is not None:
+            await launcher.route(instance, share, sticky)
+
     async def poll(self) -> list[Replica]:
         found: list[Replica] = []
         # also those that nothing names any more: what they started may still run
@@ -59,9 +63,9 @@ class Launchers:
             found += replicas
         return found
 
-    async def forget(self, deployment: str) -> None:
+    async def forget(self, deployment: str, version: str = "") -> None:
         for launcher in tuple(self._opened.values()):
-            await launcher.forget(deployment)
+            await launcher.forget(deployment, version)
 
     async def next_event(self) -> Event:
         for name in self._named:

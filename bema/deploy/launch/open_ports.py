@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,17 +11,28 @@ from pathlib import Path
 from bema.core.paths import socket_dir
 from bema.runner.listeners import answers, at_port, free_port, is_open, of_session
 
-__all__ = ["free_port", "listener_of", "moves", "socket_of"]
+__all__ = ["free_port", "listener_of", "moves", "socket_of", "sockets_of"]
 
 _FIRST_POLL = 0.01
 _LAST_POLL = 0.05
 _LATE_POLL = 1.0
+_PLACE = 8  # characters of a listener's name that tell it from others of its deployment
 _PATIENCE = 2.0  # seconds that PORT may come after another listener
 
 
-def socket_of(deployment: str) -> Path:
-    """Where a deployment's listener lies; one per deployment, short enough for any folder."""
-    return socket_dir() / f"{deployment.replace('-', '')[:13]}.sock"
+def socket_of(deployment: str, version: str, slot: int) -> Path:
+    """Where a listener of a version lies; short enough for any folder, and of one length with every other."""
+    place = hashlib.sha256(f"{version}/{slot}".encode()).hexdigest()[:_PLACE]
+    return socket_dir() / f"{_short(deployment)}{place}.sock"
+
+
+def sockets_of(deployment: str) -> list[Path]:
+    """Every listener of a deployment that lies there."""
+    return list(socket_dir().glob(f"{_short(deployment)}{'?' * _PLACE}.sock"))
+
+
+def _short(deployment: str) -> str:
+    return deployment.replace("-", "")[:13]
 
 
 async def listener_of(session: int, port: int | None) -> str:

@@ -26,7 +26,7 @@ from bema.core.settings import PartSettings
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
-from bema.deploy.launch.open_ports import free_port, listener_of, moves, socket_of
+from bema.deploy.launch.open_ports import free_port, listener_of, moves, socket_of, sockets_of
 from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
@@ -51,6 +51,9 @@ class Locator(msgspec.Struct, frozen=True, kw_only=True):
     token: str  # of its RPC socket
     start_limit: float
     port: int | None = None  # the one that a program was asked to use
+    slot: int = 0
+    share: int = 100  # as it was started
+    sticky: str = ""
     __repr__ = hides("token")
 
 
@@ -107,6 +110,9 @@ class ProcessLauncher:
             token=secrets.token_urlsafe(32),
             start_limit=workload.limits.start,
             port=port,
+            slot=workload.slot,
+            share=workload.share,
+            sticky=workload.sticky,
         )
         # before the process: a lease that could not be had afterwards would leave one that nobody
         # finds
@@ -148,7 +154,10 @@ class ProcessLauncher:
             env=environment(home, workload.env),
             cwd=str(home.home),
             init=_init(workload, instance, locator),
-            listen=None if locator.port is not None else f"unix:{socket_of(workload.deployment)}",
+            slot=f"{workload.deployment}/{workload.version}/{workload.slot}",
+            listen=None
+            if locator.port is not None
+            else f"unix:{socket_of(workload.deployment, workload.version, workload.slot)}",
             locator=msgspec.to_builtins(locator),
         )
 
@@ -185,7 +194,13 @@ class ProcessLauncher:
             kind=locator.kind,
             pid=kept["pid"],
             listen=kept["listen"] or "",
+            slot=locator.slot,
+            share=locator.share,
+            sticky=locator.sticky,
         )
+        # what it was shown with by an orchestrator that is gone
+        if (shown := reservation.shown) is not None:
+            replica = replica.routed(shown.share, shown.sticky, self._clock.now())
         supervision = Supervision(replica, process_start=kept["process_start"], token=locator.token)
         process = self._known[replica.instance] = SupervisedProcess(supervision, locator, reservation)
         if kept["announce"] is None:
@@ -270,11 +285,19 @@ class ProcessLauncher:
             await self._hide(process)
             await self._keeper.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
 
-    async def forget(self, deployment: str) -> None:
-        await self._keeper.request("forget", deployment=deployment)
+    async def route(self, instance: int, share: int, sticky: str) -> None:
+        if (process := self._known.get(instance)) is None:
+            return
+        record = process.supervision.routed(share, sticky, self._clock.now())
+        if record is not None:
+            await process.reservation.update(record)
+
+    async def forget(self, deployment: str, version: str = "") -> None:
+        await self._keeper.request("forget", deployment=deployment, version=version)
         # the keeper removes what it opened; of one before it, that was killed, this one may not know
-        with contextlib.suppress(OSError):
-            socket_of(deployment).unlink(missing_ok=True)
+        for path in [] if version else sockets_of(deployment):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     async def next_event(self) -> Event:
         """The next event; an end is the keeper's to tell again until the one after it is asked for."""

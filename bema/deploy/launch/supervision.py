@@ -57,6 +57,8 @@ class Supervision:
             data={"kind": said.kind or replica.kind, "phases": said.phases or {}},
             digest=said.digest or "",
             lane=f"{DEPLOYED}{replica.name or replica.deployment}",
+            share=replica.share,
+            sticky=replica.sticky,
         )
         return self._shown()
 
@@ -67,6 +69,13 @@ class Supervision:
         said = msgspec.convert({"op": "announce", **announce}, Announce)
         self.replica = msgspec.structs.replace(self.replica, listen=announce["listen"])
         self._announced = msgspec.structs.replace(self._announced, addresses=self._addresses(said))
+        return self.record
+
+    def routed(self, share: int, sticky: str, now: int) -> Instance | None:
+        """It has another share of the requests: the record to show, if one is shown."""
+        self.replica = self.replica.routed(share, sticky, now)
+        if self._announced is not None:
+            self._announced = msgspec.structs.replace(self._announced, share=share, sticky=sticky)
         return self.record
 
     def told(self, status: dict[str, Any]) -> Instance | None:

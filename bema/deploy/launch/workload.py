@@ -13,6 +13,7 @@ import msgspec
 from bema.core.limits import DEFAULTS
 from bema.core.redaction import hides
 from bema.deploy.model.deployment import ScriptEntry
+from bema.deploy.model.function import FunctionSettings
 
 
 class WorkloadEnvironment(msgspec.Struct, frozen=True):
@@ -43,6 +44,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     limits: WorkloadLimits = WorkloadLimits()
     settings: dict[str, Any] = {}  # what a service is told beside
     launcher: str = ""
+    slot: int = 0  # which of its version's listeners it is to have
+    share: int = 100  # what it is shown with: its version's percentage of the requests,
+    sticky: str = ""  # and what makes requests stay with a version
+    asks: FunctionSettings = FunctionSettings()  # what its author asks of the platform
     home: str = ""  # the folder of what it writes; empty for one of the deployment's own
     operations: bool = False  # it asks the orchestrator for things, and is given a way to
     __repr__ = hides("env", "secrets")

@@ -7,10 +7,13 @@ is deployed. What needs a new process belongs to a version and never changes; th
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 
+from bema.core.errors import Invalid
+from bema.core.naming import shown
 from bema.deploy.model.restarts import SECOND
 
 
@@ -45,6 +48,18 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     isolation: str | None = None
     secrets: tuple[str, ...] | None = None
 
+    @property
+    def scale(self) -> Scale:
+        """The bounds that it says, or those of who says nothing."""
+        usual = Scale()
+        most = max(self.max_instances or max(usual.max, self.min_instances or 0), 1)
+        return Scale(
+            min=min(usual.min, most) if self.min_instances is None else self.min_instances,
+            max=most,
+            concurrency=self.concurrency or usual.concurrency,
+            linger=usual.linger if self.idle_after is None else round(self.idle_after * SECOND),
+        )
+
     def over(self, other: FunctionSettings) -> FunctionSettings:
         """What is said here, and where nothing is, what `other` says."""
         return msgspec.structs.replace(other, **_said(self))
@@ -67,3 +82,45 @@ IN_PLACE: Final = frozenset(
     ("min_instances", "max_instances", "concurrency", "idle_after", "timeout", "access", "sticky")
 )
 """What can change while instances run."""
+
+_MOST_INSTANCES = 10_000
+
+
+def check_settings(settings: FunctionSettings) -> None:
+    """`Invalid`, with the `name` of the setting, for a value that cannot be meant."""
+    for name, (least, most) in _RANGES.items():
+        value = getattr(settings, name)
+        if value is not None and not least <= value <= most:
+            raise Invalid(f"{name} is {value:g}, not between {least:g} and {most:g}", name=name)
+    least_there, most_there = settings.min_instances, settings.max_instances
+    if least_there is not None and most_there is not None and least_there > most_there:
+        raise Invalid(f"min_instances is {least_there}, more than max_instances, {most_there}", name="min_instances")
+    for name, pattern, says in _TEXTS:
+        text = getattr(settings, name)
+        if text is not None and not pattern.fullmatch(text):
+            raise Invalid(f"{name} is {shown(text)}, not {says}", name=name)
+    for secret in settings.secrets or ():
+        if not _SECRET.fullmatch(secret):
+            raise Invalid(f"secrets: {shown(secret)} cannot be the name of a secret", name="secrets")
+    if settings.keep and (settings.max_instances or 1) > 1:
+        raise Invalid(
+            "max_instances is more than 1, and what is kept is for one instance at a time", name="max_instances"
+        )
+
+
+_RANGES: Final = {
+    "min_instances": (0, _MOST_INSTANCES),
+    "max_instances": (1, _MOST_INSTANCES),
+    "concurrency": (1, 100_000),
+    "idle_after": (0.0, 365 * 86_400.0),
+    "timeout": (0.001, 86_400.0),
+    "memory": (16 * 1024**2, 1024**4),
+    "cpu": (0.01, 1024.0),
+}
+_TEXTS: Final = (
+    ("access", re.compile(r"public|private"), "public or private"),
+    ("sticky", re.compile(r"(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"), "header:NAME or cookie:NAME"),
+    ("health", re.compile(r"/[!-~]{0,1023}"), "a path that begins with /"),
+    ("isolation", re.compile(r"[a-z]{1,32}"), "the name of a level"),
+)
+_SECRET: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

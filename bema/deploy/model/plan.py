@@ -2,12 +2,15 @@
 
 Laws: pure; level-triggered, so the same picture gives the same actions and a lost event costs nothing; how many replicas
 there are is decided here and nowhere else, per version within its bounds; what is being started or is ending counts, so
-nothing is started twice; no start while a build is pending, or while a replica of a version that is not wanted is there.
+nothing is started twice; no start while a build is pending. Versions run beside each other, and nothing that serves loses its
+share of the requests before something serves in its place; but of what keeps data for one instance, the old one ends first.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -15,7 +18,7 @@ from bema.core.instance import State
 from bema.deploy.model.deployment import Rollout, Version
 from bema.deploy.model.function import Scale
 from bema.deploy.model.replica import Replica
-from bema.deploy.model.restarts import RestartPolicy, Verdict, due, verdict
+from bema.deploy.model.restarts import SECOND, RestartPolicy, Verdict, due, verdict
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -32,6 +35,31 @@ class StartBuild(msgspec.Struct, frozen=True):
 
 
 class StartReplica(msgspec.Struct, frozen=True):
+    """`slot` is the lowest that no replica of the version has, those that are ending included."""
+
+    deployment: str
+    version: str
+    slot: int = 0
+
+
+class GiveShare(msgspec.Struct, frozen=True):
+    """Show an instance with another share of the requests, or with others that stay with its version."""
+
+    instance: int
+    share: int
+    sticky: str = ""
+
+
+class Promote(msgspec.Struct, frozen=True):
+    """The candidate is good and there: it is to have its share from now on."""
+
+    deployment: str
+    version: str
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """The candidate failed while another version serves: it is not tried again."""
+
     deployment: str
     version: str
 
@@ -61,10 +89,14 @@ class Wait(msgspec.Struct, frozen=True):
     after: int
 
 
-Action = StartBuild | StartReplica | StopReplica | Lost | Forget | Wait
+Action = StartBuild | StartReplica | StopReplica | GiveShare | Promote | GiveUp | Lost | Forget | Wait
 
 _RANK = {State.SERVING: 0, State.DRAINING: 2}  # which replicas are kept first
 _IDLE = Load()
+UNPROVEN: Final = "unproven"
+"""Why a replica is stopped that serves, and was not found fit to take requests in time."""
+_SEEN = SECOND
+"""How long an instance without a share runs on: who sends requests may learn of it late."""
 
 
 def plan(
@@ -135,16 +167,66 @@ class _Deployment:
         versions = self._wanted()
         labels = {version.label for version in versions}
         others = [each for each in self.replicas if each.version not in labels]
-        # first: two versions share one listener and one HOME
-        actions: list[Action] = [StopReplica(each.instance, "replaced") for each in others if _stoppable(each)]
+        shares, served = self._shares(versions)
+        actions: list[Action] = []
+        for other in others:
+            actions += self._leave(other, served=served)
         for version in versions:
-            actions += self._version(version, [r for r in self.replicas if r.version == version.label], bool(others))
-        return actions
+            replicas = [each for each in self.replicas if each.version == version.label]
+            actions += self._version(version, replicas, bool(others) and self.deployment.keeps)
+        return [*shares, *actions, *self._candidate()]
 
     def _wanted(self) -> list[Version]:
-        """The versions that are to run: the newest, and older ones on which calls began that are to go on."""
-        newest = self.deployment.version
-        return [v for v in self.deployment.versions if v is newest or v.label in self.unfinished]
+        """The versions that are to run: those with a share, what is to have one, and those on which calls began that go on."""
+        deployment = self.deployment
+        if deployment.keeps:
+            return [deployment.shown]
+        labels = {*deployment.shares, deployment.candidate, *self.unfinished}
+        return [version for version in deployment.versions if version.label in labels]
+
+    def _shares(self, wanted: Sequence[Version]) -> tuple[list[Action], bool]:
+        """What changes who is sent requests; and whether somebody serves who is meant to be."""
+        share = {version.label: self.deployment.share_of(version) for version in wanted}
+        stoppable = [each for each in self.replicas if _stoppable(each)]
+        served = any(share.get(each.version) and _serves(each) for each in stoppable)
+        more, less, sticky = [], [], self.deployment.settings.sticky or ""
+        for replica in stoppable:
+            due = share.get(replica.version, 0)
+            if due > replica.share or (due == replica.share and sticky != replica.sticky):
+                more.append(GiveShare(replica.instance, due, sticky))
+            elif due < replica.share and (due or served):
+                less.append(GiveShare(replica.instance, due, sticky))
+        # after those that get more: at no time there is nobody
+        return [*more, *less], served
+
+    def _leave(self, other: Replica, *, served: bool) -> list[Action]:
+        """What becomes of a replica of a version that is wanted no more."""
+        if not _stoppable(other):
+            return []
+        if self.deployment.keeps or other.state is State.STARTING:
+            return [StopReplica(other.instance, "replaced")]
+        if other.share:
+            return []  # told first that it gets none, once somebody serves in its place
+        left = other.unshared + _SEEN - self.now
+        return [Wait(self.deployment.id, left)] if 0 < left <= _SEEN else [StopReplica(other.instance, "replaced")]
+
+    def _candidate(self) -> list[Action]:
+        """Whether the candidate has come as far as it goes."""
+        deployment, rollout = self.deployment, self.rollout
+        candidate = deployment.named(deployment.candidate)
+        if candidate is None:
+            return []
+        status = rollout.of(candidate)
+        mine = [each for each in self.replicas if each.version == candidate.label]
+        fit = sum(_serves(each) for each in mine)
+        if status.was_good and fit >= max(1, self._wish(candidate)):
+            return [Promote(deployment.id, candidate.label)]
+        if not deployment.current or any(_serves(each) for each in mine):
+            return []  # where nothing ever served, it is tried on and on
+        failed = status.build.state == "failed" or (
+            verdict(status.attempts, self.policy)[0] in (Verdict.FAILED, Verdict.LOOPING)
+        )
+        return [GiveUp(deployment.id, candidate.label)] if failed else []
 
     def _version(self, version: Version, replicas: list[Replica], hindered: bool) -> list[Action]:
         wish = self._wish(version)
@@ -163,12 +245,15 @@ class _Deployment:
         return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
 
     def _wish(self, version: Version) -> int:
-        """How many replicas the load asks for, within the bounds; an older version has one, whatever its load."""
-        if version is not self.deployment.version:
+        """How many replicas the load asks for, within the bounds; one for what has no share and none to come."""
+        deployment = self.deployment
+        share = deployment.shares.get(version.label, 100 if version.label == deployment.candidate else 0)
+        if not share:
             return min(self.scale.max, 1)
-        asked = self.load.in_flight + self.load.waiting
+        asked = -(-(self.load.in_flight + self.load.waiting) * share // 100)
         needed = -(-asked // max(1, self.scale.concurrency))
-        return min(self.scale.max, max(self.scale.min, needed, int(self._is_asked(version))))
+        asked_for = self._is_asked(version) or version.label == deployment.candidate
+        return min(self.scale.max, max(self.scale.min, needed, int(asked_for)))
 
     def _is_asked(self, version: Version) -> bool:
         return self.asked or version.label in self.unfinished
@@ -180,14 +265,21 @@ class _Deployment:
         return sorted(replicas, key=lambda r: (_RANK.get(r.state, 1), r.since, r.instance))[:most]
 
     def _patience(self, replica: Replica) -> list[Action]:
-        """One that is starting is waited for up to the limit."""
-        if replica.state not in (State.NEW, State.STARTING):
+        """One that is starting, or has yet to show that it is fit, is waited for up to the limit."""
+        on_trial = replica.state is State.SERVING and self._on_trial(replica)
+        if replica.state not in (State.NEW, State.STARTING) and not on_trial:
             return []
         left = replica.since + self.policy.start_limit - self.now
         if left > 0:
             return [Wait(self.deployment.id, left)]
+        if on_trial:
+            return [StopReplica(replica.instance, UNPROVEN)]
         # a NEW one waits for its launcher, whose answer, good or bad, comes by itself
         return [StopReplica(replica.instance, "start_timeout")] if replica.state is State.STARTING else []
+
+    def _on_trial(self, replica: Replica) -> bool:
+        version = self.deployment.named(replica.version)
+        return version is not None and self.rollout.on_trial(version)
 
     def _more(self, version: Version, replicas: list[Replica], missing: int, hindered: bool) -> list[Action]:
         """What brings more replicas of a version about."""
@@ -209,7 +301,13 @@ class _Deployment:
         if said in (Verdict.FAILED, Verdict.LOOPING):
             # one shows whether it is over before the rest follow
             missing = 0 if any(r.state in (State.NEW, State.STARTING) for r in replicas) else 1
-        return [StartReplica(id, version.label)] * missing
+        taken = {replica.slot for replica in replicas}
+        free = (slot for slot in itertools.count() if slot not in taken)
+        return [StartReplica(id, version.label, slot) for slot in itertools.islice(free, missing)]
+
+
+def _serves(replica: Replica) -> bool:
+    return replica.state is State.SERVING and replica.ready
 
 
 def _stoppable(replica: Replica) -> bool:

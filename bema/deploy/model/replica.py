@@ -28,6 +28,10 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     announce: dict[str, Any] | None = None
     ready: bool = True  # what it says of itself
     stalled: bool = False
+    slot: int = 0  # which of its version's listeners it has
+    share: int = 100  # what it is shown with
+    sticky: str = ""  # and this, too
+    unshared: int = 0  # the instant from which it is shown without a share
 
     @property
     def label(self) -> str:
@@ -41,6 +45,11 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     def serving(self, announce: dict[str, Any], *, ready: bool = True) -> Replica:
         """The same, after it announced itself."""
         return msgspec.structs.replace(self, state=State.SERVING, announce=announce, ready=ready)
+
+    def routed(self, share: int, sticky: str, now: int) -> Replica:
+        """The same, shown with another share of the requests."""
+        unshared = 0 if share else self.unshared or now
+        return msgspec.structs.replace(self, share=share, sticky=sticky, unshared=unshared)
 
     def marked(self, *, ready: bool, stalled: bool) -> Replica:
         """The same, after it said how it serves."""

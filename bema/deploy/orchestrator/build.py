@@ -16,15 +16,15 @@ from bema.core.errors import BemaError, Failed
 from bema.deploy.build.environments import Wanted
 from bema.deploy.build.pythons import Python
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
-from bema.deploy.model.deployment import Build, Rollout, fault_of
+from bema.deploy.model.deployment import Build, Rollout, Version, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.sources.project import requirements_of
 
 
-async def build(rollout: Rollout, parts: Parts) -> Build:
-    """The build of the current version, done or failed."""
-    version, lock = rollout.version, rollout.status.build.lock
+async def build(rollout: Rollout, version: Version, parts: Parts) -> Build:
+    """The build of a version, done or failed."""
+    lock = rollout.of(version).build.lock
     try:
         bundle = await parts.store.bundle(version.digest)
         python = await parts.pythons.choose(version.requires_python)
@@ -53,14 +53,14 @@ async def build(rollout: Rollout, parts: Parts) -> Build:
     )
 
 
-async def is_there(rollout: Rollout) -> bool:
+async def is_there(build: Build) -> bool:
     """Whether what was built is still where it was; it can be made again from its lock."""
-    return await asyncio.to_thread(os.access, rollout.status.build.python, os.X_OK)
+    return await asyncio.to_thread(os.access, build.python, os.X_OK)
 
 
-async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
-    """The current version as a launcher is given it, its code in a file."""
-    deployment, version, build = rollout.deployment, rollout.version, rollout.status.build
+async def workload_of(rollout: Rollout, version: Version, slot: int, parts: Parts) -> Workload:
+    """A version as a launcher is given it, its code in a file."""
+    deployment, build = rollout.deployment, rollout.of(version).build
     # again: it may have been stored before there was a limit, and would fail in the keeper's hands
     check_env(version.env, parts.limits)
     # by the interpreter that it was built for: another may be the one to choose by now
@@ -81,6 +81,10 @@ async def workload_of(rollout: Rollout, parts: Parts) -> Workload:
         secrets=await asyncio.to_thread(parts.secrets.values, deployment.owner, version.settings.secrets or ()),
         limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
         launcher=version.launcher,
+        slot=slot,
+        share=deployment.share_of(version),
+        sticky=deployment.settings.sticky or "",
+        asks=deployment.settings.over(version.settings),
         home=home,
         settings={
             name: await asyncio.to_thread(_told, name, told, home, parts.state) for name, told in parts.told.items()

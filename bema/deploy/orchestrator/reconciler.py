@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Container
 
 import msgspec
 
@@ -22,11 +22,13 @@ from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import Announced, Exited, Reported
 from bema.deploy.model import plan as plans
-from bema.deploy.model.deployment import Build, Fault, Rollout, VersionStatus, fault_of
+from bema.deploy.model.deployment import Build, Deployment, Fault, Rollout, Version, VersionStatus, describe, fault_of
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator import data
 from bema.deploy.orchestrator.build import build, is_there, workload_of
+from bema.deploy.orchestrator.events import DeploymentEvents
+from bema.deploy.orchestrator.fitness import doubt_of
 from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
@@ -53,6 +55,7 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         stored = parts.store.rollouts()
         self._parts = parts
+        self.events = DeploymentEvents()
         self._tasks = Tasks("reconciler")
         self._turn = asyncio.Event()
         # one change at a time: each is made of the status that the one before it left
@@ -70,7 +73,14 @@ class Reconciler:
         self._touched: dict[str, None] = {}
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._changed: dict[str, asyncio.Event] = {}
-        self._building: dict[str, asyncio.Task[None]] = {}
+        self._building: dict[tuple[str, str], asyncio.Task[None]] = {}
+        # the versions of which listeners may be kept, by deployment
+        self._listening: dict[str, set[str]] = {}
+        for id, label in self._owners.values():
+            self._listening.setdefault(id, set()).add(label)
+        self._proving: dict[int, asyncio.Task[None]] = {}
+        self._doubts: dict[int, str] = {}  # why an instance is not fit yet
+        self._unproven: set[int] = set()  # stopped for that
         self._forgetting: set[str] = set()
         self._leaving: dict[str, str] = {}  # with the folder of data that each had
         # in memory alone: it tells of what could not be written down
@@ -87,6 +97,8 @@ class Reconciler:
         known, self._ended_meanwhile = self._replicas.instances(), set()
         found = await self._parts.launcher.poll()
         self._replicas.polled((r for r in found if r.instance not in self._ended_meanwhile), known)
+        for replica in found:
+            self._listening.setdefault(replica.deployment, set()).add(replica.version)
 
     async def run(self) -> None:
         """Until cancelled; ends with the error when the launcher is gone."""
@@ -118,9 +130,10 @@ class Reconciler:
 
     async def _afresh(self) -> None:
         """What failed to build before we came is tried once more, however short ago that was."""
-        for rollout in [each for each in self._parts.store.rollouts().values() if each.status.build.again]:
-            await self.change(rollout.id, rollout.version.label, VersionStatus.afresh)
-            self._touch(rollout.id)
+        for rollout in list(self._parts.store.rollouts().values()):
+            for label in [label for label, status in rollout.statuses.items() if status.build.again]:
+                await self.change(rollout.id, label, VersionStatus.afresh)
+                self._touch(rollout.id)
 
     # what others ask
 
@@ -136,14 +149,16 @@ class Reconciler:
         self._notify(deployment)
 
     def replaced(self, deployment: str) -> None:
-        """It has another newest version: what is being built is the one before."""
+        """What is desired of it is another: what is being built of versions that are not wanted any more is given up."""
         self._woken.add(deployment)
-        self._give_up(deployment)
+        rollout = self._parts.store.rollouts().get(deployment)
+        wanted = set() if rollout is None else {rollout.deployment.candidate, *rollout.deployment.shares}
+        self._give_up(deployment, wanted)
         self._notify(deployment)
 
-    def _give_up(self, deployment: str) -> None:
-        if (building := self._building.pop(deployment, None)) is not None:
-            building.cancel()
+    def _give_up(self, deployment: str, but: Container[str] = ()) -> None:
+        for id, version in [key for key in self._building if key[0] == deployment and key[1] not in but]:
+            self._building.pop((id, version)).cancel()
         self._touch(deployment)
 
     def has(self, home: str) -> bool:
@@ -153,10 +168,6 @@ class Reconciler:
     def changed(self, deployment: str) -> asyncio.Event:
         """Set when its state may have become another than it is now."""
         return self._changed.setdefault(deployment, asyncio.Event())
-
-    def instance_of(self, deployment: str, version: str = "") -> Replica | None:
-        """The instance that speaks for a deployment, or for one version of it."""
-        return self._replicas.best(deployment, version)
 
     def instances_of(self, deployment: str) -> list[Replica]:
         return self._replicas.of(deployment)
@@ -186,6 +197,25 @@ class Reconciler:
         if self._held.pop(deployment, None) is not None:
             self._touch(deployment)
         self._notify(deployment)
+
+    async def desire(
+        self,
+        deployment: str,
+        how: Callable[[Rollout], Deployment | None],
+        save: Callable[[Deployment], Awaitable[None]] | None = None,
+    ) -> bool:
+        """Replace what is desired of a deployment by what `how` makes of it, durably; whether it made something.
+
+        `save` writes it, where more is to be written with it. `Refused` where it cannot be written.
+        """
+        async with self._changing:
+            rollout = self._parts.store.rollouts().get(deployment)
+            then = None if rollout is None else how(rollout)
+            if then is not None:
+                await (save or self._parts.store.save)(then)
+        if then is not None:
+            self.replaced(deployment)
+        return then is not None
 
     async def _change_later(self, deployment: str, version: str, how: Change) -> None:
         await asyncio.sleep(_AGAIN)
@@ -234,7 +264,7 @@ class Reconciler:
         self._missing.clear()
         if isinstance(event, Announced):
             self._replicas.change(instance, lambda r: r.serving(event.announce, ready=event.ready))
-            await self.change(owner, version, lambda s: s.tried(served(s.attempts, instance, now), now), waits=False)
+            await self._serves(owner, version, instance)
         else:
             self._replicas.drop(instance)
             # a poll that was asked before may still list it
@@ -246,6 +276,11 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
+            if (proving := self._proving.pop(instance, None)) is not None:
+                proving.cancel()
+            if (doubt := self._doubts.pop(instance, None)) is not None and instance in self._unproven:
+                self._unproven.discard(instance)
+                how |= {"cause": plans.UNPROVEN, "message": doubt}
             await self.change(
                 owner, version, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now), waits=False
             )
@@ -256,7 +291,52 @@ class Reconciler:
         """Nothing is to be done about it, but somebody may wait for it."""
         how = {"ready": event.ready, "stalled": event.stalled}
         if (replica := self._replicas.change(event.instance, lambda r: r.marked(**how))) is not None:
+            self._touch(replica.deployment)
             self._notify(replica.deployment)
+
+    async def _serves(self, id: str, label: str, instance: int) -> None:
+        """Write down that it serves; of what is on trial once it was found fit."""
+        if (wanted := self._wanted(id, label)) is None:
+            return
+        rollout, version = wanted
+        if not any(a.instance == instance and not a.ready for a in rollout.of(version).attempts):
+            return
+        if not rollout.on_trial(version):
+            await self._proven(id, label, instance, waits=False)
+        elif instance not in self._proving:
+            self._proving[instance] = self._tasks.start(self._proof(id, version, instance), f"proof of {instance}")
+
+    async def _proof(self, id: str, version: Version, instance: int) -> None:
+        """Until it is ready and its `health` answered; the plan has the patience for it."""
+        try:
+            while (replica := self._replicas.get(instance)) is not None and replica.state is State.SERVING:
+                changed = self.changed(id)
+                if not (doubt := await self._doubt(version, replica)):
+                    await self._proven(id, version.label, instance)
+                    self._touch(id)
+                    return
+                self._doubts[instance] = doubt
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_AGAIN):
+                        await changed.wait()
+        finally:
+            self._proving.pop(instance, None)
+
+    async def _proven(self, id: str, label: str, instance: int, *, waits: bool = True) -> None:
+        now = self._parts.clock.now()
+
+        def how(status: VersionStatus) -> VersionStatus:
+            return status.tried(served(status.attempts, instance, now), now).proven(now)
+
+        await self.change(id, label, how, waits=waits)
+
+    async def _doubt(self, version: Version, replica: Replica) -> str:
+        """Why it is not fit to take requests; empty where it is."""
+        if not replica.ready:
+            return "it says that it is not ready"
+        if not version.settings.health:
+            return ""
+        return await doubt_of(replica, version.settings.health, self._parts.limits.health_answer)
 
     def _owner(self, instance: int) -> tuple[str, str]:
         """The deployment and the version that it is of."""
@@ -296,8 +376,13 @@ class Reconciler:
         rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
         if rollout is not None and id in self._held:
             return
-        if replicas:
+        if rollout is not None and any(each.version == rollout.deployment.rising for each in replicas):
             self._woken.discard(id)
+        for replica in replicas:
+            # also of what began to serve while there was no orchestrator
+            if replica.state is State.SERVING:
+                await self._serves(id, replica.version, replica.instance)
+        rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
         actions = plans.plan(
             () if rollout is None else (rollout,),
             replicas,
@@ -308,8 +393,30 @@ class Reconciler:
             leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
         )
         waits = [await self._apply(action) for action in actions]
+        if rollout is not None:
+            await self._close_listeners(rollout)
         self._look_after(id, min((wait for wait in waits if wait is not None), default=None))
+        self._see(id)
         self._notify(id)
+
+    def _see(self, id: str) -> None:
+        rollout = self._parts.store.rollouts().get(id)
+        if rollout is None:
+            self.events.forget(id)
+        else:
+            self.events.see(
+                describe(rollout, self._replicas.of(id), self._parts.policy, self.held(id)), self._parts.clock.now()
+            )
+
+    async def _close_listeners(self, rollout: Rollout) -> None:
+        """Those of versions that run no more and are not meant to: whoever waits there would wait for ever."""
+        known, deployment = self._listening.get(rollout.id, set()), rollout.deployment
+        if len(known) < 2:
+            return
+        running = {replica.version for replica in self._replicas.of(rollout.id)}
+        for version in known - running - {deployment.candidate, *deployment.shares}:
+            known.discard(version)
+            await self._parts.launcher.forget(rollout.id, version)
 
     def _look_after(self, id: str, seconds: float | None) -> None:
         if (timer := self._due.pop(id, None)) is not None:
@@ -322,18 +429,36 @@ class Reconciler:
         match action:
             case plans.Wait(_, after):
                 return after / SECOND
-            case plans.StartBuild(id, version) if id not in self._building:
+            case plans.StartBuild(id, version) if (id, version) not in self._building:
                 self._woken.discard(id)
-                self._building[id] = self._tasks.start(self._build(id, version), f"build {id}")
-            case plans.StartReplica(id, version):
+                self._building[id, version] = self._tasks.start(self._build(id, version), f"build {id}")
+            case plans.StartReplica(id, version, slot):
                 self._woken.discard(id)
                 now = self._parts.clock.now()
-                new = Replica(instance=new_instance_id(), deployment=id, version=version, state=State.NEW, since=now)
+                new = Replica(
+                    instance=new_instance_id(), deployment=id, version=version, state=State.NEW, since=now, slot=slot
+                )
                 # known before its task runs: the next look must not start it again
                 self._replicas.put(new)
+                self._listening.setdefault(id, set()).add(version)
                 self._tasks.start(self._start(id, version, new.instance), f"start {id}")
+            case plans.GiveShare(instance, share, sticky):
+                await self._parts.launcher.route(instance, share, sticky)
+                now = self._parts.clock.now()
+                if (routed := self._replicas.change(instance, lambda r: r.routed(share, sticky, now))) is not None:
+                    self._touch(routed.deployment)
+            case plans.Promote(id, version):
+                await self._desired(
+                    id, lambda r: _if_candidate(r, version, Deployment.promoted, now=self._parts.clock.now())
+                )
+            case plans.GiveUp(id, version):
+                await self._desired(
+                    id, lambda r: _if_candidate(r, version, Deployment.given_up, now=self._parts.clock.now())
+                )
             case plans.StopReplica(instance, reason):
                 self._replicas.change(instance, lambda r: msgspec.structs.replace(r, state=State.DRAINING))
+                if reason == plans.UNPROVEN:
+                    self._unproven.add(instance)
                 await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)
@@ -342,39 +467,56 @@ class Reconciler:
                 self._tasks.start(self._forget(id), f"forget {id}")
         return None
 
-    def _newest(self, id: str, version: str) -> Rollout | None:
-        """The deployment, while that is its newest version."""
-        rollout = self._parts.store.rollouts().get(id)
-        return rollout if rollout is not None and rollout.version.label == version else None
+    async def _desired(self, id: str, how: Callable[[Rollout], Deployment | None]) -> None:
+        try:
+            await self.desire(id, how)
+        except NotFound:
+            pass
+        except Refused as error:
+            if error.code == "state_failed":
+                raise
+            logger.error("%s; trying again", error.message)
+            self._look_after(id, _AGAIN)
 
-    async def _build(self, id: str, version: str) -> None:
+    def _wanted(self, id: str, version: str) -> tuple[Rollout, Version] | None:
+        """The deployment and that version of it, while it has it."""
+        rollout = self._parts.store.rollouts().get(id)
+        found = None if rollout is None else rollout.deployment.named(version)
+        return None if rollout is None or found is None else (rollout, found)
+
+    async def _build(self, id: str, label: str) -> None:
         try:
             async with self._builds:
-                if (rollout := self._newest(id, version)) is not None:
-                    made = await build(rollout, self._parts)
-                    await self.change(id, version, lambda s: s.built(made, self._parts.clock.now()))
+                if (wanted := self._wanted(id, label)) is not None:
+                    made = await build(*wanted, self._parts)
+                    await self.change(id, label, lambda s: s.built(made, self._parts.clock.now()))
+                    if wanted[0].deployment.rising == label:
+                        self._woken.add(id)  # somebody waits for what it was built for
         finally:
             # one that was given up must not hide the build that follows it
-            if self._building.get(id) is asyncio.current_task():
-                del self._building[id]
+            if self._building.get((id, label)) is asyncio.current_task():
+                del self._building[id, label]
             self._touch(id)
 
-    async def _start(self, id: str, version: str, instance: int) -> None:
+    async def _start(self, id: str, label: str, instance: int) -> None:
         try:
             await self._until_its_data_is_free(id)
             async with self._starts:
-                if (rollout := self._newest(id, version)) is None:
+                if (wanted := self._wanted(id, label)) is None:
                     return
+                built = wanted[0].of(wanted[1]).build
                 # somebody cleared the environments, or the interpreter was upgraded away
-                if not await is_there(rollout):
-                    again = Build(lock=rollout.status.build.lock)
-                    await self.change(id, version, lambda s: s.built(again, self._parts.clock.now()))
+                if not await is_there(built):
+                    again = Build(lock=built.lock)
+                    await self.change(id, label, lambda s: s.built(again, self._parts.clock.now()))
                     return
                 now = self._parts.clock.now()
-                self._owners[instance] = id, version
+                self._owners[instance] = id, label
                 # written first: a start that nobody remembers could be made twice
-                await self.change(id, version, lambda s: s.tried(begun(s.attempts, instance, now), now))
-                await self._launch(rollout, instance)
+                await self.change(id, label, lambda s: s.tried(begun(s.attempts, instance, now), now))
+                # looked at again: with which share it is shown may have changed
+                if (wanted := self._wanted(id, label)) is not None:
+                    await self._launch(*wanted, instance)
         finally:
             # it was not launched: one that stays NEW would count as being started for ever
             known = self._replicas.get(instance)
@@ -382,9 +524,12 @@ class Reconciler:
                 self._replicas.drop(instance)
             self._touch(id)
 
-    async def _launch(self, rollout: Rollout, instance: int) -> None:
+    async def _launch(self, rollout: Rollout, version: Version, instance: int) -> None:
+        known = self._replicas.get(instance)
+        slot = 0 if known is None else known.slot
         try:
-            replica = await self._parts.launcher.start(await workload_of(rollout, self._parts), instance)
+            workload = await workload_of(rollout, version, slot, self._parts)
+            replica = await self._parts.launcher.start(workload, instance)
         except Disconnected:
             return  # with its keeper went whatever was started
         except (BemaError, OSError) as error:
@@ -393,7 +538,7 @@ class Reconciler:
             how = {"cause": cause, "message": str(error)}
             await self.change(
                 rollout.id,
-                rollout.version.label,
+                version.label,
                 lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now),
             )
         else:
@@ -406,8 +551,10 @@ class Reconciler:
             return (since + _QUIET - now) / SECOND
         del self._missing[instance]
         rollout = self._parts.store.rollouts().get(id)
-        newest = "" if rollout is None else rollout.version.label
-        _, version = self._owners.pop(instance, (id, newest))
+        statuses = {} if rollout is None else rollout.statuses
+        # its version is where its start is written
+        found = (label for label, s in statuses.items() if any(a.instance == instance for a in s.attempts))
+        _, version = self._owners.pop(instance, (id, next(found, "")))
         await self.change(
             id, version, lambda s: s.tried(ended(s.attempts, instance, now, policy, cause="lost"), now), waits=False
         )
@@ -417,6 +564,7 @@ class Reconciler:
     async def _forget(self, id: str) -> None:
         try:
             await self._parts.launcher.forget(id)
+            self._listening.pop(id, None)
             await asyncio.to_thread(shutil.rmtree, self._parts.logs(id), ignore_errors=True)
             # the last step: what is cut short before it is found again by its folders
             await data.leave(self._leaving[id], self._parts)
@@ -433,3 +581,10 @@ class Reconciler:
             if other is None:
                 return
             await self.changed(other).wait()
+
+
+def _if_candidate(
+    rollout: Rollout, label: str, how: Callable[[Deployment, int], Deployment], now: int
+) -> Deployment | None:
+    """What `how` makes of the deployment, while that is its candidate: another may have been deployed meanwhile."""
+    return how(rollout.deployment, now) if rollout.deployment.candidate == label else None

@@ -35,12 +35,6 @@ class Replicas:
     def get(self, instance: int) -> Replica | None:
         return self._by_instance.get(instance)
 
-    def best(self, deployment: str, version: str = "") -> Replica | None:
-        """The one that speaks for its deployment, or for a version of it: one that serves, else the first started."""
-        mine = (replica for replica in self.of(deployment) if version in ("", replica.version))
-        found = [replica for replica in mine if replica.state is not State.NEW]
-        return next((r for r in found if r.state is State.SERVING), found[0] if found else None)
-
     def put(self, replica: Replica) -> None:
         self._by_instance[replica.instance] = replica
         self._by_deployment.setdefault(replica.deployment, {})[replica.instance] = replica

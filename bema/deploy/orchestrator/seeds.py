@@ -82,7 +82,7 @@ async def _sow(seed: Path, orchestrator: Orchestrator, store: Store, owner: Prin
         await store.remember(_FACT + name, known)
     if rollout is None or rollout.version.digest == digest:
         return Sown(seed, known)
-    await orchestrator.replace(known, code, owner)
+    await orchestrator.update(known, _request(name, code), owner)
     return Sown(seed, known, done="replaced", said=f"edited since {name} was deployed")
 
 
@@ -93,7 +93,7 @@ async def _first(
     # of this very code: after a death in the middle an edited one is another request
     key = f"{_FACT}{name}.{hashlib.sha256(digest.encode()).hexdigest()[:16]}"
     try:
-        id = (await orchestrator.create(CreateRequest(name, code), owner, key=key)).id
+        id = (await orchestrator.create(_request(name, code), owner, key=key)).id
     except Conflict as error:
         id = str(error.details.get("id", ""))
         other = store.rollouts().get(id)
@@ -101,6 +101,10 @@ async def _first(
             raise
     await store.remember(_FACT + name, id)
     return Sown(seed, id, done="deployed")
+
+
+def _request(name: str, code: str) -> CreateRequest:
+    return CreateRequest(name, {"type": "inline", "code": code})
 
 
 def _known(seed: Path, store: Store) -> str:

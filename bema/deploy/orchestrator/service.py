@@ -17,17 +17,16 @@ import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from bema.core.access import Principal, Scope
-from bema.core.errors import Conflict, NotFound
+from bema.core.access import Kind, Principal, Scope
+from bema.core.errors import Conflict, Denied, Invalid, NotFound
 from bema.core.naming import check_deployment
-from bema.core.redaction import hides
 from bema.core.version import VERSION
-from bema.deploy.model.bundle import Bundle
+from bema.deploy.model.changes import ChangeInfo, change_of
 from bema.deploy.model.deployment import (
     FAILURES,
     Activation,
@@ -39,21 +38,23 @@ from bema.deploy.model.deployment import (
     Outward,
     Rollout,
     Version,
+    VersionInfo,
+    VersionStatus,
     describe,
+    describe_version,
     outward,
 )
-from bema.deploy.model.env import check_env
-from bema.deploy.model.replica import Replica
+from bema.deploy.model.function import FunctionSettings, check_settings
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
+from bema.deploy.orchestrator.events import DeploymentEvent
 from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.keys import KeyOperations
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
 from bema.deploy.orchestrator.secrets import SecretOperations
-from bema.deploy.sources.inspection import inspect
-from bema.deploy.sources.source import SourceFactory
+from bema.deploy.orchestrator.wanted import WantedVersion, wanted_version
 from bema.deploy.store.records import StoredReply, UnreadableDeployment
 from bema.runtime.tasks import Tasks
 from bema.sdk.decorators import endpoint, service
@@ -105,91 +106,210 @@ class Orchestrator(KeyOperations, SecretOperations):
 
     @endpoint
     async def create(self, request: CreateRequest, principal: Principal, key: str = "") -> DeploymentInfo:
-        """Check and store a script, owned by who asks; building and starting follow. The same `key` gives the same
-        answer."""
-        owner = _acting(principal, Scope.WRITE).subject
+        """Check and store a script, owned by who asks; building and starting follow. The same `key` gives the same answer.
+
+        A name that is taken is a `Conflict` (name_taken), unless what has it failed, or is to be replaced.
+        """
+        asks = _acting(principal, Scope.WRITE)
+        owner = _owner(request, asks)
+        return await self._once(key, asks, request, lambda answer: self._create(request, owner, answer))
+
+    @endpoint
+    async def update(self, id: str, request: CreateRequest, principal: Principal, key: str = "") -> DeploymentInfo:
+        """Make what is asked for the next version of a deployment, under its id and name.
+
+        Where it says no variables, those that are there stay. What would be the very same but for what changes in place is
+        no new version.
+        """
+        asks = _acting(principal, Scope.WRITE)
+        old = self._readable(id, asks)
+
+        async def work(answer: StoredReply | None) -> DeploymentInfo:
+            said = msgspec.structs.replace(request, name=old.name)
+            wanted = await self._wanted(said, old)
+            return await self._next(old, wanted, said.share, answer)
+
+        return await self._once(key, asks, request, work)
+
+    async def _once(
+        self,
+        key: str,
+        asks: Principal,
+        request: CreateRequest,
+        work: Callable[[StoredReply | None], Awaitable[DeploymentInfo]],
+    ) -> DeploymentInfo:
+        """What `work` gives, or gave when the key was used before."""
         if not key:
-            return await self._create(request, owner, None)
-        owned = f"{owner}/{key}"
-        asked = _Asked(request.name, request.code, request.env, owner)
+            return await work(None)
+        owned = f"{asks.subject}/{key}"
         # deterministic: the same variables in another order are the same request
-        digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()
         # a repetition that overtakes the first request must find its answer, not its name taken
         async with self._creating.setdefault(owned, asyncio.Lock()):
             given = self._parts.store.answer(owned, digest)
             if given is not None:
                 return msgspec.json.decode(given, type=DeploymentInfo)
-            return await self._create(request, owner, StoredReply(owned, digest, b""))
+            return await work(StoredReply(owned, digest, b""))
 
     async def _create(self, request: CreateRequest, owner: str, answer: StoredReply | None) -> DeploymentInfo:
         check_deployment(request.name)
-        check_env(request.env, self._parts.limits)
         # before the work: a name that is taken needs none of it
-        self._failed(owner, request.name)
-        version, bundle = await self._versioned(request)
+        wanted = await self._wanted(request, self._in_place_of(owner, request))
         # looked at again, by one at a time: inspecting took a while, and others may have deployed meanwhile
         async with self._naming.setdefault((owner, request.name), asyncio.Lock()):
-            if (failed := self._failed(owner, request.name)) is not None:
-                return await self._update(failed, version, bundle, answer)
-            return await self._add(request.name, owner, version, bundle, answer)
+            if (there := self._in_place_of(owner, request)) is not None:
+                return await self._next(there, wanted, request.share, answer)
+            return await self._add(request.name, owner, wanted, answer)
 
-    async def _add(
-        self, name: str, owner: str, version: Version, bundle: Bundle, answer: StoredReply | None
-    ) -> DeploymentInfo:
-        now = version.created
+    async def _add(self, name: str, owner: str, wanted: WantedVersion, answer: StoredReply | None) -> DeploymentInfo:
+        now = wanted.version.created
         deployment = Deployment(
-            id=str(uuid.uuid4()), name=name, owner=owner, versions=(version,), created=now, updated=now
+            id=str(uuid.uuid4()),
+            name=name,
+            owner=owner,
+            versions=(wanted.version,),
+            created=now,
+            updated=now,
+            settings=wanted.in_place,
         )
         info = self._info(Rollout(deployment))
-        await self._parts.store.create(deployment, bundle, _answered(answer, info))
+        await self._parts.store.create(deployment, wanted.bundle, _answered(answer, info))
         self._index.add(deployment)
         self._reconciler.wake(deployment.id)
         return info
 
-    def _failed(self, owner: str, name: str) -> Rollout | None:
-        """The deployment of that name where it failed, so that another may take its place; None where there is none."""
-        if (id := self._index.named(owner, name)) is None:
+    def _in_place_of(self, owner: str, request: CreateRequest) -> Rollout | None:
+        """The deployment of that name where this may take its place; None where there is none."""
+        if (id := self._index.named(owner, request.name)) is None:
             return None
         found = self._parts.store.rollouts().get(id)
-        if found is None or self._info(found).state not in FAILURES:
-            raise Conflict(f"a deployment named {name!r} exists", id=id)
+        if found is None or not (request.replace or self._info(found).state in FAILURES):
+            raise Conflict(f"a deployment named {request.name!r} exists", id=id)
         return found
 
-    async def _versioned(self, request: CreateRequest) -> tuple[Version, Bundle]:
-        """What is asked for as a first version, with its files; or the error that whoever deploys should see."""
-        source = SourceFactory.choose("inline").of({"code": request.code}, self._parts.limits)
-        bundle = (await source.fetch()).bundle
-        found = await inspect(bundle, self._parts.pythons, self._parts.limits)
-        version = Version(
-            number=1,
-            digest=bundle.digest,
-            entry=found.entry,
-            env=request.env,
-            dependencies=found.metadata.dependencies,
-            requires_python=found.metadata.requires_python,
-            created=self._parts.clock.now(),
-        )
-        return version, bundle
+    async def _wanted(self, request: CreateRequest, old: Rollout | None) -> WantedVersion:
+        """What is asked for as a version, with its files; or the error that whoever deploys should see."""
+        if not 1 <= request.share <= 100:
+            raise Invalid(f"share is {request.share}, not between 1 and 100")
+        return await wanted_version(request, old, self._parts)
 
-    async def replace(self, id: str, code: str, principal: Principal) -> DeploymentInfo:
-        """Put other code in the place of what a deployment runs, under its id, name and environment variables.
-
-        What runs is stopped first. Code that is refused changes nothing.
-        """
-        old = self._parts.store.rollouts().get(self._owned(id, _acting(principal, Scope.WRITE)).id)
-        if old is None:
-            raise NotFound(f"there is no deployment {id} that can be read")
-        version, bundle = await self._versioned(CreateRequest(old.name, code, old.version.env))
-        return await self._update(self._parts.store.rollouts().get(id, old), version, bundle, None)
-
-    async def _update(
-        self, old: Rollout, version: Version, bundle: Bundle, answer: StoredReply | None
+    async def _next(
+        self, old: Rollout, wanted: WantedVersion, share: int, answer: StoredReply | None
     ) -> DeploymentInfo:
-        new = old.replaced(version, version.created)
-        info = self._info(new)
-        await self._parts.store.update(new.deployment, bundle, _answered(answer, info))
-        self._reconciler.replaced(new.id)
-        return info
+        given: builtins.list[DeploymentInfo] = []
+
+        def how(rollout: Rollout) -> Deployment:
+            then = wanted.after(rollout, failed=self._info(rollout).state in FAILURES, share=share)
+            given.append(self._info(then))
+            return then.deployment
+
+        async def save(deployment: Deployment) -> None:
+            await self._parts.store.update(deployment, wanted.bundle, _answered(answer, given[-1]))
+
+        if not await self._reconciler.desire(old.id, how, save):
+            raise NotFound(f"there is no deployment {old.id}")
+        return given[-1]
+
+    @endpoint(idempotent=True)
+    async def dry_run(self, request: CreateRequest, principal: Principal) -> ChangeInfo:
+        """What `create` with `replace` would change; nothing is stored."""
+        check_deployment(request.name)
+        asks = _acting(principal, Scope.WRITE)
+        id = self._index.named(_owner(request, asks), request.name)
+        old = None if id is None else self._parts.store.rollouts().get(id)
+        wanted = await self._wanted(request, old)
+        failed = old is not None and self._info(old).state in FAILURES
+        return change_of(request.name, old, wanted.version, wanted.in_place, failed=failed)
+
+    @endpoint
+    async def configure(self, id: str, settings: FunctionSettings, principal: Principal) -> DeploymentInfo:
+        """Change what needs no new process; `Invalid` for what does, which comes with a version."""
+        check_settings(settings)
+        if (others := settings.of_version()) != FunctionSettings():
+            names = ", ".join(msgspec.to_builtins(others))
+            raise Invalid(f"{names}: needs a new version", fix="Deploy it again with the setting.")
+        return await self._desire(
+            id,
+            principal,
+            lambda r: msgspec.structs.replace(
+                r.deployment, settings=settings.over(r.deployment.settings), updated=self._parts.clock.now()
+            ),
+        )
+
+    @endpoint(idempotent=True)
+    async def versions(self, id: str, principal: Principal) -> builtins.list[VersionInfo]:
+        """The versions of a deployment, the newest first."""
+        rollout = self._readable(id, _acting(principal, Scope.READ))
+        replicas = self._reconciler.instances_of(id)
+        told = [describe_version(rollout, each, replicas, self._parts.policy) for each in rollout.deployment.versions]
+        return told[::-1]
+
+    @endpoint
+    async def rollback(self, id: str, version: str, principal: Principal) -> DeploymentInfo:
+        """Go back to a version, or, without one, to the good one before the current: it is started beside what serves, and
+        takes all requests once it serves."""
+        rollout = self._readable(id, _acting(principal, Scope.WRITE))
+        target = _named(rollout, version) if version else rollout.before
+        if target is None:
+            raise Invalid(
+                f"{rollout.name} has no good version before {rollout.deployment.shown.label}", code="conflict"
+            )
+        return await self._bring_up(rollout, target, principal)
+
+    @endpoint
+    async def traffic(
+        self, id: str, shares: dict[str, int], sticky: str | None, principal: Principal
+    ) -> DeploymentInfo:
+        """Share requests out by percent among versions that were good; all of them to one promotes it, none given to any
+        gives them to the current one again. `sticky` is that of the settings, and empty for none."""
+        rollout = self._readable(id, _acting(principal, Scope.WRITE))
+        wanted = {_named(rollout, label).label: share for label, share in shares.items() if share}
+        if any(share < 0 for share in shares.values()) or sum(wanted.values()) not in (0, 100):
+            raise Invalid("the shares are percents, 100 together")
+        for label in wanted:
+            if not rollout.statuses.get(label, VersionStatus()).was_good:
+                raise Invalid(f"{label} of {rollout.name} never served", code="conflict", fix="Deploy it again.")
+        if sticky is not None:
+            check_settings(FunctionSettings(sticky=sticky or None))
+            stays = sticky or None
+            await self._desire(id, principal, lambda r: _sticking(r.deployment, stays))
+        if len(wanted) == 1:
+            return await self._bring_up(rollout, _named(rollout, next(iter(wanted))), principal)
+        if sticky is not None and not shares:
+            return self._info(self._owned(id, principal))
+        return await self._desire(id, principal, lambda r: _shared(r, wanted, self._parts.clock.now()))
+
+    async def _bring_up(self, rollout: Rollout, target: Version, principal: Principal) -> DeploymentInfo:
+        now = self._parts.clock.now()
+        if target.label == rollout.deployment.current:
+            return await self._desire(rollout.id, principal, lambda r: _shared(r, {}, now))
+        # what failed long ago says nothing of now
+        if not any(each.version == target.label for each in self._reconciler.instances_of(rollout.id)):
+            await self._reconciler.change(rollout.id, target.label, VersionStatus.renewed)
+        return await self._desire(rollout.id, principal, lambda r: _rising(r, target, now))
+
+    async def _desire(
+        self, id: str, principal: Principal, how: Callable[[Rollout], Deployment | None]
+    ) -> DeploymentInfo:
+        asks = _acting(principal, Scope.WRITE)
+        self._readable(id, asks)
+        await self._reconciler.desire(id, how)
+        return self._info(self._owned(id, asks))
+
+    @endpoint
+    async def events(
+        self, id: str, principal: Principal, follow: bool = False, since: int = 0
+    ) -> AsyncIterator[DeploymentEvent]:
+        """What became of a deployment, as far back as it is remembered and later than `since`; with `follow`, as it comes."""
+        self._owned(id, _acting(principal, Scope.READ))
+        while True:
+            changed = self._reconciler.changed(id)
+            for event in self._reconciler.events.of(id, since):
+                since = event.at
+                yield event
+            if not follow or self._stored(id) is None:
+                return
+            await changed.wait()
 
     @endpoint(idempotent=True)
     async def read(self, id: str, principal: Principal) -> DeploymentInfo:
@@ -255,7 +375,10 @@ class Orchestrator(KeyOperations, SecretOperations):
         while True:
             changed = self._reconciler.changed(id)
             info = self._info(self._owned(id, asks))
-            if info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
+            rising = (info.latest is not None and info.latest.error is None) or (
+                info.state == Outward.READY and not info.traffic
+            )
+            if not rising and info.state not in (Outward.BUILDING, Outward.STARTING, Outward.IDLE):
                 return info
             await changed.wait()
 
@@ -301,17 +424,22 @@ class Orchestrator(KeyOperations, SecretOperations):
             raise NotFound(f"there is no deployment {id}")
         return found
 
+    def _readable(self, id: str, principal: Principal) -> Rollout:
+        self._owned(id, principal)
+        found = self._parts.store.rollouts().get(id)
+        if found is None:
+            raise NotFound(f"there is no deployment {id} that can be read")
+        return found
+
     def _info(self, stored: Rollout | UnreadableDeployment) -> DeploymentInfo:
         if isinstance(stored, UnreadableDeployment):
             return stored.info()
-        return describe(stored, self._replica(stored), self._parts.policy, self._reconciler.held(stored.id))
-
-    def _replica(self, rollout: Rollout) -> Replica | None:
-        # one of an older version may still be ending: what it does says nothing of the newest
-        return self._reconciler.instance_of(rollout.id, rollout.version.label)
+        replicas = self._reconciler.instances_of(stored.id)
+        return describe(stored, replicas, self._parts.policy, self._reconciler.held(stored.id))
 
     def _state(self, rollout: Rollout) -> str:
-        return str(outward(rollout.status, self._replica(rollout), self._parts.policy))
+        shown, replicas = rollout.deployment.shown, self._reconciler.instances_of(rollout.id)
+        return str(outward(rollout.of(shown), rollout.seen(shown, replicas), self._parts.policy))
 
     def _activation(self, stored: Rollout | UnreadableDeployment) -> Activation:
         info = self._info(stored)
@@ -327,20 +455,47 @@ class Orchestrator(KeyOperations, SecretOperations):
         """Microseconds until what failed is tried again."""
         if isinstance(stored, UnreadableDeployment):
             return 0
-        now = self._parts.clock.now()
+        now, status = self._parts.clock.now(), stored.of(stored.deployment.shown)
         if state == Outward.BUILD_FAILED:
-            return stored.status.build.again - now
-        return due(stored.status.attempts, self._parts.policy, now)
+            return status.build.again - now
+        return due(status.attempts, self._parts.policy, now)
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """What a key stands for."""
+def _owner(request: CreateRequest, asks: Principal) -> str:
+    """Who is to own it; only an administrator may name another."""
+    if request.owner in ("", asks.subject):
+        return asks.subject
+    if asks.kind is not Kind.ADMIN:
+        raise Denied(f"{asks.subject!r} does not act for {request.owner!r}", code="forbidden")
+    return request.owner
 
-    name: str
-    code: str
-    env: dict[str, str]
-    owner: str
-    __repr__ = hides("env")
+
+def _named(rollout: Rollout, label: str) -> Version:
+    """The version of that label, which may be said without its `v`."""
+    found = rollout.deployment.named(f"v{label.removeprefix('v')}")
+    if found is None:
+        there = ", ".join(version.label for version in rollout.deployment.versions)
+        raise NotFound(f"{rollout.name} has no version {label}; it has {there}", fix="`bema versions NAME` lists them.")
+    return found
+
+
+def _shared(rollout: Rollout, shares: dict[str, int], now: int) -> Deployment:
+    """With other shares, and nothing that rises beside them."""
+    deployment = rollout.deployment
+    if not deployment.current:
+        raise Invalid(f"{rollout.name} has no version that serves", code="conflict")
+    if gone := set(shares) - {version.label for version in deployment.versions}:
+        raise NotFound(f"{rollout.name} has no version {', '.join(sorted(gone))}")
+    return msgspec.structs.replace(deployment.given_up(now), traffic=shares)
+
+
+def _rising(rollout: Rollout, target: Version, now: int) -> Deployment | None:
+    deployment = rollout.deployment
+    return deployment.with_candidate(target.label, now) if deployment.named(target.label) else None
+
+
+def _sticking(deployment: Deployment, sticky: str | None) -> Deployment:
+    return msgspec.structs.replace(deployment, settings=msgspec.structs.replace(deployment.settings, sticky=sticky))
 
 
 def _answered(answer: StoredReply | None, info: DeploymentInfo) -> StoredReply | None:

@@ -115,7 +115,8 @@ class Control:
                 "the body has neither `source` nor `code`" if asked.code is None else "it has both `source` and `code`"
             )
         code = asked.source.code if asked.source is not None else asked.code or ""
-        wanted, owner = CreateRequest(name=asked.name, code=code, env=asked.env), requests.acting(principal, asked.user)
+        wanted = CreateRequest(name=asked.name, source={"type": "inline", "code": code}, env=asked.env)
+        owner = requests.acting(principal, asked.user)
         made = await self._orchestrator.create(wanted, owner, key=request.headers.get("idempotency-key", ""))
         return _json(self._shown(made), 202, location=f"/faas/python/{made.id}")
 

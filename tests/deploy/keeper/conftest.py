@@ -204,6 +204,7 @@ class Platform:
                 "cwd": str(self.folder),
                 "init": {"instance": label},
                 "listen": f"unix:{self.folder}/{changes['deployment']}.sock",
+                "slot": f"{changes['deployment']}/v1/0",
                 "inherit": ["lease_fd"],
             }
             | changes,

@@ -171,7 +171,9 @@ def test_a_unix_listener_is_found(program, tmp_path):
     assert found(program("unix", tmp_path / "s.sock")) == f"unix:{tmp_path}/s.sock"
 
 
-def test_the_socket_of_a_deployment_is_short():
-    path = open_ports.socket_of("5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11")
-    assert path.name == "5f0c2a447d0e4.sock"
-    assert len(str(path)) <= 100
+def test_the_sockets_of_a_deployment_are_short_and_one_for_each_slot_of_a_version():
+    id = "5f0c2a44-7d0e-4f0e-9c55-7a6c3f1f1b11"
+    paths = {open_ports.socket_of(id, version, slot) for version in ("v1", "v11") for slot in (0, 1, 11)}
+    assert len(paths) == 6
+    assert {path.name[:13] for path in paths} == {"5f0c2a447d0e4"}
+    assert max(len(str(path)) for path in paths) <= 107

@@ -174,7 +174,7 @@ def test_an_app_is_started_shown_drained_and_taken_away(platform):
 
 def test_a_deployment_that_is_forgotten_leaves_no_socket_of_an_earlier_keeper(platform):
     async def story(stage):
-        left, other = socket_of(DEPLOYMENT), socket_of("0" * 32)
+        left, other = socket_of(DEPLOYMENT, "v1", 0), socket_of("0" * 32, "v1", 0)
         left.parent.mkdir(parents=True, exist_ok=True)
         for path in (left, other):
             with socket.socket(socket.AF_UNIX) as listener:
@@ -252,7 +252,7 @@ def test_a_program_that_closes_its_listener_is_not_ready_until_it_listens_again(
 
 def test_what_is_forgotten_leaves_no_socket_though_its_keeper_was_killed(platform):
     async def story(stage):
-        left = socket_of(DEPLOYMENT)
+        left = socket_of(DEPLOYMENT, "v1", 0)
         left.parent.mkdir(parents=True, exist_ok=True)
         left.touch()
         await stage.launcher.forget(DEPLOYMENT)

@@ -87,13 +87,13 @@ def test_one_that_serves_and_is_not_ready_is_starting_whatever_came_before(attem
 
 
 def test_stalled_is_a_mark_and_no_state():
-    info = describe(rollout(attempts=served(RUNNING, 1, 1)), seen(State.SERVING, stalled=True), POLICY)
+    info = describe(rollout(attempts=served(RUNNING, 1, 1)), [seen(State.SERVING, stalled=True)], POLICY)
     assert info.instance is not None
     assert (info.state, info.instance.stalled, info.instance.ready) == ("ready", True, True)
 
 
 def test_a_failed_start_says_how_it_ended_and_its_last_lines():
-    info = describe(rollout(attempts=FAILED), None, POLICY)
+    info = describe(rollout(attempts=FAILED), [], POLICY)
     assert info.error is not None
     assert info.error.code == "start_failed"
     assert info.error.message == "hello never listened: it ended with code 3"
@@ -110,19 +110,19 @@ def test_a_failed_start_says_how_it_ended_and_its_last_lines():
     ],
 )
 def test_each_end_has_its_sentence(how: dict[str, object], says: str):
-    info = describe(rollout(attempts=ended(RUNNING, 1, 30 * SECOND, POLICY, **how)), None, POLICY)
+    info = describe(rollout(attempts=ended(RUNNING, 1, 30 * SECOND, POLICY, **how)), [], POLICY)
     assert info.error is not None
     assert info.error.message == says
 
 
 def test_a_failed_build_keeps_the_resolvers_text():
     fault = fault_of(Failed("no such package", code="build_failed", detail="whole text"))
-    info = describe(rollout(Build(state="failed", fault=fault)), None, POLICY)
+    info = describe(rollout(Build(state="failed", fault=fault)), [], POLICY)
     assert info.error == Fault("build_failed", "no such package", fault.fix, detail="whole text")
 
 
 def test_a_ready_deployment_as_the_api_shows_it():
-    info = describe(rollout(attempts=served(RUNNING, 1, 1)), seen(State.SERVING), POLICY)
+    info = describe(rollout(attempts=served(RUNNING, 1, 1)), [seen(State.SERVING)], POLICY)
     assert msgspec.to_builtins(info) == {
         "id": "id",
         "name": "hello",
@@ -136,6 +136,9 @@ def test_a_ready_deployment_as_the_api_shows_it():
         "instance": {"id": "0000000000001", "pid": 77, "state": "serving", "since": 5, "ready": True, "stalled": False},
         "restarts": 0,
         "phases": {},
+        "latest": None,
+        "traffic": {},
+        "settings": {},
     }
 
 
@@ -150,7 +153,7 @@ def test_restarts_are_counted_after_the_first_start():
 
 
 def test_what_is_stored_comes_back_equal():
-    whole = deployment(traffic={"v3": 100}, aliases={"stable": "v3"})
+    whole = deployment(traffic={"v3": 100}, current="v3")
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Deployment) == whole
     status = VersionStatus(build=DONE, attempts=looping(), restarts=4)
     assert msgspec.json.decode(msgspec.json.encode(status), type=VersionStatus) == status
@@ -160,10 +163,10 @@ def test_what_is_stored_comes_back_equal():
     ("wrong", "says"),
     [
         ({"traffic": {"v4": 100}}, "there is no version v4"),
-        ({"aliases": {"stable": "v2"}}, "there is no version v2"),
+        ({"current": "v2"}, "there is no version v2"),
         ({"traffic": {"v3": 90}}, "100 together"),
     ],
 )
-def test_traffic_and_aliases_name_versions_that_are_there(wrong: dict[str, Any], says: str):
+def test_traffic_names_versions_that_are_there(wrong: dict[str, Any], says: str):
     with pytest.raises(ValueError, match=says):
         deployment(**wrong)

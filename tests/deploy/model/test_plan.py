@@ -18,7 +18,7 @@ from bema.deploy.model.deployment import (
     VersionStatus,
     outward,
 )
-from bema.deploy.model.plan import Forget, Lost, StartReplica, StopReplica, Wait, plan
+from bema.deploy.model.plan import Forget, GiveShare, Lost, Promote, StartReplica, StopReplica, Wait, plan
 from bema.deploy.model.plan import StartBuild as BuildIt
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
@@ -29,7 +29,7 @@ DAWN = 1_700_000_000 * SECOND
 
 def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Rollout:
     version = Version(number=1, digest="d", entry=ScriptEntry())
-    wanted = Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0)
+    wanted = Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0, current="v1")
     return Rollout(wanted, {"v1": VersionStatus(build=Build(state=build), attempts=attempts)})
 
 
@@ -88,7 +88,6 @@ def test_an_instance_that_never_listens_is_stopped_at_the_limit():
 def test_a_double_is_stopped_and_the_serving_one_kept():
     two = [actual(1, State.STARTING, since=0), actual(2, State.SERVING, since=5)]
     assert plan([deployment()], two, 0) == [StopReplica(1, "replaced")]
-    assert plan([deployment()], [actual(1, version="v0")], 0) == [StopReplica(1, "replaced")]
 
 
 def versions(count: int) -> Rollout:
@@ -99,6 +98,7 @@ def versions(count: int) -> Rollout:
         rollout = rollout.after(
             VersionStatus(build=Build(state="done"), attempts=served(begun((), number, 0), number, 1))
         )
+        rollout = Rollout(rollout.deployment.promoted(at=number), rollout.statuses)
     return rollout
 
 
@@ -117,8 +117,10 @@ def test_a_version_with_unfinished_calls_runs_beside_the_newest():
     unfinished = {"a": frozenset({"v1"})}
     assert plan([rollout], [newest], DAWN, unfinished=unfinished) == [StartReplica("a", "v1")]
     both = [newest, actual(2, version="v1")]
+    assert plan([rollout], both, DAWN, unfinished=unfinished) == [GiveShare(2, 0)], "it is sent no requests"
+    both[1] = both[1].routed(0, "", DAWN)
     assert plan([rollout], both, DAWN, unfinished=unfinished) == []
-    assert plan([rollout], both, DAWN) == [StopReplica(2, "replaced")], "its calls have ended"
+    assert plan([rollout], both, DAWN + SECOND) == [StopReplica(2, "replaced")], "its calls have ended"
 
 
 def test_what_was_deleted_is_stopped_then_forgotten():
@@ -166,7 +168,8 @@ class World:
         self.instances = 0
 
     def create(self, id: str, script: str) -> None:
-        self.desired[id] = deployment(id, "pending")
+        fresh = deployment(id, "pending")
+        self.desired[id] = Rollout(msgspec.structs.replace(fresh.deployment, current=""), fresh.statuses)
         self.scripts[id] = script
 
     def delete(self, id: str) -> None:
@@ -193,6 +196,9 @@ class World:
                 self.desired[id] = built(self.desired[id], state, self.now)
             case StartReplica(id, _):
                 self.start(id)
+            case Promote(id, _):
+                now = self.desired[id]
+                self.desired[id] = Rollout(now.deployment.promoted(self.now), now.statuses)
             case StopReplica(instance):
                 self.end(instance, cause="stopped", seen=True)
             case Lost(id, instance):

@@ -13,6 +13,7 @@ from bema.deploy.model.deployment import Rollout
 from bema.deploy.model.function import Scale
 from bema.deploy.model.plan import (
     Action,
+    GiveShare,
     Load,
     Lost,
     StartBuild,
@@ -62,6 +63,8 @@ class Picture:
             match action:
                 case StartReplica(_, version):
                     replicas.append(actual(1000 + number, State.NEW, version, self.now))
+                case GiveShare(instance, share):
+                    replicas = [r.routed(share, "", self.now) if r.instance == instance else r for r in replicas]
                 case Lost(_, instance):
                     attempts = ended(rollout.status.attempts, instance, self.now, POLICY, cause="lost")
                     rollout = rollout.after(rollout.status.tried(attempts, self.now))
@@ -176,8 +179,8 @@ UP_TO_3 = Scale(min=0, max=3, concurrency=10, linger=60 * SECOND)
 def test_load_brings_more_and_no_more_than_it_needs():
     one = [actual()]
     assert scaled(one, UP_TO_3, Load(in_flight=10)) == []
-    assert scaled(one, UP_TO_3, Load(in_flight=11)) == [StartReplica("a", "v1")]
-    assert scaled(one, UP_TO_3, Load(in_flight=99)) == [StartReplica("a", "v1")] * 2
+    assert scaled(one, UP_TO_3, Load(in_flight=11)) == [StartReplica("a", "v1", slot=1)]
+    assert scaled(one, UP_TO_3, Load(in_flight=99)) == [StartReplica("a", "v1", slot) for slot in (1, 2)]
 
 
 def test_one_too_many_lingers_then_goes_and_the_oldest_stays():
@@ -198,7 +201,7 @@ def test_without_load_the_last_goes_and_comes_when_somebody_waits():
 def test_one_that_ends_makes_room_only_when_it_has_gone():
     two = [actual(1, State.DRAINING), actual(2)]
     assert scaled(two, Scale(min=2, max=2), Load()) == []
-    assert scaled(two[1:], Scale(min=2, max=2), Load()) == [StartReplica("a", "v1")]
+    assert scaled(two[1:], Scale(min=2, max=2), Load()) == [StartReplica("a", "v1", slot=1)]
 
 
 def test_after_a_failure_one_is_tried_before_the_rest():
@@ -209,13 +212,6 @@ def test_after_a_failure_one_is_tried_before_the_rest():
     assert scaled([actual(10, State.NEW, since=later)], three, Load(), later, attempts=trying) == [
         Wait("a", POLICY.start_limit)
     ]
-
-
-def test_the_next_version_is_built_beside_what_is_replaced_and_started_after_it():
-    old = actual(1, version="v0")
-    assert scaled([old], Scale(), Load(), build="pending") == [StopReplica(1, "replaced"), StartBuild("a", "v1")]
-    gone = actual(1, State.DRAINING, "v0")
-    assert scaled([gone], Scale(), Load()) == []
 
 
 def test_of_several_every_end_that_nobody_saw_is_written_down():

@@ -16,6 +16,7 @@ from bema.core.access import GATEWAY, LOCAL_ADMIN, Kind, Principal, holder
 from bema.core.errors import BemaError, Denied, Invalid, NotFound
 from bema.core.keys import ApiKey
 from bema.core.spec import EndpointSpec
+from bema.deploy.model.function import FunctionSettings
 from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.runtime.discovery.memory import MemoryDiscovery
@@ -27,9 +28,8 @@ from tests.deploy.platform import ADA, BOB, Platform, script
 ENDPOINTS = {spec.name: spec for spec in spec_of(Orchestrator).endpoints}
 WORKER = holder(Kind.INSTANCE, "worker")
 ARGUMENTS: dict[str, Any] = {
-    "request": script(),
-    "id": str(uuid.uuid4()),
-    "wait": 0.0,
+    **{"request": script(), "id": str(uuid.uuid4()), "wait": 0.0},
+    **{"settings": FunctionSettings(), "version": "v1", "shares": {}, "sticky": None},
     "key": ApiKey(name="ci", user="ada", digest="0" * 64),
     "name": "ci",
     "secret": SecretValue("s3cr3t"),

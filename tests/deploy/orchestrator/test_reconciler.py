@@ -32,8 +32,11 @@ def test_an_event_costs_a_look_at_its_own_deployment_alone(tmp_path: Path, monke
             made = [await orchestrator.create(script(f"s{number}"), ADA) for number in range(8)]
             for each in made:
                 await until(orchestrator, each.id, "ready")
-            found = orchestrator._reconciler.instance_of(made[3].id)
-            assert found is not None
+            deployments = platform.store.deployments
+            await eventually(lambda: all(each.current for each in deployments().values()))
+            # what they were looked at for last
+            await eventually(lambda: not orchestrator._reconciler._touched)
+            [found] = orchestrator._reconciler.instances_of(made[3].id)
             monkeypatch.setattr(plans, "plan", plan)
             platform.launcher.end(found.instance, signal=9)
             await eventually(lambda: len(platform.launcher.started) == 9)
@@ -105,9 +108,9 @@ def test_what_is_heard_before_a_start_returns_is_kept(tmp_path: Path):
             serves, ends = [await orchestrator.create(script(name), ADA) for name in ("serves", "ends")]
             await until(orchestrator, serves.id, "ready")
             await until(orchestrator, ends.id, "start_failed")
-            found = orchestrator._reconciler.instance_of(serves.id)
-            assert found is not None and found.state is State.SERVING
-            assert orchestrator._reconciler.instance_of(ends.id) is None
+            [found] = orchestrator._reconciler.instances_of(serves.id)
+            assert found.state is State.SERVING
+            assert orchestrator._reconciler.instances_of(ends.id) == []
 
     asyncio.run(story())
 

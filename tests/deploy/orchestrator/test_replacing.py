@@ -108,38 +108,6 @@ def test_what_has_not_failed_keeps_its_name(tmp_path: Path, state: str):
     asyncio.run(story())
 
 
-def test_an_instance_of_the_version_before_ends_first_and_speaks_for_itself_alone(tmp_path: Path):
-    async def story() -> None:
-        platform = Platform(tmp_path)
-        async with platform.orchestrator() as orchestrator:
-            made = await orchestrator.create(script(), ADA)
-            await until(orchestrator, made.id, "ready")
-            ends = held_back(platform)
-            new = await orchestrator.replace(made.id, MENDED, ADA)
-            assert (new.version, new.state, new.instance) == ("v2", "building", None)
-            await eventually(lambda: bool(ends))
-            info = await until(orchestrator, made.id, "starting")
-            assert info.instance is None, "the serving one is of the version before"
-            await asyncio.sleep(0.05)
-            assert len(platform.launcher.started) == 1
-            platform.launcher.end(ends[0], code=0, cause="stopped")
-            await until(orchestrator, made.id, "ready")
-            assert platform.launcher.started[-1].version == "v2"
-
-    asyncio.run(story())
-
-
-def held_back(platform: Platform) -> list[int]:
-    """The launcher ends nothing by itself any more; what it was asked to."""
-    ends: list[int] = []
-
-    async def stop(instance: int, grace: float, reason: str) -> None:
-        ends.append(instance)
-
-    platform.launcher.stop = stop  # type: ignore[method-assign]
-    return ends
-
-
 def test_a_build_of_the_version_before_is_given_up(tmp_path: Path):
     async def story() -> None:
         platform = Platform(tmp_path)
@@ -153,8 +121,8 @@ def test_a_build_of_the_version_before_is_given_up(tmp_path: Path):
         platform.environments.make = make  # type: ignore[method-assign]
         async with platform.orchestrator() as orchestrator:
             made = await orchestrator.create(script(), ADA)
-            await eventually(lambda: made.id in orchestrator._reconciler._building)
-            await orchestrator.replace(made.id, MENDED, ADA)
+            await eventually(lambda: (made.id, "v1") in orchestrator._reconciler._building)
+            await orchestrator.update(made.id, script(code=MENDED), ADA)
             assert (await until(orchestrator, made.id, "ready")).version == "v2"
 
     asyncio.run(story())
@@ -166,7 +134,7 @@ def test_nobody_replaces_what_is_not_theirs(tmp_path: Path):
         async with platform.orchestrator() as orchestrator:
             made = await orchestrator.create(script(), ADA)
             with pytest.raises(NotFound):
-                await orchestrator.replace(made.id, MENDED, BOB)
+                await orchestrator.update(made.id, script(code=MENDED), BOB)
             platform.launcher.outcomes["hello"] = crashes(1)
             mine = await orchestrator.create(script(), BOB)
             assert mine.id != made.id

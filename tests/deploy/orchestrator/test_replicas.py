@@ -20,18 +20,13 @@ def known(*found: Replica) -> Replicas:
     return replicas
 
 
-def test_the_one_that_serves_speaks_for_its_deployment():
+def test_each_deployment_has_its_own():
     replicas = known(replica(1, State.NEW), replica(2), replica(3, State.SERVING), replica(4, deployment="b"))
-    assert [found and found.instance for found in map(replicas.best, "abc")] == [3, 4, None]
     assert [each.instance for each in replicas.of("a")] == [1, 2, 3]
     assert len(replicas) == 3
     for instance in (1, 2, 3, 3):
         replicas.drop(instance)
     assert replicas.deployments() == {"b"}
-
-
-def test_one_that_is_only_asked_for_speaks_for_nobody():
-    assert known(replica(1, State.NEW)).best("a") is None
 
 
 def test_an_answer_does_not_undo_what_was_heard_before_it():

@@ -40,7 +40,7 @@ def test_an_edited_one_replaces_what_runs(tmp_path: Path):
             file.write_text("app = 2\n")
             [edited] = await sown(platform, orchestrator, file)
             assert (edited.id, edited.done) == (first.id, "replaced")
-            info = await until(orchestrator, first.id, "ready")
+            info = await orchestrator.settled(first.id, LOCAL_ADMIN)
             assert Path(platform.launcher.started[-1].script).read_text() == "app = 2\n"
             assert report(file, info, "URL", "bema", edited.done).startswith(
                 "hello: ready  URL, replaced by v2 since the file was edited"

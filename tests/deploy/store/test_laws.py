@@ -87,7 +87,7 @@ async def test_saved_replaces(make: Make) -> None:
     """Saving replaces a deployment."""
     store, one = await make(), deployment()
     await store.create(one, CODE)
-    wanted = msgspec.structs.replace(one, aliases={"stable": "v1"})
+    wanted = msgspec.structs.replace(one, candidate="v1", updated=9)
     await store.save(wanted)
     assert store.deployments()[one.id] == wanted
 
