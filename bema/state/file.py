@@ -34,6 +34,10 @@ class _DiskFull(Refused):
     """Nothing was written, and nothing is broken."""
 
 
+class _Taken(Exception):
+    """A key that was taken for new is there; nothing was written."""
+
+
 class Committed(NamedTuple):
     """What became of a group: for each caller a revision or an error, and the changes, in order."""
 
@@ -62,6 +66,8 @@ class SqliteFile:
             # isolation_level None: transactions begin where we say so
             self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=4 * _ROWS)
             bring_up(self._db, self._path, self._older)
+            # what a statement may have to undo stays in memory, and needs no file of its own
+            self._db.execute("PRAGMA temp_store = MEMORY")
             (self._revision,) = self._db.execute("SELECT revision FROM counter").fetchone()
             self._reserve.fill()
         except (sqlite3.Error, OSError) as error:
@@ -108,11 +114,28 @@ class SqliteFile:
         except Refused as error:
             return Committed([error] * len(groups), [], self._revision)
 
-    def _committed(self, groups: Sequence[Sequence[Mutation]], commit: Callable[[Committed], None]) -> Committed:
+    def _committed(
+        self, groups: Sequence[Sequence[Mutation]], commit: Callable[[Committed, set[str]], None]
+    ) -> Committed:
         self._must_write()
-        committed = self._decide(groups)
+        asked = {m.key for group in groups for m in group if m.if_revision is not None or m.value is None}
+        # a key that must not be there is mostly not: nobody looks, and where it is its row is refused
+        new = asked.difference(m.key for group in groups for m in group if m.if_revision or m.value is None)
+        try:
+            return self._tried(groups, asked - new, new, commit)
+        except _Taken:
+            return self._tried(groups, asked, set(), commit)
+
+    def _tried(
+        self,
+        groups: Sequence[Sequence[Mutation]],
+        looked: set[str],
+        new: set[str],
+        commit: Callable[[Committed, set[str]], None],
+    ) -> Committed:
+        committed = self._decide(groups, self._revisions(looked))
         if committed.revision > self._revision:
-            commit(committed)
+            commit(committed, new)
         self._revision = committed.revision
         return committed
 
@@ -120,7 +143,7 @@ class SqliteFile:
         """On a full disk: commit for those alone who free some of it."""
         freeing = [group for group in groups if _frees(group)]
         try:
-            done = self._committed(freeing, lambda committed: self._in_reserve(partial(self._commit, committed)))
+            done = self._committed(freeing, lambda *what: self._in_reserve(partial(self._commit, *what)))
         except Refused:
             return Committed([error] * len(groups), [], self._revision)
         outcomes = iter(done.outcomes)
@@ -150,11 +173,8 @@ class SqliteFile:
             if grows <= disk.f_bavail * disk.f_frsize - SIZE // 8:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _decide(self, groups: Sequence[Sequence[Mutation]]) -> Committed:
-        """Who succeeds, as if they came one after the other."""
-        known = self._revisions(
-            {m.key for group in groups for m in group if m.if_revision is not None or m.value is None}
-        )
+    def _decide(self, groups: Sequence[Sequence[Mutation]], known: dict[str, int]) -> Committed:
+        """Who succeeds, as if they came one after the other; a key that is not in `known` is not there."""
         revision, outcomes, changes = self._revision, list[int | BemaError](), list[StateChange]()
         for group in groups:
             if conflict := _conflict(group, known):
@@ -175,14 +195,19 @@ class SqliteFile:
             found.update(self._read(f"SELECT key, revision FROM entries WHERE key IN ({marks})", some))
         return found
 
-    def _commit(self, committed: Committed) -> None:
+    def _commit(self, committed: Committed, new: set[str]) -> None:
         last = {change.key: change for change in committed.changes}
         gone = [(change.key,) for change in last.values() if change.value is None]
         puts = [(c.key, c.revision, c.value) for c in last.values() if c.value is not None]
+        ways = (
+            ("ROLLBACK", [row for row in puts if row[0] in new]),
+            ("REPLACE", [row for row in puts if row[0] not in new]),
+        )
         with self._transaction() as db:
-            for some in _in_parts(puts):
-                rows = ",".join(["(?,?,?)"] * len(some))
-                db.execute(f"INSERT OR REPLACE INTO entries VALUES {rows}", list(chain.from_iterable(some)))
+            for how, rows in ways:
+                for some in _in_parts(rows):
+                    marks = ",".join(["(?,?,?)"] * len(some))
+                    db.execute(f"INSERT OR {how} INTO entries VALUES {marks}", list(chain.from_iterable(some)))
             if gone:
                 db.executemany("DELETE FROM entries WHERE key = ?", gone)
             db.execute("UPDATE counter SET revision = ?", (committed.revision,))
@@ -220,6 +245,8 @@ class SqliteFile:
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_CONSTRAINT:
+                raise _Taken from error
             if code in _DISK:
                 self._failure = str(error)
             refused = self._refused("written", error)
@@ -239,11 +266,12 @@ class SqliteFile:
 
     def scan(self, prefix: str, after: str, limit: int) -> list[Entry]:
         first, more = (after, ">") if after >= prefix else (prefix, ">=")
+        # not beyond the prefix: there, a page of others' rows would be read for nothing
         rows = self._read(
-            f"SELECT key, value, revision FROM entries WHERE key {more} ? ORDER BY key LIMIT ?",
-            (first, limit),
+            f"SELECT key, value, revision FROM entries WHERE key {more} ? AND key < ? ORDER BY key LIMIT ?",
+            (first, prefix + LAST, limit),
         )
-        return [Entry(*row) for row in rows if row[0].startswith(prefix)]
+        return [Entry(*row) for row in rows]
 
     def scan_back(self, prefix: str, before: str, limit: int) -> list[Entry]:
         end = min(before or prefix + LAST, prefix + LAST)

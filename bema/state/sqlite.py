@@ -1,7 +1,8 @@
 """The engine on disk: one file, one connection, one thread, and group commit.
 
-Laws: work is done in the order it was asked for. What is asked while a commit runs is committed together by the next one,
-and everybody is answered after the commit that covers them. The hand-over is what costs, so there is one of it each way per
+Laws: what changes something is done in the order it was asked for; who reads finds whatever was asked before, and may find what
+was asked meanwhile. What is asked while a commit runs is committed together by the next one, and everybody is answered after
+the commit that covers them. The hand-over is what costs, so there is one of it each way per
 group, however many callers are in it. A caller that gives up changes nothing: what it asked for is done and shown.
 """
 
@@ -33,6 +34,7 @@ class _Asked(NamedTuple):
 
     what: Sequence[Mutation] | Callable[[], Any]
     answer: asyncio.Future[Any]
+    reads: bool
 
 
 class _Answered(NamedTuple):
@@ -91,13 +93,13 @@ class SqliteEngine:
 
     async def get(self, key: str) -> Entry | None:
         check_key(key)
-        return await self._do(partial(self._file.get, key))
+        return await self._look(partial(self._file.get, key))
 
     async def scan(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[Entry]:
-        return await self._do(partial(self._file.scan, prefix, after, limit))
+        return await self._look(partial(self._file.scan, prefix, after, limit))
 
     async def scan_back(self, prefix: str, before: str = "", limit: int = 1000) -> list[Entry]:
-        return await self._do(partial(self._file.scan_back, prefix, before, limit))
+        return await self._look(partial(self._file.scan_back, prefix, before, limit))
 
     def watch(self, from_revision: int, prefix: str = "") -> StateWatch:
         self._must_be_open()
@@ -108,10 +110,10 @@ class SqliteEngine:
         return await self._do(partial(self._file.put_blob, content))
 
     async def blob(self, digest: str) -> bytes:
-        return await self._do(partial(self._file.blob, digest))
+        return await self._look(partial(self._file.blob, digest))
 
     async def blobs(self) -> list[str]:
-        return await self._do(self._file.blobs)
+        return await self._look(self._file.blobs)
 
     async def drop_blobs(self, digests: Iterable[str]) -> None:
         await self._do(partial(self._file.drop_blobs, tuple(digests)))
@@ -132,10 +134,14 @@ class SqliteEngine:
         done: T = await self._ask(work)
         return done
 
-    def _ask(self, what: Sequence[Mutation] | Callable[[], Any]) -> asyncio.Future[Any]:
+    async def _look(self, work: Callable[[], T]) -> T:
+        found: T = await self._ask(work, reads=True)
+        return found
+
+    def _ask(self, what: Sequence[Mutation] | Callable[[], Any], *, reads: bool = False) -> asyncio.Future[Any]:
         self._must_be_open()
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._asked.append(_Asked(what, answer))
+        self._asked.append(_Asked(what, answer, reads))
         # one group at a time: what is asked while it is committed gathers here, and shares the next
         # sync
         if not self._busy:
@@ -177,7 +183,7 @@ class SqliteEngine:
         while (group := self._queue.get()) is not None:
             answered: list[_Answered] = []
             committed: list[Committed] = []
-            # in the order of asking: who reads after a write of its own must find it
+            # who reads after a write of its own must find it; read in between, its writes would be two commits
             for some in _in_turns(group):
                 if callable(some[0].what):
                     answered.append(_Answered(some[0].answer, _outcome(some[0].what)))
@@ -207,15 +213,23 @@ def _outcome(work: Callable[[], Any]) -> Any:
 
 
 def _in_turns(group: list[_Asked]) -> Iterable[list[_Asked]]:
-    """Mutations that stand together, together; everything else by itself."""
+    """Mutations together, and after them whoever reads; other work by itself, in its place among them."""
     some: list[_Asked] = []
+    reading: list[_Asked] = []
     for asked in group:
-        if callable(asked.what):
-            if some:
-                yield some
+        if asked.reads:
+            reading.append(asked)
+        elif callable(asked.what):
+            yield from _written_then_read(some, reading)
             yield [asked]
-            some = []
+            some, reading = [], []
         else:
             some.append(asked)
+    yield from _written_then_read(some, reading)
+
+
+def _written_then_read(some: list[_Asked], reading: list[_Asked]) -> Iterable[list[_Asked]]:
     if some:
         yield some
+    for asked in reading:
+        yield [asked]

@@ -80,6 +80,72 @@ def test_what_is_asked_while_a_commit_runs_shares_the_next_one(tmp_path: Path, m
     assert commits.sizes == [1, 10]
 
 
+def test_who_reads_in_between_splits_no_commit_and_finds_what_was_asked_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    commits = Commits(monkeypatch)
+
+    async def story() -> None:
+        engine = await SqliteEngine.at(tmp_path / "s")
+        _, found, _, page, _ = await asyncio.gather(
+            engine.apply(put("a")), engine.get("a"), engine.apply(put("b")), engine.scan(), engine.apply(put("c"))
+        )
+        assert found is not None
+        assert {"a", "b"} <= {entry.key for entry in page}
+        await engine.close()
+
+    asyncio.run(story())
+    assert commits.sizes == [3]
+
+
+def test_a_key_that_is_there_fails_who_asked_for_a_new_one_alone(tmp_path: Path):
+    async def story() -> None:
+        engine = await SqliteEngine.at(tmp_path / "s")
+        kept = await engine.apply(put("taken", b"first"))
+        said = await asyncio.gather(
+            engine.apply(put("one", if_revision=0)),
+            engine.apply([*put("half", if_revision=0), *put("taken", b"second", 0)]),
+            engine.apply(put("one", b"later", 0)),
+            engine.apply(put("two", if_revision=0)),
+            return_exceptions=True,
+        )
+        assert [getattr(one, "details", one) for one in said] == [
+            kept + 1,
+            {"key": "taken", "revision": kept},
+            {"key": "one", "revision": kept + 1},
+            kept + 2,
+        ]
+        assert {(entry.key, entry.value) for entry in await engine.scan()} == {
+            ("one", b"v"),
+            ("taken", b"first"),
+            ("two", b"v"),
+        }
+        await engine.close()
+
+    asyncio.run(story())
+
+
+def test_a_scan_reads_nothing_beyond_its_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows: list[int] = []
+    read = SqliteFile._read
+
+    def counted(file: SqliteFile, sql: str, values: Any) -> list[Any]:
+        found = read(file, sql, values)
+        rows.append(len(found))
+        return found
+
+    async def story() -> None:
+        engine = await SqliteEngine.at(tmp_path / "s")
+        await engine.apply([one for n in range(100) for one in put(f"b/{n}")])
+        await engine.apply(put("a/1"))
+        monkeypatch.setattr(SqliteFile, "_read", counted)
+        assert [entry.key for entry in await engine.scan("a/")] == ["a/1"]
+        await engine.close()
+
+    asyncio.run(story())
+    assert rows == [1]
+
+
 def test_an_answer_means_that_it_is_on_disk(tmp_path: Path):
     async def story() -> None:
         engine = await SqliteEngine.at(tmp_path / "s")
