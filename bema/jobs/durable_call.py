@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from bema.core.call import Call
@@ -39,11 +39,12 @@ class DurableCall(Call):
     def suspending(self) -> bool:
         return self._execution.suspending
 
-    async def step(
+    # no coroutine of its own: each would be made and resumed with each step
+    def step(
         self, function: Callable[..., Any], *arguments: Any, key: str = "", retry: Retry | None = None, **named: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         digest = key or digest_of(arguments, named)
-        return await self._execution.step(function, arguments, named, retry, digest)
+        return self._execution.step(function, arguments, named, retry, digest)
 
     async def sleep(self, seconds: float) -> None:
         await self.sleep_until(self._execution.clock.now() + round(max(0.0, seconds) * 1_000_000))

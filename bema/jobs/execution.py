@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import typing
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
@@ -18,7 +17,8 @@ from typing import Any, Final, Protocol
 
 from bema.core.call import CURRENT, Call
 from bema.core.durable import Retry
-from bema.core.errors import BemaError, Failed, Invalid, Refused
+from bema.core.errors import Failed, Invalid, Refused
+from bema.jobs.awaited import Awaited, Completion, Incoming, StepWork
 from bema.jobs.calls import CallRecord, CallWait
 from bema.jobs.journal import Journal, JournalEntry
 from bema.jobs.loop import DurableLoop
@@ -31,8 +31,6 @@ logger = logging.getLogger("bema.jobs")
 
 HELD: Final = 1_000_000
 """Microseconds that a call waits with its tasks alive; one that waits longer is suspended, and replayed when it is due."""
-
-_ANYTHING: Final = codecs.decoder(Any)
 
 # a context variable: a task that the handler makes inherits it with the rest of its context
 PLACE: ContextVar[_Place | None] = ContextVar("bema_place")
@@ -83,66 +81,6 @@ class Paused(BaseException):
         super().__init__(why)
 
 
-class Awaited:
-    """Something that the handler waits for, and what it needs to come to its end."""
-
-    __slots__ = ("decode", "digest", "elsewhere", "future", "kind", "name", "place", "running", "start", "wait")
-
-    def __init__(self, place: str, kind: str, name: str, digest: str, future: asyncio.Future[Any]) -> None:
-        self.place = place
-        self.kind = kind
-        self.name = name
-        self.digest = digest
-        self.future = future
-        self.decode: Callable[[bytes], Any] = _ANYTHING
-        self.elsewhere = False  # another call does it
-        self.wait: CallWait | None = None  # what is kept of it while the call is suspended
-        self.start: Callable[[], asyncio.Future[Any] | None] = lambda: None
-        self.running: asyncio.Future[Any] | None = None
-
-    @property
-    def shown(self) -> str:
-        return f"{self.kind} {self.place} {self.name}".rstrip()
-
-
-class Incoming:
-    """An answer or a signal on its way to the place in a handler that waits for it; `taken` is done when it was written."""
-
-    def __init__(
-        self, kind: str, name: str, payload: bytes, *, place: str = "", key: str = "", number: int = 0
-    ) -> None:
-        self.kind = kind
-        self.name = name
-        self.payload = payload
-        self.place = place
-        self.key = key  # under which a signal is kept until it is taken
-        self.number = number  # under which the owner of the call knows it, where that is another process
-        self.seen = False  # by a run that had come to where it waits, and did not wait for this
-        self.taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # who offered it may have left, or was told of another failure: asyncio would report this one as nobody's
-        self.taken.add_done_callback(lambda future: future.cancelled() or future.exception())
-
-    def fits(self, operation: Awaited) -> bool:
-        named = self.kind != "signal" or self.name == operation.name
-        return self.kind == operation.kind and named and self.place in ("", operation.place)
-
-    def take(self) -> None:
-        if not self.taken.done():
-            self.taken.set_result(None)
-
-    def refuse(self, error: BemaError) -> None:
-        if not self.taken.done():
-            self.taken.set_exception(error)
-
-
-class Completion(typing.NamedTuple):
-    operation: Awaited
-    value: bytes = b""
-    failure: bytes = b""
-    tries: int = 1
-    offer: Incoming | None = None
-
-
 class Keeping(Protocol):
     """What an execution needs of whoever runs it."""
 
@@ -176,9 +114,9 @@ class Execution:
         self._outer = asyncio.get_running_loop()
         self._offers: list[Incoming] = []
         self._pending: dict[str, Awaited] = {}
+        self._asked: list[Awaited] = []  # what was not begun yet
         self._completed: deque[Completion] = deque()
-        self._news = asyncio.Event()
-        self._waits_for_news = False
+        self._news: asyncio.Future[None] | None = None  # while the run waits
         self._now = record.created
         self._pause: Paused | None = None
         self._cancel_asked = record.cancelling
@@ -199,12 +137,12 @@ class Execution:
     def rests(self) -> bool:
         """Whether no step of it runs: it waits for its time, for somebody outside, or for another call."""
         waiting = all(one.wait is not None or one.elsewhere for one in self._pending.values())
-        return self._waits_for_news and not self._news.is_set() and waiting
+        return self._news is not None and not self._news.done() and waiting
 
     def offer(self, offer: Incoming) -> None:
         """Something came from outside; whoever waits for it gets it, now or later in this run."""
         self._offers.append(offer)
-        self._news.set()
+        self._wake()
 
     def _match(self) -> None:
         if not self._offers:  # as mostly
@@ -239,12 +177,16 @@ class Execution:
     def cancel(self) -> None:
         """Ask the handler to end."""
         self._cancel_asked = True
-        self._news.set()
+        self._wake()
 
     def give(self, completion: Completion) -> None:
         """What an operation came to; it is written, then given out."""
         self._completed.append(completion)
-        self._news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     # one run
 
@@ -257,7 +199,9 @@ class Execution:
                 if self._pause is not None:
                     raise self._pause
                 # one at a time, and a whole turn between two: `FIRST_COMPLETED` must see what it saw
-                if task.done() or await self._give_next(task):
+                if task.done():
+                    break
+                if (self._history or self._completed or self._must_cancel()) and await self._give_next(task):
                     continue
                 # only here, when all history was given out: a replay must not do anything twice
                 self._start_all()
@@ -326,8 +270,9 @@ class Execution:
                     self._offers.append(completion.offer)
                 continue
             # written before it is given: what the handler knows must be known to the next run
+            entry = self._entry(completion)
             try:
-                entry = await self._write(completion)
+                await self._keep(entry, completion.offer)
             except BaseException:
                 self._completed.appendleft(completion)
                 raise
@@ -345,9 +290,9 @@ class Execution:
         asked = ", ".join(operation.shown for operation in self._pending.values()) or "nothing"
         return f"the history has {entry.shown}, and the code asks for {asked}"
 
-    async def _write(self, completion: Completion) -> JournalEntry:
+    def _entry(self, completion: Completion) -> JournalEntry:
         operation = completion.operation
-        entry = JournalEntry(
+        return JournalEntry(
             order=self._journal.next_order,
             place=operation.place,
             kind=operation.kind,
@@ -358,14 +303,12 @@ class Execution:
             at=self._keeping.clock.now(),
             tries=completion.tries,
         )
-        return await self._keep(entry, completion.offer)
 
-    async def _keep(self, entry: JournalEntry, offer: Incoming | None = None) -> JournalEntry:
+    async def _keep(self, entry: JournalEntry, offer: Incoming | None = None) -> None:
         await self._keeping.complete(self.record, entry, offer)
         self._journal.add(entry)
         if offer is not None:
             offer.take()
-        return entry
 
     def _give_out(self, operation: Awaited, entry: JournalEntry) -> None:
         del self._pending[operation.place]
@@ -386,9 +329,23 @@ class Execution:
             self._pause = Paused("history_mismatch", why)
 
     def _start_all(self) -> None:
-        for operation in tuple(self._pending.values()):
-            if operation.running is None:
-                operation.running = operation.start() or self._outer.create_future()
+        for operation in self._asked:
+            # it may have come from the history, or been cancelled
+            if self._pending.get(operation.place) is operation:
+                operation.running = self._begun_work(operation)
+        self._asked.clear()
+
+    def _begun_work(self, operation: Awaited) -> asyncio.Future[Any]:
+        wait = operation.wait
+        if operation.work is not None:
+            # a late start of an earlier run's retry waits for its time first
+            due = 0 if wait is None or wait.due <= self.clock.now() else wait.due
+            if not due:
+                operation.wait = None
+            return self._outer.create_task(self._do(operation, operation.work, due))
+        if wait is not None and operation.kind == "sleep":
+            return self._outer.create_task(self._sleep(operation, wait.due))
+        return self._outer.create_future()  # it comes from outside
 
     async def _wait(self) -> None:
         """For the next completion; `Suspended` where nothing runs and nothing is due soon."""
@@ -403,12 +360,11 @@ class Execution:
             soon = self._keeping.clock.now() + HELD
             if all(wait.due == 0 or wait.due > soon for wait in waits):
                 raise Suspended(tuple(waits))
-        self._news.clear()
-        self._waits_for_news = True
+        self._news = self._outer.create_future()
         try:
-            await self._news.wait()
+            await self._news
         finally:
-            self._waits_for_news = False
+            self._news = None
 
     def _tear_down(self, task: asyncio.Task[Any]) -> None:
         """End every task of the handler: their `finally` runs, with `suspending` set where the call goes on later."""
@@ -416,6 +372,7 @@ class Execution:
             if operation.running is not None:
                 operation.running.cancel()
         self._pending.clear()
+        self._asked.clear()
         # before the tasks are cancelled: their `finally` asks
         self.suspending = not task.done()
         # a handler may catch its cancellation and wait anew
@@ -461,15 +418,19 @@ class Execution:
                 "history_mismatch", f"the history has {entry.shown}, and the code asks for {operation.shown}{also}"
             )
         operation.wait = self._waits.get(place)
-        operation.future.add_done_callback(lambda future: self._left(operation, future))
         self._pending[place] = operation
+        self._asked.append(operation)
         return operation
 
-    def _left(self, operation: Awaited, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() and self._pending.pop(operation.place, None) is not None:
-            self.asks.pop(operation.place, None)
-            if operation.running is not None:
-                operation.running.cancel()
+    async def _come(self, operation: Awaited) -> Any:
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            if operation.future.cancelled() and self._pending.pop(operation.place, None) is not None:
+                self.asks.pop(operation.place, None)
+                if operation.running is not None:
+                    operation.running.cancel()
+            raise
 
     # the operations
 
@@ -487,56 +448,43 @@ class Execution:
         operation = self.operation("step", known.name, digest)
         operation.elsewhere = elsewhere
         operation.decode = known.decode
+        operation.work = StepWork(known, function, arguments, named, retry)
+        return await self._come(operation)
 
-        async def run() -> None:
-            since, tries = self._since(operation)
-            while True:
-                tries += 1
-                try:
-                    value = await run_step(known, function, arguments, named)
-                    payload = _encoded(known.encode, value, operation)
-                # cancelled by its timeout or by the end of the run: neither is a failure of the step
-                except asyncio.CancelledError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - a step may raise anything; it is the handler's
-                    passed = (self.clock.now() - since) / 1_000_000
-                    after = None if retry is None else retry.after(tries, passed)
-                    if after is None:
-                        self._exhausted(operation, error, tries, retried=retry is not None)
-                        return
-                    logger.warning(
-                        "%s: %s failed, and is tried again in %.1f s: %s",
-                        self.record.route,
-                        operation.shown,
-                        after,
-                        error,
-                    )
-                    due = self.clock.now() + round(after * 1_000_000)
-                    operation.wait = CallWait(
-                        place=operation.place, kind="step", name=operation.name, due=due, since=since, tries=tries
-                    )
-                    self._news.set()
-                    await until(self.clock, due)
-                    operation.wait = None
-                else:
-                    self.give(Completion(operation, payload, tries=tries))
-                    return
-
-        def start() -> asyncio.Future[Any]:
-            wait = operation.wait
-            if wait is not None and wait.due > self.clock.now():
-                return self._outer.create_task(_later(wait.due, run))
-            operation.wait = None
-            return self._outer.create_task(run())
-
-        async def _later(due: int, then: Callable[[], Awaitable[None]]) -> None:
+    async def _do(self, operation: Awaited, work: StepWork, due: int) -> None:
+        """Run a step until it has a result or is tried no more, from the instant `due` on."""
+        if due:
             await until(self.clock, due)
             operation.wait = None
-            await then()
-
-        # a late start of an earlier run's retry waits for its time first
-        operation.start = start
-        return await operation.future
+        step, function, arguments, named, retry = work
+        since, tries = self._since(operation)
+        while True:
+            tries += 1
+            try:
+                value = await run_step(step, function, arguments, named)
+                payload = _encoded(step.encode, value, operation)
+            # cancelled by its timeout or by the end of the run: neither is a failure of the step
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a step may raise anything; it is the handler's
+                passed = (self.clock.now() - since) / 1_000_000
+                after = None if retry is None else retry.after(tries, passed)
+                if after is None:
+                    self._exhausted(operation, error, tries, retried=retry is not None)
+                    return
+                logger.warning(
+                    "%s: %s failed, and is tried again in %.1f s: %s", self.record.route, operation.shown, after, error
+                )
+                due = self.clock.now() + round(after * 1_000_000)
+                operation.wait = CallWait(
+                    place=operation.place, kind="step", name=operation.name, due=due, since=since, tries=tries
+                )
+                self._wake()
+                await until(self.clock, due)
+                operation.wait = None
+            else:
+                self.give(Completion(operation, payload, tries=tries))
+                return
 
     def _since(self, operation: Awaited) -> tuple[int, int]:
         # tries are counted across owners: else each death would give a failing step all of them anew
@@ -549,7 +497,7 @@ class Execution:
                 "retries_exhausted",
                 f"{operation.shown} failed {tries} times, the last time with {type(error).__name__}: {error}",
             )
-            self._news.set()
+            self._wake()
             return
         self.give(Completion(operation, failure=failures.pack_failure(error), tries=tries))
 
@@ -557,14 +505,11 @@ class Execution:
         operation = self.operation("sleep", "")
         if operation.wait is None:
             operation.wait = CallWait(place=operation.place, kind="sleep", due=due)
-        instant = operation.wait.due
+        await self._come(operation)
 
-        async def run() -> None:
-            await until(self.clock, instant)
-            self.give(Completion(operation))
-
-        operation.start = lambda: self._outer.create_task(run())
-        await operation.future
+    async def _sleep(self, operation: Awaited, due: int) -> None:
+        await until(self.clock, due)
+        self.give(Completion(operation))
 
     async def wait_for(self, kind: str, name: str, decode: Callable[[bytes], Any], **said: Any) -> Any:
         """For what comes from outside: an answer or a signal."""
@@ -572,8 +517,7 @@ class Execution:
         operation.decode = decode
         operation.wait = CallWait(place=operation.place, kind=kind, name=name, **said)
         self.asks[operation.place] = operation
-        self._news.set()
-        return await operation.future
+        return await self._come(operation)
 
 
 def _encoded(encode: Callable[[Any], bytes], value: Any, operation: Awaited) -> bytes:

@@ -16,7 +16,8 @@ from bema.core.errors import Invalid
 from bema.wire.values import codecs
 
 
-class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+# it refers to nothing that could refer to it: the collector of cycles need not look
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One completion. `place` is where in the handler's code: the path of its task, then the number within that task.
 
     `value` is an encoded result, `failure` an encoded error; `digest` is of the arguments, empty where they have no bytes.

@@ -24,13 +24,31 @@ _swap: Callable[[Any, Any], Any] = getattr(asyncio.tasks, "_swap_current_task", 
 _FIX = "Do it in a step: `await call.step(function, ...)`; wait with `call.sleep(seconds)` and `call.timeout(seconds)`."
 
 
+class _Handle:
+    """A callback that is ready, as slim as it can be: each step makes some. asyncio's own also tells where it was made."""
+
+    __slots__ = ("_cancelled", "args", "callback", "context")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+
 class DurableLoop:
     """Runs callbacks and tasks; `turn` runs what is ready, and what becomes ready meanwhile."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._loop = cast("asyncio.AbstractEventLoop", self)  # asyncio asks for no more than what stands here
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[_Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
         self.begun: Callable[[], object] = lambda: (
             None
@@ -48,16 +66,22 @@ class DurableLoop:
             # until nothing is ready: a chain of callbacks has any length, and a completion too early would meet half of it
             while self._ready:
                 handle = self._ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
+                if handle.cancelled():
+                    continue
+                try:
+                    handle.context.run(handle.callback, *handle.args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the edge of a loop, as asyncio's own has it
+                    self.call_exception_handler({"exception": error})
         finally:
             events._set_running_loop(outer)
             _swap(outer, task)
 
     # what asyncio's futures and tasks ask of a loop
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self._loop, context)
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Handle:
+        handle = _Handle(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 

@@ -19,9 +19,9 @@ from bema.core.errors import BemaError, Disconnected, NotFound, Unavailable
 from bema.core.instance import Instance, info_of
 from bema.core.limits import Limits
 from bema.jobs.assignments import Assignment, CancelAsked, Joined, Offered, Task
+from bema.jobs.awaited import Incoming
 from bema.jobs.calls import CallRecord, CallWait, DurableState
 from bema.jobs.engine import StaleClaim
-from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
 from bema.jobs.operations import CallerOperations
 from bema.jobs.schedule import Schedule

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from bema.jobs.awaited import Awaited, Incoming
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.durable_call import DurableCall
-from bema.jobs.execution import Awaited, Execution, HandlerFailed, Incoming, Paused
+from bema.jobs.execution import Execution, HandlerFailed, Paused
 from bema.jobs.journal import Journal, JournalEntry
 from bema.jobs.worker import DurableEndpoint
 from bema.runtime.alarms import AlarmClock, SystemAlarmClock

@@ -22,9 +22,9 @@ from bema.core.durable import Queue
 from bema.core.errors import BemaError, Conflict, Disconnected, NotFound
 from bema.jobs.admission import CallAdmission, Entry
 from bema.jobs.assignments import Assignment
+from bema.jobs.awaited import Incoming
 from bema.jobs.calls import CallRecord, CallWait, DurableState, moved
 from bema.jobs.engine import JobsEngine, StaleClaim
-from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
 from bema.jobs.schedules import Schedules
 from bema.jobs.worker import CallWorker, DurableEndpoint, Worker

@@ -18,8 +18,8 @@ import msgspec
 from bema.core.durable import Queue
 from bema.core.errors import BemaError, Disconnected
 from bema.jobs.assignments import Assignment, CancelAsked, Offered, Task
+from bema.jobs.awaited import Incoming
 from bema.jobs.calls import CallRecord
-from bema.jobs.execution import Incoming
 
 
 class WorkerSession:

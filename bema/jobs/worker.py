@@ -18,9 +18,10 @@ from bema.core.errors import Invalid, NotFound, TooLarge
 from bema.core.spec import EndpointSpec
 from bema.jobs.admission import queue_of
 from bema.jobs.assignments import Assignment
+from bema.jobs.awaited import Incoming
 from bema.jobs.calls import CallRecord, CallWait, DurableState
 from bema.jobs.durable_call import DurableCall
-from bema.jobs.execution import Execution, HandlerFailed, Incoming, Paused, Suspended
+from bema.jobs.execution import Execution, HandlerFailed, Paused, Suspended
 from bema.jobs.journal import Journal, JournalEntry
 from bema.runtime.alarms import AlarmClock
 from bema.runtime.tasks import is_cancelled

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 
 from bema.state.engine import Missed, StateChange, StateWatch
@@ -31,12 +31,12 @@ class Feed:
         self._bytes = 0
         self._watches: set[_FeedWatch] = set()
 
-    def publish(self, changes: Iterable[StateChange], revision: int) -> None:
+    def publish(self, changes: Sequence[StateChange], revision: int) -> None:
         """Show changes, in order; `revision` is that of the last mutation, which may have changed nothing."""
-        for change in changes:
-            self._changes.append(change)
-            self._bytes += len(change.value or b"")
-            for watch in self._watches:
+        self._changes.extend(changes)
+        self._bytes += sum([len(change.value) for change in changes if change.value])
+        for watch in self._watches:
+            for change in changes:
                 watch.put(change)
         # after the changes: who asks for it and watches from there misses none
         self.revision = revision

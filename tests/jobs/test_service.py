@@ -17,8 +17,8 @@ from bema.core.call import Call, Unary
 from bema.core.clock import SystemClock
 from bema.core.errors import BemaError, Conflict, Invalid, NotFound
 from bema.core.naming import new_call_id
+from bema.jobs.awaited import Incoming
 from bema.jobs.calls import CallRecord, DurableState
-from bema.jobs.execution import Incoming
 from bema.jobs.journal import JournalEntry
 from bema.jobs.ledger import SqliteLedger
 from bema.jobs.membership import Membership
