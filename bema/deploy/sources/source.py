@@ -62,3 +62,8 @@ def fields(said: Mapping[str, Any], type: type[_Said]) -> _Said:
 
 SourceFactory.register_lazy("inline", "bema.deploy.sources.inline:InlineSource")
 SourceFactory.register_lazy("files", "bema.deploy.sources.files:FilesSource")
+SourceFactory.register_lazy("url", "bema.deploy.sources.url:UrlSource")
+SourceFactory.register_lazy("zip", "bema.deploy.sources.zip:ZipSource")
+SourceFactory.register_lazy("gist", "bema.deploy.sources.gist:GistSource")
+SourceFactory.register_lazy("git", "bema.deploy.sources.git:GitSource")
+SourceFactory.register_lazy("s3", "bema.deploy.sources.s3:S3Source")
