@@ -36,7 +36,7 @@ from bema.runtime.folders import prepare
 from bema.state.engine import StateFactory
 
 KEEPER = Path(roster.__file__).with_name("__main__.py")
-_NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "uv")
+_NEEDED = ("uvicorn", "starlette", "httptools", "a2wsgi", "python_multipart", "uv")
 _KEEPERS = ("BEMA_CHANNEL", "BEMA_KEEPER", "BEMA_KEEPER_DESCRIPTORS")  # variables that the keeper sets
 _OWN_START = 30.0  # a start limit meant for scripts must not end the platform
 

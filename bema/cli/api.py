@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bema import system
-from bema.core.errors import BemaError, Disconnected, NotFound, ProtocolError, StreamCut, Unavailable, of_code
+from bema.core.errors import BemaError, Conflict, Disconnected, NotFound, ProtocolError, StreamCut, Unavailable, of_code
 from bema.core.naming import is_uuid
 from bema.core.paths import state_dir
 
@@ -46,10 +46,13 @@ def deployment(name: str) -> Json:
     if is_uuid(name):
         return read(name)
     # the API has ids only: a name is one owner's, and an administrator sees those of all
-    for found in deployments():
-        if found["name"] == name:
-            return found
-    raise NotFound(f"there is no deployment named {name!r}")
+    found = [each for each in deployments() if each["name"] == name]
+    if len(found) > 1:
+        owners = ", ".join(f"{each['id']} ({each['owner']})" for each in found)
+        raise Conflict(f"{name} is the name of several: {owners}", code="usage", fix="Name the id of one.")
+    if not found:
+        raise NotFound(f"there is no deployment named {name!r}")
+    return found[0]
 
 
 def read(id: str) -> Json:
@@ -76,6 +79,20 @@ def data(name: str = "", *, kept: bool = False) -> list[Json]:
 def purge(id: str) -> None:
     """Delete what was kept of a deployment that is gone."""
     _call("DELETE", f"/faas/data/{id}")
+
+
+def add_key(name: str, *, user: str, admin: bool, expires_in: int | None) -> Json:
+    """Make a key; the answer's `key` is told this once. `expires_in` is in seconds."""
+    return _call("POST", "/keys", {"name": name, "user": user, "admin": admin, "expires_in": expires_in})
+
+
+def keys() -> list[Json]:
+    found: list[Json] = _call("GET", "/keys")["items"]
+    return found
+
+
+def revoke_key(name: str) -> None:
+    _call("DELETE", f"/keys/{urllib.parse.quote(name, safe='')}")
 
 
 def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:

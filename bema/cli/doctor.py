@@ -34,7 +34,7 @@ from bema.runtime.discovery import records
 MIB = 1024 * 1024
 EXTRAS = {
     "http": ("uvicorn", "starlette"),
-    "platform": ("uvicorn", "starlette", "uv", "httptools", "a2wsgi", "uvloop"),
+    "platform": ("uvicorn", "starlette", "uv", "httptools", "a2wsgi", "python_multipart", "uvloop"),
     "packages": ("yaml",),
     "schedules": ("cronsim",),
 }

@@ -15,7 +15,18 @@ import msgspec
 
 from bema.core.errors import Denied
 
-__all__ = ["GATEWAY", "LOCAL_ADMIN", "Credentials", "Kind", "Principal", "Scope", "holder", "permitted"]
+__all__ = [
+    "GATEWAY",
+    "LOCAL_ADMIN",
+    "Credentials",
+    "Kind",
+    "Principal",
+    "Scope",
+    "acting_for",
+    "granted",
+    "holder",
+    "permitted",
+]
 
 
 class Kind(enum.StrEnum):
@@ -34,13 +45,15 @@ class Scope(enum.StrEnum):
     WRITE = "deployments:write"
     ACTIVATE = "deployments:activate"
     STATUS = "status:read"
+    KEYS = "keys:write"
+    CREDENTIALS = "credentials:read"
 
 
 _MAY: Mapping[Kind, frozenset[Scope]] = {
     Kind.ADMIN: frozenset(Scope),
     Kind.USER: frozenset({Scope.READ, Scope.WRITE}),
     Kind.INSTANCE: frozenset(),
-    Kind.PLATFORM: frozenset({Scope.ACTIVATE}),
+    Kind.PLATFORM: frozenset({Scope.ACTIVATE, Scope.CREDENTIALS}),
 }
 
 
@@ -63,6 +76,24 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 def holder(kind: Kind, subject: str) -> Principal:
     """A principal with the name `subject` and all scopes of its kind."""
     return Principal(subject=subject, kind=kind, scopes=_MAY[kind])
+
+
+def granted(user: str, *, admin: bool = False) -> Principal:
+    """Who holds a key that was made for `user`."""
+    return holder(Kind.ADMIN if admin else Kind.USER, user)
+
+
+def acting_for(principal: Principal, user: str) -> Principal:
+    """Who a request is made as that names `user`; with no name, `principal` itself.
+
+    Raises:
+        Denied: the name is another's, and `principal` is no administrator (code `forbidden`).
+    """
+    if not user or (user == principal.subject and principal.kind is Kind.USER):
+        return principal
+    if principal.kind is not Kind.ADMIN:
+        raise Denied(f"the credential is that of {principal.subject!r}, not of {user!r}", code="forbidden")
+    return granted(user)
 
 
 LOCAL_ADMIN = holder(Kind.ADMIN, "local")

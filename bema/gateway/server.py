@@ -45,6 +45,7 @@ class Gateway:
         self.data: DataListener | None = None
         self._control: Embedded | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._following_keys: asyncio.Task[None] | None = None
 
     async def listen(self, data: socket.socket, control: socket.socket) -> None:
         """Accept on both sockets; returns when both do."""
@@ -71,6 +72,7 @@ class Gateway:
         )
         await self.data.listen(data)
         without_delay(control)
+        self._following_keys = asyncio.create_task(api.follow(), name="keys")
         self._control = Embedded(api.app, self._limits, self._hosts("control.host"))
         self._serving = asyncio.create_task(self._control.serve([control]), name="control listener")
         # Either it accepts, or it ended: a port that fails must end the start, not hang it.
@@ -98,6 +100,8 @@ class Gateway:
         # A connection without a request may be left, which is no cut; a task is a request that ran.
         whole = self._serving.done() or not self._control.server_state.tasks
         self._serving.cancel()
+        if self._following_keys is not None:
+            self._following_keys.cancel()
         return whole
 
 

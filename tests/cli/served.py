@@ -46,12 +46,14 @@ class Served:
             )
             server = uvicorn.Server(uvicorn.Config(control.app, log_config=None, timeout_graceful_shutdown=1))
             serving = asyncio.create_task(server.serve([self.socket]))
+            following = asyncio.create_task(control.follow())
             while not server.started:
                 await asyncio.sleep(0.005)
             ready.set()
             await stop.wait()
             server.should_exit = True
             await serving
+            following.cancel()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 import bema
-from bema.core.access import GATEWAY, LOCAL_ADMIN, Credentials, Kind, Scope, holder, permitted
+from bema.core.access import (
+    GATEWAY,
+    LOCAL_ADMIN,
+    Credentials,
+    Kind,
+    Scope,
+    acting_for,
+    granted,
+    holder,
+    permitted,
+)
 from bema.core.errors import Denied
 
 ADA, BOB = holder(Kind.USER, "ada"), holder(Kind.USER, "bob")
@@ -35,7 +45,7 @@ def test_an_empty_token_is_no_credential():
     [
         (LOCAL_ADMIN, set(Scope)),
         (ADA, {Scope.READ, Scope.WRITE}),
-        (GATEWAY, {Scope.ACTIVATE}),
+        (GATEWAY, {Scope.ACTIVATE, Scope.CREDENTIALS}),
         (WORKER, set()),
         (None, set()),
     ],
@@ -58,6 +68,17 @@ def test_only_an_admins_credential_speaks_for_somebody_else():
     assert ADA.speaks_for(ADA)
     assert not ADA.speaks_for(BOB)
     assert not WORKER.speaks_for(LOCAL_ADMIN)
+
+
+def test_an_administrator_acts_for_any_user_and_a_user_for_itself_alone():
+    assert acting_for(LOCAL_ADMIN, "ada") == ADA
+    assert acting_for(granted("ops", admin=True), "ops") == granted("ops")
+    assert acting_for(LOCAL_ADMIN, "") is LOCAL_ADMIN
+    assert acting_for(ADA, "ada") is acting_for(ADA, "") is ADA
+    for who, other in ((ADA, "bob"), (WORKER, "ada"), (WORKER, "worker"), (GATEWAY, "ada")):
+        with pytest.raises(Denied) as caught:
+            acting_for(who, other)
+        assert caught.value.code == "forbidden"
 
 
 def test_a_principal_never_changes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.launch.launcher import Launcher
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.store.deployments import Store
+from bema.deploy.store.keys import KeyRecords
 
 
 class PlatformLayers(Protocol):
@@ -34,6 +36,10 @@ class Parts:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = DEFAULTS
     told: Mapping[str, Any] = field(default_factory=dict)  # to every instance, as settings of its Init
+
+    @cached_property
+    def keys(self) -> KeyRecords:
+        return KeyRecords(self.store, self.clock)
 
     def logs(self, deployment: str) -> Path:
         return self.state / "logs" / deployment

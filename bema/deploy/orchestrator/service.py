@@ -22,8 +22,7 @@ from typing import Any
 
 import msgspec
 
-from bema.core.access import Kind, Principal, Scope, permitted
-from bema.core.call import CURRENT
+from bema.core.access import Kind, Principal, Scope
 from bema.core.errors import Conflict, Denied, Invalid, NotFound
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
@@ -48,8 +47,10 @@ from bema.deploy.model.deployment import (
 from bema.deploy.model.function import FunctionSettings, check_settings
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.orchestrator import data, logs
+from bema.deploy.orchestrator.acting import acting as _acting
 from bema.deploy.orchestrator.events import DeploymentEvent
 from bema.deploy.orchestrator.index import DeploymentIndex
+from bema.deploy.orchestrator.keys import KeyOperations
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
 from bema.deploy.orchestrator.wanted import WantedVersion, wanted_version
@@ -63,7 +64,7 @@ _LARGEST_PAGE = 1000
 
 
 @service(name="orchestrator", namespace="bema")
-class Orchestrator:
+class Orchestrator(KeyOperations):
     """`begin` before the first call, `end` after the last one."""
 
     _parts: Parts
@@ -493,18 +494,6 @@ def _sticking(deployment: Deployment, sticky: str | None) -> Deployment:
 
 def _answered(answer: StoredReply | None, info: DeploymentInfo) -> StoredReply | None:
     return None if answer is None else msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
-
-
-def _acting(principal: Principal | None, scope: Scope) -> Principal:
-    """Who asks, where they may.
-
-    A call that came on a connection is believed as far as the credential of that connection reaches: what the body says can
-    only be who the credential may speak for.
-    """
-    asks, call = permitted(principal, scope), CURRENT.get()
-    if call is not None and (call.principal is None or not call.principal.speaks_for(asks)):
-        raise Denied(f"the credential of this connection does not speak for {asks.subject!r}")
-    return asks
 
 
 def _brief(info: DeploymentInfo) -> DeploymentInfo:

@@ -285,9 +285,9 @@ class Store:
         except RevisionConflict as error:
             raise Conflict(f"{data.name} is deployed and has it", code="conflict") from error
 
-    async def remember(self, name: str, value: str) -> None:
-        """Replace a fact."""
-        await self._whole(self._apply([Mutation(fact_key(name), value.encode())]))
+    async def remember(self, name: str, value: str | None) -> None:
+        """Replace a fact; forget it, where `value` is None."""
+        await self._whole(self._apply([Mutation(fact_key(name), None if value is None else value.encode())]))
 
     async def close(self) -> None:
         """Let go of the engine; nothing that returned is lost."""

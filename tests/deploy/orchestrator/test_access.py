@@ -14,6 +14,7 @@ import pytest
 
 from bema.core.access import GATEWAY, LOCAL_ADMIN, Kind, Principal, holder
 from bema.core.errors import BemaError, Denied, Invalid, NotFound
+from bema.core.keys import ApiKey
 from bema.core.spec import EndpointSpec
 from bema.deploy.model.function import FunctionSettings
 from bema.deploy.orchestrator.service import Orchestrator
@@ -28,6 +29,7 @@ WORKER = holder(Kind.INSTANCE, "worker")
 ARGUMENTS: dict[str, Any] = {
     **{"request": script(), "id": str(uuid.uuid4()), "wait": 0.0},
     **{"settings": FunctionSettings(), "version": "v1", "shares": {}, "sticky": None},
+    **{"key": ApiKey(name="ci", user="ada", digest="0" * 64), "name": "ci"},
 }
 
 

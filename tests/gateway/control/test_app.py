@@ -125,7 +125,7 @@ def test_nobody_gets_in_without_the_token(tmp_path):
 
 @pytest.mark.parametrize("row", [row for row in OPERATIONS if not row.open], ids=lambda row: row.name)
 def test_a_row_that_is_not_open_cannot_be_answered_without_a_principal(row):
-    handler = getattr(Control, row.name)
+    handler = getattr(Control, row.handler)
     taken = inspect.signature(handler, eval_str=True).parameters["principal"]
     assert (taken.annotation, taken.default) == (Principal, taken.empty)
 
