@@ -17,6 +17,9 @@ _AGAIN = "BEMA_SCRIPT"  # for a reloader, which starts its own command line agai
 def prepare(init: dict[str, Any]) -> int:
     """Make them; returns the port that is in `PORT`, which a program should use."""
     os.environ.update(init.get("env") or {})
+    # taken out: what is run again has them in its environment
+    if (secrets := init.pop("secrets_fd", None)) is not None:
+        os.environ.update(_read(secrets))
     for name in ("listen_fd", "lease_fd", "operations_fd"):
         if init.get(name) is not None:
             # what the script starts must hold none of them when the script is gone
@@ -35,6 +38,13 @@ def prepare(init: dict[str, Any]) -> int:
         {name: init[name] for name in ("script", "site", "platform", "name") if init.get(name)}
     )
     return _port(init)
+
+
+def _read(secrets: int) -> dict[str, str]:
+    """What a descriptor of sealed memory holds; from here on nothing leads to it."""
+    with os.fdopen(secrets, "rb") as file:
+        file.seek(0)
+        return dict(json.load(file))
 
 
 def _port(init: dict[str, Any]) -> int:

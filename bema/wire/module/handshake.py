@@ -76,6 +76,7 @@ class Init(msgspec.Struct, kw_only=True, omit_defaults=True):
     listen_fd: int | None = None  # the listening socket, already bound
     lease_fd: int | None = None  # an open file, locked: keep it open for life
     operations_fd: int | None = None  # a socket for whatever is asked of the orchestrator besides this conversation
+    secrets_fd: int | None = None  # variables as JSON, in sealed memory: read once, before anything of the module runs
     registers: bool | None = None  # False: the launcher shows it in discovery, with or without a lease_fd
     drain_ms: int | None = None
     script: str | None = None
