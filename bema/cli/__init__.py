@@ -62,6 +62,7 @@ COMMANDS: dict[str, Row] = {
         "Run a durable call again with its recorded results, and tell where its code comes to.",
     ),
     "rm": Row("bema.cli.rm:command", "Remove deployments, their instances and their logs."),
+    "secret": Row("bema.cli.secret:command", "Secrets of functions: set, list or remove them."),
     "keys": Row("bema.cli.keys:command", "Keys of the control API: make, list or revoke them."),
     "status": Row("bema.cli.status:command", "What runs, and where it is reached."),
     "package": Row("bema.cli.package:command", "Package classes: print, lint and plan the document."),

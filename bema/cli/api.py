@@ -81,6 +81,24 @@ def purge(id: str) -> None:
     _call("DELETE", f"/faas/data/{id}")
 
 
+def set_secret(name: str, value: str, *, user: str = "") -> None:
+    _call("PUT", f"/secrets/{urllib.parse.quote(name, safe='')}{_of(user)}", {"value": value})
+
+
+def secrets(*, user: str = "") -> list[Json]:
+    """Names of secrets, and when each was set."""
+    found: list[Json] = _call("GET", f"/secrets{_of(user)}")["items"]
+    return found
+
+
+def remove_secret(name: str, *, user: str = "") -> None:
+    _call("DELETE", f"/secrets/{urllib.parse.quote(name, safe='')}{_of(user)}")
+
+
+def _of(user: str) -> str:
+    return "?" + urllib.parse.urlencode({"user": user}) if user else ""
+
+
 def add_key(name: str, *, user: str, admin: bool, expires_in: int | None) -> Json:
     """Make a key; the answer's `key` is told this once. `expires_in` is in seconds."""
     return _call("POST", "/keys", {"name": name, "user": user, "admin": admin, "expires_in": expires_in})

@@ -238,6 +238,9 @@ PROBLEMS: dict[str, Problem] = {
         "The script has several services and nothing says which one to serve.",
         'Name it: `[tool.bema]` with `entry = "Class"` in the script\'s block, or start it under `__main__`.',
     ),
+    "secret_missing": Problem(
+        424, 9, 1, "A function is to be given a secret that is not set.", "Set it: `bema secret set NAME -`."
+    ),
     "key_exists": Problem(
         409, 6, 1, "A key of that name is in force.", "Choose another name, or revoke it: `bema keys revoke NAME`."
     ),

@@ -40,6 +40,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     script: str  # the file to run
     entry: ScriptEntry = ScriptEntry()
     env: dict[str, str] = {}
+    secrets: dict[str, str] = {}  # variables too, which reach the process through a descriptor and nothing else
     limits: WorkloadLimits = WorkloadLimits()
     settings: dict[str, Any] = {}  # what a service is told beside
     launcher: str = ""
@@ -49,4 +50,4 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     asks: FunctionSettings = FunctionSettings()  # what its author asks of the platform
     home: str = ""  # the folder of what it writes; empty for one of the deployment's own
     operations: bool = False  # it asks the orchestrator for things, and is given a way to
-    __repr__ = hides("env")
+    __repr__ = hides("env", "secrets")

@@ -460,7 +460,7 @@ def fault(name: str, status: VersionStatus, state: Outward) -> Fault | None:
         return None
     # a start that is under way says nothing yet of what is wrong
     last = next(a for a in reversed(status.attempts) if a.ended)
-    problem = BemaError(code=str(state))
+    problem = BemaError(code=last.cause if last.cause == "secret_missing" else str(state))
     return Fault(problem.code, _end_of(last, name), problem.fix, log=last.log)
 
 
@@ -469,7 +469,7 @@ def _end_of(attempt: Attempt, name: str) -> str:
     match attempt.cause:
         case "start_timeout":
             return f"{name}: no listener after {(attempt.ended - attempt.at) / 1e6:.0f} s"
-        case "spawn":
+        case "spawn" | "secret_missing":
             return f"{name} cannot be started: {attempt.message}"
         case "lost":
             return f"{name}: its end was not seen"

@@ -79,6 +79,7 @@ async def workload_of(rollout: Rollout, version: Version, slot: int, parts: Part
         script=str(script),
         entry=version.entry,
         env={**parts.limits.variables(), **version.env},
+        secrets=await asyncio.to_thread(parts.secrets.values, deployment.owner, version.settings.secrets or ()),
         limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
         launcher=version.launcher,
         slot=slot,

@@ -14,6 +14,7 @@ from bema.deploy.build.environments import Environments
 from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.launch.launcher import Launcher
 from bema.deploy.model.restarts import RestartPolicy
+from bema.deploy.secrets import SecretFiles
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.keys import KeyRecords
 
@@ -40,6 +41,10 @@ class Parts:
     @cached_property
     def keys(self) -> KeyRecords:
         return KeyRecords(self.store, self.clock)
+
+    @cached_property
+    def secrets(self) -> SecretFiles:
+        return SecretFiles(self.state / "secrets", self.limits)
 
     def logs(self, deployment: str) -> Path:
         return self.state / "logs" / deployment

@@ -37,6 +37,8 @@ from bema.runtime.tasks import Tasks
 logger = logging.getLogger(__name__)
 
 Change = Callable[[VersionStatus], VersionStatus]
+# a keeper that drains starts nothing more, which is no failure of the script
+_CAUSES = {"unavailable": "stopped", "secret_missing": "secret_missing"}
 _QUIET = SECOND // 2
 """How long an instance must be missing, with no news of any, before its end counts as unseen."""
 _AGAIN = 1.0
@@ -169,6 +171,10 @@ class Reconciler:
 
     def instances_of(self, deployment: str) -> list[Replica]:
         return self._replicas.of(deployment)
+
+    async def stop(self, instance: int, reason: str) -> None:
+        """Let an instance end that is to be started anew."""
+        await self._apply(plans.StopReplica(instance, reason))
 
     def held(self, deployment: str) -> Fault | None:
         """What keeps the machine from writing down what became of it, and so from starting it."""
@@ -527,8 +533,7 @@ class Reconciler:
         except Disconnected:
             return  # with its keeper went whatever was started
         except (BemaError, OSError) as error:
-            # a keeper that drains starts nothing more: that is no failure of the script
-            cause = "stopped" if isinstance(error, BemaError) and error.code == "unavailable" else "spawn"
+            cause = _CAUSES.get(error.code, "spawn") if isinstance(error, BemaError) else "spawn"
             now, policy = self._parts.clock.now(), self._parts.policy
             how = {"cause": cause, "message": str(error)}
             await self.change(

@@ -53,8 +53,10 @@ from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.keys import KeyOperations
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
+from bema.deploy.orchestrator.secrets import SecretOperations
 from bema.deploy.orchestrator.wanted import WantedVersion, wanted_version
 from bema.deploy.store.records import StoredReply, UnreadableDeployment
+from bema.runtime.tasks import Tasks
 from bema.sdk.decorators import endpoint, service
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ _LARGEST_PAGE = 1000
 
 
 @service(name="orchestrator", namespace="bema")
-class Orchestrator(KeyOperations):
+class Orchestrator(KeyOperations, SecretOperations):
     """`begin` before the first call, `end` after the last one."""
 
     _parts: Parts
@@ -84,6 +86,7 @@ class Orchestrator(KeyOperations):
         store = parts.store
         self._index = DeploymentIndex([*store.deployments().values(), *store.unreadable().values()])
         self._reconciler = Reconciler(parts)
+        self._renewing = Tasks("secrets")
         await self._reconciler.adopt()
         self._running = asyncio.create_task(self._reconciler.run(), name="reconciler")
 
@@ -96,6 +99,7 @@ class Orchestrator(KeyOperations):
 
     async def end(self) -> None:
         """Stop looking after instances; they run on."""
+        await self._renewing.stop()
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
         await self._parts.store.close()

@@ -25,9 +25,20 @@ from bema.core.keys import ApiKey, digest_of, new_key
 from bema.core.limits import DEFAULTS
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control import metrics, requests
-from bema.gateway.control.bodies import DataFolders, Function, Functions, KeyBody, KeyInfo, Keys, NewKey
+from bema.gateway.control.bodies import (
+    DataFolders,
+    Function,
+    Functions,
+    KeyBody,
+    KeyInfo,
+    Keys,
+    NewKey,
+    SecretBody,
+    Secrets,
+)
 from bema.gateway.control.document import openapi, page
 from bema.gateway.control.door import Door, KnownKeys, failed
 from bema.gateway.control.operations import OPERATIONS, Operation
@@ -144,6 +155,21 @@ class Control:
             since=requests.number(request, "since", 0),
         )
         return StreamingResponse(_ndjson(aiter(lines), request), media_type="application/x-ndjson")
+
+    async def set_secret(self, request: Request, principal: Principal) -> Response:
+        asked = await requests.decoded(request, SecretBody, self._most)
+        owner = requests.acting(principal, request.query_params.get("user", ""))
+        await self._orchestrator.put_secret(str(request.path_params["name"]), SecretValue(asked.value), owner)
+        return Response(status_code=204)
+
+    async def secrets(self, request: Request, principal: Principal) -> Response:
+        owner = requests.acting(principal, request.query_params.get("user", ""))
+        return _json(Secrets(await self._orchestrator.secrets(owner)))
+
+    async def remove_secret(self, request: Request, principal: Principal) -> Response:
+        owner = requests.acting(principal, request.query_params.get("user", ""))
+        await self._orchestrator.remove_secret(str(request.path_params["name"]), owner)
+        return Response(status_code=204)
 
     async def add_key(self, request: Request, principal: Principal) -> Response:
         asked, text, now = await requests.decoded(request, KeyBody, self._most), new_key(), SystemClock().now()

@@ -9,6 +9,7 @@ import msgspec
 from bema.core.keys import ApiKey
 from bema.core.redaction import hides
 from bema.deploy.model.deployment import DataInfo, DeploymentInfo
+from bema.deploy.secrets import SecretInfo
 
 __all__ = [
     "CreateBody",
@@ -22,6 +23,8 @@ __all__ = [
     "Keys",
     "ListBody",
     "NewKey",
+    "SecretBody",
+    "Secrets",
 ]
 
 _File = Annotated[str, msgspec.Meta(extra_json_schema={"format": "binary"})]
@@ -114,6 +117,17 @@ class NewKey(KeyInfo, frozen=True, kw_only=True):
     @classmethod
     def made(cls, key: ApiKey, text: str) -> NewKey:
         return cls(**_told(key), key=text)
+
+
+class SecretBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The value of a secret."""
+
+    value: str
+    __repr__ = hides("value")
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    items: list[SecretInfo]
 
 
 def _told(key: ApiKey) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from bema.gateway.control.bodies import (
     KeyBody,
     Keys,
     NewKey,
+    SecretBody,
+    Secrets,
 )
 
 __all__ = ["OPERATIONS", "Operation"]
@@ -104,6 +106,28 @@ OPERATIONS = (
         "Delete what was kept of a deployment that is gone.",
         {204: None},
         scope=Scope.WRITE,
+    ),
+    Operation(
+        "PUT",
+        "/secrets/{name}",
+        "set_secret",
+        "Set a secret; what runs with another value of it is started anew.",
+        {204: None},
+        takes=SecretBody,
+        query=(_USER,),
+        scope=Scope.WRITE,
+    ),
+    Operation(
+        "GET",
+        "/secrets",
+        "secrets",
+        "List secrets, without their values.",
+        {200: Secrets},
+        query=(_USER,),
+        scope=Scope.READ,
+    ),
+    Operation(
+        "DELETE", "/secrets/{name}", "remove_secret", "Forget a secret.", {204: None}, query=(_USER,), scope=Scope.WRITE
     ),
     Operation(
         "POST",

@@ -17,6 +17,7 @@ from bema.core.errors import BemaError, Denied, Invalid, NotFound
 from bema.core.keys import ApiKey
 from bema.core.spec import EndpointSpec
 from bema.deploy.model.function import FunctionSettings
+from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.runtime.discovery.memory import MemoryDiscovery
 from bema.runtime.distributed import DistributedRuntime
@@ -30,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     **{"request": script(), "id": str(uuid.uuid4()), "wait": 0.0},
     **{"settings": FunctionSettings(), "version": "v1", "shares": {}, "sticky": None},
     **{"key": ApiKey(name="ci", user="ada", digest="0" * 64), "name": "ci"},
+    **{"secret": SecretValue("s3cr3t")},
 }
 
 
