@@ -32,6 +32,7 @@ from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
 from bema.deploy.launch.workload import Workload
 from bema.deploy.model.replica import Replica
+from bema.deploy.secrets import sealed
 from bema.runtime.discovery.discovery import Discovery, Reservation
 from bema.wire.module.handshake import FEATURES
 
@@ -119,6 +120,8 @@ class ProcessLauncher:
         try:
             with contextlib.ExitStack() as passing:
                 passed = _lease(reservation, program=program)
+                if workload.secrets:
+                    passed["secrets_fd"] = passing.enter_context(sealed(workload.secrets))
                 if workload.operations:
                     passed |= await self._operations.begin(instance, passing)
                 answer = await self._spawn(workload, instance, locator, home, passed)
