@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import first_line, own_name, surroundings
+from . import first_line, inspection, own_name, surroundings
 from .companion import Companion, main_thread_serves
 from .listeners import free_port
 
@@ -42,6 +42,7 @@ def main() -> None:
     entry = init.get("entry") or {"kind": "main", "name": ""}
     script = Path(init["script"])
     own_name.offer(script, init)
+    inspection.begin(init)
     if entry["kind"] == "main":
         if init.get("taken_for_app"):
             Companion(end, init, port, lambda: True).start()
@@ -65,7 +66,7 @@ def _again_as_program(init: dict[str, Any], channel: int) -> None:
     """The same process, as if it had been started for a program; its launcher is told by a companion."""
     program = {"listen": f"127.0.0.1:{free_port()}", "listen_fd": None, "taken_for_app": True}
     first_line.keep({**init, **program, "entry": {"kind": "main", "name": ""}}, channel)
-    for name in ("lease_fd", "operations_fd"):
+    for name in ("lease_fd", "operations_fd", "inspection_fd"):
         if init.get(name) is not None:
             os.set_inheritable(init[name], True)
     sys.stdout.flush()

@@ -17,7 +17,7 @@ _AGAIN = "BEMA_SCRIPT"  # for a reloader, which starts its own command line agai
 def prepare(init: dict[str, Any]) -> int:
     """Make them; returns the port that is in `PORT`, which a program should use."""
     os.environ.update(init.get("env") or {})
-    for name in ("listen_fd", "lease_fd", "operations_fd"):
+    for name in ("listen_fd", "lease_fd", "operations_fd", "inspection_fd"):
         if init.get(name) is not None:
             # what the script starts must hold none of them when the script is gone
             os.set_inheritable(init[name], False)

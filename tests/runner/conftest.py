@@ -24,7 +24,10 @@ PLATFORM = str(Path(bema.__file__).parents[1])
 
 
 class Running:
-    def __init__(self, folder: Path, code: str, kind: str, name: str, /, **init: Any) -> None:
+    def __init__(
+        self, folder: Path, code: str, kind: str, name: str, /, *, also: tuple[int, ...] = (), **init: Any
+    ) -> None:
+        """`also` are descriptors that the process inherits beside its own."""
         self.script = folder / "script" / "given.py"
         self.script.parent.mkdir()
         self.script.write_text(code)
@@ -38,7 +41,7 @@ class Running:
         self.lines = self.channel.makefile()
         self.process = subprocess.Popen(
             [sys.executable, "-I", str(RUNNER)],
-            pass_fds=(theirs.fileno(), self.listener.fileno(), self.lease),
+            pass_fds=(theirs.fileno(), self.listener.fileno(), self.lease, *also),
             env={"BEMA_CHANNEL": str(theirs.fileno()), "PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
