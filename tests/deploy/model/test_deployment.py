@@ -133,7 +133,15 @@ def test_a_ready_deployment_as_the_api_shows_it():
         "created": 1,
         "updated": 2,
         "error": None,
-        "instance": {"id": "0000000000001", "pid": 77, "state": "serving", "since": 5, "ready": True, "stalled": False},
+        "instance": {
+            "id": "0000000000001",
+            "pid": 77,
+            "state": "serving",
+            "since": 5,
+            "ready": True,
+            "stalled": False,
+            "stands": "",
+        },
         "restarts": 0,
         "phases": {},
     }
