@@ -156,6 +156,10 @@ class Reconciler:
         """The instance that speaks for a deployment, or for one version of it."""
         return self._replicas.best(deployment, version)
 
+    def replicas(self, deployment: str) -> list[Replica]:
+        """Those that run, of every version."""
+        return [replica for replica in self._replicas.of(deployment) if replica.state is not State.NEW]
+
     def held(self, deployment: str) -> Fault | None:
         """What keeps the machine from writing down what became of it, and so from starting it."""
         return self._held.get(deployment)
