@@ -138,6 +138,15 @@ class Control:
         await self._orchestrator.purge(_id(request), principal)
         return Response(status_code=204)
 
+    async def stack(self, request: Request, principal: Principal) -> Response:
+        return _json(await self._orchestrator.stack(_id(request), principal, **_which(request)))
+
+    async def profile(self, request: Request, principal: Principal) -> Response:
+        seconds, idle = _number(request, "seconds", 5), _flag(request, "idle")
+        # it takes as long as it was asked to
+        found = await self._following.profile(_id(request), principal, seconds=seconds, idle=idle, **_which(request))
+        return _json(found)
+
     async def logs(self, request: Request, principal: Principal) -> Response:
         found = await self._orchestrator.read(_id(request), principal)
         lines = self._following.logs(
@@ -267,6 +276,11 @@ def _id(request: Request) -> str:
     if not is_uuid(given):
         raise NotFound(f"{given!r} is not the id of a deployment")
     return given
+
+
+def _which(request: Request) -> dict[str, str]:
+    """Which instance is asked for."""
+    return {name: request.query_params.get(name, "") for name in ("version", "instance")}
 
 
 def _number(request: Request, name: str, default: int) -> int:

@@ -14,6 +14,7 @@ from bema.core.access import Scope
 from bema.core.redaction import hides
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import DataInfo, DeploymentInfo, InstanceInfo
+from bema.deploy.model.stack import Profile, Stack
 
 __all__ = ["OPERATIONS", "CreateBody", "DataFolders", "Function", "Functions", "Inline", "Operation", "openapi", "page"]
 
@@ -64,6 +65,8 @@ class Operation(NamedTuple):
     open: bool = False  # needs no token
 
 
+_WHICH = (("version", str, "one of that version, `v3`"), ("instance", str, "the one of that id"))
+
 OPERATIONS = (
     Operation(
         "POST",
@@ -104,6 +107,28 @@ OPERATIONS = (
             ("tail", int, "how many of the last lines"),
             ("follow", bool, "stay and send new lines as they come"),
             ("since", int, "only lines after this instant, microseconds UTC"),
+        ),
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/stack",
+        "stack",
+        "Where the threads and tasks of an instance stand.",
+        {200: Stack},
+        query=_WHICH,
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/profile",
+        "profile",
+        "Where the time of an instance goes, from now on.",
+        {200: Profile},
+        query=(
+            ("seconds", int, "how long it is looked at; 5 unless said"),
+            ("idle", bool, "weigh the threads that wait, too"),
+            *_WHICH,
         ),
         scope=Scope.READ,
     ),
@@ -159,7 +184,7 @@ _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 def openapi(url: str) -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document."""
-    types = (CreateBody, DataFolders, Function, Functions, InstanceInfo)
+    types = (CreateBody, DataFolders, Function, Functions, InstanceInfo, Profile, Stack)
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
