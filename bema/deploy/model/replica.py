@@ -5,12 +5,19 @@ Law: the state follows the one table (`core.instance.MOVES`); NEW is one whose l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from bema.core.instance import State
 from bema.core.naming import show_instance_id
+
+
+def chosen(replicas: Sequence[Replica], version: str = "", instance: str = "") -> Replica | None:
+    """The one that is meant: of that version, with that label; of several the first that serves, else the first."""
+    meant = [each for each in replicas if version in ("", each.version) and instance in ("", each.label)]
+    return next((each for each in meant if each.state is State.SERVING), meant[0] if meant else None)
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +39,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     share: int = 100  # what it is shown with
     sticky: str = ""  # and this, too
     unshared: int = 0  # the instant from which it is shown without a share
+    stands: str = ""  # where, while it is stalled
 
     @property
     def label(self) -> str:
@@ -53,4 +61,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     def marked(self, *, ready: bool, stalled: bool) -> Replica:
         """The same, after it said how it serves."""
-        return msgspec.structs.replace(self, ready=ready, stalled=stalled)
+        return msgspec.structs.replace(self, ready=ready, stalled=stalled, stands=self.stands if stalled else "")
+
+    def standing(self, where: str) -> Replica:
+        """The same, after it was found out where it stands; of one that went on meanwhile that is nothing any more."""
+        return msgspec.structs.replace(self, stands=where if self.stalled else "")

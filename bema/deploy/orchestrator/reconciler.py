@@ -176,6 +176,10 @@ class Reconciler:
         """Let an instance end that is to be started anew."""
         await self._apply(plans.StopReplica(instance, reason))
 
+    def replicas(self, deployment: str) -> list[Replica]:
+        """Those that run, of every version."""
+        return [replica for replica in self._replicas.of(deployment) if replica.state is not State.NEW]
+
     def held(self, deployment: str) -> Fault | None:
         """What keeps the machine from writing down what became of it, and so from starting it."""
         return self._held.get(deployment)
@@ -290,7 +294,9 @@ class Reconciler:
     def _reported(self, event: Reported) -> None:
         """Nothing is to be done about it, but somebody may wait for it."""
         how = {"ready": event.ready, "stalled": event.stalled}
-        if (replica := self._replicas.change(event.instance, lambda r: r.marked(**how))) is not None:
+        if (
+            replica := self._replicas.change(event.instance, lambda r: r.marked(**how).standing(event.stands))
+        ) is not None:
             self._touch(replica.deployment)
             self._notify(replica.deployment)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from bema.core.access import Scope
 from bema.deploy.model.changes import ChangeInfo
+from bema.deploy.model.stack import Profile, Stack
 from bema.gateway.control.bodies import (
     ChangeBody,
     CreateBody,
@@ -66,6 +67,8 @@ _LIST: dict[str, Any] = {
     "query": (_USER, ("after", str, "`next` of the page before"), ("count", int, "most items of one page")),
     "scope": Scope.READ,
 }
+
+_WHICH = (("version", str, "one of that version, `v3`"), ("instance", str, "the one of that id"))
 
 OPERATIONS = (
     Operation("POST", "/faas/python", "create", "Deploy a Python script.", **_CREATE),
@@ -160,6 +163,28 @@ OPERATIONS = (
             ("since", int, "only lines after this instant, microseconds UTC"),
             ("version", str, "only those of this version"),
             ("instance", str, "only those of this instance"),
+        ),
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/stack",
+        "stack",
+        "Where the threads and tasks of an instance stand.",
+        {200: Stack},
+        query=_WHICH,
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/profile",
+        "profile",
+        "Where the time of an instance goes, from now on.",
+        {200: Profile},
+        query=(
+            ("seconds", int, "how long it is looked at; 5 unless said"),
+            ("idle", bool, "weigh the threads that wait, too"),
+            *_WHICH,
         ),
         scope=Scope.READ,
     ),
