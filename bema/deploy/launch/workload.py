@@ -12,7 +12,9 @@ import msgspec
 
 from bema.core.limits import DEFAULTS
 from bema.core.redaction import hides
+from bema.deploy.launch.isolation import InstanceBounds
 from bema.deploy.model.deployment import ScriptEntry
+from bema.deploy.model.isolation import Isolation
 
 
 class WorkloadEnvironment(msgspec.Struct, frozen=True):
@@ -23,10 +25,11 @@ class WorkloadEnvironment(msgspec.Struct, frozen=True):
 
 
 class WorkloadLimits(msgspec.Struct, frozen=True):
-    """Seconds: until it serves, and for it to finish once it was asked to stop."""
+    """Seconds: until it serves, and for it to finish once it was asked to stop. `bounds` are those of its sandbox."""
 
     start: float = DEFAULTS.start
     drain: float = DEFAULTS.drain
+    bounds: InstanceBounds = InstanceBounds.of(DEFAULTS)
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,5 +47,6 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # what a service is told beside
     launcher: str = ""
     home: str = ""  # the folder of what it writes; empty for one of the deployment's own
+    isolation: Isolation = Isolation()
     operations: bool = False  # it asks the orchestrator for things, and is given a way to
     __repr__ = hides("env", "secrets")

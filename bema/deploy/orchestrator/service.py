@@ -167,6 +167,7 @@ class Orchestrator(KeyOperations, SecretOperations):
             env=request.env,
             dependencies=found.metadata.dependencies,
             requires_python=found.metadata.requires_python,
+            settings=found.metadata.settings,
             created=self._parts.clock.now(),
         )
         return version, bundle
