@@ -31,7 +31,8 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     `secrets` are names of secrets of the same owner, each given as the variable of that name; `health` is a path that must
     answer below 400 before a version takes traffic; of `keep` the data is one instance's at a time; `access` is `public` or
-    `private`; `sticky` is `header:NAME` or `cookie:NAME`, whose equal values go to one version.
+    `private`; `sticky` is `header:NAME` or `cookie:NAME`, whose equal values go to one version; `isolation` and
+    `network` are as in the settings of the platform, which they only make stricter.
     """
 
     min_instances: int | None = None
@@ -46,6 +47,7 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     keep: bool | None = None
     health: str | None = None
     isolation: str | None = None
+    network: str | None = None
     secrets: tuple[str, ...] | None = None
 
     @property
