@@ -41,7 +41,10 @@ from bema.deploy.model.restarts import Attempt, Verdict, ended, verdict
 from bema.deploy.orchestrator.__main__ import parts_of
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.deploy.ports import PublicListener
+from bema.deploy.sources.addresses import Networks
+from bema.deploy.sources.fetch import Fetcher
 from bema.deploy.sources.source import SourceFactory
+from bema.deploy.sources.url import UrlSource
 from bema.gateway.server import Gateway
 from bema.jobs.calls import CallRecord, DurableState
 from bema.jobs.engine import JobsEngine, JobsFactory
@@ -67,6 +70,7 @@ from bema.wire.rpc import frames
 from tests.deploy.platform import MemoryLayers, until
 from tests.deploy.platform import script as request_of
 from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok
+from tests.servers.web import Seen, web
 
 Outcome = Any
 Story = Callable[[Path], Awaitable[Outcome]]
@@ -422,6 +426,18 @@ async def source_files(folder: Path) -> Outcome:
 @probe(1024, with_it="source_too_large", without="main.py")
 async def source_bytes(folder: Path) -> Outcome:
     return await tree(folder)
+
+
+@probe(0.2, with_it="source_unreachable", without="waits")
+async def source_time(folder: Path) -> Outcome:
+    async def answer(seen: Seen) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    limits = settings.current().limits
+    async with web(answer) as server:
+        fetcher = Fetcher(limits, Networks("127.0.0.1/32"))
+        return await within(4, UrlSource(server.url, fetcher, limits).fetch())
 
 
 @probe(1024, with_it="pep723_malformed", without="hello")

@@ -191,6 +191,7 @@ class _Classes:
             *("pep723_malformed", "pep723_unclosed", "pep723_duplicated", "python_unavailable"),
             *("entry_not_found", "entry_ambiguous", "bad_document", "no_plan"),
             *("entry_file_missing", "pyproject_malformed", "lock_outdated", "archive_refused"),
+            *("source_refused", "source_not_found", "source_denied", "source_changed"),
         ),
         Conflict: (
             *("already_served", "conflict", "key_reused", "call_exists", "call_paused", "call_cancelled", "bad_move"),
@@ -199,9 +200,9 @@ class _Classes:
         StreamCut: ("handed_over",),
         Denied: ("forbidden",),
         Unavailable: ("not_up",),
-        Overloaded: ("rate_limited",),
+        Overloaded: ("rate_limited", "source_rate_limited"),
         TooLarge: ("head_too_large", "script_too_large", "source_too_large"),
-        Failed: ("build_failed", "crash_loop", "not_recordable"),
+        Failed: ("build_failed", "crash_loop", "not_recordable", "source_unreachable"),
         Refused: (
             *("already_up", "port_in_use", "state_unwritable", "state_held", "state_failed", "no_flock"),
             *("store_newer", "missing_extra", "not_durable", "not_replayable"),

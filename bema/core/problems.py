@@ -295,6 +295,44 @@ PROBLEMS: dict[str, Problem] = {
     "source_too_large": Problem(
         413, 8, 1, "The source is larger than its limit.", "Leave data out, or raise the limit it names."
     ),
+    "source_refused": Problem(
+        422,
+        3,
+        1,
+        "The platform does not fetch code from that address.",
+        "Name a public https URL; for a network of your own, set `sources.networks`.",
+    ),
+    "source_not_found": Problem(
+        422, 5, 1, "The source names something that is not there.", "Check the name, and that it is public."
+    ),
+    "source_denied": Problem(
+        422,
+        7,
+        1,
+        "The source wants a credential, or refuses the one it was shown.",
+        "Give the platform one: `sources.gist_token`, `sources.s3_keys`, or a user and password in the URL.",
+    ),
+    "source_changed": Problem(
+        422,
+        9,
+        1,
+        "What the source holds is not what was asked for: its SHA-256 differs.",
+        "Look at what changed, then name the new SHA-256.",
+    ),
+    "source_rate_limited": Problem(
+        429,
+        8,
+        3,
+        "The server of the source answers no more for now.",
+        "Wait for the time in Retry-After, or give the platform a token: `sources.gist_token`.",
+    ),
+    "source_unreachable": Problem(
+        424,
+        14,
+        3,
+        "The source could not be fetched: its server is not there, too slow, or answers nonsense.",
+        "Check the address, then try again.",
+    ),
     "archive_refused": Problem(
         422,
         3,

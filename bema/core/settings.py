@@ -68,6 +68,19 @@ _TABLE = (
     ),
     Setting("status_host", str, "127.0.0.1", "address of a process's own status pages; 0.0.0.0: all", in_files=False),
     Setting("status_port", str, "", "port of a process's own status pages; 0: a free one", in_files=False),
+    Setting(
+        "sources.networks", str, "", "networks of your own, between commas, that code may be fetched from: 10.0.0.0/8"
+    ),
+    Setting("sources.gist_api", str, "https://api.github.com", "the API that gists are read from"),
+    Setting("sources.gist_token", str, "", "name of the variable that holds a token for that API"),
+    Setting("sources.s3_endpoint", str, "", "the S3 server for sources that name none; empty: that of AWS"),
+    Setting("sources.s3_region", str, "us-east-1", "the region of its buckets"),
+    Setting(
+        "sources.s3_keys",
+        str,
+        "",
+        "prefix of the variables that hold keys for it, as AWS_ of AWS_ACCESS_KEY_ID; empty: none",
+    ),
     Setting("log.level", str, "info", "least level that the platform's own log lines have", choices=LEVELS),
     Setting("log.calls", int, 100, "lines per second that a service logs of its calls; 0: none", most=10**6),
     Setting("lane", str, "", "whose instances calls go to: dev, hand, deployment/NAME; empty: chosen", in_files=False),

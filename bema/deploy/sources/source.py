@@ -62,3 +62,5 @@ def fields(said: Mapping[str, Any], type: type[_Said]) -> _Said:
 
 SourceFactory.register_lazy("inline", "bema.deploy.sources.inline:InlineSource")
 SourceFactory.register_lazy("files", "bema.deploy.sources.files:FilesSource")
+SourceFactory.register_lazy("url", "bema.deploy.sources.url:UrlSource")
+SourceFactory.register_lazy("zip", "bema.deploy.sources.zip:ZipSource")
