@@ -42,7 +42,7 @@ def is_archive(content: bytes) -> bool:
 
 
 def unpack(content: bytes, limits: Limits) -> dict[str, bytes]:
-    """The files of an archive. A folder that holds all of them is left out: the archives of repositories have one.
+    """The files of an archive, by their paths in it.
 
     Raises:
         Invalid: an entry is no plain file, or the archive is broken or packed beyond reason (archive_refused).
@@ -62,7 +62,7 @@ def unpack(content: bytes, limits: Limits) -> dict[str, bytes]:
                 _refuse(path, f"makes the archive {RATIO} times as large as it is packed")
     except _BROKEN as error:
         raise Invalid(f"the archive cannot be read: {error}", code="archive_refused") from error
-    return _without_folder(files)
+    return files
 
 
 def _zipped(content: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
@@ -121,7 +121,8 @@ def _taped(content: bytes, limits: Limits) -> Iterator[tuple[str, bytes]]:
                 yield path, found
 
 
-def _without_folder(files: dict[str, bytes]) -> dict[str, bytes]:
+def without_folder(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files without the folder that holds all of them, where there is one: the archives of repositories have."""
     tops = {path.partition("/")[0] for path in files}
     if len(tops) != 1 or not all("/" in path for path in files):
         return files

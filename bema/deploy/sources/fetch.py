@@ -11,6 +11,8 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import ipaddress
+import re
 import socket
 import ssl
 import zlib
@@ -267,10 +269,20 @@ def place_of(url: str) -> WebPlace:
         port = parts.port or _PORTS[parts.scheme]
     except (ValueError, UnicodeError) as error:
         raise Invalid(f"{_bare(parts)} names no host: {error}", code="source_refused") from error
+    # who connects may read such a number as an address, and who looks names up may not
+    if re.fullmatch(r"0x[0-9a-f]*|\d+", host.rstrip(".").rpartition(".")[2]) and not _is_address(host):
+        raise Invalid(f"{_bare(parts)} has an address in another form than 1.2.3.4", code="source_refused")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not (target.isascii() and target.isprintable() and " " not in target and "%" not in host):
         raise Invalid(f"{_bare(parts)} is no URL: some of it must be written as %XX", code="source_refused")
     return WebPlace(parts.scheme, host, port, target, _basic(parts))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _split(url: str) -> SplitResult:

@@ -12,7 +12,7 @@ import msgspec
 from bema.core.errors import Invalid
 from bema.core.limits import Limits
 from bema.deploy.model.bundle import Bundle
-from bema.deploy.sources.archives import is_archive, unpack
+from bema.deploy.sources.archives import is_archive, unpack, without_folder
 from bema.deploy.sources.fetch import Answer, Fetcher, check_status, in_time
 from bema.deploy.sources.source import Fetched, SourceOrigin, fields
 from bema.deploy.sources.tree import bundle_of, check_script
@@ -47,7 +47,7 @@ class UrlSource:
         check_sha256(answer, self._sha256)
         if is_archive(answer.body):
             files = await asyncio.to_thread(unpack, answer.body, self._limits)
-            bundle = bundle_of(files, self._limits, self._entry)
+            bundle = bundle_of(without_folder(files), self._limits, self._entry)
         else:
             bundle = self._script(answer)
         return Fetched(bundle, origin_of(answer, "url"))

@@ -11,7 +11,7 @@ import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.limits import Limits
-from bema.deploy.sources.archives import is_archive, unpack
+from bema.deploy.sources.archives import is_archive, unpack, without_folder
 from bema.deploy.sources.fetch import Fetcher
 from bema.deploy.sources.files import decoded
 from bema.deploy.sources.source import CodeSource, Fetched, SourceOrigin, fields
@@ -51,4 +51,4 @@ class ZipSource:
             raise Invalid("this is neither a zip nor a tar", code="archive_refused")
         files = await asyncio.to_thread(unpack, self._content, self._limits)
         origin = SourceOrigin("zip", sha256=hashlib.sha256(self._content).hexdigest())
-        return Fetched(bundle_of(files, self._limits, self._entry), origin)
+        return Fetched(bundle_of(without_folder(files), self._limits, self._entry), origin)

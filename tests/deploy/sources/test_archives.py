@@ -19,7 +19,7 @@ from bema.core.errors import BemaError, Invalid, TooLarge
 from bema.core.limits import DEFAULTS
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.sources.addresses import Networks
-from bema.deploy.sources.archives import is_archive, unpack
+from bema.deploy.sources.archives import is_archive, unpack, without_folder
 from bema.deploy.sources.fetch import Fetcher
 from bema.deploy.sources.source import Fetched, SourceFactory
 from bema.deploy.sources.url import UrlSource
@@ -77,7 +77,10 @@ def test_plain_files_come_out_as_they_went_in(kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_around_all_of_them_is_left_out(kind: str):
-    assert unpack(KINDS[kind]({f"shop-1a2b/{path}": found for path, found in FILES.items()}), LIMITS) == FILES
+    content = KINDS[kind]({f"shop-1a2b/{path}": found for path, found in FILES.items()})
+    assert without_folder(unpack(content, LIMITS)) == FILES
+    assert without_folder(FILES) == FILES
+    assert source({"data": base64.b64encode(content).decode()}).bundle == Bundle(FILES)
 
 
 def test_code_is_no_archive():
