@@ -159,8 +159,10 @@ class Ledger:
                 limit=self._limits.jobs_history,
                 fix="Split the work into calls of its own with `call.child`, or raise the limit.",
             )
-        taken = [Mutation(signal, None)] if signal else []
-        await self._state.apply([Mutation(_step(id, entry.order), _encode(entry), 0), *taken])
+        mutations = [Mutation(_step(id, entry.order), _encode(entry), 0)]
+        if signal:
+            mutations.append(Mutation(signal, None))
+        await self._state.apply(mutations)
         self._written(id)
 
     async def suspend(self, id: str, fence: int, how: Change) -> CallRecord:

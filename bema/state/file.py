@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from bema.core.errors import BemaError, Refused
-from bema.state.engine import LAST, Entry, Mutation, Older, RevisionConflict, StateChange, digest_of, no_blob
+from bema.state.engine import LAST, Entry, Mutation, Older, RevisionConflict, Row, StateChange, digest_of, no_blob
 from bema.state.layout import bring_up
 from bema.state.lock import FileLock
 from bema.state.reserve import SIZE, Reserve
@@ -197,14 +197,15 @@ class SqliteFile:
 
     def _commit(self, committed: Committed, new: set[str]) -> None:
         last = {change.key: change for change in committed.changes}
-        gone = [(change.key,) for change in last.values() if change.value is None]
-        puts = [(c.key, c.revision, c.value) for c in last.values() if c.value is not None]
-        ways = (
-            ("ROLLBACK", [row for row in puts if row[0] in new]),
-            ("REPLACE", [row for row in puts if row[0] not in new]),
-        )
-        with self._transaction() as db:
-            for how, rows in ways:
+        gone, fresh, puts = list[Row](), list[Row](), list[Row]()
+        for key, (revision, _, value) in last.items():
+            if value is None:
+                gone.append((key,))
+            else:
+                (fresh if key in new else puts).append((key, revision, value))
+
+        def write(db: sqlite3.Connection) -> None:
+            for how, rows in (("ROLLBACK", fresh), ("REPLACE", puts)):
                 for some in _in_parts(rows):
                     marks = ",".join(["(?,?,?)"] * len(some))
                     db.execute(f"INSERT OR {how} INTO entries VALUES {marks}", list(chain.from_iterable(some)))
@@ -212,12 +213,13 @@ class SqliteFile:
                 db.executemany("DELETE FROM entries WHERE key = ?", gone)
             db.execute("UPDATE counter SET revision = ?", (committed.revision,))
 
+        self._in_transaction(write)
+
     def put_blob(self, content: bytes) -> str:
         digest = digest_of(content)
         self._must_write()
         if not self._read("SELECT 1 FROM blobs WHERE digest = ?", (digest,)):
-            with self._transaction() as db:
-                db.execute("INSERT INTO blobs VALUES (?, ?)", (digest, content))
+            self._in_transaction(lambda db: db.execute("INSERT INTO blobs VALUES (?, ?)", (digest, content)))
         return digest
 
     def drop_blobs(self, digests: Iterable[str]) -> None:
@@ -231,15 +233,13 @@ class SqliteFile:
             self._in_reserve(partial(self._drop, dropped))
 
     def _drop(self, digests: list[tuple[str]]) -> None:
-        with self._transaction() as db:
-            db.executemany("DELETE FROM blobs WHERE digest = ?", digests)
+        self._in_transaction(lambda db: db.executemany("DELETE FROM blobs WHERE digest = ?", digests))
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _in_transaction(self, work: Callable[[sqlite3.Connection], object]) -> None:
         db = self._connection
         try:
             db.execute("BEGIN IMMEDIATE")
-            yield db
+            work(db)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):

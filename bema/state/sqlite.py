@@ -37,9 +37,10 @@ class _Asked(NamedTuple):
     reads: bool
 
 
-class _Answered(NamedTuple):
-    answer: asyncio.Future[Any]
-    outcome: Any
+# who waits is told something, or waits for mutations or other work
+_Answered = tuple[asyncio.Future[Any], Any]
+_Writing = tuple[Sequence[Mutation], asyncio.Future[Any]]
+_Working = tuple[Callable[[], Any], asyncio.Future[Any]]
 
 
 class _Failure(NamedTuple):
@@ -188,26 +189,39 @@ class SqliteEngine:
         while (group := self._queue.get()) is not None:
             answered: list[_Answered] = []
             committed: list[Committed] = []
-            # who reads after a write of its own must find it; read in between, its writes would be two commits
-            for some in _in_turns(group):
-                if callable(some[0].what):
-                    answered.append(_Answered(some[0].answer, _outcome(some[0].what)))
-                else:
-                    self._apply(some, answered, committed)
+            writing: list[_Writing] = []
+            reading: list[_Working] = []
+            for what, answer, reads in group:
+                if not callable(what):
+                    writing.append((what, answer))
+                elif reads:
+                    reading.append((what, answer))
+                else:  # by itself, in its place among those that write
+                    self._do_all(writing, reading, answered, committed)
+                    writing, reading = [], []
+                    answered.append((answer, _outcome(what)))
+            self._do_all(writing, reading, answered, committed)
             try:
                 self._loop.call_soon_threadsafe(self._take_back, answered, committed)
             except RuntimeError:  # the loop was closed without us: nobody waits any more
                 break
         self._file.close()
 
-    def _apply(self, some: list[_Asked], answered: list[_Answered], committed: list[Committed]) -> None:
-        done = _outcome(partial(self._file.apply, [one.what for one in some]))  # type: ignore[misc]
-        if isinstance(done, _Failure):
-            answered += [_Answered(one.answer, done) for one in some]
-            return
-        committed.append(done)
-        for one, outcome in zip(some, done.outcomes, strict=True):
-            answered.append(_Answered(one.answer, _Failure(outcome) if isinstance(outcome, BemaError) else outcome))
+    def _do_all(
+        self, writing: list[_Writing], reading: list[_Working], answered: list[_Answered], committed: list[Committed]
+    ) -> None:
+        """One commit, then whoever reads: who reads after a write of its own finds it, and nobody splits the commit of others."""
+        if writing:
+            done = _outcome(partial(self._file.apply, [mutations for mutations, _ in writing]))
+            if isinstance(done, _Failure):
+                answered += [(answer, done) for _, answer in writing]
+            else:
+                committed.append(done)
+                answered += [
+                    (answer, _Failure(outcome) if isinstance(outcome, BemaError) else outcome)
+                    for (_, answer), outcome in zip(writing, done.outcomes, strict=True)
+                ]
+        answered += [(answer, _outcome(work)) for work, answer in reading]
 
 
 def _outcome(work: Callable[[], Any]) -> Any:
@@ -215,26 +229,3 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return work()
     except BaseException as error:  # noqa: BLE001 - the edge of the thread: whoever waits hears of it
         return _Failure(error)
-
-
-def _in_turns(group: list[_Asked]) -> Iterable[list[_Asked]]:
-    """Mutations together, and after them whoever reads; other work by itself, in its place among them."""
-    some: list[_Asked] = []
-    reading: list[_Asked] = []
-    for asked in group:
-        if asked.reads:
-            reading.append(asked)
-        elif callable(asked.what):
-            yield from _written_then_read(some, reading)
-            yield [asked]
-            some, reading = [], []
-        else:
-            some.append(asked)
-    yield from _written_then_read(some, reading)
-
-
-def _written_then_read(some: list[_Asked], reading: list[_Asked]) -> Iterable[list[_Asked]]:
-    if some:
-        yield some
-    for asked in reading:
-        yield [asked]
