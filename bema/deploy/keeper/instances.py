@@ -164,6 +164,13 @@ class Instances:
         attached.give(request["name"], kept.held[request["name"]])
         return {}
 
+    def note(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
+        """A line for the log of an instance: what was found out about it from outside."""
+        kept = self._kept.get(request["instance"])
+        if kept is not None:
+            kept.child.log.note(request["text"], request.get("level", "info"))
+        return {}
+
     def forget(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
         """Close the listeners of a deployment, or those of a version of it."""
         version = request.get("version", "")

@@ -51,6 +51,7 @@ class Link:
             "lend": instances.lend,
             "forget": instances.forget,
             "announced": instances.announced,
+            "note": instances.note,
             "seen": self._seen,
         }
 

@@ -15,7 +15,7 @@ class Silent:
 
     def __init__(self):
         self.paused = False
-        self.spawn = self.stop = self.forget = self.announced = self.lend = self.nothing
+        self.spawn = self.stop = self.forget = self.announced = self.note = self.lend = self.nothing
 
     def nothing(self, request, attached):
         return {}
