@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import json
 import os
 import select
@@ -19,11 +20,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from . import samples, stacks
 
 SIGNAL = signal.SIGRTMAX - 1
+_HIGH = 900
 _LONGEST = 4096
 _SEND = 5.0  # seconds that whoever asked has to read the answer
 _LOOK = 500  # milliseconds
@@ -37,6 +40,7 @@ class Inspection:
         self._end = end
         self._folder = folder
         self._mine = os.fstat(end.fileno())
+        self._high: int | None = None
         self._sending = threading.Lock()
         self._sampling = threading.Lock()
 
@@ -44,7 +48,9 @@ class Inspection:
         # a full buffer then loses the handler's text, instead of stopping the process in it
         self._end.setblocking(False)
         with contextlib.suppress(OSError, ValueError, RuntimeError):
-            faulthandler.register(SIGNAL, file=self._end.fileno(), all_threads=True)
+            # the handler cannot look whose its number is: it gets one that nobody reaches who opens the lowest free
+            self._high = fcntl.fcntl(self._end.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+            faulthandler.register(SIGNAL, file=self._high, all_threads=True)
         threading.Thread(target=self._answer_all, name=f"{stacks.OURS}inspection", daemon=True).start()
 
     def _answer_all(self) -> None:
@@ -62,10 +68,10 @@ class Inspection:
                     self._answer(line)
         self._part()
 
-    def _is_mine(self) -> bool:
+    def _is_mine(self, number: int | None = None) -> bool:
         """Whether the number still is of the socket that was passed: a script may close all that it did not open."""
         try:
-            now = os.fstat(self._end.fileno())
+            now = os.fstat(self._end.fileno() if number is None else number)
         except OSError:
             return False
         return (now.st_dev, now.st_ino) == (self._mine.st_dev, self._mine.st_ino)
@@ -73,6 +79,8 @@ class Inspection:
     def _part(self) -> None:
         with contextlib.suppress(ValueError, RuntimeError):
             faulthandler.unregister(SIGNAL)
+        if self._high is not None and self._is_mine(self._high):
+            os.close(self._high)
         # its number may be of something that the script opened
         if not self._is_mine():
             self._end.detach()
@@ -85,7 +93,7 @@ class Inspection:
         except (ValueError, TypeError, KeyError):
             return
         if what == "stack":
-            self._say({"id": number, **stacks.everything(self._folder)})
+            self._tell(number, lambda: stacks.everything(self._folder))
         elif what == "profile" and self._sampling.acquire(blocking=False):
             # in a thread of its own: who asks for a stack meanwhile need not wait for its end
             sampling = threading.Thread(
@@ -97,9 +105,16 @@ class Inspection:
 
     def _sample(self, number: int, seconds: float, idle: bool) -> None:
         try:
-            self._say({"id": number, **samples.taken(seconds, idle=idle)})
+            self._tell(number, lambda: samples.taken(seconds, idle=idle))
         finally:
             self._sampling.release()
+
+    def _tell(self, number: int, look: Callable[[], dict[str, Any]]) -> None:
+        try:
+            answer = look()
+        except Exception as error:  # noqa: BLE001 - the edge of a look: objects of the script may fail it, and the next is told
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        self._say({"id": number, **answer})
 
     def _say(self, answer: dict[str, Any]) -> None:
         text = json.dumps(answer).encode() + b"\n"

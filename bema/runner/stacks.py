@@ -62,13 +62,15 @@ def _waits_in_a_loop(frame: types.FrameType) -> bool:
 
 
 def _tasks(frames: dict[int, types.FrameType]) -> Iterator[tuple[Any, Any]]:
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
+    asyncio: Any = sys.modules.get("asyncio")
+    # while it is imported some of its names are not there yet, and no loop runs
+    if not all(hasattr(asyncio, name) for name in ("AbstractEventLoop", "all_tasks", "current_task")):
         return
     for loop in _loops(frames, asyncio.AbstractEventLoop):
         try:
             # another thread may begin and end tasks meanwhile; asyncio tries again, and at last gives up
-            found = sorted(asyncio.all_tasks(loop), key=id)
+            # by name, so that Task-10 comes after Task-9
+            found = sorted(asyncio.all_tasks(loop), key=lambda task: (len(task.get_name()), task.get_name()))
         except RuntimeError:
             continue
         for task in found:

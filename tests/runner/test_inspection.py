@@ -200,6 +200,40 @@ def test_a_script_that_closed_what_it_did_not_open_keeps_what_it_opens(asked):
     assert given.running.ended()[:2] == (0, "whole\n")
 
 
+IMPORTING = """
+import sys, threading, time, types
+class Half(types.ModuleType):
+    pass
+sys.modules["asyncio"] = Half("asyncio")
+"""
+
+
+def test_one_that_imports_asyncio_just_now_has_no_tasks(asked):
+    stack = asked(IMPORTING + READY + "time.sleep(600)\n").ask("stack")
+    assert (stack["tasks"], len(stack["threads"])) == ([], 1)
+
+
+HOSTILE = """
+import asyncio, time
+class Task(asyncio.Task):
+    def get_name(self):
+        raise ValueError("no name")
+async def main():
+    asyncio.get_running_loop().set_task_factory(lambda loop, coroutine, **how: Task(coroutine, loop=loop))
+    asyncio.create_task(asyncio.sleep(600))
+    await asyncio.sleep(0)
+    time.sleep(600)
+"""
+
+
+def test_a_look_that_fails_is_told_and_the_next_question_is_answered(asked):
+    given = asked(HOSTILE + READY + "asyncio.run(main())\n")
+    end = time.monotonic() + 60
+    while "no name" not in given.ask("stack").get("error", ""):
+        assert time.monotonic() < end
+    assert given.ask("profile", seconds=0.1)["looks"] > 0
+
+
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"{}", b'{"id": "x", "ask": 1}', b"\xff" * 9000])
 def test_what_is_no_question_is_skipped(asked, line):
     given = asked("import time\n" + READY + "time.sleep(600)\n")

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import msgspec
 
 from bema.core.clock import Clock, SystemClock
-from bema.core.errors import Conflict
+from bema.core.errors import Conflict, NotFound
 from bema.core.instance import Instance, State, move
 from bema.core.naming import show_instance_id
 from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.deploy.launch.workload import Workload
 from bema.deploy.model.replica import Replica
+from bema.deploy.model.stack import Profile, Stack
 from bema.parts import Factory
 from bema.runtime.discovery.discovery import Discovery
 from bema.runtime.discovery.memory import MemoryDiscovery
@@ -41,6 +42,7 @@ class Reported(msgspec.Struct, frozen=True):
     instance: int
     ready: bool
     stalled: bool
+    stands: str = ""  # where, once that was found out
 
 
 class Exited(msgspec.Struct, frozen=True):
@@ -95,6 +97,21 @@ class Launcher(Protocol):
         """Close what the deployment's instances had one after the other, their listeners; or those of one version."""
         ...
 
+    async def stack(self, instance: int) -> Stack:
+        """Where an instance's threads and tasks stand now.
+
+        `NotFound` for one that is not there or cannot be asked, `Unavailable` for one that does not answer, `ProtocolError`
+        for an answer that is none.
+        """
+        ...
+
+    async def profile(self, instance: int, seconds: float, *, idle: bool = False) -> Profile:
+        """Where an instance's time goes in the seconds to come; with `idle`, that of threads that wait too.
+
+        Raises as `stack` does, `Invalid` for too many seconds, and `Conflict` while another profile of it is taken.
+        """
+        ...
+
     async def next_event(self) -> Event:
         """What happened next, to whichever instance. The event before it has been dealt with."""
         ...
@@ -137,6 +154,7 @@ class MemoryLauncher:
         self.instances: list[int] = []  # of `started`, in its order
         self.stopped: list[tuple[int, float, str]] = []
         self.forgotten: list[str] = []
+        self.stacks: dict[int, Stack] = {}  # what is told of an instance
         self._replicas: dict[int, Replica] = {}
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._discovery = discovery
@@ -197,6 +215,19 @@ class MemoryLauncher:
 
     async def forget(self, deployment: str, version: str = "") -> None:
         self.forgotten.append(f"{deployment}/{version}" if version else deployment)
+
+    async def stack(self, instance: int) -> Stack:
+        replica = self._there(instance)
+        return self.stacks.get(instance, Stack(instance=replica.label, version=replica.version))
+
+    async def profile(self, instance: int, seconds: float, *, idle: bool = False) -> Profile:
+        replica = self._there(instance)
+        return Profile(instance=replica.label, version=replica.version)
+
+    def _there(self, instance: int) -> Replica:
+        if (replica := self._replicas.get(instance)) is None:
+            raise NotFound(f"there is no instance {show_instance_id(instance)}")
+        return replica
 
     async def next_event(self) -> Event:
         return await self._events.get()

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+from bema.core.errors import NotFound
+from bema.core.naming import show_instance_id
 from bema.deploy.launch.launcher import Event, Exited, Launcher
 from bema.deploy.launch.workload import Workload
 from bema.deploy.model.replica import Replica
+from bema.deploy.model.stack import Profile, Stack
 from bema.runtime.discovery.discovery import Discovery
 
 Opener = Callable[[str], Awaitable[Launcher]]
@@ -62,6 +65,17 @@ class Launchers:
             self._owners.update((replica.instance, launcher) for replica in replicas)
             found += replicas
         return found
+
+    async def stack(self, instance: int) -> Stack:
+        return await self._owner(instance).stack(instance)
+
+    async def profile(self, instance: int, seconds: float, *, idle: bool = False) -> Profile:
+        return await self._owner(instance).profile(instance, seconds, idle=idle)
+
+    def _owner(self, instance: int) -> Launcher:
+        if (launcher := self._owners.get(instance)) is None:
+            raise NotFound(f"there is no instance {show_instance_id(instance)}")
+        return launcher
 
     async def forget(self, deployment: str, version: str = "") -> None:
         for launcher in tuple(self._opened.values()):

@@ -11,19 +11,22 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bema.core.clock import Clock, SystemClock
-from bema.core.errors import Disconnected, ProtocolError, Refused
-from bema.core.instance import State
+from bema.core.errors import BemaError, Disconnected, NotFound, ProtocolError, Refused
+from bema.core.instance import Instance, State
+from bema.core.limits import DEFAULTS, Limits
 from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
 from bema.core.redaction import hides
 from bema.core.settings import PartSettings
-from bema.deploy.launch import operations
+from bema.deploy.launch import inspection, operations
+from bema.deploy.launch.inspection import InspectionSockets
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
 from bema.deploy.launch.open_ports import free_port, listener_of, moves, socket_of, sockets_of
@@ -32,12 +35,14 @@ from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
 from bema.deploy.launch.workload import Workload
 from bema.deploy.model.replica import Replica
+from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.secrets import sealed
 from bema.runtime.discovery.discovery import Discovery, Reservation
 from bema.wire.module.handshake import FEATURES
 
 HOST = "bema.sdk.host:run"
 RUNNER = Path("bema", "runner", "__main__.py")
+_BEFORE = 1.0  # seconds before the end of its grace at which an instance is looked at that will be killed then
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,8 @@ class Locator(msgspec.Struct, frozen=True, kw_only=True):
     slot: int = 0
     share: int = 100  # as it was started
     sticky: str = ""
+    script: str = ""  # its file
+    stalled_limit: float = DEFAULTS.stalled
     __repr__ = hides("token")
 
 
@@ -65,6 +72,7 @@ class SupervisedProcess:
         self.locator = locator
         self.reservation = reservation
         self.waiting: asyncio.Task[None] | None = None  # for it to serve
+        self.looking: asyncio.Task[None] | None = None  # for where it stands
 
     @property
     def replica(self) -> Replica:
@@ -74,6 +82,10 @@ class SupervisedProcess:
         if self.waiting is not None:
             self.waiting.cancel()
 
+    def stop_looking(self) -> None:
+        if self.looking is not None:
+            self.looking.cancel()
+
 
 class ProcessLauncher:
     """Launches through the keeper; `meet` says in which discovery what serves is shown."""
@@ -81,10 +93,17 @@ class ProcessLauncher:
     _discovery: Discovery
 
     def __init__(
-        self, keeper: KeeperClient, *, clock: Clock | None = None, sockets: OperationSockets | None = None
+        self,
+        keeper: KeeperClient,
+        *,
+        clock: Clock | None = None,
+        sockets: OperationSockets | None = None,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._keeper = keeper
         self._operations = sockets or OperationSockets(keeper, {})
+        self._inspections = InspectionSockets(keeper)
+        self._limits = limits
         self._clock = clock or SystemClock()
         self._known: dict[int, SupervisedProcess] = {}
         self._unseen: int | None = None
@@ -93,7 +112,7 @@ class ProcessLauncher:
 
     @classmethod
     async def open(cls, settings: PartSettings) -> ProcessLauncher:
-        return cls(await KeeperClient.open())
+        return cls(await KeeperClient.open(), limits=settings.limits)
 
     def meet(self, discovery: Discovery) -> None:
         self._discovery = discovery
@@ -113,6 +132,8 @@ class ProcessLauncher:
             slot=workload.slot,
             share=workload.share,
             sticky=workload.sticky,
+            script=workload.script,
+            stalled_limit=float(workload.settings.get("limits.stalled", self._limits.stalled)),
         )
         # before the process: a lease that could not be had afterwards would leave one that nobody
         # finds
@@ -124,10 +145,12 @@ class ProcessLauncher:
                     passed["secrets_fd"] = passing.enter_context(sealed(workload.secrets))
                 if workload.operations:
                     passed |= await self._operations.begin(instance, passing)
+                passed |= self._inspections.begin(instance, passing)
                 answer = await self._spawn(workload, instance, locator, home, passed)
         except BaseException:
             # cancelled too: a reservation that stays would be shown to nobody and held for ever
             await self._operations.end(instance)
+            self._inspections.end(instance)
             await reservation.release()
             raise
         known = {"instance": instance, "deployment": workload.deployment, "announce": None, "status": None}
@@ -182,6 +205,8 @@ class ProcessLauncher:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
             await self._operations.resume(kept["instance"])
+        if inspection.NAME in kept["keep"]:
+            await self._inspections.resume(kept["instance"])
 
     def _take_charge(self, kept: dict[str, Any], locator: Locator, reservation: Reservation) -> SupervisedProcess:
         replica = Replica(
@@ -219,7 +244,8 @@ class ProcessLauncher:
                     await asyncio.get_running_loop().create_future()
                 address = await listener_of(replica.pid, process.locator.port)
         except TimeoutError:
-            await self._end(process, "start_timeout", f"it did not listen within {limit:g} s")
+            how, where = f"it did not listen within {limit:g} s", await self._where(process)
+            await self._end(process, "start_timeout", f"{how}: it stood in {where}" if where else how)
             return
         announce = found_at(address, {"listen": (self._clock.now() - replica.since) // 1000})
         await self._keeper.request("announced", instance=replica.instance, announce=announce)
@@ -249,6 +275,7 @@ class ProcessLauncher:
     async def _end(self, process: SupervisedProcess, cause: str, how: str) -> None:
         # noted before: its end comes by itself, and would read as a crash of its own
         process.supervision.fault = (cause, how)
+        await self._note(process, how, "error")
         with contextlib.suppress(Disconnected):
             await self._keeper.request("stop", instance=process.replica.instance, grace_ms=0, reason=how)
 
@@ -259,18 +286,25 @@ class ProcessLauncher:
 
     async def _told(self, process: SupervisedProcess, status: dict[str, Any]) -> bool:
         """Take in how it serves now, and show it; whether anything that is shown is new."""
+        stalled = process.replica.stalled
         try:
             record = process.supervision.told(status)
         except ProtocolError as error:
             logger.warning("instance %s: %s; it is skipped", process.replica.label, error.message)
             return False
+        if process.replica.stalled and not stalled:
+            process.stop_looking()
+            process.looking = asyncio.create_task(self._look(process), name=f"look at {process.replica.instance}")
         if record is None:
             return False
+        await self._update(process, record)
+        return True
+
+    async def _update(self, process: SupervisedProcess, record: Instance) -> None:
         try:
             await process.reservation.update(record)
         except Refused as error:  # a mark that stayed on a full disk would keep callers away for good
             logger.error("%s; trying again", error.message)
-        return True
 
     async def _hide(self, process: SupervisedProcess) -> None:
         record = process.supervision.draining()
@@ -278,9 +312,55 @@ class ProcessLauncher:
             with contextlib.suppress(Refused):  # a full disk keeps no instance alive
                 await process.reservation.update(record)
 
+    # where it stands
+
+    async def stack(self, instance: int) -> Stack:
+        process = self._there(instance)
+        return await self._inspections.stack(process.replica, process.supervision.process_start, process.locator.script)
+
+    async def profile(self, instance: int, seconds: float, *, idle: bool = False) -> Profile:
+        return await self._inspections.profile(self._there(instance).replica, seconds, idle=idle)
+
+    def _there(self, instance: int) -> SupervisedProcess:
+        if (process := self._known.get(instance)) is None:
+            raise NotFound(f"there is no instance {show_instance_id(instance)}")
+        return process
+
+    async def _where(self, process: SupervisedProcess) -> str:
+        """Where it stands, in a few words; empty where that is not to be had."""
+        try:
+            return (await self.stack(process.replica.instance)).where()
+        except BemaError as error:
+            logger.info("instance %s: %s", process.replica.label, error.message)
+            return ""
+
+    async def _look(self, process: SupervisedProcess) -> None:
+        """It is stalled: find out where, show it and write it into its log."""
+        since = time.monotonic() - process.locator.stalled_limit
+        if where := await self._where(process):
+            stands = f"stalled {time.monotonic() - since:.1f} s in {where}"
+            await self._note(process, stands, "warning")
+            # the way of every event: what is shown of it is changed by one at a time
+            self._keeper.events.put_nowait({"event": "stands", "instance": process.replica.instance, "stands": stands})
+
+    async def _look_before_the_end(self, process: SupervisedProcess, grace: float) -> None:
+        """Whoever is killed at the end of its grace is looked at shortly before: afterwards there is nothing to see."""
+        await asyncio.sleep(grace - min(_BEFORE, grace / 2))
+        if where := await self._where(process):
+            process.supervision.stood = where
+            await self._note(process, f"it does not end within {grace:g} s: it stands in {where}", "warning")
+
+    async def _note(self, process: SupervisedProcess, text: str, level: str) -> None:
+        with contextlib.suppress(BemaError):  # the log is not what anything waits for
+            await self._keeper.request("note", instance=process.replica.instance, text=text, level=level)
+
     async def stop(self, instance: int, grace: float, reason: str) -> None:
         process = self._known.get(instance)
         if process is not None:
+            process.stop_looking()
+            if grace > 0:
+                looking = self._look_before_the_end(process, grace)
+                process.looking = asyncio.create_task(looking, name=f"last look at {instance}")
             # hidden first: callers must have gone elsewhere when it begins to refuse
             await self._hide(process)
             await self._keeper.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
@@ -323,7 +403,11 @@ class ProcessLauncher:
             case "announced" if process is not None and process.replica.state is State.STARTING:
                 return await self._announced(process, message)
             case "status" if process is not None and await self._told(process, message["status"]):
-                return Reported(instance, process.replica.ready, process.replica.stalled)
+                return Reported(instance, process.replica.ready, process.replica.stalled, process.replica.stands)
+            case "stands" if process is not None and process.replica.stalled:
+                if (record := process.supervision.stands(message["stands"])) is not None:
+                    await self._update(process, record)
+                return Reported(instance, process.replica.ready, process.replica.stalled, process.replica.stands)
         return None
 
     async def _announced(self, process: SupervisedProcess, message: dict[str, Any]) -> Event | None:
@@ -341,6 +425,7 @@ class ProcessLauncher:
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
         instance, stopped = message["instance"], message["stopped"]
         await self._operations.end(instance)
+        self._inspections.end(instance)
         cause, how = "stopped" if stopped else "exited", ""
         self._known.pop(instance, None)
         if process is None:  # it ended while there was no orchestrator
@@ -348,6 +433,7 @@ class ProcessLauncher:
             reservation = await self._discovery.adopt(instance)
         else:
             process.stop_waiting()
+            process.stop_looking()
             reservation = process.reservation
             cause, how = process.supervision.ended(message["code"], message["signal"], stopped=stopped)
         await reservation.release()
@@ -355,11 +441,14 @@ class ProcessLauncher:
 
     async def close(self) -> None:
         """Let go of the link; what runs goes on running."""
-        waiting = [process.waiting for process in self._known.values() if process.waiting is not None]
+        waiting = [
+            task for process in self._known.values() for task in (process.waiting, process.looking) if task is not None
+        ]
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._operations.close()
+        self._inspections.close()
         await self._keeper.close()
 
 

@@ -27,7 +27,8 @@ class Supervision:
     def __init__(self, replica: Replica, *, process_start: int = 0, token: str = "") -> None:
         self.replica = replica
         self.fault: tuple[str, str] | None = None  # why we end it: (cause, sentence)
-        self._process_start = process_start
+        self.stood = ""  # where it did shortly before it was to be killed
+        self.process_start = process_start
         self._token = token
         # it may say how it serves before it announces: that is kept, and shown with the
         # announcement
@@ -51,7 +52,7 @@ class Supervision:
             deployment=replica.deployment,
             version=replica.version,
             pid=replica.pid,
-            process_start=self._process_start,
+            process_start=self.process_start,
             token=self._token,
             since=now,
             data={"kind": said.kind or replica.kind, "phases": said.phases or {}},
@@ -94,6 +95,11 @@ class Supervision:
         self.replica = self.replica.marked(ready=said.ready, stalled=said.stalled)
         return self.record if said != before else None
 
+    def stands(self, where: str) -> Instance | None:
+        """Where it stands while it is stalled: the record to show, if one is shown."""
+        self.replica = self.replica.standing(where)
+        return self.record
+
     @property
     def record(self) -> Instance | None:
         """What is to be shown of it now; None before it announced itself, and when it is gone."""
@@ -109,9 +115,12 @@ class Supervision:
             ready=said.ready,
             stalled=said.stalled,
             endpoints=announced.endpoints if said.operations is None else tuple(said.operations),
-            data={**announced.data, **(said.data or {})},
+            data={**announced.data, **(said.data or {}), **self._found()},
             digest=announced.digest if said.digest is None else said.digest,
         )
+
+    def _found(self) -> dict[str, str]:
+        return {"stands": self.replica.stands} if self.replica.stands else {}
 
     def _addresses(self, said: Announce) -> dict[str, tuple[str, ...]]:
         if said.addresses:
@@ -128,6 +137,8 @@ class Supervision:
         """(cause, sentence) of its end."""
         asked = stopped or self.replica.state is State.DRAINING
         how = f"it ended with code {code}" if number is None else f"it was ended by {_name(number)}"
+        if number == signal.SIGKILL and self.stood:
+            how = f"{how}: it stood in {self.stood}"
         # we ended it for a reason that its exit code does not know
         cause, how = self.fault or ("stopped" if asked else "exited", how)
         self._move(State.GONE if cause == "stopped" else State.FAILED)

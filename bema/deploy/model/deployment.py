@@ -366,11 +366,18 @@ class InstanceInfo(msgspec.Struct, frozen=True):
     since: int
     ready: bool = True
     stalled: bool = False
+    stands: str = ""  # where, while it is stalled
 
     @classmethod
     def of(cls, replica: Replica) -> InstanceInfo:
         return cls(
-            replica.label, replica.pid, str(replica.state), replica.since, ready=replica.ready, stalled=replica.stalled
+            replica.label,
+            replica.pid,
+            str(replica.state),
+            replica.since,
+            ready=replica.ready,
+            stalled=replica.stalled,
+            stands=replica.stands,
         )
 
 
@@ -473,7 +480,10 @@ def _end_of(attempt: Attempt, name: str) -> str:
     """The end of an attempt as a sentence."""
     match attempt.cause:
         case "start_timeout":
-            return f"{name}: no listener after {(attempt.ended - attempt.at) / 1e6:.0f} s"
+            stood = attempt.message.partition(": it stood in ")[2]
+            return f"{name}: no listener after {(attempt.ended - attempt.at) / 1e6:.0f} s" + (
+                f": it stood in {stood}" if stood else ""
+            )
         case "spawn" | "secret_missing":
             return f"{name} cannot be started: {attempt.message}"
         case "lost":

@@ -32,6 +32,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     share: int = 100  # what it is shown with
     sticky: str = ""  # and this, too
     unshared: int = 0  # the instant from which it is shown without a share
+    stands: str = ""  # where, while it is stalled
 
     @property
     def label(self) -> str:
@@ -53,4 +54,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     def marked(self, *, ready: bool, stalled: bool) -> Replica:
         """The same, after it said how it serves."""
-        return msgspec.structs.replace(self, ready=ready, stalled=stalled)
+        return msgspec.structs.replace(self, ready=ready, stalled=stalled, stands=self.stands if stalled else "")
+
+    def standing(self, where: str) -> Replica:
+        """The same, after it was found out where it stands; of one that went on meanwhile that is nothing any more."""
+        return msgspec.structs.replace(self, stands=where if self.stalled else "")

@@ -290,7 +290,9 @@ class Reconciler:
     def _reported(self, event: Reported) -> None:
         """Nothing is to be done about it, but somebody may wait for it."""
         how = {"ready": event.ready, "stalled": event.stalled}
-        if (replica := self._replicas.change(event.instance, lambda r: r.marked(**how))) is not None:
+        if (
+            replica := self._replicas.change(event.instance, lambda r: r.marked(**how).standing(event.stands))
+        ) is not None:
             self._touch(replica.deployment)
             self._notify(replica.deployment)
 

@@ -276,7 +276,8 @@ def test_what_never_listens_is_ended_at_the_start_limit(platform, kind):
     async def story(stage):
         await stage.start(stage.given("import time\nprint('waiting', flush=True)\ntime.sleep(600)\n", kind))
         end = await stage.event()
-        assert (end.cause, end.message) == ("start_timeout", "it did not listen within 1 s")
+        how = "it did not listen within 1 s: it stood in script-app.py:3 time.sleep"
+        assert (end.cause, end.message) == ("start_timeout", how)
         assert "waiting" in [line["event"] for line in end.tail]
 
     told(platform, story, start_limit=1.0)
