@@ -5,12 +5,19 @@ Law: the state follows the one table (`core.instance.MOVES`); NEW is one whose l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from bema.core.instance import State
 from bema.core.naming import show_instance_id
+
+
+def chosen(replicas: Sequence[Replica], version: str = "", instance: str = "") -> Replica | None:
+    """The one that is meant: of that version, with that label; of several the first that serves, else the first."""
+    meant = [each for each in replicas if version in ("", each.version) and instance in ("", each.label)]
+    return next((each for each in meant if each.state is State.SERVING), meant[0] if meant else None)
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

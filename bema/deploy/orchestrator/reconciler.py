@@ -176,6 +176,10 @@ class Reconciler:
         """Let an instance end that is to be started anew."""
         await self._apply(plans.StopReplica(instance, reason))
 
+    def replicas(self, deployment: str) -> list[Replica]:
+        """Those that run, of every version."""
+        return [replica for replica in self._replicas.of(deployment) if replica.state is not State.NEW]
+
     def held(self, deployment: str) -> Fault | None:
         """What keeps the machine from writing down what became of it, and so from starting it."""
         return self._held.get(deployment)

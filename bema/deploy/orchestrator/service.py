@@ -45,7 +45,9 @@ from bema.deploy.model.deployment import (
     outward,
 )
 from bema.deploy.model.function import FunctionSettings, check_settings
+from bema.deploy.model.replica import chosen
 from bema.deploy.model.restarts import SECOND, due
+from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
 from bema.deploy.orchestrator.events import DeploymentEvent
@@ -399,6 +401,33 @@ class Orchestrator(KeyOperations, SecretOperations):
         async with contextlib.aclosing(lines):
             async for line in lines:
                 yield line
+
+    @endpoint(idempotent=True)
+    async def stack(self, id: str, principal: Principal, version: str = "", instance: str = "") -> Stack:
+        """Where the threads and tasks of an instance stand: of that version, of that label, or of the one that serves."""
+        return await self._parts.launcher.stack(self._meant(id, principal, version, instance))
+
+    @endpoint(idempotent=True)
+    async def profile(
+        self,
+        id: str,
+        principal: Principal,
+        seconds: float = 5.0,
+        idle: bool = False,
+        version: str = "",
+        instance: str = "",
+    ) -> Profile:
+        """Where the time of an instance goes in the `seconds` to come; with `idle`, that of threads that wait, too."""
+        found = self._meant(id, principal, version, instance)
+        return await self._parts.launcher.profile(found, seconds, idle=idle)
+
+    def _meant(self, id: str, principal: Principal, version: str, instance: str) -> int:
+        stored = self._owned(id, _acting(principal, Scope.READ))
+        found = chosen(self._reconciler.replicas(id), version, instance)
+        if found is None:
+            which = " ".join(filter(None, ("instance", instance, version and f"of {version}")))
+            raise NotFound(f"no {which} of {stored.name} runs", fix="`bema ls` shows what does; a request starts one.")
+        return found.instance
 
     @endpoint(idempotent=True)
     async def status(self, principal: Principal) -> dict[str, Any]:
