@@ -339,6 +339,18 @@ def test_an_instance_that_takes_nothing_new_for_too_long_is_not_ready_in_time():
     run(story())
 
 
+def test_one_that_is_stalled_for_too_long_says_where_it_stands():
+    async def story():
+        async with gate(start=0.05) as g:
+            path = await g.serve(says_ok)
+            marked(g, path, stalled=True, data={"stands": "stalled 5.1 s in main.py:42 requests.get"})
+            answer = await g.get(path)
+            assert (answer.status, answer.error["code"]) == (504, "starting")
+            assert answer.error["message"] == "its instance is stalled 5.1 s in main.py:42 requests.get"
+
+    run(story())
+
+
 def test_one_that_takes_nothing_new_and_goes_is_followed_by_the_next():
     async def story():
         async def activate(deployment: str, wait: float):

@@ -145,6 +145,19 @@ class Control:
         await self._orchestrator.purge(requests.id_of(request), principal)
         return Response(status_code=204)
 
+    async def stack(self, request: Request, principal: Principal) -> Response:
+        return _json(await self._orchestrator.stack(requests.id_of(request), principal, **_which(request)))
+
+    async def profile(self, request: Request, principal: Principal) -> Response:
+        id, seconds, idle = (
+            requests.id_of(request),
+            requests.number(request, "seconds", 5),
+            requests.flag(request, "idle"),
+        )
+        # it takes as long as it was asked to
+        found = await self._following.profile(id, principal, seconds=seconds, idle=idle, **_which(request))
+        return _json(found)
+
     async def logs(self, request: Request, principal: Principal) -> Response:
         found = await self._orchestrator.read(requests.id_of(request), principal)
         lines = self._following.logs(
@@ -248,6 +261,11 @@ class _Methods:
 
 def _json(value: Any, status: int = 200, **headers: str) -> Response:
     return Response(msgspec.json.encode(value) + b"\n", status, headers, "application/json")
+
+
+def _which(request: Request) -> dict[str, str]:
+    """Which instance is asked for."""
+    return {name: request.query_params.get(name, "") for name in ("version", "instance")}
 
 
 async def _ndjson(lines: AsyncIterator[Any], request: Request) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from bema.core.access import Scope
+from bema.deploy.model.stack import Profile, Stack
 from bema.gateway.control.bodies import (
     CreateBody,
     CreateForm,
@@ -59,6 +60,8 @@ _LIST: dict[str, Any] = {
     "scope": Scope.READ,
 }
 
+_WHICH = (("version", str, "one of that version, `v3`"), ("instance", str, "the one of that id"))
+
 OPERATIONS = (
     Operation("POST", "/faas/python", "create", "Deploy a Python script.", **_CREATE),
     Operation("GET", "/faas/python", "list", "List deployments, oldest first.", **_LIST),
@@ -84,6 +87,28 @@ OPERATIONS = (
             ("tail", int, "how many of the last lines"),
             ("follow", bool, "stay and send new lines as they come"),
             ("since", int, "only lines after this instant, microseconds UTC"),
+        ),
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/stack",
+        "stack",
+        "Where the threads and tasks of an instance stand.",
+        {200: Stack},
+        query=_WHICH,
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/profile",
+        "profile",
+        "Where the time of an instance goes, from now on.",
+        {200: Profile},
+        query=(
+            ("seconds", int, "how long it is looked at; 5 unless said"),
+            ("idle", bool, "weigh the threads that wait, too"),
+            *_WHICH,
         ),
         scope=Scope.READ,
     ),

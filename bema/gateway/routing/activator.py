@@ -94,7 +94,10 @@ class Activator:
             async with asyncio.timeout(self._limits.start):
                 await self._table.decided(deployment)
         except TimeoutError:
-            raise _starting() from None
+            error = _starting()
+            if stands := self._table.stands(deployment):
+                error.message = f"its instance is {stands}"
+            raise error from None
 
     async def _answered(self, deployment: str, shown: asyncio.Task[InstanceRoute]) -> None:
         """Wait until an instance is shown or the orchestrator calls one ready; raises what stands in its way."""

@@ -92,6 +92,11 @@ class RoutingTable:
         """Whether the deployment has instances, and all of them are stalled or not ready."""
         return self._replicas(deployment).kept_back()
 
+    def stands(self, deployment: str) -> str:
+        """Where an instance of it that is stalled stands, as its record has it; empty where none does."""
+        records = (str(each.data.get("stands", "")) for each in self._replicas(deployment).instances() if each.stalled)
+        return next(filter(None, records), "")
+
     async def decided(self, deployment: str) -> None:
         """Wait while the deployment is kept back. Put a timeout around it."""
         await self._until(deployment, lambda: not self.kept_back(deployment))

@@ -17,6 +17,7 @@ import pytest
 
 from bema.core.access import Principal
 from bema.deploy.launch.launcher import crashes
+from bema.deploy.model.stack import Stack, StackFrame, ThreadStack
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
 from bema.gateway.control.operations import OPERATIONS
@@ -218,6 +219,28 @@ def test_logs_come_as_lines_and_follow(tmp_path):
                     more.write(json.dumps({**lines[0], "ts": 9, "event": "new"}) + "\n")
                 assert json.loads(await asyncio.wait_for(anext(seen), 10))["event"] == "new"
             assert (await u.api.get(f"/faas/python/{uuid.uuid4()}/logs")).status_code == 404
+
+    run(story())
+
+
+def test_where_an_instance_stands_and_where_its_time_goes(tmp_path):
+    async def story():
+        async with up(tmp_path) as u:
+            path = f"/faas/python/{(await u.deploy())['id']}"
+            ready = await u.state(path.rpartition("/")[2], "ready")
+            (instance,) = u.platform.launcher.instances
+            frame = StackFrame(file="/v/main.py", line=42, function="ask", call="requests.get", own=True)
+            u.platform.launcher.stacks[instance] = Stack(threads=(ThreadStack(name="MainThread", frames=(frame,)),))
+            for which in ({}, {"version": "v1"}, {"instance": ready["instance"]["id"]}):
+                told = (await u.api.get(f"{path}/stack", params=which)).json()
+                assert told["threads"][0]["frames"][0]["call"] == "requests.get"
+            assert (await u.api.get(f"{path}/profile?seconds=1")).json()["stacks"] == []
+            for query, code in (("version=v2", 404), ("instance=zzz", 404)):
+                assert (await u.api.get(f"{path}/stack?{query}")).status_code == code
+                assert (await u.api.get(f"{path}/profile?{query}")).status_code == code
+            for query in ("seconds=x", "seconds=-1", "idle=perhaps"):
+                assert (await u.api.get(f"{path}/profile?{query}")).status_code == 422
+            assert (await u.api.get(f"/faas/python/{uuid.uuid4()}/stack")).status_code == 404
 
     run(story())
 
