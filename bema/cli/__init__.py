@@ -55,6 +55,8 @@ COMMANDS: dict[str, Row] = {
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
+    "stack": Row("bema.cli.stack:command", "Where the threads and tasks of a deployment stand."),
+    "profile": Row("bema.cli.profile:command", "Draw where the time of a deployment goes, as a flame graph."),
     "calls": Row("bema.cli.calls:command", "Look after durable calls."),
     "schedules": Row("bema.cli.schedules:command", "Look after schedules."),
     "replay": Row(

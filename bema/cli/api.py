@@ -102,6 +102,21 @@ def delete(id: str, *, purge: bool = False) -> None:
     _call("DELETE", f"/faas/python/{id}" + ("?purge=1" if purge else ""))
 
 
+def stack(id: str, *, version: str = "", instance: str = "") -> Json:
+    """Where the threads and tasks of an instance stand."""
+    return _call(
+        "GET", f"/faas/python/{id}/stack?" + urllib.parse.urlencode({"version": version, "instance": instance})
+    )
+
+
+def profile(id: str, seconds: int, *, idle: bool, version: str = "", instance: str = "") -> Json:
+    """Where the time of an instance goes in the seconds to come."""
+    which = {"seconds": seconds, "idle": int(idle), "version": version, "instance": instance}
+    path = f"/faas/python/{id}/profile?{urllib.parse.urlencode(which)}"
+    with _answer("GET", path, timeout=seconds + _PATIENCE) as answer:
+        return _decoded(answer.read())
+
+
 def data(name: str = "", *, kept: bool = False) -> list[Json]:
     """What functions wrote: of one name, or of all; with `kept`, only what no deployment has any more."""
     query = urllib.parse.urlencode({"name": name, "kept": int(kept)})

@@ -96,8 +96,10 @@ def shown(instance: Instance) -> dict[str, Any]:
 
 
 def _state(deployment: dict[str, Any]) -> str:
-    stalled = (deployment.get("instance") or {}).get("stalled")
-    return f"{deployment['state']}, stalled" if stalled else str(deployment["state"])
+    instance = deployment.get("instance") or {}
+    if not instance.get("stalled"):
+        return str(deployment["state"])
+    return f"{deployment['state']}, {instance.get('stands') or 'stalled'}"
 
 
 def _reason(deployment: dict[str, Any]) -> str:
