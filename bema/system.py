@@ -26,6 +26,8 @@ from bema.core.limits import Limits
 from bema.core.settings import Settings
 from bema.core.version import VERSION
 from bema.deploy.keeper import listeners, roster
+from bema.deploy.launch.isolation import lacks
+from bema.deploy.model.isolation import Isolation
 from bema.deploy.ports import PublicListener, bind, keep_ports, kept_ports
 from bema.deploy.sources.names import name_of
 from bema.deploy.store.deployments import FILE
@@ -45,6 +47,7 @@ def up(settings: Settings, seeds: tuple[Path, ...] = ()) -> NoReturn:
     """Check, make, hand over. Does not return: this process becomes the keeper."""
     check_machine()
     check_discovery(settings)
+    check_isolation(settings)
     state = prepare_state(Path(settings.text("state_dir")))
     try:
         lock = take_lock(state)
@@ -96,6 +99,13 @@ def check_machine() -> None:
             code="missing_extra",
             fix=f"Install them: {install_line('platform')}",
         )
+
+
+def check_isolation(settings: Settings) -> None:
+    """What is asked for all scripts must be there: else each of them would fail, one after the other."""
+    asked = Isolation.of(settings)
+    if why := lacks(asked):
+        raise Refused(f"isolation.kind is {asked.kind!r}: {why}", code="isolation_missing")
 
 
 def check_discovery(settings: Settings) -> None:

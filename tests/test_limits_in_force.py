@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -35,8 +36,11 @@ from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
 from bema.deploy.keeper.lines import Lines
 from bema.deploy.keeper.logs import Bounds, Log
+from bema.deploy.launch.isolation import InstanceBounds, wanted
 from bema.deploy.launch.launcher import MemoryLauncher, hangs
+from bema.deploy.launch.sandbox import Home
 from bema.deploy.model.deployment import CreateRequest
+from bema.deploy.model.isolation import STANDARD, Isolation
 from bema.deploy.model.restarts import Attempt, Verdict, ended, verdict
 from bema.deploy.orchestrator.__main__ import parts_of
 from bema.deploy.orchestrator.service import Orchestrator
@@ -571,6 +575,43 @@ def rotated(folder: Path, lines: int) -> list[Path]:
         log.note("x" * 1000)
     log.close()
     return [*folder.glob("log*")]
+
+
+# instances: a process that enters the sandbox which its launcher wants
+
+
+async def contained(folder: Path, code: str) -> str:
+    """What a script says that runs below the limits in force."""
+    home, bounds = Home(folder / "own"), InstanceBounds.of(settings.current().limits)
+    home.prepare()
+    given = wanted(Isolation(kind=STANDARD), home, [], bounds)
+    enter = f"import json, sys\nsys.path[:0] = {sys.path!r}\nfrom bema.runner import sandbox\n"
+    program = f"{enter}sandbox.enter(json.loads(sys.argv[1]))\ntry:\n    {code}\n    print('had')\nexcept Exception as e:\n    print(type(e).__name__)"
+    argv = (sys.executable, "-c", program, json.dumps(given))
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, cwd=home.home)
+    said, _ = await process.communicate()
+    return said.decode().strip()
+
+
+@probe(128 * 1024 * 1024, with_it="MemoryError", without="had")
+async def instance_memory(folder: Path) -> Outcome:
+    return await contained(folder, "bytearray(512 << 20)")
+
+
+@probe(16, with_it="had", without="AssertionError")
+async def instance_processes(folder: Path) -> Outcome:
+    more = "resource.getrlimit(resource.RLIMIT_NPROC)[1] - int(open('/proc/loadavg').read().split()[3].split('/')[1])"
+    return await contained(folder, f"import resource; assert {more} < 2000")
+
+
+@probe(64, with_it="OSError", without="had")
+async def instance_files(folder: Path) -> Outcome:
+    return await contained(folder, "held = [open('/dev/null') for _ in range(100)]")
+
+
+@probe(1024 * 1024, with_it="OSError", without="had")
+async def instance_disk(folder: Path) -> Outcome:
+    return await contained(folder, "open('large', 'wb').write(bytes(2 << 20))")
 
 
 @probe(64, with_it=True, without=False)

@@ -28,6 +28,8 @@ from bema.core import paths
 from bema.core.errors import Refused
 from bema.core.extras import install_line
 from bema.core.settings import Settings, load
+from bema.deploy.model.isolation import NONE, Isolation
+from bema.runner import sandbox
 from bema.runtime import folders
 from bema.runtime.discovery import records
 
@@ -217,8 +219,16 @@ def extras(settings: Settings) -> CheckResult:
 
 
 def isolation(settings: Settings) -> CheckResult:
-    says = "process group, clean environment, own HOME and TMP, closed descriptors; a deployed script has your rights"
-    return CheckResult("isolation", "note", says, "Deploy only scripts that you would run yourself.")
+    asked, level = Isolation.of(settings), sandbox.level()
+    says = f"level {level}, of {', '.join(sandbox.LEVELS)}; deployed scripts have {asked.kind!r}"
+    lacking = f"{says}; not contained: {'; '.join(sandbox.missing())}"
+    if sandbox.LEVELS.index(level) < sandbox.LEVELS.index(asked.level):
+        return CheckResult("isolation", "fail", lacking, "Lower isolation.kind, or use a newer kernel.")
+    if asked.kind == NONE:
+        return CheckResult("isolation", "note", f"{says}: your rights", "Take isolation.kind = none away.")
+    if level != sandbox.LEVELS[-1]:
+        return CheckResult("isolation", "note", lacking, "Deploy only scripts that you would run yourself.")
+    return CheckResult("isolation", "ok", lacking)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -95,6 +95,27 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     starts: Annotated[int, _Row("starts", "deploy", "instances started at once")] = 8
     restarts: Annotated[int, _Row("starts", "deploy", "starts within `restart_window` before crash_loop")] = 5
     restart_window: Annotated[float, _Row("seconds", "deploy", "window in which starts are counted")] = 10.0
+    # an ordinary script never meets them; one that needs more says so
+    instance_memory: Annotated[
+        int,
+        _Row(
+            "bytes",
+            "runner",
+            "private memory of each process of an instance",
+            least=64 * 1024 * 1024,
+            most=1024**5,
+        ),
+    ] = 4 * 1024 * 1024 * 1024
+    # the kernel counts what its user runs: too few, and one instance is short of threads since others have them
+    instance_processes: Annotated[
+        int, _Row("threads", "runner", "threads that an instance may find started after it, its own included", least=16)
+    ] = 4096
+    instance_files: Annotated[int, _Row("files", "runner", "files and sockets that a process has open", least=64)] = (
+        65_536
+    )
+    instance_disk: Annotated[
+        int, _Row("bytes", "deploy", "what an instance may have in HOME and TMPDIR", least=1024 * 1024, most=1024**5)
+    ] = 10 * 1024 * 1024 * 1024
     log_line: Annotated[int, _Row("bytes", "keeper", "longest log line kept; the rest is cut and marked", least=64)] = (
         64 * 1024
     )

@@ -261,6 +261,13 @@ PROBLEMS: dict[str, Problem] = {
     "start_failed": Problem(
         503, 9, 4, "The script ended, or never listened.", "Its last log lines say why; `bema logs NAME` has the rest."
     ),
+    "isolation_missing": Problem(
+        503,
+        9,
+        1,
+        "This machine cannot contain a script as far as is asked for.",
+        "`bema doctor` tells what is missing; lower `isolation.kind`, or use a newer kernel.",
+    ),
     "crash_loop": Problem(
         503,
         9,

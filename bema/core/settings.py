@@ -24,6 +24,8 @@ from bema.core.naming import nearest
 DEFAULT = "default"
 NEARBY = "the platform that runs here"
 LEVELS = ("debug", "info", "warning", "error")
+ISOLATION = ("none", "standard", "filtered", "strict")
+"""How far deployed scripts are kept from the rest of the machine, the least first."""
 
 Scalar = str | int | float
 
@@ -70,6 +72,12 @@ _TABLE = (
     Setting("status_port", str, "", "port of a process's own status pages; 0: a free one", in_files=False),
     Setting("log.level", str, "info", "least level that the platform's own log lines have", choices=LEVELS),
     Setting("log.calls", int, 100, "lines per second that a service logs of its calls; 0: none", most=10**6),
+    Setting("isolation.kind", str, "standard", "least isolation of deployed scripts", choices=ISOLATION),
+    Setting("isolation.network", str, "any", "TCP that deployed scripts may use: any, none, or ports such as 53,443"),
+    Setting("isolation.read", str, "", "folders, between colons, that every deployed script may read beside"),
+    Setting(
+        "isolation.write", str, "", "folders, between colons, that every deployed script may read and write beside"
+    ),
     Setting("lane", str, "", "whose instances calls go to: dev, hand, deployment/NAME; empty: chosen", in_files=False),
     *(
         Setting(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import first_line, inspection, own_name, surroundings
+from . import first_line, inspection, own_name, sandbox, surroundings
 from .companion import Companion, main_thread_serves
 from .listeners import free_port
 
@@ -38,6 +38,7 @@ def main() -> None:
     except (first_line.NoInit, OSError) as error:
         sys.stderr.write(f"bema runner: {error}\n")
         raise SystemExit(_USAGE) from error
+    _enter_sandbox(init)
     port = surroundings.prepare(init)
     entry = init.get("entry") or {"kind": "main", "name": ""}
     script = Path(init["script"])
@@ -60,6 +61,16 @@ def main() -> None:
     channel = end.detach()
     if _shown(lambda: host({**init, "phases": phases}, channel, module, entry)) is False:
         _again_as_program(init, channel)
+
+
+def _enter_sandbox(init: dict[str, Any]) -> None:
+    """Once: what this process becomes stays in it."""
+    if wanted := init.pop("sandbox", None):
+        try:
+            sandbox.enter(wanted)
+        except sandbox.NotEntered as error:
+            sys.stderr.write(f"bema: not started: {error}\n")
+            raise SystemExit(1) from error
 
 
 def _again_as_program(init: dict[str, Any], channel: int) -> None:

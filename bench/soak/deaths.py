@@ -117,7 +117,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bema-soak-") as folder:
-        log, platform = Path(folder, "given"), Platform(Path(folder, "state"))
+        platform = Platform(Path(folder, "state"))
+        log = platform.shared / "given"
         os.environ["BEMA_STATE_DIR"] = str(platform.state)
         platform.env[LIMITS["restarts"].variable] = "1000"
         platform.up()

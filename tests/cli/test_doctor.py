@@ -9,6 +9,7 @@ import pytest
 
 from bema.cli import doctor
 from bema.core.settings import read
+from bema.runner import sandbox
 
 
 def settings(tmp_path, **env):
@@ -35,10 +36,30 @@ def test_every_check_says_what_it_found_and_nothing_fails_here(bema):
 
 
 def test_as_text_it_is_one_line_each_with_the_fix_below(bema):
-    lines = bema("doctor").stdout.splitlines()
+    lines = bema("doctor", BEMA_ISOLATION__KIND="none").stdout.splitlines()
     assert lines[0].split()[:2] == ["ok", "python"]
-    assert "a deployed script has your rights" in lines[-2]
-    assert lines[-1] == "      fix: Deploy only scripts that you would run yourself."
+    assert lines[-2].endswith("deployed scripts have 'none': your rights")
+    assert lines[-1] == "      fix: Take isolation.kind = none away."
+
+
+@pytest.mark.parametrize(
+    ("level", "asked", "found"),
+    [
+        ("full", "strict", "ok"),
+        ("full", "standard", "ok"),
+        ("full", "none", "note"),
+        ("files", "standard", "note"),
+        ("basic", "standard", "note"),
+        ("network", "strict", "fail"),
+        ("basic", "filtered", "fail"),
+    ],
+)
+def test_isolation_is_told_with_what_it_leaves_out(tmp_path, monkeypatch, level, asked, found):
+    monkeypatch.setattr(sandbox, "level", lambda: level)
+    finding = doctor.isolation(settings(tmp_path, BEMA_ISOLATION__KIND=asked))
+    assert finding.level == found
+    assert finding.says.startswith(f"level {level}, of basic, files, network, full; deployed scripts have {asked!r}")
+    assert ("signals and abstract sockets" in finding.says) == (level != "full" and asked != "none")
 
 
 def test_looking_leaves_nothing_behind(bema):

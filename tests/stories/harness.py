@@ -65,9 +65,13 @@ class Platform:
 
     def __init__(self, state: Path) -> None:
         self.state = state
+        # where deployed scripts leave notes for the test
+        self.shared = state.parent / "shared"
+        self.shared.mkdir(parents=True, exist_ok=True)
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("BEMA_") and k != "PYTHONDONTWRITEBYTECODE"},
             "BEMA_STATE_DIR": str(state),
+            "BEMA_ISOLATION__WRITE": str(self.shared),
         }
         self.process: subprocess.Popen[str] | None = None
         self.gateway = self.api = ""

@@ -112,10 +112,10 @@ def kill_keeper(shop: Shop) -> None:
     ("kill", "again"), [(kill_instance, True), (kill_jobs, True), (kill_orchestrator, False), (kill_keeper, True)]
 )
 def test_a_caller_gets_its_answer_whoever_is_killed_in_the_second_step(
-    platform: Platform, tmp_path: Path, kill: Callable[[Shop], None], again: bool
+    platform: Platform, kill: Callable[[Shop], None], again: bool
 ) -> None:
     platform.up()
-    shop = Shop(platform, tmp_path)
+    shop = Shop(platform, platform.shared)
     caller = shop.order(1)
     until("the second step", lambda: "ship receipt 1" in shop.steps())
     kill(shop)
@@ -128,12 +128,10 @@ def test_a_caller_gets_its_answer_whoever_is_killed_in_the_second_step(
     assert call["state"] == "done"
 
 
-def test_a_stopped_instance_loses_its_calls_and_writes_nothing_when_it_wakes(
-    platform: Platform, tmp_path: Path
-) -> None:
+def test_a_stopped_instance_loses_its_calls_and_writes_nothing_when_it_wakes(platform: Platform) -> None:
     platform.env |= {"BEMA_LIMITS__JOBS_LEASE": "1"}
     platform.up()
-    shop = Shop(platform, tmp_path)
+    shop = Shop(platform, platform.shared)
     caller = shop.order(2)
     until("the second step", lambda: "ship receipt 2" in shop.steps())
     os.kill(shop.instance(), signal.SIGSTOP)
@@ -153,13 +151,13 @@ def _fence(platform: Platform, id: str) -> tuple[str, int, list[str]]:
 
 
 def test_the_service_runs_when_it_is_needed_and_calls_are_seen_and_answered_without_an_instance(
-    platform: Platform, tmp_path: Path
+    platform: Platform,
 ) -> None:
     platform.up()
     platform.deploy("hello", HELLO)
     names = [child["name"] for child in json.loads((platform.state / "keeper.json").read_text())["children"]]
     assert "jobs" not in names, "nothing durable is deployed"
-    shop = Shop(platform, tmp_path)
+    shop = Shop(platform, platform.shared)
     asking = subprocess.Popen(
         [*command(), "call", "demo.shop.approve", "what=tea"], env=platform.env, stdout=subprocess.PIPE, text=True
     )
@@ -182,9 +180,9 @@ def test_the_service_runs_when_it_is_needed_and_calls_are_seen_and_answered_with
     )
 
 
-def test_a_drain_of_the_platform_puts_calls_away(platform: Platform, tmp_path: Path) -> None:
+def test_a_drain_of_the_platform_puts_calls_away(platform: Platform) -> None:
     platform.up()
-    shop = Shop(platform, tmp_path)
+    shop = Shop(platform, platform.shared)
     caller = shop.order(3)
     until("the second step", lambda: "ship receipt 3" in shop.steps())
     assert platform.stop() == 0

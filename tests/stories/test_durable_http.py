@@ -78,8 +78,8 @@ class Deployed:
 
 
 @pytest.fixture
-def shop(platform: Platform, tmp_path: Path) -> Deployed:
-    return Deployed(platform.up(), tmp_path)
+def shop(platform: Platform) -> Deployed:
+    return Deployed(platform.up(), platform.shared)
 
 
 @pytest.fixture

@@ -67,8 +67,8 @@ class Posted:
 
 
 @pytest.fixture
-def post(platform: Platform, tmp_path: Path) -> Posted:
-    return Posted(platform.up(), tmp_path)
+def post(platform: Platform) -> Posted:
+    return Posted(platform.up(), platform.shared)
 
 
 @pytest.fixture

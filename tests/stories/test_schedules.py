@@ -73,7 +73,7 @@ def kill_jobs(clockwork: Clockwork) -> None:
 def test_whoever_is_killed_the_clock_goes_on_and_each_instant_is_one_call(
     kill: Callable[[Clockwork], None], platform: Platform, tmp_path: Path
 ) -> None:
-    clockwork = Clockwork(platform, tmp_path)
+    clockwork = Clockwork(platform, platform.shared)
     clockwork.until_more()
     kill(clockwork)
     clockwork.until_more(3)
@@ -83,8 +83,8 @@ def test_whoever_is_killed_the_clock_goes_on_and_each_instant_is_one_call(
     assert all(call["state"] in ("queued", "running", "done") for call in calls)
 
 
-def test_schedules_of_what_is_deployed_are_looked_after(platform: Platform, tmp_path: Path) -> None:
-    clockwork = Clockwork(platform, tmp_path)
+def test_schedules_of_what_is_deployed_are_looked_after(platform: Platform) -> None:
+    clockwork = Clockwork(platform, platform.shared)
     clockwork.until_more(1)
     paused = platform.bema("schedules", "pause", "tick", "demo.clockwork")
     assert paused.returncode == 0, paused.stderr

@@ -23,7 +23,7 @@ from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
 from bema.core.redaction import hides
 from bema.core.settings import PartSettings
-from bema.deploy.launch import operations
+from bema.deploy.launch import disk_quota, isolation, operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
 from bema.deploy.launch.open_ports import free_port, listener_of, moves, socket_of, sockets_of
@@ -54,6 +54,9 @@ class Locator(msgspec.Struct, frozen=True, kw_only=True):
     slot: int = 0
     share: int = 100  # as it was started
     sticky: str = ""
+    isolation: dict[str, Any] = {}  # what it has entered, if it serves
+    folders: tuple[str, ...] = ()  # what it may write, `disk` bytes of it
+    disk: int = 0
     __repr__ = hides("token")
 
 
@@ -65,10 +68,15 @@ class SupervisedProcess:
         self.locator = locator
         self.reservation = reservation
         self.waiting: asyncio.Task[None] | None = None  # for it to serve
+        self.measuring: asyncio.Task[None] | None = None  # what it writes
 
     @property
     def replica(self) -> Replica:
         return self.supervision.replica
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self.waiting, self.measuring) if task is not None]
 
     def stop_waiting(self) -> None:
         if self.waiting is not None:
@@ -103,6 +111,8 @@ class ProcessLauncher:
         home.prepare()
         program = workload.entry.kind == "main"
         port = free_port() if program else None
+        own = [workload.environment.layer, str(Path(workload.script).parent)]
+        sandbox = isolation.wanted(workload.isolation, home, own, workload.limits.bounds)
         locator = Locator(
             name=workload.name,
             version=workload.version,
@@ -113,6 +123,9 @@ class ProcessLauncher:
             slot=workload.slot,
             share=workload.share,
             sticky=workload.sticky,
+            isolation=isolation.shown(sandbox),
+            folders=() if sandbox is None else (str(home.home), str(home.tmp)),
+            disk=workload.limits.bounds.disk,
         )
         # before the process: a lease that could not be had afterwards would leave one that nobody
         # finds
@@ -124,7 +137,8 @@ class ProcessLauncher:
                     passed["secrets_fd"] = passing.enter_context(sealed(workload.secrets))
                 if workload.operations:
                     passed |= await self._operations.begin(instance, passing)
-                answer = await self._spawn(workload, instance, locator, home, passed)
+                init = _init(workload, instance, locator) | ({} if sandbox is None else {"sandbox": sandbox})
+                answer = await self._spawn(workload, instance, locator, home, passed, init)
         except BaseException:
             # cancelled too: a reservation that stays would be shown to nobody and held for ever
             await self._operations.end(instance)
@@ -137,7 +151,13 @@ class ProcessLauncher:
         return process.replica
 
     async def _spawn(
-        self, workload: Workload, instance: int, locator: Locator, home: Home, passed: dict[str, int]
+        self,
+        workload: Workload,
+        instance: int,
+        locator: Locator,
+        home: Home,
+        passed: dict[str, int],
+        init: dict[str, Any],
     ) -> dict[str, Any]:
         """Ask for the process. It inherits what is named as a field of Init, `..._fd`; the keeper keeps the rest."""
         return await self._keeper.request(
@@ -153,7 +173,7 @@ class ProcessLauncher:
             argv=[workload.environment.python, "-I", "-u", str(Path(workload.environment.layer) / RUNNER)],
             env=environment(home, workload.env),
             cwd=str(home.home),
-            init=_init(workload, instance, locator),
+            init=init,
             slot=f"{workload.deployment}/{workload.version}/{workload.slot}",
             listen=None
             if locator.port is not None
@@ -201,12 +221,23 @@ class ProcessLauncher:
         # what it was shown with by an orchestrator that is gone
         if (shown := reservation.shown) is not None:
             replica = replica.routed(shown.share, shown.sticky, self._clock.now())
-        supervision = Supervision(replica, process_start=kept["process_start"], token=locator.token)
+        supervision = Supervision(
+            replica, process_start=kept["process_start"], token=locator.token, isolation=locator.isolation
+        )
         process = self._known[replica.instance] = SupervisedProcess(supervision, locator, reservation)
         if kept["announce"] is None:
             waiting = self._await_start(process)
             process.waiting = asyncio.create_task(waiting, name=f"start of {replica.instance}")
+        if locator.folders:
+            process.measuring = asyncio.create_task(self._measure(process), name=f"disk of {replica.instance}")
         return process
+
+    async def _measure(self, process: SupervisedProcess) -> None:
+        """End it when it has written more than it may."""
+        most = process.locator.disk
+        await disk_quota.passed(map(Path, process.locator.folders), most, disk_quota.EVERY)
+        how = f"it has more than {most:,} bytes in HOME and TMPDIR (limits.instance_disk), or folders that nobody may list"
+        await self._end(process, "disk_quota", how)
 
     async def _await_start(self, process: SupervisedProcess) -> None:
         """Until it listens, or the start limit: from then on its end is a failed start."""
@@ -347,7 +378,8 @@ class ProcessLauncher:
             # its record may lie there still; where a lease is no lock, nobody else takes it away
             reservation = await self._discovery.adopt(instance)
         else:
-            process.stop_waiting()
+            for task in process.tasks:
+                task.cancel()
             reservation = process.reservation
             cause, how = process.supervision.ended(message["code"], message["signal"], stopped=stopped)
         await reservation.release()
@@ -355,7 +387,7 @@ class ProcessLauncher:
 
     async def close(self) -> None:
         """Let go of the link; what runs goes on running."""
-        waiting = [process.waiting for process in self._known.values() if process.waiting is not None]
+        waiting = [task for process in self._known.values() for task in process.tasks]
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -22,13 +22,17 @@ NAMESPACE = "functions"  # where scripts that are no services are shown
 
 
 class Supervision:
-    """`replica` is what is known of it, `record` what is to be shown of it; `token` is what its callers need."""
+    """`replica` is what is known of it, `record` what is to be shown of it; `token` is what its callers need,
+    `isolation` what it has entered."""
 
-    def __init__(self, replica: Replica, *, process_start: int = 0, token: str = "") -> None:
+    def __init__(
+        self, replica: Replica, *, process_start: int = 0, token: str = "", isolation: dict[str, Any] | None = None
+    ) -> None:
         self.replica = replica
         self.fault: tuple[str, str] | None = None  # why we end it: (cause, sentence)
         self._process_start = process_start
         self._token = token
+        self._isolation = {"isolation": isolation} if isolation else {}
         # it may say how it serves before it announces: that is kept, and shown with the
         # announcement
         self._status = Status()
@@ -54,7 +58,7 @@ class Supervision:
             process_start=self._process_start,
             token=self._token,
             since=now,
-            data={"kind": said.kind or replica.kind, "phases": said.phases or {}},
+            data={"kind": said.kind or replica.kind, "phases": said.phases or {}} | self._isolation,
             digest=said.digest or "",
             lane=f"{DEPLOYED}{replica.name or replica.deployment}",
             share=replica.share,

@@ -12,8 +12,10 @@ import msgspec
 
 from bema.core.limits import DEFAULTS
 from bema.core.redaction import hides
+from bema.deploy.launch.isolation import InstanceBounds
 from bema.deploy.model.deployment import ScriptEntry
 from bema.deploy.model.function import FunctionSettings
+from bema.deploy.model.isolation import Isolation
 
 
 class WorkloadEnvironment(msgspec.Struct, frozen=True):
@@ -24,10 +26,11 @@ class WorkloadEnvironment(msgspec.Struct, frozen=True):
 
 
 class WorkloadLimits(msgspec.Struct, frozen=True):
-    """Seconds: until it serves, and for it to finish once it was asked to stop."""
+    """Seconds: until it serves, and for it to finish once it was asked to stop. `bounds` are those of its sandbox."""
 
     start: float = DEFAULTS.start
     drain: float = DEFAULTS.drain
+    bounds: InstanceBounds = InstanceBounds.of(DEFAULTS)
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,5 +52,6 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     sticky: str = ""  # and what makes requests stay with a version
     asks: FunctionSettings = FunctionSettings()  # what its author asks of the platform
     home: str = ""  # the folder of what it writes; empty for one of the deployment's own
+    isolation: Isolation = Isolation()
     operations: bool = False  # it asks the orchestrator for things, and is given a way to
     __repr__ = hides("env", "secrets")

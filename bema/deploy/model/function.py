@@ -14,6 +14,7 @@ import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.naming import shown
+from bema.core.settings import ISOLATION
 from bema.deploy.model.restarts import SECOND
 
 
@@ -31,7 +32,8 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     `secrets` are names of secrets of the same owner, each given as the variable of that name; `health` is a path that must
     answer below 400 before a version takes traffic; of `keep` the data is one instance's at a time; `access` is `public` or
-    `private`; `sticky` is `header:NAME` or `cookie:NAME`, whose equal values go to one version.
+    `private`; `sticky` is `header:NAME` or `cookie:NAME`, whose equal values go to one version; `isolation` and
+    `network` are as in the settings of the platform, which they only make stricter.
     """
 
     min_instances: int | None = None
@@ -46,6 +48,7 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     keep: bool | None = None
     health: str | None = None
     isolation: str | None = None
+    network: str | None = None
     secrets: tuple[str, ...] | None = None
 
     @property
@@ -117,10 +120,12 @@ _RANGES: Final = {
     "memory": (16 * 1024**2, 1024**4),
     "cpu": (0.01, 1024.0),
 }
+_PORT: Final = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
 _TEXTS: Final = (
     ("access", re.compile(r"public|private"), "public or private"),
     ("sticky", re.compile(r"(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"), "header:NAME or cookie:NAME"),
     ("health", re.compile(r"/[!-~]{0,1023}"), "a path that begins with /"),
-    ("isolation", re.compile(r"[a-z]{1,32}"), "the name of a level"),
+    ("isolation", re.compile("|".join(ISOLATION)), f"one of {', '.join(ISOLATION)}"),
+    ("network", re.compile(rf"any|none|{_PORT}(,{_PORT})*"), "any, none or ports such as 53,443"),
 )
 _SECRET: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

@@ -21,6 +21,7 @@ from bema.deploy.build.pythons import FoundPythons
 from bema.deploy.build.uv import Uv
 from bema.deploy.launch.launcher import LauncherFactory
 from bema.deploy.launch.launchers import Launchers
+from bema.deploy.model.isolation import Isolation
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import Sown, left, refused, report, sow, unnamed
@@ -115,6 +116,7 @@ async def parts_of(
         pythons=FoundPythons(uv),
         policy=RestartPolicy.of(limits),
         limits=limits,
+        isolation=Isolation.of(settings),
         told=told or {},
     )
 

@@ -12,12 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bema.core.errors import BemaError, Failed
+from bema.core.limits import Limits
 from bema.deploy.build.environments import Wanted
 from bema.deploy.build.pythons import Python
+from bema.deploy.launch.isolation import InstanceBounds
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
 from bema.deploy.model.deployment import Build, Rollout, Version, fault_of
 from bema.deploy.model.env import check_env
+from bema.deploy.model.function import FunctionSettings
+from bema.deploy.model.isolation import Isolation
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.sources.project import requirements_of
 
@@ -79,7 +85,8 @@ async def workload_of(rollout: Rollout, version: Version, slot: int, parts: Part
         entry=version.entry,
         env={**parts.limits.variables(), **version.env},
         secrets=await asyncio.to_thread(parts.secrets.values, deployment.owner, version.settings.secrets or ()),
-        limits=WorkloadLimits(parts.limits.start, parts.limits.drain),
+        limits=WorkloadLimits(parts.limits.start, parts.limits.drain, _bounds(version.settings, parts.limits)),
+        isolation=Isolation.asked_by(version.settings).above(parts.isolation),
         launcher=version.launcher,
         slot=slot,
         share=deployment.share_of(version),
@@ -90,6 +97,11 @@ async def workload_of(rollout: Rollout, version: Version, slot: int, parts: Part
             name: await asyncio.to_thread(_told, name, told, home, parts.state) for name, told in parts.told.items()
         },
     )
+
+
+def _bounds(settings: FunctionSettings, limits: Limits) -> InstanceBounds:
+    bounds = InstanceBounds.of(limits)
+    return msgspec.structs.replace(bounds, memory=settings.memory or bounds.memory)
 
 
 def _told(name: str, told: Mapping[str, Any], home: str, state: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.build.environments import Environments
 from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.launch.launcher import Launcher
+from bema.deploy.model.isolation import Isolation
 from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.secrets import SecretFiles
 from bema.deploy.store.deployments import Store
@@ -36,6 +37,7 @@ class Parts:
     clock: Clock = field(default_factory=SystemClock)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = DEFAULTS
+    isolation: Isolation = field(default_factory=Isolation)  # the least of every instance
     told: Mapping[str, Any] = field(default_factory=dict)  # to every instance, as settings of its Init
 
     @cached_property

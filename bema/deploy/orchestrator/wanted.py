@@ -45,7 +45,7 @@ async def wanted_version(request: CreateRequest, old: Rollout | None, parts: Par
     fetched = await SourceFactory.choose(str(kind)).of(request.source, parts.limits).fetch()
     bundle = fetched.bundle
     found = await inspect(bundle, parts.pythons, parts.limits)
-    settings = request.settings
+    settings = request.settings.over(found.metadata.settings)
     if settings.health and found.entry.kind == "service":
         raise Invalid("health is a path of what answers HTTP; a service says by itself whether it is ready")
     env = request.env or ({} if old is None else old.wanted.env)

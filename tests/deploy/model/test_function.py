@@ -27,6 +27,7 @@ def test_each_setting_needs_a_new_process_or_none():
             "keep": True,
             "health": "/ready",
             "isolation": "strict",
+            "network": "none",
             "secrets": ["KEY"],
         },
         FunctionSettings,
