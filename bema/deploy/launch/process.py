@@ -111,7 +111,8 @@ class ProcessLauncher:
         home.prepare()
         program = workload.entry.kind == "main"
         port = free_port() if program else None
-        own = [workload.environment.layer, str(Path(workload.script).parent)]
+        files = Path(workload.script).parents[len(Path(workload.entry.file).parts) - 1]
+        own = [workload.environment.layer, str(files)]
         sandbox = isolation.wanted(workload.isolation, home, own, workload.limits.bounds)
         locator = Locator(
             name=workload.name,
