@@ -62,6 +62,10 @@ def test_bad_toml_names_the_line_of_the_script():
         ('# requires-python = "three"', "requires-python"),
         ("# tool = 1", "tool"),
         ("# tool.bema.entry = 1", "entry"),
+        ("# tool.bema.isolation = true", "isolation"),
+        ('# tool.bema.isolation = "total"', "isolation"),
+        ('# tool.bema.network = "everything"', "network"),
+        ("# tool.bema.network = 443", "network"),
     ],
 )
 def test_a_wrong_type_names_the_key_and_its_line(line: str, key: str):
