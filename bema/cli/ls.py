@@ -21,8 +21,9 @@ _REASON = 100  # characters; `bema ls --json` and `bema logs` tell the rest
 
 @click.command()
 @click.option("--kept", is_flag=True, help="List what removed deployments wrote and `bema rm` kept.")
+@click.option("-v", "--verbose", is_flag=True, help="Say of each instance how it is isolated, too.")
 @output.json_option
-def command(kept: bool, as_json: bool) -> None:
+def command(kept: bool, verbose: bool, as_json: bool) -> None:
     """What there is: running instances and deployments."""
     if kept:
         _kept(as_json)
@@ -39,7 +40,9 @@ def command(kept: bool, as_json: bool) -> None:
             if each.get("error"):
                 output.print_text(visible_line(f"{each['name']}: {each['error']['message']}"))
     if instances:
-        output.print_table(("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"), [_row(i) for i in instances])
+        head = ("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS", *(("ISOLATION",) if verbose else ()))
+        table = [(*_row(i), *((_isolation(i),) if verbose else ())) for i in instances]
+        output.print_table(head, table)
     if not deployments and not instances:
         output.note("nothing runs; start a service with `python3 FILE`, or the platform with `bema up`")
 
@@ -114,3 +117,13 @@ def _row(instance: Instance) -> tuple[str, ...]:
     endpoints = " ".join(endpoint.name for endpoint in instance.endpoints)
     lane = "" if instance.lane in (HAND, "") else f" ({instance.lane})"
     return instance.component_address + lane, instance.label, state, str(instance.pid), endpoints
+
+
+def _isolation(instance: Instance) -> str:
+    """What it has entered; nothing of what was started by hand."""
+    entered = instance.data.get("isolation")
+    if not isinstance(entered, dict) or "level" not in entered:
+        return "none"
+    network = entered.get("network")
+    ports = "" if network is None else f", network {','.join(map(str, network)) or 'none'}"
+    return visible_line(f"{entered.get('kind')} at level {entered['level']}{ports}")

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def missing() -> list[str]:
 def enter(wanted: dict[str, Any]) -> dict[str, Any]:
     """Enter what a launcher wanted; returns what was entered: its `kind`, the `level` of it, and what is `missing`.
 
-    `wanted` has `kind` (standard or strict), `level` (what the launcher found), `read` and `write` (paths), `connect`
-    (ports, or None for all), `system_calls` (whether they are filtered) and `limits` (of `rlimits.lower`).
+    `wanted` has `kind` (standard or strict), `level` (what the launcher found), `read` and `write` (paths), `withheld` (folders
+    that are not read, though they lie in one that is), `connect` (ports, or None for all), `system_calls` (whether they are
+    filtered) and `limits` (of `rlimits.lower`).
 
     Raises:
         NotEntered: it cannot be entered whole. Then the process must end.
@@ -122,19 +124,41 @@ def _given(wanted: dict[str, Any], *, strict: bool) -> dict[str, int]:
     # whoever is not root reads there what everybody may
     read += [f"/etc/{name}" for name in _ETC] if os.geteuid() == 0 else ["/etc"]
     devices, write = list(_DEVICES), list(wanted["write"])
+    withheld = [os.path.realpath(folder) for folder in wanted["withheld"]]
     if strict:
         read += ["/proc/self", *(f"/proc/{name}" for name in _KERNEL)]
     else:
         # what of another process is secret there is withheld as tracing it is
         read += ["/proc", "/sys"]
         devices += [*_MORE_DEVICES, *(path.name for path in Path("/dev").glob("nvidia*"))]
-        write.append("/dev/shm")
+        write += ["/dev/shm"] if not _holds("/dev/shm", withheld) else []
     return {
         "/proc": landlock.LIST,  # who is there is no secret, and asked for without opening anything, too
-        **{path: landlock.READ for path in read if path not in ("", "/")},
+        **{path: rights for each in read if each not in ("", "/") for path, rights in _around(each, withheld)},
         **{f"/dev/{name}": landlock.DEVICE for name in devices},
         **dict.fromkeys(write, landlock.WRITE),
     }
+
+
+def _around(path: str, withheld: list[str]) -> Iterator[tuple[str, int]]:
+    """Paths with rights that come to all of `path` but what is withheld below it.
+
+    A right to a folder is one to all that is in it: a checkout that is on `sys.path` may hold the platform's state.
+    """
+    real = os.path.realpath(path)
+    if not _holds(real, withheld):
+        yield path, landlock.READ
+    elif real not in withheld:
+        # its names can be listed, those below too: an import looks for a name before it opens anything
+        yield path, landlock.LIST
+        with contextlib.suppress(OSError), os.scandir(real) as entries:
+            for entry in entries:
+                if not entry.is_symlink():  # where it leads is not in the folder
+                    yield from _around(entry.path, withheld)
+
+
+def _holds(folder: str, others: list[str]) -> bool:
+    return any(other == folder or other.startswith(folder.rstrip("/") + "/") for other in others)
 
 
 def _editable() -> list[str]:

@@ -56,3 +56,19 @@ def test_an_instance_is_listed_without_its_token(bema, tmp_path):
 )
 def test_marks_stand_beside_the_state(marks, state):
     assert ls._row(Instance(id=1, namespace="demo", component="worker", **marks))[2] == state
+
+
+@pytest.mark.parametrize(
+    ("entered", "says"),
+    [
+        (None, "none"),
+        ({"kind": "none"}, "none"),
+        ({"kind": "standard", "level": "full", "missing": []}, "standard at level full"),
+        ({"kind": "strict", "level": "full", "network": []}, "strict at level full, network none"),
+        ({"kind": "filtered", "level": "network", "network": [53, 443]}, "filtered at level network, network 53,443"),
+        ("forged", "none"),
+    ],
+)
+def test_how_an_instance_is_isolated_is_told_to_who_asks_for_more(entered, says):
+    data = {} if entered is None else {"isolation": entered}
+    assert ls._isolation(Instance(id=1, namespace="demo", component="worker", data=data)) == says

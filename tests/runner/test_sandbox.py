@@ -32,6 +32,7 @@ def wanted(home: Path, kind: str = "standard", **changes: Any) -> dict[str, Any]
         "level": sandbox.level(),
         "read": [],
         "write": [str(home)],
+        "withheld": [],
         "connect": None,
         "system_calls": kind == "strict",
         "limits": LIMITS,
@@ -189,6 +190,27 @@ sys.meta_path.append(Finder)
 """
     said = inside.says("import edited\nprint(edited.word)", before=finder)
     assert said == "edited"
+
+
+@needs_landlock
+def test_what_is_withheld_is_not_read_though_it_lies_in_what_is(inside, tmp_path_factory):
+    checkout = tmp_path_factory.mktemp("checkout")
+    state = checkout / ".bema"
+    for name in ("token", "versions/one/script.py", "versions/two/script.py"):
+        (state / name).parent.mkdir(parents=True, exist_ok=True)
+        (state / name).write_text(name)
+    (checkout / "package.py").write_text("word = 'imported'")
+    (checkout / "leads").symlink_to(state / "token")
+    said = inside.says(
+        f"CHECKOUT = {str(checkout)!r}\n"
+        "sys.path.append(CHECKOUT)\nimport package\nprint(package.word)\n"
+        "print(open(CHECKOUT + '/.bema/versions/one/script.py').read())\n"
+        "for name in ('.bema/token', '.bema/versions/two/script.py', 'leads'):\n"
+        "    try:\n        print(open(f'{CHECKOUT}/{name}').read())\n    except PermissionError:\n        print('no')\n",
+        read=[str(checkout), str(state / "versions" / "one")],
+        withheld=[str(state)],
+    )
+    assert said.splitlines() == ["imported", "versions/one/script.py", "no", "no", "no"]
 
 
 @pytest.mark.skipif(not FULL, reason="before Linux 6.12")

@@ -362,6 +362,8 @@ def test_the_level_is_demanded_and_shown(scene: Scene) -> None:
     found = [i for i in scene.platform.json("ls")["instances"] if i.get("deployment") == made["id"]]
     assert found[0]["data"]["isolation"]["level"] == "full"
     assert found[0]["data"]["isolation"]["kind"] == STRICT
+    (row,) = [line for line in scene.platform.bema("ls", "-v").stdout.splitlines() if found[0]["id"] in line]
+    assert row.rstrip().endswith("strict at level full, network none")
 
 
 @needs_full

@@ -68,6 +68,7 @@ def wanted(isolation: Isolation, home: Home, read: Iterable[str], bounds: Instan
         "level": level(),
         "read": [*read, *meeting, *isolation.read],
         "write": [str(home.home), str(home.tmp), *isolation.write],
+        "withheld": [str(state_dir())],
         "connect": None if isolation.network is None else list(isolation.network),
         "system_calls": isolation.kind in (FILTERED, STRICT) or isolation.network is not None,
         "limits": limits,

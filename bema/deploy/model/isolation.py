@@ -5,6 +5,8 @@ Law: the platform's setting is the floor. A script may ask for more of itself, a
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from bema.core.errors import Refused
@@ -27,12 +29,11 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, settings: Settings) -> Isolation:
-        """What the settings ask for; `Refused` (code `bad_setting`) for a network that is none, or a folder without a root."""
+        """What the settings ask for; `Refused` (code `bad_setting`) for a network that is none, or a folder that cannot be given."""
         try:
             network = ports_of(settings.text("isolation.network"))
         except ValueError as error:
-            origin = settings.origin("isolation.network")
-            raise Refused(f"setting isolation.network, from {origin}: {error}", code="bad_setting") from error
+            raise _refused(settings, "isolation.network", str(error)) from error
         read, write = (_folders(settings, f"isolation.{name}") for name in ("read", "write"))
         return cls(kind=settings.text("isolation.kind"), network=network, read=read, write=write)
 
@@ -61,9 +62,17 @@ def _folders(settings: Settings, name: str) -> tuple[str, ...]:
     for folder in folders:
         # where it would start is another for each process that reads it
         if not folder.startswith("/"):
-            origin = settings.origin(name)
-            raise Refused(f"setting {name}, from {origin}: {folder!r} does not begin with /", code="bad_setting")
+            raise _refused(settings, name, f"{folder!r} does not begin with /")
+        # the platform's token and all that it starts lie there
+        if name == "isolation.write" and Path(settings.text("state_dir")).resolve().is_relative_to(
+            Path(folder).resolve()
+        ):
+            raise _refused(settings, name, f"{folder!r} holds the state directory")
     return folders
+
+
+def _refused(settings: Settings, name: str, why: str) -> Refused:
+    return Refused(f"setting {name}, from {settings.origin(name)}: {why}", code="bad_setting")
 
 
 def ports_of(text: str) -> tuple[int, ...] | None:

@@ -31,6 +31,7 @@ def test_its_folders_are_written_and_what_it_is_made_of_is_read(offers, monkeypa
     found = wanted(kind="standard", read=("/models",), write=("/srv/out",))
     assert found["write"] == ["/homes/one/home", "/homes/one/tmp", "/srv/out"]
     assert found["read"] == ["/layer", "/state/run", "/state/up.json", "/models"]
+    assert found["withheld"] == ["/state"]
     assert (found["connect"], found["system_calls"]) == (None, False)
 
 

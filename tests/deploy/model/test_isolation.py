@@ -64,6 +64,12 @@ def test_a_setting_that_cannot_be_read_is_refused_with_its_origin(variable, text
     assert f"BEMA_ISOLATION__{variable}" in refused.value.message
 
 
+@pytest.mark.parametrize("folder", ["/", "/srv", "/srv/../srv/bema", "/srv/bema"])
+def test_no_folder_that_holds_the_state_of_the_platform_is_given_away(folder):
+    with pytest.raises(Refused, match="holds the state directory"):
+        Isolation.of(read({"BEMA_STATE_DIR": "/srv/bema", "BEMA_ISOLATION__WRITE": folder}, {}))
+
+
 def test_each_kind_says_what_a_machine_must_offer():
     levels = [Isolation(kind=kind).level for kind in ISOLATION]
     assert levels == ["basic", "basic", "network", "full"]
