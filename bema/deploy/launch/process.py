@@ -25,6 +25,7 @@ from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
 from bema.core.redaction import hides
 from bema.core.settings import PartSettings
+from bema.deploy.keeper.redaction import told
 from bema.deploy.launch import disk_quota, inspection, isolation, operations
 from bema.deploy.launch.inspection import InspectionSockets
 from bema.deploy.launch.keeper_client import KeeperClient
@@ -198,6 +199,7 @@ class ProcessLauncher:
             env=environment(home, workload.env),
             cwd=str(home.home),
             init=init,
+            redact=told(workload.secrets.values()) if workload.secrets else None,
             slot=f"{workload.deployment}/{workload.version}/{workload.slot}",
             listen=None
             if locator.port is not None
