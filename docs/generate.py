@@ -115,7 +115,7 @@ def operation(row: Operation) -> str:
     items = [f"header `{name}`: {says}" for name, says in row.header]
     items += [f"query `{name}`: {says}" for name, _, says in row.query]
     items += [f"body: `{row.takes.__name__}`"] if row.takes else []
-    items += [f"or the form `{row.form.__name__}`"] if row.form else []
+    items += [f"or `{media}`: `{kind.__name__}`" for media, kind in row.forms]
     items += [f"{status}: {answered(body)}" for status, body in row.answers.items()]
     says = row.says + (" Needs no token." if row.open else "")
     return "\n".join((f"## {row.method} {row.path}\n", says, "", *(f"- {item}" for item in items), ""))

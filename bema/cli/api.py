@@ -99,6 +99,11 @@ def _of(user: str) -> str:
     return "?" + urllib.parse.urlencode({"user": user}) if user else ""
 
 
+def document() -> Json:
+    """The API as an OpenAPI document."""
+    return _call("GET", "/openapi.json")
+
+
 def add_key(name: str, *, user: str, admin: bool, expires_in: int | None) -> Json:
     """Make a key; the answer's `key` is told this once. `expires_in` is in seconds."""
     return _call("POST", "/keys", {"name": name, "user": user, "admin": admin, "expires_in": expires_in})

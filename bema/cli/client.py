@@ -1,13 +1,15 @@
-"""`bema client`: what callers in other projects need of a service."""
+"""`bema client`: what callers in other projects need of a service, or of the platform."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
-from bema.cli import output
+from bema.cli import api, output
 from bema.cli.run import load, service_of, split
 from bema.core.errors import Invalid, Unavailable
 from bema.core.instance import EndpointInfo
@@ -16,7 +18,7 @@ from bema.core.spec import ServiceSpec
 from bema.deploy import script_environment
 from bema.runtime.distributed import connect
 from bema.sdk import spec
-from bema.sdk.codegen import client
+from bema.sdk.codegen import client, http_client
 from bema.sdk.codegen.described import spec_from
 
 
@@ -26,16 +28,25 @@ def command() -> None:
 
 
 @command.command("gen")
-@click.argument("target", metavar="TARGET")
+@click.argument("target", metavar="TARGET", default="")
+@click.option("--api", "of_api", is_flag=True, help="Of the platform's own HTTP API instead of a service.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not to stdout.")
 @click.option("--stubs", is_flag=True, help="Write the stubs: a .pyi beside --out, or the stubs alone to stdout.")
 @click.option("--here", is_flag=True, help="Use the Python that runs bema, whatever the file's PEP 723 block asks for.")
-def generated(target: str, out: Path | None, stubs: bool, here: bool) -> None:
-    """Write a typed client of a service.
+def generated(target: str, of_api: bool, out: Path | None, stubs: bool, here: bool) -> None:
+    """Write a typed client of a service, or of the platform's API.
 
     TARGET is FILE[:CLASS], or namespace.component of a service that runs: what that says of itself tells names, shapes and
     types. One of an older bema tells no types, and its client takes and gives any value.
+
+    With --api it is a client of the control API: of the platform that is up, or of TARGET, the file of an OpenAPI document.
+    Its module needs msgspec alone.
     """
+    if of_api:
+        _write_api(target, out, stubs=stubs)
+        return
+    if not target:
+        raise Invalid("a TARGET is missing", code="usage", fix="Name FILE[:CLASS] or namespace.component.")
     if _is_file(target) and not here:
         how = [*(("--out", str(out)) if out else ()), *(("--stubs",) if stubs else ())]
         script_environment.enter(split(target)[0], ["client", "gen", "--here", *how, "--", target], output.note)
@@ -46,6 +57,25 @@ def generated(target: str, out: Path | None, stubs: bool, here: bool) -> None:
     _write(out, client.module(spec))
     if stubs:
         _write(out.with_suffix(".pyi"), client.module(spec, stub=True))
+
+
+def _write_api(target: str, out: Path | None, *, stubs: bool) -> None:
+    if stubs:
+        raise Invalid("the client of the API has no stubs: it is typed itself", code="usage")
+    text = http_client.module(_document(Path(target)) if target else api.document())
+    if out is None:
+        output.print_text(text.rstrip("\n"))
+    else:
+        _write(out, text)
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}", code="not_found") from error
+    except msgspec.DecodeError as error:
+        raise Invalid(f"{file} is no OpenAPI document: {error}") from error
 
 
 def _is_file(target: str) -> bool:

@@ -13,8 +13,10 @@ from bema.deploy.secrets import SecretInfo
 
 __all__ = [
     "CreateBody",
+    "CreateFields",
     "CreateForm",
     "DataFolders",
+    "ErrorBody",
     "Function",
     "Functions",
     "Inline",
@@ -53,6 +55,29 @@ class CreateForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: _File
     name: str = ""
     user: str = ""
+
+
+class CreateFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same, URL-encoded: without a file there is no name but the one that is given."""
+
+    data: str
+    name: str
+    user: str = ""
+
+
+class ErrorSaid(msgspec.Struct, frozen=True):
+    """What failed, and the remedy; some have more fields, which say what the message says."""
+
+    code: str
+    message: str
+    fix: str
+    trace_id: str
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Every error of the API."""
+
+    error: ErrorSaid
 
 
 class ListBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

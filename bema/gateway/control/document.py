@@ -12,29 +12,11 @@ from typing import Any
 import msgspec
 
 from bema.core.version import VERSION
+from bema.gateway.control.bodies import ErrorBody
 from bema.gateway.control.operations import OPERATIONS, Operation
 
 __all__ = ["openapi", "page"]
 
-_ERROR = {
-    "description": "What failed, and the remedy",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "properties": {key: {"type": "string"} for key in ("code", "message", "fix", "trace_id")},
-                        "required": ["code", "message", "fix", "trace_id"],
-                    }
-                },
-                "required": ["error"],
-            }
-        }
-    },
-}
-_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _FORMATS = {"id": {"format": "uuid"}}
 _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
 
@@ -42,9 +24,14 @@ _JSON_TYPES = {str: "string", int: "integer", bool: "boolean"}
 def openapi(url: str) -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document."""
     types = [
-        kind for row in OPERATIONS for kind in (row.takes, row.form, *row.answers.values()) if isinstance(kind, type)
+        kind
+        for row in OPERATIONS
+        for kind in (row.takes, *dict(row.forms).values(), *row.answers.values())
+        if isinstance(kind, type)
     ]
-    _, schemas = msgspec.json.schema_components(dict.fromkeys(types), ref_template="#/components/schemas/{name}")
+    _, schemas = msgspec.json.schema_components(
+        dict.fromkeys([*types, ErrorBody]), ref_template="#/components/schemas/{name}"
+    )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
@@ -89,15 +76,16 @@ def _described(operation: Operation) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", **_FORMATS.get(name, {})}}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
+    error = _body(ErrorBody) | {"description": "What failed, and the remedy"}
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.says,
-        "responses": {str(status): _body(kind) for status, kind in operation.answers.items()} | {"default": _ERROR},
+        "responses": {str(status): _body(kind) for status, kind in operation.answers.items()} | {"default": error},
     }
     if parameters:
         described["parameters"] = parameters
     if operation.takes is not None:
-        taken = {"application/json": operation.takes} | {media: operation.form for media in _FORMS if operation.form}
+        taken = {"application/json": operation.takes} | dict(operation.forms)
         content = {media: {"schema": _schema(kind)} for media, kind in taken.items()}
         described["requestBody"] = {"required": True, "content": content}
     if operation.open:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bema.core.access import Scope
 from bema.gateway.control.bodies import (
     CreateBody,
+    CreateFields,
     CreateForm,
     DataFolders,
     Function,
@@ -33,7 +34,7 @@ class Operation(NamedTuple):
     says: str
     answers: dict[int, Any]
     takes: Any = None
-    form: Any = None  # what it takes as a form, beside
+    forms: tuple[tuple[str, Any], ...] = ()  # what it takes beside, by media type
     query: tuple[tuple[str, type, str], ...] = ()
     header: tuple[tuple[str, str], ...] = ()
     scope: Scope = Scope.STATUS  # what who asks must be permitted
@@ -49,7 +50,7 @@ _USER = ("user", str, "whose: another's for an administrator alone")
 _CREATE: dict[str, Any] = {
     "answers": {202: Function},
     "takes": CreateBody,
-    "form": CreateForm,
+    "forms": (("multipart/form-data", CreateForm), ("application/x-www-form-urlencoded", CreateFields)),
     "header": (("Idempotency-Key", "the same key with the same body deploys once"),),
     "scope": Scope.WRITE,
 }

@@ -21,7 +21,7 @@ from bema.core.errors import Invalid, NotFound, TooLarge
 from bema.core.keys import check_user
 from bema.core.naming import is_uuid
 from bema.deploy.sources.names import name_of
-from bema.gateway.control.bodies import CreateBody, CreateForm, ListBody
+from bema.gateway.control.bodies import CreateBody, CreateFields, CreateForm, ListBody
 
 __all__ = ["acting", "asked_user", "body_of", "creation", "decoded", "flag", "id_of", "number"]
 
@@ -81,15 +81,28 @@ async def creation(request: Request, most: int) -> CreateBody:
         fields = _pairs(body)
     else:
         return _converted(body, CreateBody)
+    return _of_form(fields) if media == _MULTIPART else _of_fields(fields)
+
+
+def _of_form(fields: dict[str, Any]) -> CreateBody:
     file = fields.pop(_FILE_NAME, "")
-    try:
-        form = msgspec.convert(fields, CreateForm)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"the form does not fit: {error}") from error
+    form = _fitting(fields, CreateForm)
     name = form.name or name_of(PurePath(file))
     if not name:
         raise Invalid("the form has no `name`, and its `data` is no file with one")
     return CreateBody(name, code=form.data, user=form.user)
+
+
+def _of_fields(fields: dict[str, Any]) -> CreateBody:
+    form = _fitting(fields, CreateFields)
+    return CreateBody(form.name, code=form.data, user=form.user)
+
+
+def _fitting(fields: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the form does not fit: {error}") from error
 
 
 async def decoded(request: Request, kind: type[T], most: int) -> T:

@@ -34,7 +34,7 @@ _FORMATS: Final[dict[str, Any]] = {
 
 def spec_from(description: Description) -> ServiceSpec:
     """The spec of a service that is known by its description alone."""
-    types = _Types(description.definitions)
+    types = SchemaTypes(description.definitions)
     return ServiceSpec(
         description.name,
         description.namespace,
@@ -44,7 +44,7 @@ def spec_from(description: Description) -> ServiceSpec:
     )
 
 
-def _endpoint(said: EndpointDescription, types: _Types) -> EndpointSpec:
+def _endpoint(said: EndpointDescription, types: SchemaTypes) -> EndpointSpec:
     properties = said.request.get("properties", {})
     return EndpointSpec(
         said.name,
@@ -64,10 +64,12 @@ def _parameter(said: ParameterDescription, kind: Any) -> Parameter:
     return Parameter(said.name, kind, False, ... if said.default is msgspec.UNSET else said.default)
 
 
-class _Types:
+class SchemaTypes:
     """The types of one description: each definition is made once, when it is first met."""
 
-    def __init__(self, definitions: dict[str, Schema]) -> None:
+    def __init__(self, definitions: dict[str, Schema], ref: str = _REF) -> None:
+        """`ref` is what a reference to one of the definitions begins with."""
+        self._ref = ref
         self._definitions = definitions
         self._made: dict[str, Any] = {}
 
@@ -76,7 +78,7 @@ class _Types:
         if not isinstance(schema, dict):
             return Any
         if isinstance(ref := schema.get("$ref"), str):
-            return self._defined(ref.removeprefix(_REF))
+            return self._defined(ref.removeprefix(self._ref))
         if (arms := schema.get("anyOf") or schema.get("oneOf")) is not None:
             return _union([self.of(arm) for arm in arms])
         if len(only := schema.get("allOf", ())) == 1:
@@ -127,9 +129,9 @@ class _Types:
                 options |= {"tag_field": wire, "tag": tag[0]}
                 continue
             field = msgspec.field(name=wire) if wire in required else msgspec.field(name=wire, **_default(said))
-            fields.append((_identifier(wire, number), self.of(said), field))
+            fields.append((identifier(wire, number), self.of(said), field))
         # by keyword only, since JSON Schema has no order that puts required fields first
-        return msgspec.defstruct(_identifier(name, 0), fields, kw_only=True, **options)
+        return msgspec.defstruct(identifier(name, 0), fields, kw_only=True, **options)
 
 
 def _tag(said: Any) -> list[Any]:
@@ -158,7 +160,7 @@ def _literal(values: list[Any]) -> Any:
     return Literal[tuple(sayable)] if sayable and len(sayable) == len(values) else Any
 
 
-def _identifier(name: str, number: int) -> str:
+def identifier(name: str, number: int) -> str:
     """A Python identifier for a name, which keeps its own spelling on the wire."""
     made = "".join(_letters(name)).strip("_") or f"field{number}"
     return f"{made}_" if keyword.iskeyword(made) else made if made[0].isalpha() else f"field_{made}"
