@@ -59,10 +59,43 @@ def read(id: str) -> Json:
     return _call("GET", f"/faas/python/{id}")
 
 
-def create(name: str, code: str, env: dict[str, str], key: str = "") -> Json:
-    """Deploy a script. With a `key`, repeating the very request deploys nothing twice."""
-    body = {"name": name, "source": {"type": "inline", "code": code}, "env": env}
-    return _call("POST", "/faas/python", body, {"Idempotency-Key": key} if key else {})
+def create(name: str, code: str | Json, env: dict[str, str], key: str = "", **more: Any) -> Json:
+    """Deploy a script, or what a source says (`{"type": ...}`). With a `key`, repeating the very request deploys nothing twice.
+
+    `more` are further fields of the body: settings, replace, share, user.
+    """
+    return _call("POST", "/faas/python", _body(name, code, env, more), {"Idempotency-Key": key} if key else {})
+
+
+def dry_run(name: str, code: str | Json, env: dict[str, str], **more: Any) -> Json:
+    """What the same `create`, with `replace`, would change."""
+    return _call("POST", "/faas/python/dry-run", _body(name, code, env, more))
+
+
+def _body(name: str, code: str | Json, env: dict[str, str], more: Json) -> Json:
+    source = {"type": "inline", "code": code} if isinstance(code, str) else code
+    return {"name": name, "source": source, "env": env, **more}
+
+
+def configure(id: str, settings: Json) -> Json:
+    """Change settings that need no new process."""
+    return _call("PATCH", f"/faas/python/{id}", settings)
+
+
+def versions(id: str) -> list[Json]:
+    """The versions that are kept, the newest first."""
+    found: list[Json] = _call("GET", f"/faas/python/{id}/versions")["items"]
+    return found
+
+
+def rollback(id: str, version: str = "") -> Json:
+    """Go back to a version, or to the good one before the current."""
+    return _call("POST", f"/faas/python/{id}/rollback", {"version": version})
+
+
+def traffic(id: str, shares: dict[str, int], sticky: str | None = None) -> Json:
+    """Share requests out, in percent by version; none gives all to the current version."""
+    return _call("PUT", f"/faas/python/{id}/traffic", {"shares": shares, "sticky": sticky})
 
 
 def delete(id: str, *, purge: bool = False) -> None:
@@ -118,12 +151,16 @@ def revoke_key(name: str) -> None:
     _call("DELETE", f"/keys/{urllib.parse.quote(name, safe='')}")
 
 
-def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
-    """Log records, oldest first; with `follow`, until the deployment goes, through any replacement of who answers."""
-    last, seen = 0, list[Json]()  # the records of the last instant: asked for again, and left out
+def logs(id: str, *, tail: int, follow: bool, since: int = 0, version: str = "", instance: str = "") -> Iterator[Json]:
+    """Log records, oldest first; with `follow`, until the deployment goes, through any replacement of who answers.
+
+    Only those later than `since`, microseconds UTC, and of a version or an instance, where one is named.
+    """
+    of = {name: value for name, value in (("version", version), ("instance", instance)) if value}
+    last, seen = since, list[Json]()  # the records of the last instant: asked for again, and left out
     while True:
         try:
-            for record in _records(id, tail=tail, follow=follow, since=last):
+            for record in _records(id, of, tail=tail, follow=follow, since=last):
                 if record in seen:
                     continue
                 seen = [*seen, record] if record.get("ts", 0) == last else [record]
@@ -134,7 +171,7 @@ def logs(id: str, *, tail: int, follow: bool) -> Iterator[Json]:
             if not follow or not _is_back():
                 raise
         except NotFound:
-            if not last:
+            if last == since:
                 raise
             return  # it was deleted while nobody answered
 
@@ -155,8 +192,8 @@ def _is_back() -> bool:
     return False
 
 
-def _records(id: str, *, tail: int, follow: bool, since: int) -> Iterator[Json]:
-    query = urllib.parse.urlencode({"tail": tail, "follow": int(follow), "since": since})
+def _records(id: str, of: dict[str, str], *, tail: int, follow: bool, since: int) -> Iterator[Json]:
+    query = urllib.parse.urlencode({"tail": tail, "follow": int(follow), "since": since, **of})
     # a log may be silent for days
     with _answer("GET", f"/faas/python/{id}/logs?{query}", timeout=None if follow else _PATIENCE) as answer:
         for line in _lines(answer):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import time
-from typing import Final
 
 import click
 
 from bema.cli import api, output
-from bema.core.errors import Invalid
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+from bema.cli.options import seconds_of
 
 
 @click.group()
@@ -28,7 +24,9 @@ def command() -> None:
 @output.json_option
 def add(name: str, user: str, admin: bool, expires: str | None, as_json: bool) -> None:
     """Make a key and print it, this once."""
-    made = api.add_key(name, user=user, admin=admin, expires_in=None if expires is None else _seconds(expires))
+    made = api.add_key(
+        name, user=user, admin=admin, expires_in=None if expires is None else seconds_of(expires, "--expires")
+    )
     if as_json:
         output.print_json(made)
         return
@@ -55,13 +53,6 @@ def revoke(name: str) -> None:
     """Let nobody in with a key any more."""
     api.revoke_key(name)
     output.note(f"{name} lets nobody in any more")
-
-
-def _seconds(text: str) -> int:
-    found = re.match(r"([1-9][0-9]{0,8})([smhdw])\Z", text)
-    if found is None:
-        raise Invalid(f"--expires is {text!r}, not a number with s, m, h, d or w", code="usage")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 def _ends(key: api.Json) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Any
 
 import click
 
 from bema.cli import api, output
+from bema.cli.options import seconds_of
 from bema.core.visible import visible, visible_line
 
 _COLOURS = {"stderr": "yellow", "bema": "blue"}
@@ -19,14 +21,28 @@ _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Stay and print new lines as they come.")
 @click.option("--tail", "-n", type=click.IntRange(min=0), default=100, show_default=True, help="How many past lines.")
+@click.option("--since", metavar="TIME", help="Only what is not older: a number with s, m, h, d or w.")
+@click.option("--version", default="", help="Only lines of this version, v3 say.")
+@click.option("--instance", default="", help="Only lines of this instance.")
 @click.option("--timestamps", is_flag=True, help="Show the date and the offset from UTC of each line.")
 @output.json_option
-def command(name: str, follow: bool, tail: int, timestamps: bool, as_json: bool) -> None:
+def command(
+    name: str,
+    follow: bool,
+    tail: int,
+    since: str | None,
+    version: str,
+    instance: str,
+    timestamps: bool,
+    as_json: bool,
+) -> None:
     """Print the log of a deployment.
 
     NAME is the name or the id that `bema ls` shows. Ctrl-C ends following; the service runs on.
     """
-    for record in api.logs(api.deployment(name)["id"], tail=tail, follow=follow):
+    begin = 0 if since is None else time.time_ns() // 1000 - seconds_of(since, "--since") * 1_000_000
+    found = api.deployment(name)["id"]
+    for record in api.logs(found, tail=tail, follow=follow, since=begin, version=version, instance=instance):
         if as_json:
             output.print_json_line(record)
         else:
@@ -41,14 +57,14 @@ def line_of(record: dict[str, Any], *, timestamps: bool = False) -> str:
     stream = visible_line(str(record.get("stream", "")))
     when = _instant(record.get("ts", 0))
     mark = output.style(f"{stream:<6}", fg=_COLOURS[stream]) if stream in _COLOURS else f"{stream:<6}"
-    time = when.isoformat(timespec="milliseconds") if timestamps else f"{when:%H:%M:%S}.{when.microsecond // 1000:03}"
+    clock = when.isoformat(timespec="milliseconds") if timestamps else f"{when:%H:%M:%S}.{when.microsecond // 1000:03}"
     level = visible_line(str(record.get("level", "info"))).upper()
     shown = output.style(f"{level:<7}", fg=_LEVELS[level]) if level in _LEVELS else f"{level:<7}"
     trace = f"  trace={visible_line(str(record['trace_id']))}" if record.get("trace_id") else ""
     # every field is a script's: a line that is a record of ours may set its level and its trace
     instance = visible_line(str(record.get("instance", "")))[-4:]
     event = _MORE.join(visible(str(record.get("event", ""))).split("\n"))
-    return f"{time} {instance} {mark} {shown} {event}{trace}"
+    return f"{clock} {instance} {mark} {shown} {event}{trace}"
 
 
 def _instant(ts: Any) -> dt.datetime:

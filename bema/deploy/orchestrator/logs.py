@@ -26,13 +26,19 @@ async def read(
     tail: int,
     follow: bool = False,
     since: int = 0,
+    version: str = "",
+    instance: str = "",
     alive: Callable[[], bool] = lambda: True,
     pause: float = 0.1,
 ) -> AsyncGenerator[Record, None]:
-    """The last `tail` records not older than `since`; with `follow` all later ones too, while the deployment is `alive`."""
+    """The last `tail` records not older than `since`; with `follow` all later ones too, while the deployment is `alive`.
+
+    Only those of a `version` or an `instance`, where one is named.
+    """
+    asked = {name: value for name, value in (("version", version), ("instance", instance)) if value}
     with contextlib.ExitStack() as files:
         readers: dict[Path, _Reader] = {}
-        past = await asyncio.to_thread(_past, folder, readers, files, tail)
+        past = await asyncio.to_thread(_past, folder, readers, files, tail, asked)
         for record in past:
             if record.get("ts", 0) >= since:
                 yield record
@@ -41,19 +47,27 @@ async def read(
             last = not alive()
             fresh = await asyncio.to_thread(_fresh, folder, readers, files)
             for record in fresh:
-                yield record
+                if _is_of(record, asked):
+                    yield record
             if last:
                 return
             await asyncio.sleep(pause)
 
 
-def _past(folder: Path, readers: dict[Path, _Reader], files: contextlib.ExitStack, tail: int) -> list[Record]:
+def _past(
+    folder: Path, readers: dict[Path, _Reader], files: contextlib.ExitStack, tail: int, asked: dict[str, str]
+) -> list[Record]:
     """Every instance's last records; the readers stand where these end."""
     found: list[Record] = []
     for path in _paths(folder):
         readers[path] = reader = _Reader(path, files)
-        found += reader.last(tail)
+        # a file is one instance's, and so one version's: its last ones are all that can be among the last of those
+        found += [record for record in reader.last(tail) if _is_of(record, asked)]
     return _in_time(found)[-tail:] if tail > 0 else []
+
+
+def _is_of(record: Record, asked: dict[str, str]) -> bool:
+    return all(record.get(name) == value for name, value in asked.items())
 
 
 def _fresh(folder: Path, readers: dict[Path, _Reader], files: contextlib.ExitStack) -> list[Record]:

@@ -384,15 +384,25 @@ class Orchestrator(KeyOperations, SecretOperations):
 
     @endpoint
     async def logs(
-        self, id: str, principal: Principal, tail: int = 100, follow: bool = False, since: int = 0
+        self,
+        id: str,
+        principal: Principal,
+        tail: int = 100,
+        follow: bool = False,
+        since: int = 0,
+        version: str = "",
+        instance: str = "",
     ) -> AsyncIterator[dict[str, Any]]:
-        """The last `tail` lines not older than `since`, then, with `follow`, each new one."""
+        """The last `tail` lines not older than `since`, of all instances or of a version or instance, then, with `follow`, each new
+        one."""
         self._owned(id, _acting(principal, Scope.READ))
         lines = logs.read(
             self._parts.logs(id),
             tail=tail,
             follow=follow,
             since=since,
+            version=version,
+            instance=instance,
             # who follows is told that the deployment went by the end of the log
             alive=lambda: id in self._parts.store.rollouts(),
         )

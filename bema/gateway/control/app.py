@@ -24,11 +24,13 @@ from bema.core.errors import BemaError, Invalid, Unavailable, as_json
 from bema.core.keys import ApiKey, digest_of, new_key
 from bema.core.limits import DEFAULTS
 from bema.core.version import VERSION
-from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.model.deployment import DeploymentInfo
+from bema.deploy.model.function import FunctionSettings
 from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control import metrics, requests
 from bema.gateway.control.bodies import (
+    CreateBody,
     DataFolders,
     Function,
     Functions,
@@ -36,8 +38,12 @@ from bema.gateway.control.bodies import (
     KeyInfo,
     Keys,
     NewKey,
+    RollbackBody,
     SecretBody,
     Secrets,
+    TrafficBody,
+    UpdateBody,
+    Versions,
 )
 from bema.gateway.control.document import openapi, page
 from bema.gateway.control.door import Door, KnownKeys, failed
@@ -110,15 +116,41 @@ class Control:
 
     async def create(self, request: Request, principal: Principal) -> Response:
         asked = await requests.creation(request, self._most)
-        if (asked.source is None) == (asked.code is None):
-            raise Invalid(
-                "the body has neither `source` nor `code`" if asked.code is None else "it has both `source` and `code`"
-            )
-        code = asked.source.code if asked.source is not None else asked.code or ""
-        wanted = CreateRequest(name=asked.name, source={"type": "inline", "code": code}, env=asked.env)
-        owner = requests.acting(principal, asked.user)
-        made = await self._orchestrator.create(wanted, owner, key=request.headers.get("idempotency-key", ""))
+        wanted, owner = asked.wanted(asked.name, replace=asked.replace), requests.acting(principal, asked.user)
+        made = await self._orchestrator.create(wanted, owner, key=_key(request))
         return _json(self._shown(made), 202, location=f"/faas/python/{made.id}")
+
+    async def dry_run(self, request: Request, principal: Principal) -> Response:
+        asked = await requests.decoded(request, CreateBody, self._most)
+        owner = requests.acting(principal, asked.user)
+        return _json(await self._orchestrator.dry_run(asked.wanted(asked.name, replace=True), owner))
+
+    async def update(self, request: Request, principal: Principal) -> Response:
+        id, asked = requests.id_of(request), await requests.decoded(request, UpdateBody, self._most)
+        return _json(
+            self._shown(await self._orchestrator.update(id, asked.wanted(), principal, key=_key(request))), 202
+        )
+
+    async def configure(self, request: Request, principal: Principal) -> Response:
+        id, asked = requests.id_of(request), await requests.decoded(request, FunctionSettings, self._most)
+        return _json(self._shown(await self._orchestrator.configure(id, asked, principal)))
+
+    async def versions(self, request: Request, principal: Principal) -> Response:
+        return _json(Versions(await self._orchestrator.versions(requests.id_of(request), principal)))
+
+    async def rollback(self, request: Request, principal: Principal) -> Response:
+        id, asked = requests.id_of(request), await requests.decoded(request, RollbackBody, self._most)
+        return _json(self._shown(await self._orchestrator.rollback(id, asked.version, principal)), 202)
+
+    async def traffic(self, request: Request, principal: Principal) -> Response:
+        id, asked = requests.id_of(request), await requests.decoded(request, TrafficBody, self._most)
+        return _json(self._shown(await self._orchestrator.traffic(id, asked.shares, asked.sticky, principal)), 202)
+
+    async def events(self, request: Request, principal: Principal) -> Response:
+        found = await self._orchestrator.read(requests.id_of(request), principal)
+        follow, since = requests.flag(request, "follow"), requests.number(request, "since", 0)
+        events = self._following.events(found.id, principal, follow=follow, since=since)
+        return StreamingResponse(_ndjson(aiter(events), request), media_type="application/x-ndjson")
 
     async def list(self, request: Request, principal: Principal) -> Response:
         asks = requests.acting(principal, await requests.asked_user(request, self._most))
@@ -147,12 +179,15 @@ class Control:
 
     async def logs(self, request: Request, principal: Principal) -> Response:
         found = await self._orchestrator.read(requests.id_of(request), principal)
+        # only where it is asked for: an orchestrator of the version before knows of neither
+        of = {name: value for name in ("version", "instance") if (value := request.query_params.get(name))}
         lines = self._following.logs(
             found.id,
             principal,
             tail=requests.number(request, "tail", 100),
             follow=requests.flag(request, "follow"),
             since=requests.number(request, "since", 0),
+            **of,
         )
         return StreamingResponse(_ndjson(aiter(lines), request), media_type="application/x-ndjson")
 
@@ -244,6 +279,10 @@ class _Methods:
             allowed = ", ".join(self._handlers)
             raise Invalid(f"this path takes {allowed}", code="method_not_allowed", allow=allowed)
         await (await handler(request))(scope, receive, send)
+
+
+def _key(request: Request) -> str:
+    return request.headers.get("idempotency-key", "")
 
 
 def _json(value: Any, status: int = 200, **headers: str) -> Response:

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from bema.core.errors import Invalid
 from bema.core.keys import ApiKey
 from bema.core.redaction import hides
-from bema.deploy.model.deployment import DataInfo, DeploymentInfo
+from bema.deploy.model.deployment import CreateRequest, DataInfo, DeploymentInfo, VersionInfo
+from bema.deploy.model.function import FunctionSettings
 from bema.deploy.secrets import SecretInfo
 
 __all__ = [
@@ -25,8 +27,12 @@ __all__ = [
     "Keys",
     "ListBody",
     "NewKey",
+    "RollbackBody",
     "SecretBody",
     "Secrets",
+    "TrafficBody",
+    "UpdateBody",
+    "Versions",
 ]
 
 _File = Annotated[str, msgspec.Meta(extra_json_schema={"format": "binary"})]
@@ -38,15 +44,57 @@ class Inline(msgspec.Struct, frozen=True, tag_field="type", tag="inline"):
     code: str
 
 
-class CreateBody(msgspec.Struct, frozen=True):
-    """A script to deploy: either `source`, or `code` for short. `user` is whose it is; who asks, if left out."""
+class UpdateBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be the next version of a deployment: either `source`, or `code` for short. Without `env` the variables stay as they are;
+    `share` is the percentage of requests that the version begins with."""
 
-    name: str
     source: Inline | None = None
     code: str | None = None
     env: dict[str, str] = {}
-    user: str = ""
+    settings: FunctionSettings = FunctionSettings()
+    share: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
     __repr__ = hides("env")
+
+    def wanted(self, name: str = "", *, replace: bool = False) -> CreateRequest:
+        """As the orchestrator is asked; `Invalid` where the code is not given once."""
+        if (self.source is None) == (self.code is None):
+            missing = self.code is None
+            raise Invalid(
+                f"the body has {'neither' if missing else 'both'} `source` {'nor' if missing else 'and'} `code`"
+            )
+        source = Inline(self.code or "") if self.source is None else self.source
+        return CreateRequest(
+            name=name,
+            source=msgspec.to_builtins(source),
+            env=self.env,
+            settings=self.settings,
+            replace=replace,
+            share=self.share,
+        )
+
+
+class CreateBody(UpdateBody, frozen=True, kw_only=True):
+    """A script to deploy. `user` is whose it is: who asks, if left out. What has the name already stays, unless it failed or with `replace`, which
+    makes this its next version."""
+
+    name: str
+    user: str = ""
+    replace: bool = False
+    __repr__ = hides("env")
+
+
+class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `version` to go back to; the good one before the current, if left out."""
+
+    version: str = ""
+
+
+class TrafficBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`shares` in percent by version, 100 together; none gives all to the current version. `sticky` is that of the settings, left as it
+    is where it is null."""
+
+    shares: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100)]] = {}
+    sticky: str | None = None
 
 
 class CreateForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +143,10 @@ class Function(DeploymentInfo, frozen=True, kw_only=True):
     def of(cls, info: DeploymentInfo, gateway: str) -> Function:
         said: dict[str, Any] = {name: getattr(info, name) for name in info.__struct_fields__}
         return cls(**said, url=f"{gateway}/gateway/{info.id}")
+
+
+class Versions(msgspec.Struct, frozen=True):
+    items: list[VersionInfo]
 
 
 class Functions(msgspec.Struct, frozen=True):

@@ -41,7 +41,10 @@ def openapi(url: str) -> dict[str, Any]:
         "servers": [{"url": url}],
         "security": [{"token": []}],
         "paths": paths,
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": _readable(schemas),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -91,6 +94,13 @@ def _described(operation: Operation) -> dict[str, Any]:
     if operation.open:
         described["security"] = []
     return described
+
+
+def _readable(schema: Any) -> Any:
+    """Without `items: false`: `maxItems` says it already, and generators read no schema that is a boolean."""
+    if isinstance(schema, dict):
+        return {key: _readable(value) for key, value in schema.items() if (key, value) != ("items", False)}
+    return [_readable(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def _body(kind: Any) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from bema.core.access import Scope
+from bema.deploy.model.changes import ChangeInfo
+from bema.deploy.model.function import FunctionSettings
 from bema.gateway.control.bodies import (
     CreateBody,
     CreateFields,
@@ -18,8 +20,12 @@ from bema.gateway.control.bodies import (
     KeyBody,
     Keys,
     NewKey,
+    RollbackBody,
     SecretBody,
     Secrets,
+    TrafficBody,
+    UpdateBody,
+    Versions,
 )
 
 __all__ = ["OPERATIONS", "Operation"]
@@ -47,11 +53,12 @@ class Operation(NamedTuple):
 
 
 _USER = ("user", str, "whose: another's for an administrator alone")
+_KEY = ("Idempotency-Key", "the same key with the same body deploys once")
 _CREATE: dict[str, Any] = {
     "answers": {202: Function},
     "takes": CreateBody,
     "forms": (("multipart/form-data", CreateForm), ("application/x-www-form-urlencoded", CreateFields)),
-    "header": (("Idempotency-Key", "the same key with the same body deploys once"),),
+    "header": (_KEY,),
     "scope": Scope.WRITE,
 }
 _LIST: dict[str, Any] = {
@@ -65,7 +72,73 @@ OPERATIONS = (
     Operation("GET", "/faas/python", "list", "List deployments, oldest first.", **_LIST),
     Operation("POST", "/mcp-service", "create_mcp", "The same as POST /faas/python.", **_CREATE, alias_of="create"),
     Operation("GET", "/mcp-service", "list_mcp", "The same as GET /faas/python.", **_LIST, alias_of="list"),
+    Operation(
+        "POST",
+        "/faas/python/dry-run",
+        "dry_run",
+        "What deploying this, in the place of what has its name, would change.",
+        {200: ChangeInfo},
+        takes=CreateBody,
+        scope=Scope.WRITE,
+    ),
     Operation("GET", "/faas/python/{id}", "read", "Read one deployment.", {200: Function}, scope=Scope.READ),
+    Operation(
+        "PUT",
+        "/faas/python/{id}",
+        "update",
+        "Make this the next version: it takes the requests once it serves, and changes nothing if it never does.",
+        {202: Function},
+        takes=UpdateBody,
+        header=(_KEY,),
+        scope=Scope.WRITE,
+    ),
+    Operation(
+        "PATCH",
+        "/faas/python/{id}",
+        "configure",
+        "Change settings that need no new process.",
+        {200: Function},
+        takes=FunctionSettings,
+        scope=Scope.WRITE,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/versions",
+        "versions",
+        "List the versions that are kept, the newest first.",
+        {200: Versions},
+        scope=Scope.READ,
+    ),
+    Operation(
+        "POST",
+        "/faas/python/{id}/rollback",
+        "rollback",
+        "Go back to a version that was good; it takes the requests once it serves.",
+        {202: Function},
+        takes=RollbackBody,
+        scope=Scope.WRITE,
+    ),
+    Operation(
+        "PUT",
+        "/faas/python/{id}/traffic",
+        "traffic",
+        "Share the requests out among versions that were good.",
+        {202: Function},
+        takes=TrafficBody,
+        scope=Scope.WRITE,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/events",
+        "events",
+        "What became of a deployment lately, one JSON object per line for each change.",
+        {200: "application/x-ndjson"},
+        query=(
+            ("follow", bool, "stay and send each change as it comes"),
+            ("since", int, "only what came after this instant, microseconds UTC"),
+        ),
+        scope=Scope.READ,
+    ),
     Operation(
         "DELETE",
         "/faas/python/{id}",
@@ -85,6 +158,8 @@ OPERATIONS = (
             ("tail", int, "how many of the last lines"),
             ("follow", bool, "stay and send new lines as they come"),
             ("since", int, "only lines after this instant, microseconds UTC"),
+            ("version", str, "only those of this version"),
+            ("instance", str, "only those of this instance"),
         ),
         scope=Scope.READ,
     ),

@@ -90,12 +90,12 @@ def _of_form(fields: dict[str, Any]) -> CreateBody:
     name = form.name or name_of(PurePath(file))
     if not name:
         raise Invalid("the form has no `name`, and its `data` is no file with one")
-    return CreateBody(name, code=form.data, user=form.user)
+    return CreateBody(name=name, code=form.data, user=form.user)
 
 
 def _of_fields(fields: dict[str, Any]) -> CreateBody:
     form = _fitting(fields, CreateFields)
-    return CreateBody(form.name, code=form.data, user=form.user)
+    return CreateBody(name=form.name, code=form.data, user=form.user)
 
 
 def _fitting(fields: dict[str, Any], kind: type[T]) -> T:

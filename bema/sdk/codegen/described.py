@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import inspect
 import keyword
 import uuid
 from collections.abc import Iterator
@@ -128,8 +129,9 @@ class SchemaTypes:
             if wire in required and len(tag := _tag(said)) == 1:
                 options |= {"tag_field": wire, "tag": tag[0]}
                 continue
-            field = msgspec.field(name=wire) if wire in required else msgspec.field(name=wire, **_default(said))
-            fields.append((identifier(wire, number), self.of(said), field))
+            type = self.of(said)
+            field = msgspec.field(name=wire) if wire in required else msgspec.field(name=wire, **_default(said, type))
+            fields.append((identifier(wire, number), type, field))
         # by keyword only, since JSON Schema has no order that puts required fields first
         return msgspec.defstruct(identifier(name, 0), fields, kw_only=True, **options)
 
@@ -140,14 +142,19 @@ def _tag(said: Any) -> list[Any]:
     return [value for value in values if isinstance(value, str | int)] if len(values) == 1 else []
 
 
-def _default(said: Any) -> dict[str, Any]:
+def _default(said: Any, type: Any) -> dict[str, Any]:
     default = said.get("default", msgspec.NODEFAULT) if isinstance(said, dict) else msgspec.NODEFAULT
-    if default in ([], {}):
-        made = set if said.get("uniqueItems") is True else type(default)
+    if default in ([], {}) and not _is_model(type):
+        made = set if said.get("uniqueItems") is True else default.__class__
         return {"default_factory": made}
     if default is None or isinstance(default, bool | int | float | str):
         return {"default": default}
     return {"default_factory": lambda: default}  # it cannot be written, so it is left to the callee
+
+
+def _is_model(type: Any) -> bool:
+    # of a model an empty object says that each field has the default of its own
+    return inspect.isclass(type) and issubclass(type, msgspec.Struct)
 
 
 def _union(arms: list[Any]) -> Any:
