@@ -1,4 +1,4 @@
-"""`bema deploy`: a script becomes a service; waits until it is ready, or says why it will not be."""
+"""`bema deploy`: a script becomes a service, or the next version of one; waits until it serves, or says why it will not."""
 
 from __future__ import annotations
 
@@ -9,96 +9,78 @@ from typing import Any
 
 import click
 
-from bema.cli import api, output
-from bema.core.errors import BemaError, Invalid, Unavailable, of_code
+from bema.cli import api, output, rollout
+from bema.cli.function_options import IN_PLACE, OF_A_VERSION, options, said
+from bema.core.errors import Invalid
 from bema.deploy.sources.names import name_of
-
-# asked anew each time: what waits so outlives any part of the platform that is replaced
-_POLL = 0.1
-# one that died is back within a second
-_ABSENCE = 10.0
-_OVER = ("ready", "build_failed", "start_failed", "crash_loop")
 
 
 @click.command()
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--name", help="Name of the deployment; the file's, if left out.")
 @click.option("--env", "-e", "pairs", metavar="K=V", multiple=True, help="A variable of its environment. Repeatable.")
+@click.option("--secret", "secrets", metavar="NAME", multiple=True, help="A secret that it is given. Repeatable.")
+@click.option("--keep", is_flag=True, default=None, help="One instance at a time has its data.")
+@options(*IN_PLACE, *OF_A_VERSION)
+@click.option("--traffic", "share", type=click.IntRange(1, 100), help="Percent of requests the version begins with.")
+@click.option("--new", is_flag=True, help="Refuse a name that is taken.")
+@click.option("--dry-run", is_flag=True, help="Tell what would change, and change nothing.")
 @click.option("--no-wait", is_flag=True, help="Return once it is accepted.")
 @output.json_option
-def command(file: Path, name: str | None, pairs: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
+def command(
+    file: Path,
+    name: str | None,
+    pairs: tuple[str, ...],
+    secrets: tuple[str, ...],
+    share: int | None,
+    new: bool,
+    dry_run: bool,
+    no_wait: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Deploy a script and wait until it is ready.
 
-    FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin.
+    FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin. What has the name already becomes
+    this: the new version starts beside the old one, and takes its requests once it serves.
     """
-    begun = time.monotonic()
-    found = _create(name or name_of(file), _code(file), _env(pairs))
-    if not no_wait:
-        found = _wait(found)
-    # before the failure is raised: who reads data wants that of a failed one, too
-    if as_json:
-        output.print_json(found)
-    if found["state"] in _OVER[1:]:
-        raise failure(found)
-    if not as_json:
-        # alone on stdout: `curl $(bema deploy FILE)/path` is one line
-        output.print_text(found["url"])
-        output.note(_last_words(found, time.monotonic() - begun))
+    begun, name = time.monotonic(), name or name_of(file)
+    wanted = {"settings": said(settings) | ({"secrets": secrets} if secrets else {}), "replace": not new}
+    if dry_run:
+        change = api.dry_run(name, _code(file), _env(pairs), **wanted)
+        if as_json:
+            output.print_json(change)
+        else:
+            output.print_text("\n".join(_told(change)))
+        return
+    found = _create(name, _code(file), _env(pairs), **wanted, **({} if share is None else {"share": share}))
+    rollout.finish(found, begun, wait=not no_wait, as_json=as_json)
 
 
-def _create(name: str, code: str, env: dict[str, str]) -> dict[str, Any]:
+def _create(name: str, code: str, env: dict[str, str], **more: Any) -> api.Json:
     try:
-        return api.create(name, code, env)
+        return api.create(name, code, env, **more)
     except KeyboardInterrupt:
         output.note(f"the request may have arrived: `bema ls` tells whether {name} is being deployed")
         raise
 
 
-def _wait(found: dict[str, Any]) -> dict[str, Any]:
-    try:
-        with output.Progress() as progress:
-            while found["state"] not in _OVER:
-                progress.step(f"{found['name']} {found['state']}")
-                time.sleep(_POLL)
-                found = _read(found["id"])
-    except KeyboardInterrupt:
-        # who waits is all that ends here: the platform works on
-        name = found["name"]
-        output.note(
-            f"{name} is still being deployed; `bema logs {name} -f` follows it, `bema ls` tells its state, "
-            f"and `bema rm {name}` stops it"
-        )
-        raise
-    return found
+def _told(change: api.Json) -> list[str]:
+    """What a deploy would change, a line for each."""
+    version = change["version"]
+    lines = [f"{change['name']}: {f'would make {version}' if version else 'would make no new version'}"]
+    if change["code"]:
+        lines.append("  code: changed")
+    for what, mark in (("added", "+"), ("changed", "~"), ("removed", "-")):
+        lines += (f"  variable: {mark} {key}" for key in change[f"env_{what}"])
+    for what, mark in (("added", "+"), ("removed", "-")):
+        lines += (f"  dependency: {mark} {key}" for key in change[f"dependencies_{what}"])
+    lines += (f"  {key}: {_value(before)} -> {_value(after)}" for key, (before, after) in change["settings"].items())
+    return lines
 
 
-def _read(id: str) -> dict[str, Any]:
-    """A part of the platform that is being replaced is no reason to stop waiting."""
-    until = time.monotonic() + _ABSENCE
-    while True:
-        try:
-            return api.read(id)
-        except Unavailable as error:
-            if error.code == "not_up" or time.monotonic() > until:
-                raise
-            time.sleep(_POLL)
-
-
-def _last_words(found: dict[str, Any], passed: float) -> str:
-    if found["state"] != "ready":
-        return f"{found['name']} is {found['state']}; see `bema ls`"
-    return (
-        f"{found['name']} {found['version']} is ready after {passed:.1f} s; `bema logs {found['name']} -f` follows it"
-    )
-
-
-def failure(found: dict[str, Any]) -> BemaError:
-    """What became of a deployment, as the error to end with: the resolver's text, or the last log lines."""
-    said = found.get("error") or {}
-    detail = [line for line in str(said.get("detail", "")).splitlines() if line.strip()]
-    error = of_code(said.get("code") or found["state"], said.get("message", ""), log=[*detail, *said.get("log", ())])
-    error.fix = said.get("fix") or error.fix
-    return error
+def _value(value: Any) -> str:
+    return "not set" if value is None else str(value)
 
 
 def _code(file: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from bema import cli
 from bema.cli import api
-from bema.cli.deploy import failure
+from bema.cli.rollout import failure
 from bema.core.errors import Unavailable
 from bema.deploy.launch.launcher import crashes
 from bema.deploy.sources.names import name_of
@@ -92,7 +92,7 @@ def test_what_is_refused_names_the_line(up: Served, capsys: pytest.CaptureFixtur
 def test_a_name_in_use(up: Served, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["deploy", file(up)]) == 0
     capsys.readouterr()
-    assert cli.main(["deploy", file(up)]) == 1
+    assert cli.main(["deploy", file(up), "--new"]) == 1
     assert "error name_taken: a deployment named 'my-app' exists" in capsys.readouterr().err
 
 

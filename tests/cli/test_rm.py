@@ -137,7 +137,7 @@ def test_whoever_says_yes_is_not_asked(up: Served):
 def test_a_taken_name_is_told_a_remedy_that_loses_nothing(up: Served, capsys: Said):
     home = deployed(up, "hello", "one")
     for _ in range(2):
-        assert cli.main(["deploy", str(script(up))]) in (0, 1)
+        assert cli.main(["deploy", str(script(up)), "--new"]) in (0, 1)
     said = capsys.readouterr().err
     assert "error name_taken" in said
     assert "`bema rm NAME`, which keeps what it wrote" in said

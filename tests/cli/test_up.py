@@ -262,7 +262,7 @@ def test_what_a_function_wrote_outlives_it(platform, tmp_path):
     url = platform.bema("deploy", str(file)).stdout.strip()
     assert [asked(url), asked(url)] == ["old 1", "old 2"]
     file.write_text(PROGRAM.format(answer="new"))
-    taken = platform.bema("deploy", str(file))
+    taken = platform.bema("deploy", str(file), "--new")
     assert "error name_taken" in taken.stderr
     assert "which keeps what it wrote" in taken.stderr
     assert "is kept for the next of that name" in platform.bema("rm", "notes").stderr

@@ -86,7 +86,7 @@ class Launcher(Protocol):
         ...
 
     async def route(self, instance: int, share: int, sticky: str) -> None:
-        """Show it with another share of the requests; nothing where it is not known."""
+        """Show it with another share of the requests; nothing where it is not known. `Refused` where it cannot be shown."""
         ...
 
     async def poll(self) -> list[Replica]:

@@ -402,9 +402,14 @@ class ProcessLauncher:
     async def route(self, instance: int, share: int, sticky: str) -> None:
         if (process := self._known.get(instance)) is None:
             return
-        record = process.supervision.routed(share, sticky, self._clock.now())
-        if record is not None:
-            await process.reservation.update(record)
+        before, now = process.replica, self._clock.now()
+        record = process.supervision.routed(share, sticky, now)
+        try:
+            if record is not None:
+                await process.reservation.update(record)
+        except Refused:
+            process.supervision.routed(before.share, before.sticky, now)
+            raise
 
     async def forget(self, deployment: str, version: str = "") -> None:
         await self._keeper.request("forget", deployment=deployment, version=version)

@@ -307,10 +307,20 @@ class Rollout(msgspec.Struct, frozen=True):
 
     def seen(self, version: Version, replicas: Iterable[Replica]) -> Replica | None:
         """The instance that speaks for a version: one that serves, else the first that was started."""
-        found = [each for each in replicas if each.version == version.label and each.state is not State.NEW]
+        there = list(replicas)
+        found = [each for each in there if each.version == version.label and each.state is not State.NEW]
         best = next((each for each in found if each.state is State.SERVING), found[0] if found else None)
-        trial = best is not None and self.on_trial(version)
-        return best.marked(ready=False, stalled=best.stalled) if best is not None and trial else best
+        if best is None:
+            return None
+        # until records say so, requests are sent as they were before
+        unsent = self.deployment.share_of(version) > 0 and (not best.share or any(map(self._stays, there)))
+        return best.marked(ready=False, stalled=best.stalled) if unsent or self.on_trial(version) else best
+
+    def _stays(self, replica: Replica) -> bool:
+        """Whether it is still sent requests that others are to have."""
+        version = self.deployment.named(replica.version)
+        meant = 0 if version is None else self.deployment.share_of(version)
+        return bool(replica.share) and not meant and replica.state is State.SERVING
 
     @property
     def wanted(self) -> Version:

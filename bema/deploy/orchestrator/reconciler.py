@@ -449,10 +449,7 @@ class Reconciler:
                 self._listening.setdefault(id, set()).add(version)
                 self._tasks.start(self._start(id, version, new.instance), f"start {id}")
             case plans.GiveShare(instance, share, sticky):
-                await self._parts.launcher.route(instance, share, sticky)
-                now = self._parts.clock.now()
-                if (routed := self._replicas.change(instance, lambda r: r.routed(share, sticky, now))) is not None:
-                    self._touch(routed.deployment)
+                return await self._give_share(instance, share, sticky)
             case plans.Promote(id, version):
                 await self._desired(
                     id, lambda r: _if_candidate(r, version, Deployment.promoted, now=self._parts.clock.now())
@@ -471,6 +468,17 @@ class Reconciler:
             case plans.Forget(id):
                 self._forgetting.add(id)
                 self._tasks.start(self._forget(id), f"forget {id}")
+        return None
+
+    async def _give_share(self, instance: int, share: int, sticky: str) -> float | None:
+        try:
+            await self._parts.launcher.route(instance, share, sticky)
+        except Refused as error:
+            logger.error("%s; trying again", error.message)
+            return _AGAIN
+        now = self._parts.clock.now()
+        if (routed := self._replicas.change(instance, lambda r: r.routed(share, sticky, now))) is not None:
+            self._touch(routed.deployment)
         return None
 
     async def _desired(self, id: str, how: Callable[[Rollout], Deployment | None]) -> None:

@@ -240,7 +240,7 @@ def test_events_tell_each_change_once(tmp_path: Path):
 
         async def following() -> str:
             async for event in orchestrator.events(id, ADA, follow=True, since=seen[-1].at):
-                if event.version == "v3" and event.share == 100:
+                if (event.version, event.share, event.state) == ("v3", 100, "ready"):
                     return event.state
             return ""
 

@@ -1,0 +1,58 @@
+"""The options that say what a function asks of the platform, for every command that takes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from bema.core.errors import Invalid
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def bytes_of(text: str) -> int:
+    """A number of bytes: `512MB`, `2GiB`, or a plain number."""
+    found = re.fullmatch(r"([0-9]{1,15})(?:([kKmMgG])(i?)[bB]?)?", text)
+    if found is None:
+        raise Invalid(f"{text!r} is no size; write 512MB or 2GiB", code="usage")
+    power = "kmg".index(found[2].lower()) + 1 if found[2] else 0
+    size = int(found[1])
+    for _ in range(power):
+        size *= 1024 if found[3] else 1000
+    return size
+
+
+IN_PLACE: Final = (
+    ("min_instances", int, "Instances that are kept though nobody asks."),
+    ("max_instances", int, "Instances at most."),
+    ("concurrency", int, "Requests that one instance is meant to have at a time."),
+    ("idle_after", float, "Seconds without a request after which an instance too many ends."),
+    ("timeout", float, "Seconds in which a request must be answered."),
+    ("access", str, "public or private."),
+    ("sticky", str, "header:NAME or cookie:NAME, whose equal values go to one version."),
+)
+OF_A_VERSION: Final = (
+    ("memory", bytes_of, "Memory of an instance: 512MB, 2GiB."),
+    ("cpu", float, "Processors of an instance."),
+    ("health", str, "A path that must answer below 400 before a version takes requests."),
+    ("isolation", str, "How an instance is contained."),
+)
+
+
+def options(*rows: tuple[str, Any, str]) -> Callable[[_Command], _Command]:
+    """An option for each setting; none of them has a default, since what is not said is left to others to say."""
+
+    def with_options(command: _Command) -> _Command:
+        for name, kind, says in reversed(rows):
+            command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=says)(command)
+        return command
+
+    return with_options
+
+
+def said(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that were said."""
+    return {name: value for name, value in settings.items() if value is not None}
