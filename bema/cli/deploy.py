@@ -47,7 +47,7 @@ def command(
     begun, name = time.monotonic(), name or name_of(file)
     wanted = {"settings": said(settings) | ({"secrets": secrets} if secrets else {}), "replace": not new}
     if dry_run:
-        change = api.dry_run(name, _code(file), _env(pairs), **wanted)
+        change = api.changes(name, _code(file), _env(pairs), **wanted)
         if as_json:
             output.print_json(change)
         else:

@@ -42,14 +42,14 @@ def test_a_tree_is_built_by_its_lock_and_laid_out_whole(tmp_path: Path):
         version = Version(number=1, digest=bundle.digest, entry=found.entry, dependencies=found.metadata.dependencies)
         deployment = Deployment(id="1", name="shop", owner="ada", versions=(version,), created=0, updated=0)
         await platform.store.create(deployment, bundle)
-        made = await build(Rollout(deployment), platform.parts)
+        made = await build(Rollout(deployment), version, platform.parts)
         assert (made.state, made.fault) == ("done", None)
         (wanted,) = platform.environments.made
         assert wanted.dependencies == ("six",)
         assert 'requirements = [{ "name" = "six" }]' in wanted.lock
         assert b'dependencies = ["six"]' in wanted.code
         for _ in range(2):
-            workload = await workload_of(Rollout(deployment), platform.parts)
+            workload = await workload_of(Rollout(deployment), version, 0, platform.parts)
             script = Path(workload.script)
             assert script.read_bytes() == FILES["src/shop.py"]
             assert script.with_name("words.py").read_bytes() == FILES["src/words.py"]
