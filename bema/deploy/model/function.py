@@ -86,6 +86,15 @@ IN_PLACE: Final = frozenset(
 _MOST_INSTANCES = 10_000
 
 
+def bytes_of(text: str) -> int:
+    """A number of bytes: `512MB`, `2GiB`, or a plain number; `ValueError` for what is none."""
+    found = re.fullmatch(r"([0-9]{1,15})(?:([kKmMgG])(i?)[bB]?)?", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no size; write 512MB or 2GiB")
+    size, unit = int(found[1]), 1024 if found[3] else 1000
+    return size * unit ** ("kmg".index(found[2].lower()) + 1) if found[2] else size
+
+
 def check_settings(settings: FunctionSettings) -> None:
     """`Invalid`, with the `name` of the setting, for a value that cannot be meant."""
     for name, (least, most) in _RANGES.items():

@@ -17,6 +17,8 @@ import msgspec
 from bema.core.errors import Invalid
 from bema.core.limits import DEFAULTS
 from bema.core.versions import check_specifiers
+from bema.deploy.model.function import FunctionSettings
+from bema.deploy.sources.function_table import read_function
 from bema.deploy.sources.toml import TomlError, parse
 
 OPENING = "# /// script"
@@ -37,6 +39,8 @@ class ScriptMetadata(msgspec.Struct, frozen=True):
     entry: str = ""
     entry_line: int = 0
     options: str = ""
+    settings: FunctionSettings = FunctionSettings()
+    env: dict[str, str] = {}
 
 
 def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadata:
@@ -120,6 +124,7 @@ class _Block:
         entry = self._text(self._table(tools, "bema"), "entry", LONGEST_ENTRY)
         if "\0" in entry:  # it becomes an argument of a process
             raise self._wrong("entry", "must not hold NUL")
+        settings, env = read_function(self._table(tools, "bema"), self._wrong)
         uv = self._table(tools, "uv")
         return ScriptMetadata(
             dependencies=tuple(dependencies),
@@ -127,6 +132,8 @@ class _Block:
             entry=entry,
             entry_line=self._line_of("entry") if entry else 0,
             options=json.dumps(uv, sort_keys=True, default=str) if uv else "",
+            settings=settings,
+            env=env,
         )
 
     def _parse(self) -> dict[str, Any]:
