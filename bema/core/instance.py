@@ -93,6 +93,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pid_namespace: int = 0  # 0: not known, as those of an older bema
     share: int = 100  # percent of its deployment's requests that its version is given; beside others of the deployment
     sticky: str = ""  # `header:NAME` or `cookie:NAME`: requests that are equal in it go to one version
+    concurrency: int = 0  # requests that it is given at a time; 0: as many as there are
+    timeout: float = 0  # seconds that a request may take; 0: as long as it takes
     __repr__ = hides("token")
 
     @property

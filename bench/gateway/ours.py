@@ -14,7 +14,8 @@ from bema.core.instance import Instance
 from bema.deploy.model.deployment import Activation
 from bema.gateway.http.exchange import Exchange
 from bema.gateway.http.listener import DataListener
-from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.gateway.routing.choice import InstanceRoute
+from bema.gateway.routing.table import RoutingTable
 from bema.runtime.discovery.memory import MemoryDiscovery
 
 

@@ -303,7 +303,7 @@ def marked(g, path, **marks):
 
 
 def waiters(g):
-    return [question.waiters for question in g.listener.dispatcher.activator._questions.values()]
+    return list(g.listener.dispatcher.admission.lines().values())
 
 
 @pytest.mark.parametrize("marks", [{"ready": False}, {"stalled": True}])

@@ -27,7 +27,7 @@ from bema.gateway.doors.json_answers import answer_json, told
 from bema.gateway.doors.preferences import Preferences
 from bema.gateway.http.answers import content
 from bema.gateway.http.exchange import Exchange
-from bema.gateway.routing.table import InstanceRoute
+from bema.gateway.routing.choice import InstanceRoute
 from bema.runtime.discovery.discovery import View
 from bema.runtime.rpc.client import Client
 from bema.runtime.rpc.descriptions import Descriptions

@@ -1,23 +1,30 @@
 """Dispatcher: from a deployment to a connection to one of its instances, shared by all connections of one listener.
 
-Law: the warm path waits for nothing. A request that finds an idle connection to a running instance gets it at once.
+Laws: the warm path waits for nothing. A request that finds a free place at a running instance, and an idle connection to it,
+gets both at once. A place is held from before the connection is looked for until the exchange ends, so that an instance with
+nothing in flight here is sent nothing any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
 from bema.core.errors import Unavailable
 from bema.core.limits import DEFAULTS, Limits
 from bema.core.naming import show_instance_id
 from bema.gateway.http.upstream import Upstream, UpstreamPool
 from bema.gateway.routing.activator import Activate, Activator
-from bema.gateway.routing.activity import Activities, Activity
+from bema.gateway.routing.activity import Activities
+from bema.gateway.routing.admission import RequestAdmission
+from bema.gateway.routing.choice import InstanceRoute, Seat
 from bema.gateway.routing.decision import Hosts
-from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.gateway.routing.table import RoutingTable
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "unreached"]
+
+_log = logging.getLogger("bema.gateway")
 
 _LEAVES = 0.25  # seconds in which the record of a dead instance leaves the table
 
@@ -40,6 +47,7 @@ class Dispatcher:
         self.table = table
         self.pool = UpstreamPool(limits)
         self.activator = Activator(table, activate, limits)
+        self.admission = RequestAdmission(table, self.activator.wait, limits)
 
     def left(self, remaining: int) -> None:
         """Note that a client's connection has ended, and how many are left."""
@@ -54,40 +62,34 @@ class Dispatcher:
                 return show_instance_id(instance.id)
         return "that is gone"
 
-    def warm(self, deployment: str) -> tuple[Upstream, Activity] | None:
-        """An idle connection to an instance that takes requests, or None; never waits."""
-        route = self.table.route(deployment)
-        if route is None or route.protocol != "http":
-            return None
-        upstream = self.pool.take(route.address)
-        return None if upstream is None else (upstream, self.activities.of(deployment))
+    def idle(self, place: Seat) -> Upstream | None:
+        """An idle connection to the instance of a place, or None; never waits."""
+        route = place.route
+        return self.pool.take(route.address) if route is not None and route.protocol == "http" else None
 
-    async def reach(self, deployment: str, *, fresh: bool = False) -> tuple[Upstream | InstanceRoute, Activity]:
-        """A connection to an instance, or the route to an instance that a door answers for. Waits for a start if need be.
+    async def connect(self, place: Seat, *, fresh: bool = False) -> Upstream | InstanceRoute | None:
+        """A connection to the instance of a place, or its route where a door answers for it; None where it is not reached.
 
         A `fresh` connection is a new one.
-
-        Raises:
-            Unavailable: no instance accepts a connection; `retry_after` is set.
-            BemaError: what `Activator.wait` raises where there is no instance.
         """
-        failed: OSError | None = None
-        # only a failed dial is tried again: nothing was sent then, so the request cannot run twice
-        for _ in range(2):
-            route = self.table.route(deployment) or await self.activator.wait(deployment)
-            activity = self.activities.of(deployment)
-            if route.protocol != "http":
-                return route, activity
-            try:
-                idle = None if fresh else self.pool.take(route.address)
-                return idle or await self.pool.dial(route.address), activity
-            except OSError as error:
-                failed = error
-                activity.upstream_failures += 1
-                # The lock of a dead instance is free at once, its record goes when that was
-                # noticed.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.table.left(route), _LEAVES)
-        refused = Unavailable(f"the instance does not accept connections: {failed}", fix="Try again in a moment.")
-        refused.retry_after = 1
-        raise refused from failed
+        route = place.route
+        assert route is not None, "a place is given with a route"
+        if route.protocol != "http":
+            return route
+        idle = None if fresh else self.pool.take(route.address)
+        try:
+            return idle or await self.pool.dial(route.address)
+        except OSError as error:
+            self.activities.of(route.deployment).upstream_failures += 1
+            _log.info("an instance of %s does not accept connections: %s", route.deployment, error)
+            # the lock of a dead instance is free at once, its record goes when that was noticed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.table.left(route), _LEAVES)
+            return None
+
+
+def unreached() -> Unavailable:
+    """The answer where no instance accepts a connection."""
+    refused = Unavailable("the instance does not accept connections", fix="Try again in a moment.")
+    refused.retry_after = 1
+    return refused

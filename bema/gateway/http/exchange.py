@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Callable
 from bema.core.errors import BemaError
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, Chunked, SizedBody, chunk
-from bema.gateway.http.dispatcher import Dispatcher
+from bema.gateway.http.dispatcher import Dispatcher, unreached
 from bema.gateway.http.forwarding import request_head, response_head, status_line, trace
 from bema.gateway.http.heads import RequestHead, ResponseHead, tokens
 from bema.gateway.http.transport import FULL_PENDING, FULL_UPSTREAM, ClientTransport
 from bema.gateway.http.upstream import Upstream
 from bema.gateway.routing.activity import Activity
+from bema.gateway.routing.choice import InstanceRoute, Seat
 from bema.gateway.routing.decision import Forward
-from bema.gateway.routing.table import InstanceRoute
 
 __all__ = ["Door", "Exchange"]
 
@@ -39,9 +39,11 @@ class Exchange:
         "_encode",
         "_pending",
         "_pending_size",
+        "_place",
         "_repeatable",
         "_started",
         "_task",
+        "_timer",
         "_woken",
         "answered",
         "client",
@@ -70,6 +72,7 @@ class Exchange:
         self.upstream: Upstream | None = None
         self._dispatcher = dispatcher
         self._door = door
+        self._place: Seat | None = None
         self._activity: Activity | None = None
         self._encode = False
         self._pending: list[bytes] = []
@@ -77,6 +80,7 @@ class Exchange:
         self._repeatable = False
         self._started = time.perf_counter()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._woken: asyncio.Event | None = None  # a door waits for the body, or for room
 
     @property
@@ -91,11 +95,14 @@ class Exchange:
     # called from the client's side
 
     def start(self) -> None:
-        warm = self._dispatcher.warm(self.to.deployment)
-        if warm is not None:
-            self._attach(*warm)
-        else:
-            self._task = asyncio.get_running_loop().create_task(self._reach())
+        dispatcher, deployment = self._dispatcher, self.to.deployment
+        place = dispatcher.admission.take(deployment, self.head)
+        if place is not None:
+            self._held(place)
+            if (upstream := dispatcher.idle(place)) is not None:
+                self._attach(upstream)
+                return
+        self._task = asyncio.get_running_loop().create_task(self._reach())
 
     def feed(self, payload: bytes, done: bool) -> None:
         """Take a part of the request's body; `done` says that it is the last."""
@@ -133,23 +140,54 @@ class Exchange:
 
     async def _reach(self, fresh: bool = False) -> None:
         try:
-            reached, activity = await self._dispatcher.reach(self.to.deployment, fresh=fresh)
+            reached = await self._reached(fresh)
             if isinstance(reached, Upstream):
-                self._attach(reached, activity)
-                return
-            self._activity = activity
-            activity.begin()
-            await self._door(self, reached)
+                self._attach(reached)
+            else:
+                await self._door(self, reached)
         except BemaError as error:
             self.fail(error)
         except Exception:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
             _log.exception("a request to %s failed", self.to.deployment, extra={"trace_id": self.trace_id})
             self.fail(BemaError())
 
-    def _attach(self, upstream: Upstream, activity: Activity) -> None:
+    async def _reached(self, fresh: bool) -> Upstream | InstanceRoute:
+        """A connection to an instance, or the route to one that a door answers for. Waits for a start if need be."""
+        dispatcher = self._dispatcher
+        # only a failed dial is tried again: nothing was sent then, so the request cannot run twice
+        for _ in range(2):
+            place = self._place
+            if place is None or not place.open:
+                self._give_up()
+                place = await dispatcher.admission.wait(self.to.deployment, self.head)
+                self._held(place)
+            if (reached := await dispatcher.connect(place, fresh=fresh)) is not None:
+                return reached
+            self._give_up()
+        raise unreached()
+
+    def _held(self, place: Seat) -> None:
+        """A place is this exchange's, and was counted in for it."""
+        self._place = place
         if self._activity is None:
-            self._activity = activity
-            activity.begin()
+            self._activity = self._dispatcher.activities.of(self.to.deployment)
+            self._activity.begin()
+        if place.instance.timeout and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(place.instance.timeout, self._late, place.instance.timeout)
+
+    def _late(self, seconds: float) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self.fail(BemaError(f"the request took longer than {seconds:g} s", code="deadline_exceeded"))
+
+    def _give_up(self) -> None:
+        if (place := self._place) is not None:
+            self._place = None
+            self._dispatcher.admission.release(place)
+
+    def _attach(self, upstream: Upstream) -> None:
         self._task = None
         self.upstream = upstream
         raw = request_head(self.head, self.to, self.client.peer, self._dispatcher.authority, self.trace)
@@ -183,6 +221,8 @@ class Exchange:
         if self.head.upgrade is None:
             raise BemaError("the instance switched protocols unasked", code="bad_upstream")
         self.answered = self.tunnel = True
+        # what goes on for as long as both like is no request any more
+        self._in_time()
         self._count(head.status)
         framing = b"upgrade: %b\r\nconnection: upgrade\r\n" % head.ours.get(b"upgrade", self.head.upgrade)
         # Head and first bytes in one write, and only then what the client sent early: a peer that
@@ -325,11 +365,17 @@ class Exchange:
         if self._activity is not None:
             self._activity.answered(status, time.perf_counter() - self._started)
 
+    def _in_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _leave(self) -> None:
+        self._in_time()
         # once per exchange, however it ends: a deployment whose count of requests in flight leaks never becomes idle
         if self._activity is not None:
             self._activity.end()
             self._activity = None
+        self._give_up()
 
 
 Door = Callable[[Exchange, InstanceRoute], Awaitable[None]]

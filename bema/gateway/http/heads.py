@@ -37,6 +37,7 @@ _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding"})
 # hop-by-hop (RFC 9110 7.6.1), written by us alone, or answered by us
 _OURS = _ONCE | frozenset(
     {
+        b"bema-version",
         b"connection",
         b"expect",
         b"forwarded",

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from bema.core.errors import BemaError
 from bema.gateway.http.exchange import Exchange
-from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.gateway.routing.choice import InstanceRoute
+from bema.gateway.routing.table import RoutingTable
 
 __all__ = ["PendingRequests"]
 

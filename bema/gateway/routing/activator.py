@@ -13,9 +13,10 @@ from bema.core.errors import BemaError, NotFound, Overloaded, Unavailable, of_co
 from bema.core.limits import Limits
 from bema.core.problems import PROBLEMS
 from bema.deploy.model.deployment import Activation
-from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.gateway.routing.choice import InstanceRoute
+from bema.gateway.routing.table import RoutingTable
 
-__all__ = ["Activate", "Activator", "refusal"]
+__all__ = ["Activate", "Activator", "not_started", "refusal"]
 
 Activate = Callable[[str, float], Awaitable[Activation]]
 """`(deployment, seconds to wait) -> Activation`: the orchestrator's `activate`."""
@@ -84,7 +85,7 @@ class Activator:
                 await asyncio.wait({shown}, timeout=_SHOWN)
                 if shown.done():
                     return shown.result()
-            raise _starting()
+            raise not_started()
         finally:
             shown.cancel()
 
@@ -94,7 +95,7 @@ class Activator:
             async with asyncio.timeout(self._limits.start):
                 await self._table.decided(deployment)
         except TimeoutError:
-            raise _starting() from None
+            raise not_started() from None
 
     async def _answered(self, deployment: str, shown: asyncio.Task[InstanceRoute]) -> None:
         """Wait until an instance is shown or the orchestrator calls one ready; raises what stands in its way."""
@@ -104,7 +105,7 @@ class Activator:
             if shown.done():
                 return
             if not asked.done():
-                raise _starting()
+                raise not_started()
             if (refused := refusal(_result(asked))) is not None:
                 raise refused
         finally:
@@ -128,7 +129,7 @@ def refusal(activation: Activation) -> BemaError | None:
     if state == "ready":
         return None
     if state in ("building", "idle", "starting"):
-        error = BemaError(code="building") if state == "building" else _starting()
+        error = BemaError(code="building") if state == "building" else not_started()
         error.retry_after = activation.retry_after or 2
         return error
     code = state if state in PROBLEMS else "unavailable"
@@ -141,7 +142,8 @@ def refusal(activation: Activation) -> BemaError | None:
     return error
 
 
-def _starting() -> BemaError:
+def not_started() -> BemaError:
+    """The answer where an instance did not begin to serve in time."""
     error = BemaError(code="starting")
     error.retry_after = 1
     return error

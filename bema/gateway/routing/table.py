@@ -8,21 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from bema.core.instance import Instance, State
+from bema.gateway.routing.choice import Asked, InstanceRoute, Seat, VersionChoice
 from bema.runtime.discovery.discovery import InstanceChange, LiveView, View
 
-__all__ = ["InstanceRoute", "RoutingTable"]
-
-
-class InstanceRoute(NamedTuple):
-    """The address of one instance: the protocol `http` is spliced, `rpc` goes through a door."""
-
-    deployment: str
-    protocol: str
-    address: str
-    instance: Instance
+__all__ = ["RoutingTable"]
 
 
 class _Replicas(LiveView):
@@ -31,29 +22,24 @@ class _Replicas(LiveView):
     def __init__(self) -> None:
         super().__init__((None, None), (), lambda view: None)
         self.routes: dict[int, InstanceRoute] = {}
+        self.choice = VersionChoice()
         self._serving = 0
-        self._turn = 0
-        self._in_turn: tuple[InstanceRoute, ...] | None = None
 
-    def take(self, change: InstanceChange) -> None:
-        super().take(change)
+    def take_in(self, change: InstanceChange) -> Seat | None:
+        """Take a change; gives the place of the instance that it is about, where that is still shown."""
+        self.take(change)
         before, after = change.before, change.after
         self._serving += _serves(after) - _serves(before)
         if before is not None:
             self.routes.pop(before.id, None)
-        if after is not None and after.routable() and (route := _route(after)):
+        if after is None:
+            if before is not None:
+                self.choice.drop(before.id)
+            return None
+        route = _route(after) if after.routable() else None
+        if route is not None:
             self.routes[after.id] = route
-        self._in_turn = None
-
-    def next(self) -> InstanceRoute | None:
-        in_turn = self._in_turn
-        if in_turn is None:
-            in_turn = self._in_turn = tuple(self.routes[i] for i in sorted(self.routes))
-        # The usual case, without arithmetic on the warm path.
-        if len(in_turn) < 2:
-            return in_turn[0] if in_turn else None
-        self._turn += 1
-        return in_turn[self._turn % len(in_turn)]
+        return self.choice.put(after, route)
 
     def kept_back(self) -> bool:
         # one is there and serves, so the orchestrator would start none: waiting is all that helps
@@ -65,15 +51,34 @@ _NONE = _Replicas()
 
 class RoutingTable:
     def __init__(self, view: View) -> None:
+        self.leaving: Callable[[], None] = lambda: None  # told when an instance begins to drain
+        self._draining: dict[int, Seat] = {}
         self._deployments: dict[str, _Replicas] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._stop = view.follow(self._turned)
         self._turned([InstanceChange(None, instance) for instance in view.instances()])
 
     def route(self, deployment: str) -> InstanceRoute | None:
-        """A route to an instance that takes requests now, each in turn; None where there is none."""
+        """A route to an instance that takes requests now, busy or not; None where there is none."""
         replicas = self._deployments.get(deployment)
-        return None if replicas is None else replicas.next()
+        return None if replicas is None else replicas.choice.route()
+
+    def choose(self, deployment: str, asked: Asked) -> Seat | None:
+        """The place for a request at an instance; None where there is none, or all are taken."""
+        replicas = self._deployments.get(deployment)
+        return None if replicas is None else replicas.choice.next(asked)
+
+    def free(self, deployment: str) -> bool:
+        """Whether any instance of the deployment takes another request now."""
+        return self._replicas(deployment).choice.free()
+
+    def knows(self, deployment: str, version: str) -> bool:
+        """Whether the deployment has an instance of that version."""
+        return self._replicas(deployment).choice.knows(version)
+
+    def drained(self) -> list[int]:
+        """The instances that drain and have nothing of this gateway in flight, in order."""
+        return sorted(instance for instance, place in self._draining.items() if not place.in_flight)
 
     def present(self, deployment: str) -> bool:
         """Whether the deployment has any instance: one that drains still answers the requests that it took."""
@@ -85,8 +90,15 @@ class RoutingTable:
 
     async def routed(self, deployment: str) -> InstanceRoute:
         """Wait until the deployment has a routable instance. Put a timeout around it."""
-        await self._until(deployment, lambda: bool(self._replicas(deployment).routes))
-        return next(iter(self._replicas(deployment).routes.values()))
+        await self._until(deployment, lambda: self.route(deployment) is not None)
+        route = self.route(deployment)
+        assert route is not None
+        return route
+
+    async def turned(self, deployment: str) -> None:
+        """Wait until anything changes about the deployment's instances. Put a timeout around it."""
+        first = iter((False,))
+        await self._until(deployment, lambda: next(first, True))
 
     def kept_back(self, deployment: str) -> bool:
         """Whether the deployment has instances, and all of them are stalled or not ready."""
@@ -131,7 +143,7 @@ class RoutingTable:
                 change = InstanceChange(
                     before if left == deployment else None, after if reached == deployment else None
                 )
-                self._deployments.setdefault(deployment, _Replicas()).take(change)
+                self._leaves(change, self._deployments.setdefault(deployment, _Replicas()).take_in(change))
                 told.setdefault(deployment, []).append(change)
         for deployment, heard in told.items():
             replicas = self._deployments[deployment]
@@ -141,6 +153,14 @@ class RoutingTable:
             replicas.tell(heard)
             for turned in self._waiting.get(deployment, ()):
                 turned.set()
+
+    def _leaves(self, change: InstanceChange, place: Seat | None) -> None:
+        """Keep what drains until it is shown no more."""
+        if place is not None and place.instance.state is State.DRAINING:
+            if self._draining.setdefault(place.instance.id, place) is place:
+                self.leaving()
+        elif change.before is not None and self._draining:
+            self._draining.pop(change.before.id, None)
 
 
 def _serves(instance: Instance | None) -> bool:

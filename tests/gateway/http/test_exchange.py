@@ -22,7 +22,8 @@ from bema.gateway.http.exchange import Exchange
 from bema.gateway.http.listener import DataListener
 from bema.gateway.http.upstream import Upstream
 from bema.gateway.routing.activity import Activity
-from bema.gateway.routing.table import InstanceRoute, RoutingTable
+from bema.gateway.routing.choice import InstanceRoute
+from bema.gateway.routing.table import RoutingTable
 from bema.runtime.discovery.memory import MemoryDiscovery
 from tests.gateway.gate import OK, gate, read_request, request, unknown, until
 
