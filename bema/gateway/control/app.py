@@ -25,6 +25,7 @@ from bema.core.keys import ApiKey, digest_of, new_key
 from bema.core.limits import DEFAULTS
 from bema.core.version import VERSION
 from bema.deploy.model.deployment import CreateRequest, DeploymentInfo
+from bema.deploy.model.source_fields import Inline
 from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control import metrics, requests
@@ -114,8 +115,8 @@ class Control:
             raise Invalid(
                 "the body has neither `source` nor `code`" if asked.code is None else "it has both `source` and `code`"
             )
-        code = asked.source.code if asked.source is not None else asked.code or ""
-        wanted = CreateRequest(name=asked.name, source={"type": "inline", "code": code}, env=asked.env)
+        source = Inline(asked.code or "") if asked.source is None else asked.source
+        wanted = CreateRequest(name=asked.name, source=msgspec.to_builtins(source), env=asked.env)
         owner = requests.acting(principal, asked.user)
         made = await self._orchestrator.create(wanted, owner, key=request.headers.get("idempotency-key", ""))
         return _json(self._shown(made), 202, location=f"/faas/python/{made.id}")

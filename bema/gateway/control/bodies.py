@@ -9,6 +9,7 @@ import msgspec
 from bema.core.keys import ApiKey
 from bema.core.redaction import hides
 from bema.deploy.model.deployment import DataInfo, DeploymentInfo
+from bema.deploy.model.source_fields import SourceFields
 from bema.deploy.secrets import SecretInfo
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "DataFolders",
     "Function",
     "Functions",
-    "Inline",
     "KeyBody",
     "KeyInfo",
     "Keys",
@@ -30,21 +30,15 @@ __all__ = [
 _File = Annotated[str, msgspec.Meta(extra_json_schema={"format": "binary"})]
 
 
-class Inline(msgspec.Struct, frozen=True, tag_field="type", tag="inline"):
-    """The script itself."""
-
-    code: str
-
-
 class CreateBody(msgspec.Struct, frozen=True):
     """A script to deploy: either `source`, or `code` for short. `user` is whose it is; who asks, if left out."""
 
     name: str
-    source: Inline | None = None
+    source: SourceFields | None = None
     code: str | None = None
     env: dict[str, str] = {}
     user: str = ""
-    __repr__ = hides("env")
+    __repr__ = hides("env", "source")
 
 
 class CreateForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
