@@ -22,6 +22,7 @@ from .descriptors import Attachments
 from .listeners import Listeners
 from .logs import Log, prune
 from .loop import Loop
+from .redaction import Redactor
 from .roster import Roster
 from .status_relay import StatusRelay
 
@@ -141,7 +142,8 @@ class Instances:
         # before its own is made: a crash loop starts one each few seconds
         prune(folder, _KEPT_LOGS - 1)
         origin = {"service": request["name"], "instance": label, "version": request["version"]}
-        return Log(folder / f"{label}.ndjson", self._config.log, **origin)
+        redact = None if (told := request.get("redact")) is None else Redactor(told)
+        return Log(folder / f"{label}.ndjson", self._config.log, redact, **origin)
 
     def stop(self, request: dict[str, Any], attached: Attachments) -> dict[str, Any]:
         kept = self._kept.get(request["instance"])

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +30,15 @@ class Bounds(NamedTuple):
 
 
 class Log:
-    def __init__(self, path: Path, bounds: Bounds, **origin: str) -> None:
-        """`origin` is what every record says of where it comes from: service, instance, version."""
+    def __init__(self, path: Path, bounds: Bounds, redact: Callable[[str], str] | None = None, **origin: str) -> None:
+        """`origin` is what every record says of where it comes from: service, instance, version; `redact` gives a text as it may be
+        written down."""
         self.tail: collections.deque[dict[str, Any]] = collections.deque(maxlen=_TAIL_LINES)
         self._path = path
         self._bounds = bounds
         self.line_limit = bounds.line
         self._origin = origin
+        self._redact = redact
         self._file = -1
         self._size = 0
         self._dropped = 0
@@ -64,6 +67,8 @@ class Log:
                 said = json.loads(line.text)
                 if isinstance(said.get("event"), str):
                     record |= {key: said[key] for key in _OURS if isinstance(said.get(key), str)}
+        if self._redact is not None:
+            record["event"] = self._redact(record["event"])
         return record
 
     def _new(self, level: str, stream: str, event: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
 from bema.core.redaction import hides
 from bema.core.settings import PartSettings
+from bema.deploy.keeper.redaction import told
 from bema.deploy.launch import operations
 from bema.deploy.launch.keeper_client import KeeperClient
 from bema.deploy.launch.launcher import Announced, Event, Exited, Reported
@@ -154,6 +155,7 @@ class ProcessLauncher:
             env=environment(home, workload.env),
             cwd=str(home.home),
             init=_init(workload, instance, locator),
+            redact=told(workload.secrets.values()) if workload.secrets else None,
             slot=f"{workload.deployment}/{workload.version}/{workload.slot}",
             listen=None
             if locator.port is not None

@@ -16,8 +16,10 @@ __all__ = ["platform"]
 
 SECRET = "s3cr3t-of-this-test"
 SEEN = """
-import json, os
+import json, os, sys
 from pathlib import Path
+print("the token is", os.environ["TOKEN"])
+print(json.dumps({{"event": "failed with " + os.environ["TOKEN"], "level": "error"}}), file=sys.stderr)
 Path({where!r}).write_text(json.dumps({{
     "TOKEN": os.environ.get("TOKEN"), "own": Path("/proc/self/environ").read_bytes().decode("latin-1"),
     "open": [os.readlink(f"/proc/self/fd/{{n}}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{{n}}")],
@@ -49,7 +51,8 @@ def test_a_script_finds_its_secret_in_its_environment(platform: Platform, kind: 
         kept = await stage.launcher._keeper.request("list")
         assert SECRET not in json.dumps(kept)
         logs = [path.read_text() for path in (platform.folder).rglob("*.ndjson")]
-        assert logs
+        assert any("the token is [secret]" in log for log in logs)
+        assert any("failed with [secret]" in log for log in logs)
         assert not any(SECRET in log for log in logs)
         await stage.launcher.stop(replica.instance, 0, "over")
         assert isinstance(await stage.event(), Exited)
