@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from bema.cli import api, output, rollout
+from bema.cli.deploy_many import deploy_all
 from bema.cli.function_options import IN_PLACE, OF_A_VERSION, options, said
 from bema.core.errors import Invalid
 from bema.deploy.sources.names import name_of
 
 
 @click.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", metavar="FILE", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--name", help="Name of the deployment; the file's, if left out.")
 @click.option("--env", "-e", "pairs", metavar="K=V", multiple=True, help="A variable of its environment. Repeatable.")
 @click.option("--secret", "secrets", metavar="NAME", multiple=True, help="A secret that it is given. Repeatable.")
@@ -28,7 +29,7 @@ from bema.deploy.sources.names import name_of
 @click.option("--no-wait", is_flag=True, help="Return once it is accepted.")
 @output.json_option
 def command(
-    file: Path,
+    file: Path | None,
     name: str | None,
     pairs: tuple[str, ...],
     secrets: tuple[str, ...],
@@ -43,21 +44,44 @@ def command(
 
     FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin. What has the name already becomes
     this: the new version starts beside the old one, and takes its requests once it serves.
+
+    Without FILE it deploys every [[function]] of bema.toml, in order.
     """
-    begun, name = time.monotonic(), name or name_of(file)
+    how: dict[str, Any] = {"dry_run": dry_run, "wait": not no_wait, "as_json": as_json}
+    if file is None:
+        if name or pairs or secrets or share or said(settings):
+            raise Invalid("options of one function need its FILE", code="usage", fix="Write them in bema.toml.")
+        deploy_all(
+            lambda each: _deploy(each.name, each.code, each.env, {"settings": each.settings, "replace": not new}, **how)
+        )
+        return
     wanted = {"settings": said(settings) | ({"secrets": secrets} if secrets else {}), "replace": not new}
+    some = {} if share is None else {"share": share}
+    _deploy(name or name_of(file), _code(file), _env(pairs), wanted | some, **how)
+
+
+def _deploy(
+    name: str,
+    code: str | api.Json,
+    env: dict[str, str],
+    more: dict[str, Any],
+    *,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    begun = time.monotonic()
     if dry_run:
-        change = api.changes(name, _code(file), _env(pairs), **wanted)
+        change = api.changes(name, code, env, **more)
         if as_json:
             output.print_json(change)
         else:
             output.print_text("\n".join(_told(change)))
         return
-    found = _create(name, _code(file), _env(pairs), **wanted, **({} if share is None else {"share": share}))
-    rollout.finish(found, begun, wait=not no_wait, as_json=as_json)
+    rollout.finish(_create(name, code, env, **more), begun, wait=wait, as_json=as_json)
 
 
-def _create(name: str, code: str, env: dict[str, str], **more: Any) -> api.Json:
+def _create(name: str, code: str | api.Json, env: dict[str, str], **more: Any) -> api.Json:
     try:
         return api.create(name, code, env, **more)
     except KeyboardInterrupt:
