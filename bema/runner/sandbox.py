@@ -43,6 +43,8 @@ _DEVICES = ("full", "null", "random", "urandom", "zero")
 _MORE_DEVICES = ("tty", "ptmx", "pts", "dri", "kfd")
 _PROCESSORS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup", "/sys/kernel/mm")
 
+_entered: list[str] = []  # kinds, in this process
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -77,7 +79,7 @@ def missing() -> list[str]:
 def enter(wanted: dict[str, Any]) -> dict[str, Any]:
     """Enter what a launcher wanted; returns what was entered: its `kind`, the `level` of it, and what is `missing`.
 
-    `wanted` has `kind` (standard or strict), `level` (what the launcher found), `read` and `write` (paths), `withheld` (folders
+    `wanted` has `kind` (not none), `level` (what the launcher found), `read` and `write` (paths), `withheld` (folders
     that are not read, though they lie in one that is), `connect` (ports, or None for all), `system_calls` (whether they are
     filtered) and `limits` (of `rlimits.lower`).
 
@@ -87,12 +89,11 @@ def enter(wanted: dict[str, Any]) -> dict[str, Any]:
     found = level()
     if wanted["level"] not in LEVELS[: LEVELS.index(found) + 1]:
         raise NotEntered(f"isolation is {wanted['level']!r} for this launcher and {found!r} in this process")
-    # the kernel restricts threads, and one that runs already would stay free
-    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - numbers
-        raise NotEntered("the process has several threads before its script runs")
-    strict = wanted["kind"] == "strict"
-    lacking = missing()
+    strict, lacking = wanted["kind"] == "strict", missing()
     try:
+        # the kernel restricts threads, and one that runs already would stay free
+        if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - numbers
+            raise NotEntered("the process has several threads before its script runs")
         rlimits.lower(wanted["limits"])
         _give_up_privileges()
         if found != "basic":
@@ -101,7 +102,19 @@ def enter(wanted: dict[str, Any]) -> dict[str, Any]:
             seccomp.install(seccomp.Refusals(strict, *_withheld(wanted["connect"])))
     except (OSError, ValueError) as error:
         raise NotEntered(f"the sandbox cannot be entered: {error}") from error
+    _entered.append(wanted["kind"])
     return {"kind": wanted["kind"], "level": found, "missing": lacking}
+
+
+def explains(error: BaseException) -> str:
+    """A sentence for who reads of a file that the sandbox may have withheld; empty where that is not why."""
+    if not _entered or not isinstance(error, PermissionError) or not error.filename:
+        return ""
+    # the kernel does not say who refused: outside of its own folders it is the sandbox, as a rule
+    return (
+        f"bema: isolation {_entered[-1]!r} withholds files but its own (HOME, TMPDIR) and those that programs need;"
+        f" isolation.read and isolation.write give it folders\n"
+    )
 
 
 def _withheld(ports: list[int] | None) -> tuple[bool, bool]:

@@ -132,6 +132,7 @@ def _shown(step: Callable[[], Any]) -> Any:
         # who reads the log wrote the script: our frames would be the first that they see
         trace = _of_the_script(error)
         sys.excepthook(type(error), error.with_traceback(trace), trace)
+        sys.stderr.write(sandbox.explains(error))
         sys.stderr.flush()
         raise SystemExit(1) from None
 

@@ -311,6 +311,25 @@ def test_the_runner_enters_before_the_script_is_imported(launch: Launch, tmp_pat
     assert running.stop() == 0
 
 
+@needs_landlock
+def test_who_reads_of_a_file_that_is_withheld_is_told_by_whom(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "data.csv").write_text("1,2")
+    code = f"open({str(tmp_path / 'data.csv')!r})"
+    given = wanted(tmp_path / "home", read=[str(tmp_path / "script")], limits={})
+    ended, _, err = launch(code, "main", "__main__", sandbox=given).start().ended()
+    assert ended == 1
+    assert "PermissionError" in err
+    assert "isolation 'standard' withholds files" in err.splitlines()[-1]
+
+
+def test_a_failure_of_another_kind_is_not_explained_by_it(launch: Launch, tmp_path: Path) -> None:
+    running = launch("open('/not/there')", "main", "__main__", sandbox=wanted(tmp_path, limits={})).start()
+    err = running.ended()[2]
+    assert "FileNotFoundError" in err
+    assert "isolation" not in err
+
+
 def test_what_cannot_be_entered_runs_nothing(launch: Launch, tmp_path: Path) -> None:
     given = wanted(tmp_path, limits={"files": -5})
     running = launch("print('ran', flush=True)", "main", "__main__", sandbox=given).start()
