@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
 
 from bema.core.errors import Invalid
+from bema.deploy.model.function import bytes_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def bytes_of(text: str) -> int:
-    """A number of bytes: `512MB`, `2GiB`, or a plain number."""
-    found = re.fullmatch(r"([0-9]{1,15})(?:([kKmMgG])(i?)[bB]?)?", text)
-    if found is None:
-        raise Invalid(f"{text!r} is no size; write 512MB or 2GiB", code="usage")
-    power = "kmg".index(found[2].lower()) + 1 if found[2] else 0
-    size = int(found[1])
-    for _ in range(power):
-        size *= 1024 if found[3] else 1000
-    return size
+def _bytes(text: str) -> int:
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise Invalid(f"--memory: {error}", code="usage") from error
 
 
 IN_PLACE: Final = (
@@ -35,7 +30,7 @@ IN_PLACE: Final = (
     ("sticky", str, "header:NAME or cookie:NAME, whose equal values go to one version."),
 )
 OF_A_VERSION: Final = (
-    ("memory", bytes_of, "Memory of an instance: 512MB, 2GiB."),
+    ("memory", _bytes, "Memory of an instance: 512MB, 2GiB."),
     ("cpu", float, "Processors of an instance."),
     ("health", str, "A path that must answer below 400 before a version takes requests."),
     ("isolation", str, "How an instance is contained."),

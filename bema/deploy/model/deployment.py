@@ -88,6 +88,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     launcher: str = ""  # what starts it; empty for the platform's
     settings: FunctionSettings = FunctionSettings()  # with which a process of it is started
     source: str = "inline"  # where its files came from
+    scripted: tuple[str, ...] = ()  # the variables of `env` that the script sets itself
     __repr__ = hides("env")
 
     @property

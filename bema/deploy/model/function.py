@@ -14,6 +14,7 @@ import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.naming import shown
+from bema.core.settings import ISOLATION
 from bema.deploy.model.restarts import SECOND
 
 
@@ -88,6 +89,15 @@ IN_PLACE: Final = frozenset(
 _MOST_INSTANCES = 10_000
 
 
+def bytes_of(text: str) -> int:
+    """A number of bytes: `512MB`, `2GiB`, or a plain number; `ValueError` for what is none."""
+    found = re.fullmatch(r"([0-9]{1,15})(?:([kKmMgG])(i?)[bB]?)?", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no size; write 512MB or 2GiB")
+    size, unit = int(found[1]), 1024 if found[3] else 1000
+    return size * unit ** ("kmg".index(found[2].lower()) + 1) if found[2] else size
+
+
 def check_settings(settings: FunctionSettings) -> None:
     """`Invalid`, with the `name` of the setting, for a value that cannot be meant."""
     for name, (least, most) in _RANGES.items():
@@ -123,6 +133,6 @@ _TEXTS: Final = (
     ("access", re.compile(r"public|private"), "public or private"),
     ("sticky", re.compile(r"(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"), "header:NAME or cookie:NAME"),
     ("health", re.compile(r"/[!-~]{0,1023}"), "a path that begins with /"),
-    ("isolation", re.compile(r"[a-z]{1,32}"), "the name of a level"),
+    ("isolation", re.compile("|".join(ISOLATION)), f"one of {', '.join(ISOLATION)}"),
 )
 _SECRET: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

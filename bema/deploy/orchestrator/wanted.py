@@ -14,6 +14,7 @@ from bema.deploy.model.changes import same_process
 from bema.deploy.model.deployment import CreateRequest, Rollout, Version
 from bema.deploy.model.env import check_env
 from bema.deploy.model.function import FunctionSettings, check_settings
+from bema.deploy.model.isolation import Isolation
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.sources.inspection import inspect
 from bema.deploy.sources.source import SourceFactory
@@ -46,18 +47,31 @@ async def wanted_version(request: CreateRequest, old: Rollout | None, parts: Par
     bundle = fetched.bundle
     found = await inspect(bundle, parts.pythons, parts.limits)
     settings = request.settings.over(found.metadata.settings)
+    check_settings(settings)
+    try:
+        Isolation.asked_by(settings)
+    except ValueError as error:
+        raise Invalid(f"network: {error}", name="network") from error
     if settings.health and found.entry.kind == "service":
         raise Invalid("health is a path of what answers HTTP; a service says by itself whether it is ready")
-    env = request.env or ({} if old is None else old.wanted.env)
+    given = request.env or ({} if old is None else _given(old.wanted))
+    env = {**found.metadata.env, **given}
+    check_env(env, parts.limits)
     version = Version(
         number=1,
         digest=bundle.digest,
         entry=found.entry,
         env=env,
+        scripted=tuple(sorted(set(env) - set(given))),
         dependencies=found.metadata.dependencies,
         requires_python=found.metadata.requires_python,
         created=parts.clock.now(),
         settings=settings.of_version(),
-        source=str(kind),
+        source=" ".join(filter(None, (fetched.origin.type, fetched.origin.where, fetched.origin.revision))),
     )
     return WantedVersion(version, bundle, settings.in_place())
+
+
+def _given(version: Version) -> dict[str, str]:
+    """The variables that somebody gave it, beside those of its script."""
+    return {name: value for name, value in version.env.items() if name not in version.scripted}

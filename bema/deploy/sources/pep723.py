@@ -16,10 +16,9 @@ import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.limits import DEFAULTS
-from bema.core.settings import ISOLATION
 from bema.core.versions import check_specifiers
 from bema.deploy.model.function import FunctionSettings
-from bema.deploy.model.isolation import ports_of
+from bema.deploy.sources.function_table import read_function
 from bema.deploy.sources.toml import TomlError, parse
 
 OPENING = "# /// script"
@@ -41,6 +40,7 @@ class ScriptMetadata(msgspec.Struct, frozen=True):
     entry_line: int = 0
     options: str = ""
     settings: FunctionSettings = FunctionSettings()
+    env: dict[str, str] = {}
 
 
 def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadata:
@@ -124,7 +124,7 @@ class _Block:
         entry = self._text(self._table(tools, "bema"), "entry", LONGEST_ENTRY)
         if "\0" in entry:  # it becomes an argument of a process
             raise self._wrong("entry", "must not hold NUL")
-        settings = self._settings(self._table(tools, "bema"))
+        settings, env = read_function(self._table(tools, "bema"), self._wrong)
         uv = self._table(tools, "uv")
         return ScriptMetadata(
             dependencies=tuple(dependencies),
@@ -133,17 +133,8 @@ class _Block:
             entry_line=self._line_of("entry") if entry else 0,
             options=json.dumps(uv, sort_keys=True, default=str) if uv else "",
             settings=settings,
+            env=env,
         )
-
-    def _settings(self, table: dict[str, Any]) -> FunctionSettings:
-        isolation, network = (self._text(table, name, LONGEST_ENTRY) for name in ("isolation", "network"))
-        if isolation not in ("", *ISOLATION):
-            raise self._wrong("isolation", f"must be one of {', '.join(ISOLATION)}")
-        try:
-            ports_of(network)
-        except ValueError as error:
-            raise self._wrong("network", f"cannot be read: {error}") from error
-        return FunctionSettings(isolation=isolation or None, network=network or None)
 
     def _parse(self) -> dict[str, Any]:
         try:

@@ -15,6 +15,7 @@ import msgspec
 from bema.core.errors import Invalid
 from bema.core.limits import DEFAULTS
 from bema.deploy.model.bundle import Bundle
+from bema.deploy.sources.function_table import KEYS
 from bema.deploy.sources.pep723 import CLOSING, OPENING, ScriptMetadata, has_block, read_metadata
 from bema.deploy.sources.toml import TomlError, inline, parse
 
@@ -88,7 +89,9 @@ def read_project(content: bytes, most: int = DEFAULTS.script_block) -> Project:
         raise _malformed("project.dependencies must be a list of strings")
     uv = {key: value for key, value in _table(tool, "uv").items() if key not in _OF_PROJECTS}
     _check_sources(uv.get("sources", {}))
-    said = {key: value for key, value in (("bema", bema), ("uv", uv)) if value}
+    # the table of a project may also set the platform: that is not the function's
+    function = {key: value for key, value in bema.items() if key in KEYS}
+    said = {key: value for key, value in (("bema", function), ("uv", uv)) if value}
     return Project(_block(project, dependencies, said), entry_file, tuple(dependencies))
 
 

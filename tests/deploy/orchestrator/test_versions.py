@@ -167,6 +167,26 @@ def test_what_needs_no_new_process_makes_no_version(tmp_path: Path):
     told(tmp_path, story)
 
 
+def test_what_a_script_says_counts_less_than_what_was_said_when_it_was_deployed(tmp_path: Path):
+    def saying(table: str, **more: Any) -> CreateRequest:
+        block = f"# /// script\n# [tool.bema]\n{table}# ///\napp = 1\n"
+        return again(0, source={"type": "inline", "code": block}, **more)
+
+    async def story(platform: Platform, orchestrator: Orchestrator) -> None:
+        table = '# timeout = 5\n# memory = "1GiB"\n# env = { A = "script", B = "script" }\n'
+        said = FunctionSettings(timeout=9.0)
+        info = await deployed(orchestrator, saying(table, settings=said, env={"A": "said"}))
+        assert (info.settings.timeout, info.settings.memory) == (9.0, 2**30)
+        assert platform.launcher.started[-1].env == {"A": "said", "B": "script"}
+        info = await deployed(orchestrator, saying('# env = { B = "changed" }\n'))
+        assert (info.settings.timeout, info.settings.memory) == (9.0, None), (
+            "what needs a process comes with its version"
+        )
+        assert platform.launcher.started[-1].env == {"A": "said", "B": "changed"}
+
+    told(tmp_path, story)
+
+
 def test_a_dry_run_tells_what_would_change_and_changes_nothing(tmp_path: Path):
     async def story(platform: Platform, orchestrator: Orchestrator) -> None:
         first = await orchestrator.dry_run(script(A="1"), ADA)
