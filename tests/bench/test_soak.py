@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
         ("many", ["--calls", "2000"], "2,000 calls at once, 11 items each, 0 errors"),
         ("items", ["--items", "300000", "--streams", "200"], "300,000 items over 200 streams in order"),
         ("deploys", ["--cycles", "3"], "3 scripts deployed, asked and removed"),
+        ("redeploys", ["--redeploys", "20"], "20 redeploys, "),
         ("streams", ["--kills", "12", "--drains", "6", "--streams", "8", "--items", "300"], "0 items lost, 0 doubled"),
         ("simulation", ["--schedules", "100"], "100 schedules from seed"),
         ("durable", ["--rounds", "3"], "0 promises broken"),

@@ -7,6 +7,7 @@ goes wrong here costs disk space and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import time
@@ -50,6 +51,13 @@ def sweep(parts: Parts, age: float = _WEEK) -> list[Path]:
             with contextlib.suppress(OSError):
                 path.unlink()
     return gone
+
+
+async def forget_files(digests: set[str], parts: Parts) -> None:
+    """Remove the files of versions that were forgotten, where no other version has the same."""
+    used = {v.digest for rollout in parts.store.rollouts().values() for v in rollout.deployment.versions}
+    for digest in digests - used:
+        await asyncio.to_thread(shutil.rmtree, parts.state / "versions" / digest, ignore_errors=True)
 
 
 def _changed(path: Path) -> float:

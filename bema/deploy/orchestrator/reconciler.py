@@ -28,10 +28,10 @@ from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator import data
 from bema.deploy.orchestrator.build import build, is_there, workload_of
 from bema.deploy.orchestrator.events import DeploymentEvents
-from bema.deploy.orchestrator.fitness import doubt_of
 from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
+from bema.deploy.orchestrator.trials import Trials
 from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,13 @@ class Reconciler:
         self._listening: dict[str, set[str]] = {}
         for id, label in self._owners.values():
             self._listening.setdefault(id, set()).add(label)
-        self._proving: dict[int, asyncio.Task[None]] = {}
-        self._doubts: dict[int, str] = {}  # why an instance is not fit yet
-        self._unproven: set[int] = set()  # stopped for that
+        self._trials = Trials(
+            self._tasks,
+            parts.limits.health_answer,
+            replica=self._replicas.get,
+            changed=self.changed,
+            fit=self._proven,
+        )
         self._forgetting: set[str] = set()
         self._leaving: dict[str, str] = {}  # with the folder of data that each had
         # in memory alone: it tells of what could not be written down
@@ -280,11 +284,7 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
-            if (proving := self._proving.pop(instance, None)) is not None:
-                proving.cancel()
-            if (doubt := self._doubts.pop(instance, None)) is not None and instance in self._unproven:
-                self._unproven.discard(instance)
-                how |= {"cause": plans.UNPROVEN, "message": doubt}
+            how |= self._trials.ended(instance)
             await self.change(
                 owner, version, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now), waits=False
             )
@@ -302,31 +302,16 @@ class Reconciler:
 
     async def _serves(self, id: str, label: str, instance: int) -> None:
         """Write down that it serves; of what is on trial once it was found fit."""
-        if (wanted := self._wanted(id, label)) is None:
+        replica, wanted = self._replicas.get(instance), self._wanted(id, label)
+        if wanted is None or replica is None:
             return
         rollout, version = wanted
         if not any(a.instance == instance and not a.ready for a in rollout.of(version).attempts):
             return
-        if not rollout.on_trial(version):
+        if rollout.on_trial(version):
+            self._trials.begin(replica, version)
+        else:
             await self._proven(id, label, instance, waits=False)
-        elif instance not in self._proving:
-            self._proving[instance] = self._tasks.start(self._proof(id, version, instance), f"proof of {instance}")
-
-    async def _proof(self, id: str, version: Version, instance: int) -> None:
-        """Until it is ready and its `health` answered; the plan has the patience for it."""
-        try:
-            while (replica := self._replicas.get(instance)) is not None and replica.state is State.SERVING:
-                changed = self.changed(id)
-                if not (doubt := await self._doubt(version, replica)):
-                    await self._proven(id, version.label, instance)
-                    self._touch(id)
-                    return
-                self._doubts[instance] = doubt
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_AGAIN):
-                        await changed.wait()
-        finally:
-            self._proving.pop(instance, None)
 
     async def _proven(self, id: str, label: str, instance: int, *, waits: bool = True) -> None:
         now = self._parts.clock.now()
@@ -335,14 +320,7 @@ class Reconciler:
             return status.tried(served(status.attempts, instance, now), now).proven(now)
 
         await self.change(id, label, how, waits=waits)
-
-    async def _doubt(self, version: Version, replica: Replica) -> str:
-        """Why it is not fit to take requests; empty where it is."""
-        if not replica.ready:
-            return "it says that it is not ready"
-        if not version.settings.health:
-            return ""
-        return await doubt_of(replica, version.settings.health, self._parts.limits.health_answer)
+        self._touch(id)
 
     def _owner(self, instance: int) -> tuple[str, str]:
         """The deployment and the version that it is of."""
@@ -461,7 +439,7 @@ class Reconciler:
             case plans.StopReplica(instance, reason):
                 self._replicas.change(instance, lambda r: msgspec.structs.replace(r, state=State.DRAINING))
                 if reason == plans.UNPROVEN:
-                    self._unproven.add(instance)
+                    self._trials.failed(instance)
                 await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)

@@ -51,6 +51,7 @@ from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
 from bema.deploy.orchestrator.events import DeploymentEvent
+from bema.deploy.orchestrator.garbage import forget_files
 from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.keys import KeyOperations
 from bema.deploy.orchestrator.parts import Parts
@@ -199,8 +200,10 @@ class Orchestrator(KeyOperations, SecretOperations):
         self, old: Rollout, wanted: WantedVersion, share: int, answer: StoredReply | None
     ) -> DeploymentInfo:
         given: builtins.list[DeploymentInfo] = []
+        before: set[str] = set()
 
         def how(rollout: Rollout) -> Deployment:
+            before.update(version.digest for version in rollout.deployment.versions)
             then = wanted.after(rollout, failed=self._info(rollout).state in FAILURES, share=share)
             given.append(self._info(then))
             return then.deployment
@@ -210,6 +213,7 @@ class Orchestrator(KeyOperations, SecretOperations):
 
         if not await self._reconciler.desire(old.id, how, save):
             raise NotFound(f"there is no deployment {old.id}")
+        await forget_files(before, self._parts)
         return given[-1]
 
     @endpoint(idempotent=True)
