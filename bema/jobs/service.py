@@ -209,6 +209,22 @@ class Jobs:
             await self._let_go_if_purged(name)
         return sorted(self._runners)
 
+    @endpoint(idempotent=True)
+    async def live_versions(self, data: list[str]) -> dict[str, dict[str, bool]]:
+        """The versions whose calls have not ended, by the id of a deployment's data; true where one of them is not paused."""
+        found: dict[str, dict[str, bool]] = {}
+        for name, runner in tuple(self._runners.items()):
+            if (mine := name.partition("@")[2]) not in data:
+                continue
+            versions = found.setdefault(mine, {})
+            for number, record in enumerate(tuple(runner.engine.live().values()), 1):
+                if record.version:  # without one, any may take it
+                    going = record.state is not DurableState.PAUSED
+                    versions[record.version] = versions.get(record.version, False) or going
+                if number % 10_000 == 0:  # others have their turn too
+                    await asyncio.sleep(0)
+        return found
+
     async def _let_go_if_purged(self, name: str) -> None:
         if name in self._on_disk and not file_of(self._settings, name).exists():
             self._on_disk.discard(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.stories.harness import Platform, until
+from tests.stories.harness import Platform, command, until
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +67,66 @@ def test_no_request_fails_while_versions_come_and_go(
         assert done.returncode == 0, done.stderr
         until("w4 answers again", lambda: httpx2.get(url).text.split()[0] == "w4" or None, 60)
     assert set(said) == {f"w{number}" for number in range(1, 6)}, said
+
+
+SHOP = """
+import asyncio
+from pathlib import Path
+from bema import Call, endpoint, service
+
+FOLDER = Path("WHERE")
+
+async def charge(number: int) -> str:
+    FOLDER.joinpath("charged").write_text("WORD")
+    return f"charged by WORD"
+
+async def ship(receipt: str) -> str:
+    while not FOLDER.joinpath("open").exists():
+        await asyncio.sleep(0.05)
+    return f"{receipt}, shipped by WORD"
+
+@service(name="shop", namespace="demo")
+class Shop:
+    @endpoint(durable=True)
+    async def order(self, number: int, call: Call) -> str:
+        return await call.step(ship, await call.step(charge, number))
+"""
+
+
+def test_a_durable_call_ends_on_the_version_it_began_on_however_many_came_since(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.up()
+    file = tmp_path / "shop.py"
+
+    def deploy(number: int) -> None:
+        file.write_text(SHOP.replace("WHERE", str(tmp_path)).replace("WORD", f"w{number}"))
+        done = platform.bema("deploy", str(file))
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    deploy(1)
+    call = subprocess.Popen(
+        [*command(), "call", "demo.shop.order", "number=1"],
+        env=platform.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until("it was charged", (tmp_path / "charged").exists, 60)
+        for number in range(2, 13):
+            deploy(number)
+        labels = [each["version"] for each in platform.json("versions", "shop")]
+        assert labels == ["v12", *(f"v{number}" for number in range(11, 1, -1)), "v1"][: len(labels)]
+        assert "v1" in labels
+        (tmp_path / "open").touch()
+        said, failed = call.communicate(timeout=120)
+    finally:
+        call.kill()
+    assert "charged by w1, shipped by w1" in said, failed
+    until("the first version has gone", lambda: _versions(platform) == {"v12"}, 60)
+
+
+def _versions(platform: Platform) -> set[str]:
+    """Those that have an instance."""
+    return {each["version"] for each in platform.json("ls")["instances"] if each["address"] == "demo.shop"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from bema.deploy.model.restarts import RestartPolicy
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.seeds import Sown, left, refused, report, sow, unnamed
 from bema.deploy.orchestrator.service import Orchestrator
+from bema.deploy.orchestrator.unfinished import DeployedCalls
 from bema.deploy.store.deployments import FILE, Store
 from bema.deploy.store.released import RELEASED
 from bema.runtime.discovery.discovery import Discovery, DiscoveryFactory
@@ -47,12 +49,14 @@ class PlatformOrchestrator(Orchestrator):
         self._settings = context.settings
         self._in_force = context.runtime.settings
         self._discovery = context.runtime.discovery
+        self._runtime = context.runtime
         self._tasks = Tasks("orchestrator")
 
     @async_init
     async def open(self) -> None:
         told = {name: self._settings[name] for name in (durable.SETTING,) if name in self._settings}
         parts = await parts_of(self._in_force, self._discovery, told)
+        parts = dataclasses.replace(parts, calls=await DeployedCalls.open(self._runtime))
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
         # not awaited: the platform is up before its last seed is built

@@ -32,6 +32,7 @@ from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
 from bema.deploy.orchestrator.trials import Trials
+from bema.deploy.orchestrator.unfinished import UnfinishedCalls
 from bema.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ _AGAIN = 1.0
 """Seconds until something is tried again that the machine did not allow."""
 _ALL = 30.0
 """Seconds between looks at all deployments."""
+_CALLS = 2.0
+"""Seconds between two questions for durable calls."""
 _TURN = 100
 """Deployments looked at in one turn of the loop."""
 
@@ -85,6 +88,7 @@ class Reconciler:
             changed=self.changed,
             fit=self._proven,
         )
+        self.calls = UnfinishedCalls(parts.calls, parts.store, self._touch)
         self._forgetting: set[str] = set()
         self._leaving: dict[str, str] = {}  # with the folder of data that each had
         # in memory alone: it tells of what could not be written down
@@ -111,6 +115,7 @@ class Reconciler:
         async with self._tasks:
             self._tasks.start(self._prepare(idle), "platform layer")
             self._tasks.start(self._afresh(), "failed builds")
+            self._tasks.start(self._look_at_calls(), "unfinished calls")
             happenings = asyncio.ensure_future(self._listen())
             turns = asyncio.ensure_future(self._turns())
             try:
@@ -138,6 +143,11 @@ class Reconciler:
             for label in [label for label, status in rollout.statuses.items() if status.build.again]:
                 await self.change(rollout.id, label, VersionStatus.afresh)
                 self._touch(rollout.id)
+
+    async def _look_at_calls(self) -> None:
+        while True:
+            await self.calls.look()
+            await asyncio.sleep(_CALLS)
 
     # what others ask
 
@@ -374,6 +384,7 @@ class Reconciler:
             self._parts.policy,
             # not by intersection: a set that was large is slow to go through when it is empty
             woken=frozenset((id,) if id in self._woken else ()),
+            unfinished={id: self.calls.going(id)},
             leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
         )
         waits = [await self._apply(action) for action in actions]
@@ -398,7 +409,7 @@ class Reconciler:
         if len(known) < 2:
             return
         running = {replica.version for replica in self._replicas.of(rollout.id)}
-        for version in known - running - {deployment.candidate, *deployment.shares}:
+        for version in known - running - {deployment.candidate, *deployment.shares, *self.calls.going(rollout.id)}:
             known.discard(version)
             await self._parts.launcher.forget(rollout.id, version)
 

@@ -205,13 +205,20 @@ class Orchestrator(KeyOperations, SecretOperations):
 
         def how(rollout: Rollout) -> Deployment:
             before.update(version.digest for version in rollout.deployment.versions)
-            then = wanted.after(rollout, failed=self._info(rollout).state in FAILURES, share=share)
+            then = wanted.after(
+                rollout,
+                self._reconciler.calls.kept(rollout.id),
+                failed=self._info(rollout).state in FAILURES,
+                share=share,
+            )
             given.append(self._info(then))
             return then.deployment
 
         async def save(deployment: Deployment) -> None:
             await self._parts.store.update(deployment, wanted.bundle, _answered(answer, given[-1]))
 
+        # a call that began a moment ago keeps its version, too
+        await self._reconciler.calls.look()
         if not await self._reconciler.desire(old.id, how, save):
             raise NotFound(f"there is no deployment {old.id}")
         await forget_files(before, self._parts)

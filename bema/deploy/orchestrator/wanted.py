@@ -6,6 +6,8 @@ but for what changes in place, makes no version.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import msgspec
 
 from bema.core.errors import Invalid
@@ -26,14 +28,15 @@ class WantedVersion(msgspec.Struct, frozen=True):
     bundle: Bundle
     in_place: FunctionSettings
 
-    def after(self, rollout: Rollout, *, failed: bool, share: int) -> Rollout:
-        """The deployment with this as what is wanted: a new version, or the one that is there."""
+    def after(self, rollout: Rollout, unfinished: Container[str], *, failed: bool, share: int) -> Rollout:
+        """The deployment with this as what is wanted: a new version, or the one that is there. `unfinished` are the labels of
+        versions that are kept for their calls."""
         deployment, now = rollout.deployment, self.version.created
         settings = self.in_place.over(deployment.settings)
         if not failed and same_process(rollout.wanted, self.version):
             deployment = msgspec.structs.replace(deployment, settings=settings, updated=now)
             return Rollout(deployment, rollout.statuses)
-        then = rollout.replaced(self.version, now, share=share)
+        then = rollout.replaced(self.version, now, unfinished, share)
         return Rollout(msgspec.structs.replace(then.deployment, settings=settings), then.statuses)
 
 
