@@ -16,7 +16,7 @@ from bema.deploy.model.env import check_env
 from bema.deploy.model.function import FunctionSettings, check_settings
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.sources.inspection import inspect
-from bema.deploy.sources.source import SourceFactory
+from bema.deploy.sources.source import source_said
 
 
 class WantedVersion(msgspec.Struct, frozen=True):
@@ -41,8 +41,7 @@ async def wanted_version(request: CreateRequest, old: Rollout | None, parts: Par
     """What is asked for, or the error that whoever deploys should see; nothing is stored."""
     check_env(request.env, parts.limits)
     check_settings(request.settings)
-    kind = request.source.get("type", "")
-    fetched = await SourceFactory.choose(str(kind)).of(request.source, parts.limits).fetch()
+    fetched = await source_said(request.source, parts.limits).fetch()
     bundle = fetched.bundle
     found = await inspect(bundle, parts.pythons, parts.limits)
     settings = request.settings.over(found.metadata.settings)
@@ -58,6 +57,6 @@ async def wanted_version(request: CreateRequest, old: Rollout | None, parts: Par
         requires_python=found.metadata.requires_python,
         created=parts.clock.now(),
         settings=settings.of_version(),
-        source=str(kind),
+        source=fetched.origin.pinned,
     )
     return WantedVersion(version, bundle, settings.in_place())

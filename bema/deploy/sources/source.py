@@ -15,7 +15,7 @@ from bema.core.errors import Invalid
 from bema.core.limits import Limits
 from bema.core.version import VERSION
 from bema.deploy.model.bundle import Bundle
-from bema.parts import Factory
+from bema.parts import Factory, UnknownImplementation
 
 _Said = TypeVar("_Said", bound=msgspec.Struct)
 
@@ -30,6 +30,17 @@ class SourceOrigin(msgspec.Struct, frozen=True, omit_defaults=True):
     where: str = ""
     revision: str = ""
     sha256: str = ""
+
+    @property
+    def pinned(self) -> str:
+        """In one line, as `bema deploy` takes it: what was there at that moment, as far as its kind can name that."""
+        place, mark, rest = self.where.partition("#")
+        match self.type:
+            case "git" | "gist" if self.revision:
+                return f"{place}@{self.revision}{mark}{rest}"
+            case "url" if self.sha256:
+                return f"{self.where}#sha256={self.sha256}"
+        return self.where or self.type
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -50,6 +61,18 @@ class CodeSource(Protocol):
 
 class SourceFactory(Factory[CodeSource], group="bema.source", api=VERSION):
     """The kinds of source by name; made with `of`."""
+
+
+def source_said(said: Mapping[str, Any], limits: Limits) -> CodeSource:
+    """The source that a request describes, by its `type`. `Invalid` where there is no such kind, or a field is wrong."""
+    kind = said.get("type")
+    if not isinstance(kind, str) or not kind:
+        raise Invalid("the source has no `type`, such as inline, files, url, zip, gist, git or s3")
+    try:
+        found = SourceFactory.choose(kind)
+    except UnknownImplementation as error:
+        raise Invalid(f"source.type: {error.message}") from error
+    return found.of(said, limits)
 
 
 def fields(said: Mapping[str, Any], type: type[_Said]) -> _Said:
