@@ -7,18 +7,12 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from bema.core.errors import Invalid
 from bema.core.limits import DEFAULTS, Limits
+from bema.deploy.model.source_fields import FileContent, Files
 from bema.deploy.sources.inline import encoded
 from bema.deploy.sources.source import Fetched, SourceOrigin, fields
 from bema.deploy.sources.tree import bundle_of
-
-
-class _Said(msgspec.Struct, forbid_unknown_fields=True):
-    files: dict[str, Any]
-    entry: str = ""
 
 
 class FilesSource:
@@ -31,19 +25,19 @@ class FilesSource:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> FilesSource:
-        given = fields(said, _Said)
+        given = fields(said, Files)
         return cls({path: _content(path, value) for path, value in given.files.items()}, given.entry, limits)
 
     async def fetch(self) -> Fetched:
         return Fetched(bundle_of(self._files, self._limits, self._entry), SourceOrigin("files"))
 
 
-def _content(path: str, value: object) -> bytes:
+def _content(path: str, value: str | FileContent) -> bytes:
     match value:
-        case str(text) | {"content": str(text)}:
+        case str(text) | FileContent(content=str(text), base64=None):
             return encoded(text)
-        case {"base64": str(text)}:
-            return decoded(text, path)
+        case FileContent(content=None, base64=str(text)):
+            return decoded(text, f"files.{path}")
     raise Invalid(f"files.{path} is neither a text nor an object with `content` or `base64`")
 
 

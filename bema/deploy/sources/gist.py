@@ -17,17 +17,12 @@ import msgspec
 from bema.core.errors import Failed, Invalid, TooLarge
 from bema.core.limits import Limits
 from bema.core.settings import current
+from bema.deploy.model.source_fields import Gist
 from bema.deploy.sources.fetch import Answer, Fetcher, check_status, in_time, rate_limited
 from bema.deploy.sources.source import Fetched, SourceOrigin, fields
 from bema.deploy.sources.tree import bundle_of, check_counts
 
 _HEADERS: Final = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
-
-
-class _Said(msgspec.Struct, forbid_unknown_fields=True):
-    id: str
-    revision: str = ""
-    file: str = ""
 
 
 class _File(msgspec.Struct):
@@ -78,7 +73,7 @@ class GistSource:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> GistSource:
-        given, settings = fields(said, _Said), current()
+        given, settings = fields(said, Gist), current()
         return cls(
             given.id,
             Fetcher(limits),

@@ -14,14 +14,13 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from bema.core.errors import BemaError, Invalid, Refused, of_code
 from bema.core.limits import Limits
+from bema.deploy.model.source_fields import Git
 from bema.deploy.sources.archives import unpack
 from bema.deploy.sources.fetch import Fetcher, WebPlace, in_time, place_of
 from bema.deploy.sources.source import Fetched, SourceOrigin, fields
@@ -48,13 +47,6 @@ _CODES: Final = (
 """What git says of a failure, and the code that it means."""
 
 
-class _Said(msgspec.Struct, forbid_unknown_fields=True):
-    url: str
-    ref: str = ""
-    path: str = ""
-    entry: str = ""
-
-
 class GitSource:
     """`url`, https or http; `ref`, a branch, a tag or a whole commit; `path`, the folder of it that is the source."""
 
@@ -74,7 +66,7 @@ class GitSource:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> GitSource:
-        given = fields(said, _Said)
+        given = fields(said, Git)
         return cls(given.url, Fetcher(limits), limits, ref=given.ref, path=given.path, entry=given.entry)
 
     async def fetch(self) -> Fetched:
@@ -144,25 +136,20 @@ class _Repository:
         )
         assert child.stdout is not None
         assert child.stderr is not None
-        try:
-            out, said, code = await asyncio.gather(self._taken(child.stdout), _first(child.stderr), child.wait())
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
-        if code != 0:
-            raise self._failed(said.decode(errors="replace"))
-        return out
-
-    async def _taken(self, stream: asyncio.StreamReader) -> bytes:
         # each entry has a head, and more of it where its name is long
         most = self._limits.source_bytes + 4096 * self._limits.source_files
-        taken = bytearray()
-        while piece := await stream.read(_PIECE):
-            taken += piece
-            if len(taken) > most:
-                check_counts(1, len(taken), self._limits)
-        return bytes(taken)
+        try:
+            out = _first(child.stdout, most + 1, lambda: _kill(child))
+            taken, said, code = await asyncio.gather(out, _first(child.stderr, _SAID), child.wait())
+        finally:
+            # its children as well, which may outlive it; what they said is read, or their pipes stay open
+            _kill(child)
+            await child.communicate()
+        if len(taken) > most:
+            check_counts(1, len(taken), self._limits)
+        if code != 0:
+            raise self._failed(said.decode(errors="replace"))
+        return taken
 
     def _failed(self, said: str) -> BemaError:
         code = next((code for pattern, code in _CODES if pattern.search(said)), "source_unreachable")
@@ -171,12 +158,20 @@ class _Repository:
         return of_code(code, f"git fetches nothing of {self._url}: {said.strip()}")
 
 
-async def _first(stream: asyncio.StreamReader) -> bytes:
-    """The beginning of what is said; a server may go on without end."""
-    kept = b""
+async def _first(stream: asyncio.StreamReader, most: int, full: Callable[[], None] = lambda: None) -> bytes:
+    """The first `most` bytes of what is said, which may go on without end; `full` is called once they are there."""
+    kept = bytearray()
     while piece := await stream.read(_PIECE):
-        kept = (kept + piece)[:_SAID]
-    return kept
+        if len(kept) < most:
+            kept += piece[: most - len(kept)]
+            if len(kept) == most:
+                full()
+    return bytes(kept)
+
+
+def _kill(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _environment(folder: Path, place: WebPlace, address: str) -> dict[str, str]:

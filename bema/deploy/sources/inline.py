@@ -8,7 +8,8 @@ from typing import Any
 from bema.core.errors import Invalid
 from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.model.bundle import Bundle
-from bema.deploy.sources.source import Fetched, SourceOrigin
+from bema.deploy.model.source_fields import Inline
+from bema.deploy.sources.source import Fetched, SourceOrigin, fields
 from bema.deploy.sources.tree import check_script
 
 
@@ -21,10 +22,7 @@ class InlineSource:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> InlineSource:
-        code = said.get("code")
-        if not isinstance(code, str):
-            raise Invalid("an inline source has `code`, a text")
-        return cls(code, limits)
+        return cls(fields(said, Inline).code, limits)
 
     async def fetch(self) -> Fetched:
         """`Invalid` (syntax_error) for what is not UTF-8; `TooLarge` (script_too_large)."""

@@ -21,6 +21,7 @@ from bema.core.errors import Failed, Invalid
 from bema.core.limits import Limits
 from bema.core.settings import current
 from bema.deploy.model.bundle import Bundle
+from bema.deploy.model.source_fields import S3
 from bema.deploy.sources.archives import is_archive, unpack, without_folder
 from bema.deploy.sources.aws_signature import S3Keys, encoded, signed
 from bema.deploy.sources.fetch import Answer, Fetcher, check_status, in_time, place_of
@@ -31,13 +32,6 @@ _URL: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.*)", re.S)
 _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 _LISTING: Final = 4 * 1024 * 1024  # bytes: a thousand keys of a kilobyte, and what is said of them
 _GONE: Final = 412
-
-
-class _Said(msgspec.Struct, forbid_unknown_fields=True):
-    url: str
-    endpoint: str = ""
-    region: str = ""
-    entry: str = ""
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -75,7 +69,7 @@ class S3Source:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> S3Source:
-        given, settings = fields(said, _Said), current()
+        given, settings = fields(said, S3), current()
         own = settings.text("sources.s3_endpoint")
         # signed for a server of a stranger, a request would tell it a token that others take
         trusted = given.endpoint in ("", own)

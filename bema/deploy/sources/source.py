@@ -78,7 +78,7 @@ def source_said(said: Mapping[str, Any], limits: Limits) -> CodeSource:
 def fields(said: Mapping[str, Any], type: type[_Said]) -> _Said:
     """What a request says of a source, as the fields of its kind. `Invalid` names the one that does not fit."""
     try:
-        return msgspec.convert({name: value for name, value in said.items() if name != "type"}, type)
+        return msgspec.convert(said, type)
     except msgspec.ValidationError as error:
         raise Invalid(f"the source does not fit: {error}") from error
 

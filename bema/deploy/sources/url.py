@@ -7,23 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from bema.core.errors import Invalid
 from bema.core.limits import Limits
 from bema.deploy.model.bundle import Bundle
+from bema.deploy.model.source_fields import Url
 from bema.deploy.sources.archives import is_archive, unpack, without_folder
 from bema.deploy.sources.fetch import Answer, Fetcher, check_status, in_time
 from bema.deploy.sources.source import Fetched, SourceOrigin, fields
 from bema.deploy.sources.tree import bundle_of, check_script
 
 _LONGEST_REVISION = 200
-
-
-class _Said(msgspec.Struct, forbid_unknown_fields=True):
-    url: str
-    sha256: str = ""
-    entry: str = ""
 
 
 class UrlSource:
@@ -38,7 +31,7 @@ class UrlSource:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> UrlSource:
-        given = fields(said, _Said)
+        given = fields(said, Url)
         return cls(given.url, Fetcher(limits), limits, sha256=given.sha256, entry=given.entry)
 
     async def fetch(self) -> Fetched:

@@ -7,23 +7,15 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from bema.core.errors import Invalid
 from bema.core.limits import Limits
+from bema.deploy.model.source_fields import Zip
 from bema.deploy.sources.archives import is_archive, unpack, without_folder
 from bema.deploy.sources.fetch import Fetcher
 from bema.deploy.sources.files import decoded
 from bema.deploy.sources.source import CodeSource, Fetched, SourceOrigin, fields
 from bema.deploy.sources.tree import bundle_of
 from bema.deploy.sources.url import UrlSource
-
-
-class _Said(msgspec.Struct, forbid_unknown_fields=True):
-    url: str = ""
-    data: str = ""
-    sha256: str = ""
-    entry: str = ""
 
 
 class ZipSource:
@@ -36,7 +28,7 @@ class ZipSource:
 
     @classmethod
     def of(cls, said: Mapping[str, Any], limits: Limits) -> CodeSource:
-        given = fields(said, _Said)
+        given = fields(said, Zip)
         if bool(given.url) == bool(given.data):
             raise Invalid("a zip source has either `url` or `data`")
         if given.url:

@@ -85,4 +85,4 @@ def test_files_are_laid_out_whole_and_once(tmp_path: Path):
 
 def test_a_source_that_is_described_wrongly_is_refused():
     with pytest.raises(Invalid, match="`code`"):
-        SourceFactory.choose("inline").of({"url": "https://example.org"}, DEFAULTS)
+        SourceFactory.choose("inline").of({"type": "inline"}, DEFAULTS)
