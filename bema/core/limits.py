@@ -77,7 +77,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         _Row("bytes", "deploy", "files of a source together, fetched or unpacked", least=1024, most=60 * 1024 * 1024),
     ] = 32 * 1024 * 1024
     source_files: Annotated[int, _Row("files", "deploy", "files of a source", least=1)] = 2000
-    source_time: Annotated[float, _Row("seconds", "deploy", "time to fetch a source", least=0.1)] = 60.0
+    source_time: Annotated[float, _Row("seconds", "deploy", "time to fetch a source", least=0.1)] = 30.0
     start: Annotated[float, _Row("seconds", "deploy", "time from spawn to announce")] = 30.0
     build: Annotated[float, _Row("seconds", "deploy", "time to lock and install")] = 600.0
     # resolving 30 environment markers takes 40 MiB, 100 of them more than 900
