@@ -11,6 +11,7 @@ from bema.core.keys import ApiKey
 from bema.core.redaction import hides
 from bema.deploy.model.deployment import CreateRequest, DataInfo, DeploymentInfo, VersionInfo
 from bema.deploy.model.function import FunctionSettings
+from bema.deploy.model.source_fields import Inline, SourceFields
 from bema.deploy.secrets import SecretInfo
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "ErrorBody",
     "Function",
     "Functions",
-    "Inline",
     "KeyBody",
     "KeyInfo",
     "Keys",
@@ -39,22 +39,16 @@ __all__ = [
 _File = Annotated[str, msgspec.Meta(extra_json_schema={"format": "binary"})]
 
 
-class Inline(msgspec.Struct, frozen=True, tag_field="type", tag="inline"):
-    """The script itself."""
-
-    code: str
-
-
 class ChangeBody(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be the next version of a deployment: either `source`, or `code` for short. Without `env` the variables stay as they are;
     `share` is the percentage of requests that the version begins with."""
 
-    source: Inline | None = None
+    source: SourceFields | None = None
     code: str | None = None
     env: dict[str, str] = {}
     settings: FunctionSettings = FunctionSettings()
     share: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
-    __repr__ = hides("env")
+    __repr__ = hides("env", "source")
 
     def wanted(self, name: str = "", *, replace: bool = False) -> CreateRequest:
         """As the orchestrator is asked; `Invalid` where the code is not given once."""
@@ -81,7 +75,7 @@ class CreateBody(ChangeBody, frozen=True, kw_only=True):
     name: str
     user: str = ""
     replace: bool = False
-    __repr__ = hides("env")
+    __repr__ = hides("env", "source")
 
 
 class SettingsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
