@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,12 +10,12 @@ import click
 from bema.cli import api, output, rollout
 from bema.cli.deploy_many import deploy_all
 from bema.cli.function_options import IN_PLACE, OF_A_VERSION, options, said
+from bema.cli.sources import source_name, source_of
 from bema.core.errors import Invalid
-from bema.deploy.sources.names import name_of
 
 
 @click.command()
-@click.argument("file", metavar="FILE", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", metavar="FILE", required=False, type=click.Path(allow_dash=True))
 @click.option("--name", help="Name of the deployment; the file's, if left out.")
 @click.option("--env", "-e", "pairs", metavar="K=V", multiple=True, help="A variable of its environment. Repeatable.")
 @click.option("--secret", "secrets", metavar="NAME", multiple=True, help="A secret that it is given. Repeatable.")
@@ -29,7 +27,7 @@ from bema.deploy.sources.names import name_of
 @click.option("--no-wait", is_flag=True, help="Return once it is accepted.")
 @output.json_option
 def command(
-    file: Path | None,
+    file: str | None,
     name: str | None,
     pairs: tuple[str, ...],
     secrets: tuple[str, ...],
@@ -42,8 +40,10 @@ def command(
 ) -> None:
     """Deploy a script and wait until it is ready.
 
-    FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin. What has the name already becomes
-    this: the new version starts beside the old one, and takes its requests once it serves.
+    FILE is a Python script, with its dependencies in a PEP 723 block; - reads it from stdin. It may also be a folder or an archive
+    of several files, or where they lie elsewhere: https://..., gist:ID[@REVISION], git+https://...[@REF][#PATH], s3://BUCKET/KEY.
+
+    What has the name already becomes this: the new version starts beside the old one, and takes its requests once it serves.
 
     Without FILE it deploys every [[function]] of bema.toml, in order.
     """
@@ -52,17 +52,19 @@ def command(
         if name or pairs or secrets or share or said(settings):
             raise Invalid("options of one function need its FILE", code="usage", fix="Write them in bema.toml.")
         deploy_all(
-            lambda each: _deploy(each.name, each.code, each.env, {"settings": each.settings, "replace": not new}, **how)
+            lambda each: _deploy(
+                each.name, each.source, each.env, {"settings": each.settings, "replace": not new}, **how
+            )
         )
         return
     wanted = {"settings": said(settings) | ({"secrets": secrets} if secrets else {}), "replace": not new}
     some = {} if share is None else {"share": share}
-    _deploy(name or name_of(file), _code(file), _env(pairs), wanted | some, **how)
+    _deploy(name or source_name(file), source_of(file), _env(pairs), wanted | some, **how)
 
 
 def _deploy(
     name: str,
-    code: str | api.Json,
+    source: api.Json,
     env: dict[str, str],
     more: dict[str, Any],
     *,
@@ -72,13 +74,13 @@ def _deploy(
 ) -> None:
     begun = time.monotonic()
     if dry_run:
-        change = api.changes(name, code, env, **more)
+        change = api.changes(name, source, env, **more)
         if as_json:
             output.print_json(change)
         else:
             output.print_text("\n".join(_told(change)))
         return
-    rollout.finish(_create(name, code, env, **more), begun, wait=wait, as_json=as_json)
+    rollout.finish(_create(name, source, env, **more), begun, wait=wait, as_json=as_json)
 
 
 def _create(name: str, code: str | api.Json, env: dict[str, str], **more: Any) -> api.Json:
@@ -105,15 +107,6 @@ def _told(change: api.Json) -> list[str]:
 
 def _value(value: Any) -> str:
     return "not set" if value is None else str(value)
-
-
-def _code(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Invalid(f"{file}: {error.strerror}", code="not_found", fix="Name a file that can be read.") from error
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is not UTF-8: byte {error.start}", code="syntax_error") from error
 
 
 def _env(pairs: tuple[str, ...]) -> dict[str, str]:

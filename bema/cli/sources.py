@@ -48,7 +48,7 @@ def source_of(argument: str) -> Source:
         TooLarge: what lies in the folder is more than a source may be; names its largest file (source_too_large).
     """
     if argument == "-":
-        return {"type": "inline", "code": _text(sys.stdin.buffer.read(), "stdin")}
+        return {"type": "inline", "code": _stdin()}
     if (found := _elsewhere(argument)) is not None:
         return found
     path = Path(argument)
@@ -182,9 +182,17 @@ def _unreadable(path: Path, error: OSError) -> BemaError:
     return Invalid(f"{path}: {error.strerror}", code="not_found", fix=fix)
 
 
+def _stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise Invalid(f"stdin is not UTF-8: byte {error.start}", code="syntax_error") from error
+
+
 def _text(content: bytes, name: str) -> str:
     try:
-        return content.decode()
+        # a script is a text: what was written on Windows is the same version
+        return content.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise Invalid(f"{name} is not UTF-8: byte {error.start}", code="syntax_error") from error
 

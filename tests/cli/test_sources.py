@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from bema import cli
 from bema.cli.sources import source_name, source_of
 from bema.core.errors import BemaError, TooLarge
 from bema.core.limits import DEFAULTS
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.sources.source import SourceFactory
+from tests.cli.served import served
 
 SHA, REVISION = "0123456789abcdef" * 4, "0123456789" * 4
 
@@ -71,17 +73,20 @@ def test_what_names_no_place_is_refused_with_those_that_are(argument: str):
     assert "gist:ID" in caught.value.fix
 
 
-def test_a_file_is_sent_as_it_is(tmp_path: Path):
+def test_a_file_is_sent_as_a_text(tmp_path: Path):
     file = tmp_path / "My Shop.py"
     file.write_bytes("x = 'é'\r\n".encode())
-    assert source_of(str(file)) == {"type": "inline", "code": "x = 'é'\r\n"}
+    assert source_of(str(file)) == {"type": "inline", "code": "x = 'é'\n"}
     assert source_name(str(file)) == "my-shop"
 
 
 def test_the_code_may_come_on_stdin(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x = 1\r\n"), "ascii"))
-    assert source_of("-") == {"type": "inline", "code": "x = 1\r\n"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x = 1\n"), "utf-8"))
+    assert source_of("-") == {"type": "inline", "code": "x = 1\n"}
     assert source_name("-") == ""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"))
+    with pytest.raises(BemaError, match="stdin is not UTF-8"):
+        source_of("-")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +129,17 @@ def test_of_a_folder_goes_what_a_repository_would_hold(tmp_path: Path, monkeypat
     monkeypatch.chdir(folder)
     assert source_name(".") == "shop-1-0"
     assert bundle(source_of(".")) == bundle(source_of(str(folder)))
+
+
+def test_a_folder_is_deployed_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BEMA_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    write(tmp_path / "My Shop", {"main.py": b"import lib\napp = lib.app\n", "lib.py": b"app = 1\n"})
+    with served(tmp_path / "state") as up:
+        assert cli.main(["deploy", str(tmp_path / "My Shop")]) == 0
+        (workload,) = up.platform.launcher.started
+    assert workload.name == "my-shop"
+    assert Path(workload.script).with_name("lib.py").read_text() == "app = 1\n"
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../other.py", "/etc", "nowhere", "lib"])
