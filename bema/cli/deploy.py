@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from bema.cli import api, output, rollout
+from bema.cli.deploy_many import deploy_all
 from bema.cli.function_options import IN_PLACE, OF_A_VERSION, options, said
 from bema.cli.sources import source_name, source_of
 from bema.core.errors import Invalid
 
 
 @click.command()
-@click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
+@click.argument("file", metavar="FILE", required=False, type=click.Path(allow_dash=True))
 @click.option("--name", help="Name of the deployment; the file's, if left out.")
 @click.option("--env", "-e", "pairs", metavar="K=V", multiple=True, help="A variable of its environment. Repeatable.")
 @click.option("--secret", "secrets", metavar="NAME", multiple=True, help="A secret that it is given. Repeatable.")
@@ -26,7 +27,7 @@ from bema.core.errors import Invalid
 @click.option("--no-wait", is_flag=True, help="Return once it is accepted.")
 @output.json_option
 def command(
-    file: str,
+    file: str | None,
     name: str | None,
     pairs: tuple[str, ...],
     secrets: tuple[str, ...],
@@ -43,18 +44,43 @@ def command(
     of several files, or where they lie elsewhere: https://..., gist:ID[@REVISION], git+https://...[@REF][#PATH], s3://BUCKET/KEY.
 
     What has the name already becomes this: the new version starts beside the old one, and takes its requests once it serves.
+
+    Without FILE it deploys every [[function]] of bema.toml, in order.
     """
-    begun, name = time.monotonic(), name or source_name(file)
+    how: dict[str, Any] = {"dry_run": dry_run, "wait": not no_wait, "as_json": as_json}
+    if file is None:
+        if name or pairs or secrets or share or said(settings):
+            raise Invalid("options of one function need its FILE", code="usage", fix="Write them in bema.toml.")
+        deploy_all(
+            lambda each: _deploy(
+                each.name, each.source, each.env, {"settings": each.settings, "replace": not new}, **how
+            )
+        )
+        return
     wanted = {"settings": said(settings) | ({"secrets": secrets} if secrets else {}), "replace": not new}
+    some = {} if share is None else {"share": share}
+    _deploy(name or source_name(file), source_of(file), _env(pairs), wanted | some, **how)
+
+
+def _deploy(
+    name: str,
+    source: api.Json,
+    env: dict[str, str],
+    more: dict[str, Any],
+    *,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    begun = time.monotonic()
     if dry_run:
-        change = api.changes(name, source_of(file), _env(pairs), **wanted)
+        change = api.changes(name, source, env, **more)
         if as_json:
             output.print_json(change)
         else:
             output.print_text("\n".join(_told(change)))
         return
-    found = _create(name, source_of(file), _env(pairs), **wanted, **({} if share is None else {"share": share}))
-    rollout.finish(found, begun, wait=not no_wait, as_json=as_json)
+    rollout.finish(_create(name, source, env, **more), begun, wait=wait, as_json=as_json)
 
 
 def _create(name: str, code: str | api.Json, env: dict[str, str], **more: Any) -> api.Json:
