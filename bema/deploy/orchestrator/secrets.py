@@ -12,6 +12,7 @@ from bema.core.access import Principal, Scope
 from bema.core.instance import State
 from bema.core.redaction import hides
 from bema.deploy.model.deployment import Rollout, VersionStatus
+from bema.deploy.model.replica import Replica
 from bema.deploy.orchestrator.acting import acting
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
@@ -50,23 +51,42 @@ class SecretOperations:
         """Forget a value; what runs keeps it until its end, and is not started again without it."""
         await asyncio.to_thread(self._parts.secrets.remove, acting(principal, Scope.WRITE).subject, name)
 
-    async def _renew(self, owner: str, name: str) -> None:
-        """One instance after the other, so that those of a function do not all go at once."""
-        for id in [r.id for r in self._parts.store.rollouts().values() if r.owner == owner and _holders(r, name)]:
-            await self._renew_one(id, name)
+    async def renew_old(self) -> None:
+        """What runs with a value from before the last change is started anew: the orchestrator before this one may have died in
+        the middle of that."""
+        for rollout in list(self._parts.store.rollouts().values()):
+            for version in rollout.deployment.versions:
+                if asked := frozenset(version.settings.secrets or ()):
+                    told = await asyncio.to_thread(self._parts.secrets.all, rollout.owner)
+                    changed = max((each.updated for each in told if each.name in asked), default=0)
+                    of = [r for r in self._reconciler.instances_of(rollout.id) if r.version == version.label]
+                    await self._start_anew(rollout.id, [each for each in of if each.since < changed])
 
-    async def _renew_one(self, id: str, name: str) -> None:
-        for before in self._reconciler.instances_of(id):
-            rollout = self._parts.store.rollouts().get(id)
-            if rollout is None or before.version not in _holders(rollout, name):
-                continue
-            if before.state not in (State.STARTING, State.SERVING):
+    async def _renew(self, owner: str, name: str) -> None:
+        for id in [r.id for r in self._parts.store.rollouts().values() if r.owner == owner and _holders(r, name)]:
+            if (rollout := self._parts.store.rollouts().get(id)) is not None:
+                holders = _holders(rollout, name)
+                await self._start_anew(id, [r for r in self._reconciler.instances_of(id) if r.version in holders])
+                await self._forgive(id, name)
+
+    async def _start_anew(self, id: str, replicas: builtins.list[Replica]) -> None:
+        """One after the other, so that those of a function do not all go at once."""
+        for before in replicas:
+            if not await self._started(id, before.instance):
                 continue
             await self._reconciler.stop(before.instance, "a secret changed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._parts.limits.stop + self._parts.limits.start):
                     await self._succeeded(id, before.version, before.instance)
-        await self._forgive(id, name)
+
+    async def _started(self, id: str, instance: int) -> bool:
+        """Whether it is there to be stopped, once its launcher has it; one that is new may have been given the value before."""
+        while True:
+            changed = self._reconciler.changed(id)
+            found = next((each for each in self._reconciler.instances_of(id) if each.instance == instance), None)
+            if found is None or found.state is not State.NEW:
+                return found is not None and found.state in (State.STARTING, State.SERVING)
+            await changed.wait()
 
     async def _succeeded(self, id: str, version: str, instance: int) -> None:
         """Until another instance of the version serves."""

@@ -98,6 +98,7 @@ class Orchestrator(KeyOperations, SecretOperations):
                 failed()
 
         self._running.add_done_callback(ended)
+        self._renewing.start(self.renew_old(), "secrets that changed before")
 
     async def end(self) -> None:
         """Stop looking after instances; they run on."""

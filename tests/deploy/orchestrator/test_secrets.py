@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from bema.core.access import LOCAL_ADMIN
+from bema.deploy.launch.launcher import hangs
 from bema.deploy.model.deployment import Deployment, DeploymentInfo
 from bema.deploy.model.function import FunctionSettings
 from bema.deploy.orchestrator.secrets import SecretValue
@@ -91,5 +92,41 @@ def test_no_value_is_in_the_store(tmp_path: Path):
             assert "s3cr3t-value" not in repr(info) + repr(platform.launcher.started)
             assert [each.name for each in await orchestrator.secrets(ADA)] == ["TOKEN"]
             assert await orchestrator.secrets(LOCAL_ADMIN) == []
+
+    run(story())
+
+
+def test_who_comes_next_starts_anew_what_runs_with_the_value_before(tmp_path: Path):
+    """The orchestrator died after the value was kept."""
+
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        async with platform.orchestrator() as first:
+            await first.put_secret("TOKEN", SecretValue("one"), ADA)
+            made = await holding(platform, first, "TOKEN")
+            await until(first, made.id, "ready")
+        platform.parts.secrets.put("ada", "TOKEN", "two")
+        async with platform.orchestrator() as second:
+            await eventually(lambda: platform.launcher.started[-1].secrets == {"TOKEN": "two"})
+            await until(second, made.id, "ready")
+        async with platform.orchestrator() as third:
+            await until(third, made.id, "ready")
+            assert len(platform.launcher.started) == 2
+
+    run(story())
+
+
+def test_one_that_is_being_started_with_the_value_before_is_started_anew(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        platform.launcher.outcomes["hello"] = hangs
+        async with platform.orchestrator() as orchestrator:
+            await orchestrator.put_secret("TOKEN", SecretValue("one"), ADA)
+            made = await holding(platform, orchestrator, "TOKEN")
+            await eventually(lambda: len(platform.launcher.started) == 1)
+            del platform.launcher.outcomes["hello"]
+            await orchestrator.put_secret("TOKEN", SecretValue("two"), ADA)
+            await until(orchestrator, made.id, "ready")
+            assert platform.launcher.started[-1].secrets == {"TOKEN": "two"}
 
     run(story())
