@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from bema.cli.sources import source_name, source_of
 from bema.core import files
-from bema.core.errors import Invalid
+from bema.core.errors import BemaError, Invalid, of_code
 from bema.core.naming import check_deployment, nearest
 from bema.core.redaction import hides
 from bema.deploy.model.function import FunctionSettings, check_settings
-from bema.deploy.sources.names import name_of
 
 _OWN: Final = ("name", "file", "source", "env")
 
@@ -24,7 +24,7 @@ class FunctionEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One function: its code, or where that is, its variables, and its settings by name."""
 
     name: str
-    code: str | dict[str, Any]
+    source: dict[str, Any]
     env: dict[str, str] = {}
     settings: dict[str, Any] = {}
     __repr__ = hides("env")
@@ -66,7 +66,7 @@ def _entry(said: dict[str, Any], where: str, folder: Path) -> FunctionEntry:
             f"{where} has {'both' if file else 'neither'} `file` {'and' if file else 'nor'} `source`",
             code="bad_setting",
         )
-    name = said.get("name", name_of(Path(file)) if isinstance(file, str) else "")
+    name = said.get("name", source_name(file) if isinstance(file, str) else "")
     if not isinstance(name, str) or not name:
         raise Invalid(f"{where} has no `name`", code="bad_setting")
     where = f"{where} ({name})"
@@ -82,10 +82,10 @@ def _entry(said: dict[str, Any], where: str, folder: Path) -> FunctionEntry:
         check_settings(msgspec.convert(settings, FunctionSettings))
     except (msgspec.ValidationError, Invalid) as error:
         raise Invalid(f"{where}: {error}", code="bad_setting") from error
-    return FunctionEntry(name=name, code=_code(file, source, where, folder), env=env, settings=settings)
+    return FunctionEntry(name=name, source=_source(file, source, where, folder), env=env, settings=settings)
 
 
-def _code(file: Any, source: Any, where: str, folder: Path) -> str | dict[str, Any]:
+def _source(file: Any, source: Any, where: str, folder: Path) -> dict[str, Any]:
     if file is None:
         if not isinstance(source, dict) or not isinstance(source.get("type"), str):
             raise Invalid(
@@ -94,12 +94,10 @@ def _code(file: Any, source: Any, where: str, folder: Path) -> str | dict[str, A
         return dict(source)
     if not isinstance(file, str):
         raise Invalid(f"{where}: `file` is no text", code="bad_setting")
+    here = folder / file  # what is relative is so to the file that says it
     try:
-        # what is relative is so to the file that says it
-        return (folder / file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise Invalid(
-            f"{where}: {file}: {error.strerror}", code="not_found", fix="Name a file that can be read."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise Invalid(f"{where}: {file} is not UTF-8: byte {error.start}", code="syntax_error") from error
+        return source_of(str(here) if here.exists() else file)
+    except BemaError as error:
+        told = of_code(error.code, f"{where}: {error.message}", **error.details)
+        told.fix = error.fix
+        raise told from error

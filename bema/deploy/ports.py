@@ -1,4 +1,4 @@
-"""The public listeners: loopback, on the ports that were asked for, kept from one `bema up` to the next."""
+"""The public listeners: loopback, or for the API what was asked for, on ports that are kept from one `bema up` to the next."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ def bind(settings: Settings, name: str, kept: int | None) -> PublicListener:
 
 
 def _refuse_public(host: str, name: str) -> None:
+    # the control listener lets nobody in without a token or a key, wherever it listens
     with contextlib.suppress(ValueError):
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback or name == "control":
             return
+    why = "it is no address" if name == "control" else "the data listener asks for no key, so it is for loopback alone"
     raise Refused(
-        f"{name}.host is {host}: an address other than loopback needs keys, which this version does not have",
+        f"{name}.host is {host}: {why}",
         code="not_supported",
         fix="Leave it at 127.0.0.1 and put a proxy of yours in front.",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bema.cli.function_table import FunctionEntry, functions
-from bema.core.errors import Invalid
+from bema.core.errors import BemaError, Invalid
 
 TABLE = """
 [gateway]
@@ -36,11 +36,11 @@ def test_functions_are_read_in_order_with_their_settings(tmp_path: Path):
     assert functions(table(tmp_path, TABLE)) == [
         FunctionEntry(
             name="cart-api",
-            code="app = 1\n",
+            source={"type": "inline", "code": "app = 1\n"},
             env={"MODE": "test"},
             settings={"timeout": 30, "secrets": ["TOKEN"]},
         ),
-        FunctionEntry(name="shared", code={"type": "gist", "id": "abc"}),
+        FunctionEntry(name="shared", source={"type": "gist", "id": "abc"}),
     ]
 
 
@@ -66,7 +66,7 @@ def test_functions_are_read_in_order_with_their_settings(tmp_path: Path):
     ],
 )
 def test_what_cannot_be_deployed_says_where_it_is_wrong(tmp_path: Path, text: str, says: str):
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(BemaError) as caught:
         functions(table(tmp_path, text))
     assert says in str(caught.value)
 

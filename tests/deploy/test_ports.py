@@ -45,6 +45,13 @@ def test_ports_are_kept_from_one_time_to_the_next(tmp_path):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
-def test_an_address_other_than_loopback_is_refused(host):
-    with pytest.raises(Refused, match="needs keys"):
-        ports.bind(given(BEMA_CONTROL__HOST=host), "control", None)
+def test_where_no_key_is_asked_for_an_address_other_than_loopback_is_refused(host):
+    with pytest.raises(Refused, match="asks for no key"):
+        ports.bind(given(BEMA_GATEWAY__HOST=host), "gateway", None)
+
+
+def test_where_keys_are_asked_for_any_address_of_the_machine_will_do():
+    with ports.bind(given(BEMA_CONTROL__HOST="0.0.0.0", BEMA_CONTROL__PORT="0"), "control", None).socket as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"
+    with pytest.raises(Refused, match="it is no address"):
+        ports.bind(given(BEMA_CONTROL__HOST="example.org"), "control", None)
