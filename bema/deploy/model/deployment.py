@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from bema.core.errors import BemaError
-from bema.core.instance import State
+from bema.core.instance import State, Terms
 from bema.core.redaction import hides
 from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.function import FunctionSettings, Scale
@@ -166,6 +166,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         """The version that speaks for the deployment: the current one, or what is to be."""
         label = self.candidate if self.keeps and self.candidate else self.current or self.candidate
         return self.named(label) or self.version
+
+    @property
+    def terms(self) -> Terms:
+        return self.settings.terms
 
     @property
     def scale(self) -> Scale:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import signal
@@ -46,6 +47,7 @@ class PlatformOrchestrator(Orchestrator):
         super().__init__()
         self._settings = context.settings
         self._in_force = context.runtime.settings
+        self._runtime = context.runtime
         self._discovery = context.runtime.discovery
         self._tasks = Tasks("orchestrator")
 
@@ -53,8 +55,11 @@ class PlatformOrchestrator(Orchestrator):
     async def open(self) -> None:
         told = {name: self._settings[name] for name in (durable.SETTING,) if name in self._settings}
         parts = await parts_of(self._in_force, self._discovery, told)
+        gateways = await self._runtime.view("bema", "gateway")
+        parts = dataclasses.replace(parts, gateways=lambda: frozenset(each.id for each in gateways.instances()))
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        gateways.subscribe(self.gateways)
         # not awaited: the platform is up before its last seed is built
         self._tasks.start(self._sow(parts.store), "seeds")
 
