@@ -238,6 +238,10 @@ class _Deployment:
         live = sum(r.state is not State.DRAINING and r.instance not in ending for r in replicas)
         # within the maximum with those that are ending: the machine has to hold them, too
         missing = min(wish - live, self.scale.max - len(replicas))
+        # of what never served the end is awaited: it tells when the next is due
+        never = {a.instance for a in self.rollout.of(version).attempts if not (a.ready or a.ended)}
+        if any(r.instance in never and (r.state is State.DRAINING or r.instance in ending) for r in replicas):
+            return actions
         return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
 
     def _wish(self, version: Version) -> int:
