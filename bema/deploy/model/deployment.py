@@ -174,6 +174,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def scale(self) -> Scale:
         scale = self.settings.scale
+        # who calls a service without the gateway cannot wake it
+        if self.settings.min_instances is None and self.shown.entry.kind == "service":
+            scale = msgspec.structs.replace(scale, min=1)
         # of what is one instance's at a time, there are no two
         return msgspec.structs.replace(scale, min=min(scale.min, 1), max=1) if self.keeps else scale
 

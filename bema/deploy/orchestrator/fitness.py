@@ -8,13 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from bema.deploy.model.deployment import Version
 from bema.deploy.model.replica import Replica
 
 _LONGEST = 4096
 
 
-async def doubt_of(replica: Replica, path: str, seconds: float) -> str:
-    """Why it is not fit, asked at `path` over its own listener; empty where it answered below 400."""
+async def doubt_of(version: Version, replica: Replica, seconds: float) -> str:
+    """Why it is not fit to take requests; empty where it is ready and, where its version has a `health`, that answered."""
+    if not replica.ready:
+        return "it says that it is not ready"
+    return await _answer_of(replica, version.settings.health, seconds) if version.settings.health else ""
+
+
+async def _answer_of(replica: Replica, path: str, seconds: float) -> str:
+    """What is wrong with its answer at `path` over its own listener; empty where that is below 400."""
     said = (replica.announce or {}).get("addresses") or {}
     address = next(iter(said.get("http", ())), replica.listen and f"unix:{replica.listen.removeprefix('unix:')}")
     try:

@@ -326,7 +326,7 @@ class Reconciler:
         try:
             while (replica := self._replicas.get(instance)) is not None and replica.state is State.SERVING:
                 changed = self.changed(id)
-                if not (doubt := await self._doubt(version, replica)):
+                if not (doubt := await doubt_of(version, replica, self._parts.limits.health_answer)):
                     await self._proven(id, version.label, instance)
                     self._touch(id)
                     return
@@ -344,14 +344,6 @@ class Reconciler:
             return status.tried(served(status.attempts, instance, now), now).proven(now)
 
         await self.change(id, label, how, waits=waits)
-
-    async def _doubt(self, version: Version, replica: Replica) -> str:
-        """Why it is not fit to take requests; empty where it is."""
-        if not replica.ready:
-            return "it says that it is not ready"
-        if not version.settings.health:
-            return ""
-        return await doubt_of(replica, version.settings.health, self._parts.limits.health_answer)
 
     def _owner(self, instance: int) -> tuple[str, str]:
         """The deployment and the version that it is of."""
@@ -464,7 +456,9 @@ class Reconciler:
                 return await self._give_share(instance, share, terms)
             case plans.Promote(id, version) | plans.GiveUp(id, version):
                 how = Deployment.promoted if isinstance(action, plans.Promote) else Deployment.given_up
-                await self._desired(id, lambda r: _if_candidate(r, version, how, now=self._parts.clock.now()))
+                # while that is its candidate: another may have been deployed meanwhile
+                now = self._parts.clock.now()
+                await self._desired(id, lambda r: how(r.deployment, now) if r.deployment.candidate == version else None)
             case plans.StopReplica(instance, reason):
                 if unproven := reason == plans.UNPROVEN:
                     self._unproven.add(instance)
@@ -604,10 +598,3 @@ class Reconciler:
             if other is None:
                 return
             await self.changed(other).wait()
-
-
-def _if_candidate(
-    rollout: Rollout, label: str, how: Callable[[Deployment, int], Deployment], now: int
-) -> Deployment | None:
-    """What `how` makes of the deployment, while that is its candidate: another may have been deployed meanwhile."""
-    return how(rollout.deployment, now) if rollout.deployment.candidate == label else None
