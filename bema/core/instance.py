@@ -62,6 +62,18 @@ class EndpointInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     later: bool = False  # a call of it may be made later
 
 
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How requests are given to an instance.
+
+    Those that are equal in `sticky`, `header:NAME` or `cookie:NAME`, go to one version. It is given at most `concurrency` at a
+    time, and each may take `timeout` seconds; 0 is no bound.
+    """
+
+    sticky: str = ""
+    concurrency: int = 0
+    timeout: float = 0.0
+
+
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One running process of a service, as Discovery shows it.
 
@@ -92,9 +104,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lane: str = HAND
     pid_namespace: int = 0  # 0: not known, as those of an older bema
     share: int = 100  # percent of its deployment's requests that its version is given; beside others of the deployment
-    sticky: str = ""  # `header:NAME` or `cookie:NAME`: requests that are equal in it go to one version
-    concurrency: int = 0  # requests that it is given at a time; 0: as many as there are
-    timeout: float = 0  # seconds that a request may take; 0: as long as it takes
+    terms: Terms = Terms()
     __repr__ = hides("token")
 
     @property

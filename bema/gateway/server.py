@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import math
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,15 +16,20 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bema.core.access import GATEWAY
+from bema.core.instance import Instance
 from bema.core.limits import DEFAULTS, Limits
+from bema.core.naming import new_instance_id
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.gateway.control.app import Control
 from bema.gateway.control.connection import ControlConnection
 from bema.gateway.doors.endpoint import Doors
 from bema.gateway.http.listener import DataListener, affordable_control, without_delay
 from bema.gateway.routing.decision import Hosts
+from bema.gateway.routing.reports import LoadReports
 from bema.gateway.routing.table import RoutingTable
+from bema.runtime.discovery.discovery import Lease
 from bema.runtime.distributed import DistributedRuntime
+from bema.runtime.processes import own_namespace, own_start
 
 __all__ = ["Embedded", "Gateway"]
 
@@ -46,6 +52,8 @@ class Gateway:
         self._control: Embedded | None = None
         self._serving: asyncio.Task[None] | None = None
         self._following_keys: asyncio.Task[None] | None = None
+        self._shown: Lease | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     async def listen(self, data: socket.socket, control: socket.socket) -> None:
         """Accept on both sockets; returns when both do."""
@@ -70,6 +78,27 @@ class Gateway:
             most=self._limits.http_body,
             reachable=lambda: any(instance.routable() for instance in platform.instances()),
         )
+        me, pid = new_instance_id(), os.getpid()
+        # before it accepts: an instance is taken away once every gateway that is shown sends it nothing any more
+        self._shown = await self._runtime.discovery.register(
+            Instance(
+                id=me,
+                namespace="bema",
+                component="gateway",
+                pid=pid,
+                process_start=own_start(pid),
+                pid_namespace=own_namespace(pid),
+            )
+        )
+        reports = LoadReports(
+            me,
+            table,
+            self.data.activities,
+            self.data.dispatcher.admission,
+            lambda report: self._following.loads(report, GATEWAY),
+        )
+        platform.follow(lambda changes: reports.again() if any(change.before is None for change in changes) else None)
+        self._reporting = asyncio.create_task(reports.run(), name="load reports")
         await self.data.listen(data)
         without_delay(control)
         self._following_keys = asyncio.create_task(api.follow(), name="keys")
@@ -87,7 +116,12 @@ class Gateway:
 
     async def drain(self, grace: float) -> bool:
         """Stop accepting on both, finish what runs within `grace` seconds. False when something had to be cut."""
-        return all(await asyncio.gather(self._drain_data(grace), self._drain_control(grace)))
+        whole = all(await asyncio.gather(self._drain_data(grace), self._drain_control(grace)))
+        if self._reporting is not None:
+            self._reporting.cancel()
+        if self._shown is not None:
+            await self._shown.release()
+        return whole
 
     async def _drain_data(self, grace: float) -> bool:
         return self.data is None or await self.data.drain(grace)

@@ -16,7 +16,7 @@ import msgspec
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import Conflict, NotFound
-from bema.core.instance import Instance, State, move
+from bema.core.instance import Instance, State, Terms, move
 from bema.core.naming import show_instance_id
 from bema.core.settings import PartSettings
 from bema.core.version import VERSION
@@ -85,8 +85,12 @@ class Launcher(Protocol):
         """Ask it to stop, kill it and all it started after `grace` seconds; returns at once, `Exited` follows."""
         ...
 
-    async def route(self, instance: int, share: int, sticky: str) -> None:
-        """Show it with another share of the requests; nothing where it is not known. `Refused` where it cannot be shown."""
+    async def route(self, instance: int, share: int, terms: Terms) -> None:
+        """Show it with another share of the requests, or other terms; nothing where it is not known. `Refused` where it cannot be shown."""
+        ...
+
+    async def drain(self, instance: int) -> None:
+        """Show that it takes nothing new, and let it run; nothing where it is not known."""
         ...
 
     async def poll(self) -> list[Replica]:
@@ -188,7 +192,7 @@ class MemoryLauncher:
             kind=workload.entry.kind,
             slot=workload.slot,
             share=workload.share,
-            sticky=workload.sticky,
+            terms=workload.terms,
         )
         try:
             self.outcomes.get(workload.name, serves)(self, instance)
@@ -206,10 +210,17 @@ class MemoryLauncher:
     async def poll(self) -> list[Replica]:
         return list(self._replicas.values())
 
-    async def route(self, instance: int, share: int, sticky: str) -> None:
+    async def drain(self, instance: int) -> None:
+        if (replica := self._replicas.get(instance)) is not None:
+            shown = replica.state is State.SERVING
+            self._replicas[instance] = msgspec.structs.replace(replica, state=State.DRAINING)
+            if shown:
+                self._show(instance)
+
+    async def route(self, instance: int, share: int, terms: Terms) -> None:
         if (replica := self._replicas.get(instance)) is None:
             return
-        self._replicas[instance] = replica.routed(share, sticky, self._clock.now())
+        self._replicas[instance] = replica.routed(share, terms, self._clock.now())
         if replica.state is State.SERVING:
             self._show(instance)
 
@@ -262,8 +273,9 @@ class MemoryLauncher:
                     since=replica.since,
                     ready=replica.ready,
                     stalled=replica.stalled,
+                    state=replica.state,
                     share=replica.share,
-                    sticky=replica.sticky,
+                    terms=replica.terms,
                 )
             )
 

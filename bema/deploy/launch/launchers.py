@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from bema.core.errors import NotFound
+from bema.core.instance import Terms
 from bema.core.naming import show_instance_id
 from bema.deploy.launch.launcher import Event, Exited, Launcher
 from bema.deploy.launch.workload import Workload
@@ -52,9 +53,13 @@ class Launchers:
         if (launcher := self._owners.get(instance)) is not None:
             await launcher.stop(instance, grace, reason)
 
-    async def route(self, instance: int, share: int, sticky: str) -> None:
+    async def drain(self, instance: int) -> None:
         if (launcher := self._owners.get(instance)) is not None:
-            await launcher.route(instance, share, sticky)
+            await launcher.drain(instance)
+
+    async def route(self, instance: int, share: int, terms: Terms) -> None:
+        if (launcher := self._owners.get(instance)) is not None:
+            await launcher.route(instance, share, terms)
 
     async def poll(self) -> list[Replica]:
         found: list[Replica] = []

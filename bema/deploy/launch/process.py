@@ -19,7 +19,7 @@ import msgspec
 
 from bema.core.clock import Clock, SystemClock
 from bema.core.errors import BemaError, Disconnected, NotFound, ProtocolError, Refused
-from bema.core.instance import Instance, State
+from bema.core.instance import Instance, State, Terms
 from bema.core.limits import DEFAULTS, Limits
 from bema.core.naming import show_instance_id
 from bema.core.paths import state_dir
@@ -59,7 +59,7 @@ class Locator(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None = None  # the one that a program was asked to use
     slot: int = 0
     share: int = 100  # as it was started
-    sticky: str = ""
+    terms: Terms = Terms()
     script: str = ""  # its file
     stalled_limit: float = DEFAULTS.stalled
     isolation: dict[str, Any] = {}  # what it has entered, if it serves
@@ -143,7 +143,7 @@ class ProcessLauncher:
             port=port,
             slot=workload.slot,
             share=workload.share,
-            sticky=workload.sticky,
+            terms=workload.terms,
             script=workload.script,
             stalled_limit=float(workload.settings.get("limits.stalled", self._limits.stalled)),
             isolation=isolation.shown(sandbox),
@@ -218,13 +218,17 @@ class ProcessLauncher:
     async def _adopt(self, kept: dict[str, Any]) -> None:
         """Take charge of a process that an earlier orchestrator started."""
         locator = msgspec.convert(kept["locator"], Locator)
-        process = self._take_charge(kept, locator, await self._discovery.adopt(kept["instance"]))
+        reservation = await self._discovery.adopt(kept["instance"])
+        shown = reservation.shown
+        leaving = kept["stopping"] or (shown is not None and shown.state is State.DRAINING)
+        process = self._take_charge(kept, locator, reservation)
         if kept["status"] is not None:
             await self._told(process, kept["status"])
         if kept["announce"] is not None:
-            await self._show(process, kept["announce"])
+            # what drained is not shown otherwise for a moment, in which somebody might send it something
+            await self._show(process, kept["announce"], hidden=leaving)
             self._watch_program(process, kept["announce"])
-        if kept["stopping"]:
+        if leaving:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
             await self._operations.resume(kept["instance"])
@@ -244,11 +248,11 @@ class ProcessLauncher:
             listen=kept["listen"] or "",
             slot=locator.slot,
             share=locator.share,
-            sticky=locator.sticky,
+            terms=locator.terms,
         )
         # what it was shown with by an orchestrator that is gone
         if (shown := reservation.shown) is not None:
-            replica = replica.routed(shown.share, shown.sticky, self._clock.now())
+            replica = replica.routed(shown.share, shown.terms, self._clock.now())
         supervision = Supervision(
             replica, process_start=kept["process_start"], token=locator.token, isolation=locator.isolation
         )
@@ -313,10 +317,11 @@ class ProcessLauncher:
         with contextlib.suppress(Disconnected):
             await self._keeper.request("stop", instance=process.replica.instance, grace_ms=0, reason=how)
 
-    async def _show(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
+    async def _show(self, process: SupervisedProcess, announce: dict[str, Any], *, hidden: bool = False) -> None:
         shown = process.reservation.shown  # by an orchestrator that is gone
         record = process.supervision.announced(announce, self._clock.now() if shown is None else shown.since)
-        await process.reservation.update(record)
+        if not hidden:
+            await process.reservation.update(record)
 
     async def _told(self, process: SupervisedProcess, status: dict[str, Any]) -> bool:
         """Take in how it serves now, and show it; whether anything that is shown is new."""
@@ -399,16 +404,20 @@ class ProcessLauncher:
             await self._hide(process)
             await self._keeper.request("stop", instance=instance, grace_ms=round(grace * 1000), reason=reason)
 
-    async def route(self, instance: int, share: int, sticky: str) -> None:
+    async def drain(self, instance: int) -> None:
+        if (process := self._known.get(instance)) is not None:
+            await self._hide(process)
+
+    async def route(self, instance: int, share: int, terms: Terms) -> None:
         if (process := self._known.get(instance)) is None:
             return
         before, now = process.replica, self._clock.now()
-        record = process.supervision.routed(share, sticky, now)
+        record = process.supervision.routed(share, terms, now)
         try:
             if record is not None:
                 await process.reservation.update(record)
         except Refused:
-            process.supervision.routed(before.share, before.sticky, now)
+            process.supervision.routed(before.share, before.terms, now)
             raise
 
     async def forget(self, deployment: str, version: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bema.core.errors import ProtocolError
-from bema.core.instance import DEPLOYED, Instance, State, move
+from bema.core.instance import DEPLOYED, Instance, State, Terms, move
 from bema.deploy.model.replica import Replica
 from bema.runtime.discovery.discovery import LARGEST
 from bema.wire.module.handshake import Announce
@@ -63,7 +63,7 @@ class Supervision:
             digest=said.digest or "",
             lane=f"{DEPLOYED}{replica.name or replica.deployment}",
             share=replica.share,
-            sticky=replica.sticky,
+            terms=replica.terms,
         )
         return self._shown()
 
@@ -76,11 +76,11 @@ class Supervision:
         self._announced = msgspec.structs.replace(self._announced, addresses=self._addresses(said))
         return self.record
 
-    def routed(self, share: int, sticky: str, now: int) -> Instance | None:
+    def routed(self, share: int, terms: Terms, now: int) -> Instance | None:
         """It has another share of the requests: the record to show, if one is shown."""
-        self.replica = self.replica.routed(share, sticky, now)
+        self.replica = self.replica.routed(share, terms, now)
         if self._announced is not None:
-            self._announced = msgspec.structs.replace(self._announced, share=share, sticky=sticky)
+            self._announced = msgspec.structs.replace(self._announced, share=share, terms=terms)
         return self.record
 
     def told(self, status: dict[str, Any]) -> Instance | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from bema.core.instance import Terms
 from bema.core.limits import DEFAULTS
 from bema.core.redaction import hides
 from bema.deploy.launch.isolation import InstanceBounds
@@ -49,7 +50,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     launcher: str = ""
     slot: int = 0  # which of its version's listeners it is to have
     share: int = 100  # what it is shown with: its version's percentage of the requests,
-    sticky: str = ""  # and what makes requests stay with a version
+    terms: Terms = Terms()  # and how requests are given to it
     asks: FunctionSettings = FunctionSettings()  # what its author asks of the platform
     home: str = ""  # the folder of what it writes; empty for one of the deployment's own
     isolation: Isolation = Isolation()

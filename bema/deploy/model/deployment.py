@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from bema.core.errors import BemaError
-from bema.core.instance import State
+from bema.core.instance import State, Terms
 from bema.core.redaction import hides
 from bema.deploy.model.bundle import SCRIPT
 from bema.deploy.model.function import FunctionSettings, Scale
@@ -169,8 +169,15 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         return self.named(label) or self.version
 
     @property
+    def terms(self) -> Terms:
+        return self.settings.terms
+
+    @property
     def scale(self) -> Scale:
         scale = self.settings.scale
+        # who calls a service without the gateway cannot wake it
+        if self.settings.min_instances is None and self.shown.entry.kind == "service":
+            scale = msgspec.structs.replace(scale, min=1)
         # of what is one instance's at a time, there are no two
         return msgspec.structs.replace(scale, min=min(scale.min, 1), max=1) if self.keeps else scale
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from bema.core.errors import Invalid
+from bema.core.instance import Terms
 from bema.core.naming import shown
 from bema.core.settings import ISOLATION
 from bema.deploy.model.restarts import SECOND
@@ -21,10 +22,10 @@ from bema.deploy.model.restarts import SECOND
 class Scale(msgspec.Struct, frozen=True):
     """Bounds on the replicas of one version."""
 
-    min: int = 1
-    max: int = 1
-    concurrency: int = 1  # requests that one replica is meant to have at a time
-    linger: int = 60 * SECOND  # microseconds that a replica too many is kept
+    min: int = 0
+    max: int = 10
+    concurrency: int = 200  # requests that one replica has at a time
+    idle_after: int = 600 * SECOND  # microseconds without use after which there need be none
 
 
 class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -60,8 +61,13 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
             min=min(usual.min, most) if self.min_instances is None else self.min_instances,
             max=most,
             concurrency=self.concurrency or usual.concurrency,
-            linger=usual.linger if self.idle_after is None else round(self.idle_after * SECOND),
+            idle_after=usual.idle_after if self.idle_after is None else round(self.idle_after * SECOND),
         )
+
+    @property
+    def terms(self) -> Terms:
+        """How requests are given to its instances."""
+        return Terms(self.sticky or "", self.scale.concurrency, self.timeout or 0.0)
 
     def over(self, other: FunctionSettings) -> FunctionSettings:
         """What is said here, and where nothing is, what `other` says."""

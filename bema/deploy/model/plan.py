@@ -14,19 +14,12 @@ from typing import Final
 
 import msgspec
 
-from bema.core.instance import State
+from bema.core.instance import State, Terms
 from bema.deploy.model.deployment import Rollout, Version
 from bema.deploy.model.function import Scale
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, RestartPolicy, Verdict, due, verdict
-
-
-class Load(msgspec.Struct, frozen=True):
-    """What is asked of a deployment. `since` is the instant from which it was no more than this."""
-
-    in_flight: int = 0
-    waiting: int = 0
-    since: int = 0
+from bema.deploy.model.scaling import Wish
 
 
 class StartBuild(msgspec.Struct, frozen=True):
@@ -47,7 +40,7 @@ class GiveShare(msgspec.Struct, frozen=True):
 
     instance: int
     share: int
-    sticky: str = ""
+    terms: Terms = Terms()
 
 
 class Promote(msgspec.Struct, frozen=True):
@@ -92,7 +85,9 @@ class Wait(msgspec.Struct, frozen=True):
 Action = StartBuild | StartReplica | StopReplica | GiveShare | Promote | GiveUp | Lost | Forget | Wait
 
 _RANK = {State.SERVING: 0, State.DRAINING: 2}  # which replicas are kept first
-_IDLE = Load()
+_ONE = Wish(1)
+IDLE: Final = "idle"
+"""Why a replica is stopped that nobody uses."""
 UNPROVEN: Final = "unproven"
 """Why a replica is stopped that serves, and was not found fit to take requests in time."""
 _SEEN = SECOND
@@ -108,12 +103,12 @@ def plan(
     woken: frozenset[str] = frozenset(),
     leaving: frozenset[str] = frozenset(),
     scales: Mapping[str, Scale] | None = None,
-    loads: Mapping[str, Load] | None = None,
+    wishes: Mapping[str, Wish] | None = None,
     unfinished: Mapping[str, frozenset[str]] | None = None,
 ) -> list[Action]:
     """The actions due at `now`. `woken` are those somebody asks for; `leaving` are deleted and not yet forgotten.
 
-    `scales` and `loads` are by deployment; where there is none, the deployment's own scale holds and nothing is asked.
+    `scales` and `wishes` are by deployment; where there is none, the deployment's own scale holds, and one is wished for.
     `unfinished` are the labels of versions, by deployment, whose durable calls wait for a replica of theirs.
     """
     running: dict[str, list[Replica]] = {}
@@ -126,7 +121,7 @@ def plan(
             rollout,
             running.get(id, []),
             (scales or {}).get(id, rollout.deployment.scale),
-            (loads or {}).get(id, _IDLE),
+            (wishes or {}).get(id, _ONE),
             asked=id in woken,
             unfinished=(unfinished or {}).get(id, frozenset()),
             now=now,
@@ -146,7 +141,7 @@ class _Deployment:
         rollout: Rollout,
         replicas: Sequence[Replica],
         scale: Scale,
-        load: Load,
+        wish: Wish,
         *,
         asked: bool,
         unfinished: frozenset[str],
@@ -157,8 +152,8 @@ class _Deployment:
         self.deployment = rollout.deployment
         self.replicas = replicas
         self.scale = scale
-        self.load = load
-        self.asked = asked or load.waiting > 0
+        self.wish = wish
+        self.asked = asked or wish.asked
         self.unfinished = unfinished
         self.now = now
         self.policy = policy
@@ -174,7 +169,8 @@ class _Deployment:
         for version in versions:
             replicas = [each for each in self.replicas if each.version == version.label]
             actions += self._version(version, replicas, bool(others) and self.deployment.keeps)
-        return [*shares, *actions, *self._candidate()]
+        later = [Wait(self.deployment.id, self.wish.again)] if self.wish.again else []
+        return [*shares, *actions, *self._candidate(), *later]
 
     def _wanted(self) -> list[Version]:
         """The versions that are to run: those with a share, what is to have one, and those on which calls began that go on."""
@@ -189,13 +185,13 @@ class _Deployment:
         share = {version.label: self.deployment.share_of(version) for version in wanted}
         stoppable = [each for each in self.replicas if _stoppable(each)]
         served = any(share.get(each.version) and _serves(each) for each in stoppable)
-        more, less, sticky = [], [], self.deployment.settings.sticky or ""
+        more, less, terms = [], [], self.deployment.terms
         for replica in stoppable:
             due = share.get(replica.version, 0)
-            if due > replica.share or (due == replica.share and sticky != replica.sticky):
-                more.append(GiveShare(replica.instance, due, sticky))
+            if due > replica.share or (due == replica.share and terms != replica.terms):
+                more.append(GiveShare(replica.instance, due, terms))
             elif due < replica.share and (due or served):
-                less.append(GiveShare(replica.instance, due, sticky))
+                less.append(GiveShare(replica.instance, due, terms))
         # after those that get more: at no time there is nobody
         return [*more, *less], served
 
@@ -231,7 +227,7 @@ class _Deployment:
     def _version(self, version: Version, replicas: list[Replica], hindered: bool) -> list[Action]:
         wish = self._wish(version)
         kept = self._kept(replicas, wish)
-        reason = "replaced" if len(replicas) > self.scale.max else "idle"
+        reason = "replaced" if len(replicas) > self.scale.max else IDLE
         surplus = [r for r in replicas if r not in kept and _stoppable(r)]
         actions: list[Action] = [StopReplica(r.instance, reason) for r in surplus]
         for replica in kept:
@@ -242,16 +238,19 @@ class _Deployment:
         live = sum(r.state is not State.DRAINING and r.instance not in ending for r in replicas)
         # within the maximum with those that are ending: the machine has to hold them, too
         missing = min(wish - live, self.scale.max - len(replicas))
+        # of what never served the end is awaited: it tells when the next is due
+        never = {a.instance for a in self.rollout.of(version).attempts if not (a.ready or a.ended)}
+        if any(r.instance in never and (r.state is State.DRAINING or r.instance in ending) for r in replicas):
+            return actions
         return actions + self._more(version, replicas, missing, hindered) if missing > 0 else actions
 
     def _wish(self, version: Version) -> int:
-        """How many replicas the load asks for, within the bounds; one for what has no share and none to come."""
+        """How many replicas are wished for, within the bounds; one for what has no share and none to come."""
         deployment = self.deployment
         share = deployment.shares.get(version.label, 100 if version.label == deployment.candidate else 0)
         if not share:
-            return min(self.scale.max, 1)
-        asked = -(-(self.load.in_flight + self.load.waiting) * share // 100)
-        needed = -(-asked // max(1, self.scale.concurrency))
+            return min(self.scale.max, max(self.wish.replicas, int(version.label in self.unfinished)), 1)
+        needed = -(-self.wish.replicas * share // 100)
         asked_for = self._is_asked(version) or version.label == deployment.candidate
         return min(self.scale.max, max(self.scale.min, needed, int(asked_for)))
 
@@ -260,9 +259,7 @@ class _Deployment:
 
     def _kept(self, replicas: list[Replica], wish: int) -> list[Replica]:
         """Those that stay: the serving before the starting, the older before the younger."""
-        lingers = self.now - self.load.since < self.scale.linger
-        most = self.scale.max if lingers else min(self.scale.max, wish)
-        return sorted(replicas, key=lambda r: (_RANK.get(r.state, 1), r.since, r.instance))[:most]
+        return sorted(replicas, key=lambda r: (_RANK.get(r.state, 1), r.since, r.instance))[:wish]
 
     def _patience(self, replica: Replica) -> list[Action]:
         """One that is starting, or has yet to show that it is fit, is waited for up to the limit."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bema.core.instance import State
+from bema.core.instance import State, Terms
 from bema.core.naming import show_instance_id
 
 
@@ -37,7 +37,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     stalled: bool = False
     slot: int = 0  # which of its version's listeners it has
     share: int = 100  # what it is shown with
-    sticky: str = ""  # and this, too
+    terms: Terms = Terms()  # and this, too
     unshared: int = 0  # the instant from which it is shown without a share
     stands: str = ""  # where, while it is stalled
 
@@ -54,10 +54,10 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
         """The same, after it announced itself."""
         return msgspec.structs.replace(self, state=State.SERVING, announce=announce, ready=ready)
 
-    def routed(self, share: int, sticky: str, now: int) -> Replica:
+    def routed(self, share: int, terms: Terms, now: int) -> Replica:
         """The same, shown with another share of the requests."""
         unshared = 0 if share else self.unshared or now
-        return msgspec.structs.replace(self, share=share, sticky=sticky, unshared=unshared)
+        return msgspec.structs.replace(self, share=share, terms=terms, unshared=unshared)
 
     def marked(self, *, ready: bool, stalled: bool) -> Replica:
         """The same, after it said how it serves."""

@@ -48,17 +48,23 @@ class PlatformOrchestrator(Orchestrator):
         super().__init__()
         self._settings = context.settings
         self._in_force = context.runtime.settings
-        self._discovery = context.runtime.discovery
         self._runtime = context.runtime
+        self._discovery = context.runtime.discovery
         self._tasks = Tasks("orchestrator")
 
     @async_init
     async def open(self) -> None:
         told = {name: self._settings[name] for name in (durable.SETTING,) if name in self._settings}
         parts = await parts_of(self._in_force, self._discovery, told)
-        parts = dataclasses.replace(parts, calls=await DeployedCalls.open(self._runtime))
+        gateways = await self._runtime.view("bema", "gateway")
+        parts = dataclasses.replace(
+            parts,
+            calls=await DeployedCalls.open(self._runtime),
+            gateways=lambda: frozenset(each.id for each in gateways.instances()),
+        )
         # the keeper starts it again, and nothing that runs notices
         await self.begin(parts, failed=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        gateways.subscribe(self.gateways)
         # not awaited: the platform is up before its last seed is built
         self._tasks.start(self._sow(parts.store), "seeds")
 

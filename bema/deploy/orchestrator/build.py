@@ -90,7 +90,7 @@ async def workload_of(rollout: Rollout, version: Version, slot: int, parts: Part
         launcher=version.launcher,
         slot=slot,
         share=deployment.share_of(version),
-        sticky=deployment.settings.sticky or "",
+        terms=deployment.terms,
         asks=deployment.settings.over(version.settings),
         home=home,
         settings={

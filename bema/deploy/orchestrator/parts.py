@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,8 @@ class Parts:
     isolation: Isolation = field(default_factory=Isolation)  # the least of every instance
     calls: DurableCalls = field(default_factory=NoDurableCalls)
     told: Mapping[str, Any] = field(default_factory=dict)  # to every instance, as settings of its Init
+
+    gateways: Callable[[], frozenset[int]] = frozenset  # the ids of those that are there
 
     @cached_property
     def keys(self) -> KeyRecords:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Container
 import msgspec
 
 from bema.core.errors import BemaError, Disconnected, NotFound, Refused
-from bema.core.instance import State
+from bema.core.instance import State, Terms
 from bema.core.naming import new_instance_id
 from bema.deploy.build.pythons import own_python
 from bema.deploy.launch.launcher import Announced, Exited, Reported
@@ -27,8 +27,10 @@ from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator import data
 from bema.deploy.orchestrator.build import build, is_there, workload_of
+from bema.deploy.orchestrator.departures import Departures, fell_asleep
 from bema.deploy.orchestrator.events import DeploymentEvents
 from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
+from bema.deploy.orchestrator.loads import DeploymentLoads
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
 from bema.deploy.orchestrator.trials import Trials
@@ -64,6 +66,8 @@ class Reconciler:
         # one change at a time: each is made of the status that the one before it left
         self._changing = asyncio.Lock()
         self._replicas = Replicas()
+        self.loads = DeploymentLoads(parts.clock, self._touch)
+        self._departures = Departures(parts, self.loads, self._tasks)
         self._ended_meanwhile: set[int] = set()
         # of starts that may not be over: an end is told with its instance alone
         self._owners = {
@@ -94,7 +98,7 @@ class Reconciler:
         # in memory alone: it tells of what could not be written down
         self._held: dict[str, Fault] = {}
         # what was stopped with the platform starts again with it; later, it waits for a request
-        self._woken: set[str] = set(stored)
+        self._woken: set[str] = {id for id, rollout in stored.items() if not fell_asleep(rollout)}
         self._missing: dict[int, int] = {}
         # all at once, after a restart, each would be too slow to be ready in time
         self._builds = asyncio.Semaphore(parts.limits.builds)
@@ -154,6 +158,7 @@ class Reconciler:
     def wake(self, deployment: str) -> None:
         """Somebody asks for it: look again."""
         self._woken.add(deployment)
+        self.loads.used(deployment)
         self._touch(deployment)
 
     def leave(self, deployment: str, home: str) -> None:
@@ -285,6 +290,7 @@ class Reconciler:
             await self._serves(owner, version, instance)
         else:
             self._replicas.drop(instance)
+            self.loads.gone((instance,))
             # a poll that was asked before may still list it
             self._ended_meanwhile.add(instance)
             how = {
@@ -294,6 +300,9 @@ class Reconciler:
                 "message": event.message,
                 "log": tuple(str(r.get("event", "")) for r in event.tail if r.get("stream") != "bema"),
             }
+            # told apart from what was stopped with the platform, which starts again with it
+            if self._departures.end(instance) == plans.IDLE and event.cause == "stopped":
+                how["message"] = plans.IDLE
             how |= self._trials.ended(instance)
             await self.change(
                 owner, version, lambda s: s.tried(ended(s.attempts, instance, now, policy, **how), now), waits=False
@@ -370,7 +379,8 @@ class Reconciler:
         rollout, replicas = self._parts.store.rollouts().get(id), self._replicas.of(id)
         if rollout is not None and id in self._held:
             return
-        if rollout is not None and any(each.version == rollout.deployment.rising for each in replicas):
+        rising = "" if rollout is None else rollout.deployment.rising
+        if any(r.version == rising and r.state is not State.DRAINING for r in replicas):
             self._woken.discard(id)
         for replica in replicas:
             # also of what began to serve while there was no orchestrator
@@ -386,7 +396,9 @@ class Reconciler:
             woken=frozenset((id,) if id in self._woken else ()),
             unfinished={id: self.calls.going(id)},
             leaving=frozenset((id,) if id in self._leaving and id not in self._forgetting else ()),
+            wishes={} if rollout is None else {id: self.loads.wish(rollout.deployment, replicas, id in self._woken)},
         )
+        await self._departures.resume(replicas)
         waits = [await self._apply(action) for action in actions]
         if rollout is not None:
             await self._close_listeners(rollout)
@@ -437,21 +449,19 @@ class Reconciler:
                 self._replicas.put(new)
                 self._listening.setdefault(id, set()).add(version)
                 self._tasks.start(self._start(id, version, new.instance), f"start {id}")
-            case plans.GiveShare(instance, share, sticky):
-                return await self._give_share(instance, share, sticky)
-            case plans.Promote(id, version):
-                await self._desired(
-                    id, lambda r: _if_candidate(r, version, Deployment.promoted, now=self._parts.clock.now())
-                )
-            case plans.GiveUp(id, version):
-                await self._desired(
-                    id, lambda r: _if_candidate(r, version, Deployment.given_up, now=self._parts.clock.now())
-                )
+            case plans.GiveShare(instance, share, terms):
+                return await self._give_share(instance, share, terms)
+            case plans.Promote(id, version) | plans.GiveUp(id, version):
+                how = Deployment.promoted if isinstance(action, plans.Promote) else Deployment.given_up
+                # while that is its candidate: another may have been deployed meanwhile
+                now = self._parts.clock.now()
+                await self._desired(id, lambda r: how(r.deployment, now) if r.deployment.candidate == version else None)
             case plans.StopReplica(instance, reason):
-                self._replicas.change(instance, lambda r: msgspec.structs.replace(r, state=State.DRAINING))
-                if reason == plans.UNPROVEN:
+                if unproven := reason == plans.UNPROVEN:
                     self._trials.failed(instance)
-                await self._parts.launcher.stop(instance, self._parts.limits.stop, reason)
+                if (replica := self._replicas.get(instance)) is not None:
+                    self._replicas.put(msgspec.structs.replace(replica, state=State.DRAINING))
+                    await self._departures.begin(replica, reason, at_once=unproven)
             case plans.Lost(id, instance):
                 return await self._lost(id, instance)
             case plans.Forget(id):
@@ -459,14 +469,14 @@ class Reconciler:
                 self._tasks.start(self._forget(id), f"forget {id}")
         return None
 
-    async def _give_share(self, instance: int, share: int, sticky: str) -> float | None:
+    async def _give_share(self, instance: int, share: int, terms: Terms) -> float | None:
         try:
-            await self._parts.launcher.route(instance, share, sticky)
+            await self._parts.launcher.route(instance, share, terms)
         except Refused as error:
             logger.error("%s; trying again", error.message)
             return _AGAIN
         now = self._parts.clock.now()
-        if (routed := self._replicas.change(instance, lambda r: r.routed(share, sticky, now))) is not None:
+        if (routed := self._replicas.change(instance, lambda r: r.routed(share, terms, now))) is not None:
             self._touch(routed.deployment)
         return None
 
@@ -568,6 +578,7 @@ class Reconciler:
         try:
             await self._parts.launcher.forget(id)
             self._listening.pop(id, None)
+            self.loads.forget(id)
             await asyncio.to_thread(shutil.rmtree, self._parts.logs(id), ignore_errors=True)
             # the last step: what is cut short before it is found again by its folders
             await data.leave(self._leaving[id], self._parts)
@@ -584,10 +595,3 @@ class Reconciler:
             if other is None:
                 return
             await self.changed(other).wait()
-
-
-def _if_candidate(
-    rollout: Rollout, label: str, how: Callable[[Deployment, int], Deployment], now: int
-) -> Deployment | None:
-    """What `how` makes of the deployment, while that is its candidate: another may have been deployed meanwhile."""
-    return how(rollout.deployment, now) if rollout.deployment.candidate == label else None

@@ -17,13 +17,14 @@ import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from bema.core.access import Kind, Principal, Scope
 from bema.core.errors import Conflict, Denied, Invalid, NotFound
+from bema.core.instance import State
 from bema.core.naming import check_deployment
 from bema.core.version import VERSION
 from bema.deploy.model.changes import ChangeInfo, change_of
@@ -45,8 +46,9 @@ from bema.deploy.model.deployment import (
     outward,
 )
 from bema.deploy.model.function import FunctionSettings, check_settings
-from bema.deploy.model.replica import chosen
+from bema.deploy.model.replica import Replica, chosen
 from bema.deploy.model.restarts import SECOND, due
+from bema.deploy.model.scaling import Loads
 from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
@@ -374,7 +376,7 @@ class Orchestrator(KeyOperations, SecretOperations):
             # taken before the look: a change between look and wait must wake us
             changed = self._reconciler.changed(id)
             told = self._activation(found)
-            if told.state in (Outward.IDLE, Outward.BUILD_FAILED):
+            if told.state in (Outward.IDLE, Outward.BUILD_FAILED) or _all_leave(self._reconciler.instances_of(id)):
                 self._reconciler.wake(id)
             left = deadline - time.monotonic()
             if told.state not in (Outward.IDLE, Outward.STARTING) or left <= 0:
@@ -382,6 +384,20 @@ class Orchestrator(KeyOperations, SecretOperations):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await changed.wait()
+
+    @endpoint(idempotent=True)
+    async def loads(self, report: Loads, principal: Principal) -> None:
+        """Take in what a gateway has in flight, and which draining instances it has nothing in flight at any more."""
+        asks = _acting(principal, Scope.ACTIVATE)
+        stored = self._parts.store.rollouts()
+        known = [
+            load for load in report.loads if load.deployment in stored and asks.sees(stored[load.deployment].owner)
+        ]
+        self._reconciler.loads.take(msgspec.structs.replace(report, loads=tuple(known)))
+
+    def gateways(self) -> None:
+        """Another gateway is there, or one went."""
+        self._reconciler.loads.are(self._parts.gateways())
 
     async def settled(self, id: str, principal: Principal) -> DeploymentInfo:
         """Wait until what was begun with a deployment has come out, well or badly."""
@@ -543,6 +559,11 @@ def _shared(rollout: Rollout, shares: dict[str, int], now: int) -> Deployment:
 def _rising(rollout: Rollout, target: Version, now: int) -> Deployment | None:
     deployment = rollout.deployment
     return deployment.with_candidate(target.label, now) if deployment.named(target.label) else None
+
+
+def _all_leave(replicas: Sequence[Replica]) -> bool:
+    """Whether there are instances, and each is being taken away: who asks now needs the next."""
+    return bool(replicas) and all(replica.state is State.DRAINING for replica in replicas)
 
 
 def _sticking(deployment: Deployment, sticky: str | None) -> Deployment:

@@ -172,9 +172,9 @@ class Exchange:
         if self._activity is None:
             self._activity = self._dispatcher.activities.of(self.to.deployment)
             self._activity.begin()
-        if place.instance.timeout and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(place.instance.timeout, self._late, place.instance.timeout)
+        seconds = place.instance.terms.timeout
+        if seconds and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._late, seconds)
 
     def _late(self, seconds: float) -> None:
         if self._task is not None:

@@ -90,6 +90,10 @@ class Activities:
             found = self._by_deployment[deployment] = Activity(deployment, self._clock, self._heard)
         return found
 
+    def known(self, deployment: str) -> Activity | None:
+        """The activity of a deployment that was reached; None of another."""
+        return self._by_deployment.get(deployment)
+
     def take_changed(self) -> list[Activity]:
         """Those that changed since they were last taken."""
         taken, self.changed = self.changed, []

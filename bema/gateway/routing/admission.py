@@ -29,10 +29,15 @@ class _Line:
 
 
 class RequestAdmission:
-    """`started` waits until the deployment has an instance; `queued` is told when somebody begins to wait."""
+    """`started` waits until the deployment has an instance.
+
+    `queued` is told when somebody begins to wait, `emptied` when nobody does any more, or an instance that drains has no more in
+    flight.
+    """
 
     def __init__(self, table: RoutingTable, started: Callable[[str], Awaitable[InstanceRoute]], limits: Limits) -> None:
         self.queued: Callable[[], None] = lambda: None
+        self.emptied: Callable[[], None] = lambda: None
         self._table = table
         self._started = started
         self._limits = limits
@@ -58,6 +63,8 @@ class RequestAdmission:
     def release(self, place: Seat) -> None:
         """Count a place out, and give it to who waits for it."""
         place.in_flight -= 1
+        if not (place.open or place.in_flight):
+            self.emptied()
         if self._lines:
             self._give(place.instance.deployment)
 
@@ -102,6 +109,7 @@ class RequestAdmission:
             del self._lines[deployment]
             if line.leading is not None:
                 line.leading.cancel()
+            self.emptied()
 
     async def _lead(self, deployment: str, line: _Line) -> None:
         """See to it that there is an instance for those who wait, for as long as there are any."""

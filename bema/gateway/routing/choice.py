@@ -50,7 +50,7 @@ class Seat:
 
     @property
     def free(self) -> bool:
-        most = self.instance.concurrency
+        most = self.instance.terms.concurrency
         return not most or self.in_flight < most
 
 
@@ -107,7 +107,7 @@ class VersionChoice:
             version.places.append(place)
             # what was written last holds: the records of a version are rewritten one after the other
             version.share = instance.share
-            self._sticky = instance.sticky
+            self._sticky = instance.terms.sticky
         self._count()
         return place
 

@@ -20,6 +20,7 @@ from bema.deploy.model.deployment import (
     fault_of,
     outward,
 )
+from bema.deploy.model.function import FunctionSettings, Scale
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
 
@@ -178,3 +179,15 @@ def test_what_is_stored_comes_back_equal():
 def test_traffic_names_versions_that_are_there(wrong: dict[str, Any], says: str):
     with pytest.raises(ValueError, match=says):
         deployment(**wrong)
+
+
+def test_a_service_has_an_instance_where_nothing_is_said_and_others_may_have_none():
+    def scale(kind: str, **said: int) -> Scale:
+        version = Version(number=1, digest="d", entry=ScriptEntry(kind, "x"))
+        settings = FunctionSettings(**said)  # type: ignore[arg-type]
+        given: dict[str, Any] = {"created": 0, "updated": 0, "settings": settings}
+        return Deployment(id="a", name="a", owner="o", versions=(version,), **given).scale
+
+    assert [scale(kind).min for kind in ("app", "mcp", "main", "service")] == [0, 0, 0, 1]
+    assert scale("service", min_instances=0).min == 0
+    assert scale("app") == Scale(min=0, max=10, concurrency=200, idle_after=600 * SECOND)

@@ -18,6 +18,7 @@ from bema.deploy.model.deployment import (
     VersionStatus,
     outward,
 )
+from bema.deploy.model.function import FunctionSettings
 from bema.deploy.model.plan import Forget, GiveShare, Lost, Promote, StartReplica, StopReplica, Wait, plan
 from bema.deploy.model.plan import StartBuild as BuildIt
 from bema.deploy.model.replica import Replica
@@ -27,9 +28,13 @@ POLICY = RestartPolicy()
 DAWN = 1_700_000_000 * SECOND
 
 
+ONE = FunctionSettings(min_instances=1, max_instances=1)
+
+
 def deployment(id: str = "a", build: str = "done", attempts: tuple[Attempt, ...] = ()) -> Rollout:
     version = Version(number=1, digest="d", entry=ScriptEntry())
     wanted = Deployment(id=id, name=id, owner="o", versions=(version,), created=0, updated=0, current="v1")
+    wanted = msgspec.structs.replace(wanted, settings=ONE)
     return Rollout(wanted, {"v1": VersionStatus(build=Build(state=build), attempts=attempts)})
 
 
@@ -40,7 +45,7 @@ def built(rollout: Rollout, state: str, at: int) -> Rollout:
 def actual(
     instance: int = 1, state: State = State.SERVING, version: str = "v1", since: int = 0, id: str = "a"
 ) -> Replica:
-    return Replica(instance=instance, deployment=id, version=version, state=state, since=since)
+    return Replica(instance=instance, deployment=id, version=version, state=state, since=since, terms=ONE.terms)
 
 
 def test_what_is_not_built_is_built_and_what_cannot_be_is_left():
@@ -117,8 +122,8 @@ def test_a_version_with_unfinished_calls_runs_beside_the_newest():
     unfinished = {"a": frozenset({"v1"})}
     assert plan([rollout], [newest], DAWN, unfinished=unfinished) == [StartReplica("a", "v1")]
     both = [newest, actual(2, version="v1")]
-    assert plan([rollout], both, DAWN, unfinished=unfinished) == [GiveShare(2, 0)], "it is sent no requests"
-    both[1] = both[1].routed(0, "", DAWN)
+    assert plan([rollout], both, DAWN, unfinished=unfinished) == [GiveShare(2, 0, ONE.terms)], "it is sent no requests"
+    both[1] = both[1].routed(0, ONE.terms, DAWN)
     assert plan([rollout], both, DAWN, unfinished=unfinished) == []
     assert plan([rollout], both, DAWN + SECOND) == [StopReplica(2, "replaced")], "its calls have ended"
 

@@ -14,7 +14,6 @@ from bema.deploy.model.function import Scale
 from bema.deploy.model.plan import (
     Action,
     GiveShare,
-    Load,
     Lost,
     StartBuild,
     StartReplica,
@@ -24,7 +23,8 @@ from bema.deploy.model.plan import (
 )
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, Attempt, RestartPolicy, begun, ended, served
-from tests.deploy.model.test_plan import DAWN, actual, built, deployment
+from bema.deploy.model.scaling import Wish
+from tests.deploy.model.test_plan import DAWN, ONE, actual, built, deployment
 
 POLICY = RestartPolicy()
 LIVE = (State.NEW, State.STARTING, State.SERVING)
@@ -37,7 +37,7 @@ class Picture:
     rollout: Rollout
     replicas: list[Replica]
     scale: Scale
-    load: Load
+    wish: Wish
     woken: bool
     now: int = DAWN
 
@@ -49,7 +49,7 @@ class Picture:
             POLICY,
             woken=frozenset("a") if self.woken else frozenset(),
             scales={"a": self.scale},
-            loads={"a": self.load},
+            wishes={"a": self.wish},
         )
 
     def after(self, actions: list[Action]) -> Picture:
@@ -64,31 +64,21 @@ class Picture:
                 case StartReplica(_, version):
                     replicas.append(actual(1000 + number, State.NEW, version, self.now))
                 case GiveShare(instance, share):
-                    replicas = [r.routed(share, "", self.now) if r.instance == instance else r for r in replicas]
+                    replicas = [r.routed(share, ONE.terms, self.now) if r.instance == instance else r for r in replicas]
                 case Lost(_, instance):
                     attempts = ended(rollout.status.attempts, instance, self.now, POLICY, cause="lost")
                     rollout = rollout.after(rollout.status.tried(attempts, self.now))
         return dataclasses.replace(self, replicas=replicas, rollout=rollout)
 
     def needed(self) -> int:
-        asked = self.load.in_flight + self.load.waiting
-        return min(self.scale.max, max(self.scale.min, -(-asked // self.scale.concurrency)))
+        return min(self.scale.max, max(self.scale.min, self.wish.replicas))
 
 
 @strategies.composite
 def pictures(draw: Any) -> Picture:
     least = draw(strategies.integers(0, 3))
-    scale = Scale(
-        least,
-        draw(strategies.integers(max(1, least), 5)),
-        draw(strategies.integers(1, 4)),
-        draw(strategies.sampled_from((0, 60 * SECOND))),
-    )
-    load = Load(
-        draw(strategies.integers(0, 12)),
-        draw(strategies.integers(0, 3)),
-        DAWN - draw(strategies.integers(0, 120)) * SECOND,
-    )
+    scale = Scale(least, draw(strategies.integers(max(1, least), 5)))
+    wish = Wish(draw(strategies.integers(0, 6)), asked=draw(strategies.booleans()))
     states = strategies.sampled_from((*LIVE, State.DRAINING))
     replicas = [
         actual(
@@ -103,7 +93,7 @@ def pictures(draw: Any) -> Picture:
     for replica in replicas:
         attempts = begun(attempts, replica.instance, replica.since)
     build = draw(strategies.sampled_from(("done", "done", "done", "pending", "failed")))
-    return Picture(deployment("a", build, attempts), replicas, scale, load, draw(strategies.booleans()))
+    return Picture(deployment("a", build, attempts), replicas, scale, wish, draw(strategies.booleans()))
 
 
 def started(actions: list[Action]) -> int:
@@ -146,7 +136,9 @@ def test_what_can_be_started_is_never_left_below_the_least(picture: Picture):
     """As long as nothing of another version is in the way, and no place is taken by what ends."""
     actions, mine = picture.plan(), [r for r in picture.replicas if r.version == "v1"]
     startable = picture.rollout.status.build.state == "done" and len(mine) == len(picture.replicas)
-    if startable and not any(r.state is State.DRAINING for r in mine):
+    # nor one that never served: its end tells when the next is due
+    late = any(isinstance(a, StopReplica) and a.reason == "start_timeout" for a in actions)
+    if startable and not late and not any(r.state is State.DRAINING for r in mine):
         stopped = {a.instance for a in actions if isinstance(a, StopReplica) and a.reason != "start_timeout"}
         live = [r for r in mine if r.instance not in stopped]
         assert len(live) + started(actions) >= max(picture.scale.min, min(picture.needed(), picture.scale.max))
@@ -169,59 +161,63 @@ def test_the_order_of_what_is_there_changes_nothing(picture: Picture):
     assert sorted(turned.plan(), key=key) == sorted(picture.plan(), key=key)
 
 
-def scaled(replicas: list[Replica], scale: Scale, load: Load, now: int = DAWN, **more: Any) -> list[Action]:
-    return plan([deployment(**more)], replicas, now, POLICY, scales={"a": scale}, loads={"a": load})
+def scaled(replicas: list[Replica], scale: Scale, wish: Wish, now: int = DAWN, **more: Any) -> list[Action]:
+    return plan([deployment(**more)], replicas, now, POLICY, scales={"a": scale}, wishes={"a": wish})
 
 
-UP_TO_3 = Scale(min=0, max=3, concurrency=10, linger=60 * SECOND)
+UP_TO_3 = Scale(min=0, max=3)
+NONE = Wish()
 
 
-def test_load_brings_more_and_no_more_than_it_needs():
+def test_a_wish_brings_more_and_no_more_than_there_may_be():
     one = [actual()]
-    assert scaled(one, UP_TO_3, Load(in_flight=10)) == []
-    assert scaled(one, UP_TO_3, Load(in_flight=11)) == [StartReplica("a", "v1", slot=1)]
-    assert scaled(one, UP_TO_3, Load(in_flight=99)) == [StartReplica("a", "v1", slot) for slot in (1, 2)]
+    assert scaled(one, UP_TO_3, Wish(1)) == []
+    assert scaled(one, UP_TO_3, Wish(2)) == [StartReplica("a", "v1", slot=1)]
+    assert scaled(one, UP_TO_3, Wish(9)) == [StartReplica("a", "v1", slot=1), StartReplica("a", "v1", slot=2)]
 
 
-def test_one_too_many_lingers_then_goes_and_the_oldest_stays():
+def test_of_those_too_many_the_oldest_stays():
     two = [actual(1, since=1), actual(2, since=2)]
-    less = Load(in_flight=3, since=DAWN)
-    assert scaled(two, UP_TO_3, less, DAWN + 59 * SECOND) == []
-    assert scaled(two, UP_TO_3, less, DAWN + 60 * SECOND) == [StopReplica(2, "idle")]
+    assert scaled(two, UP_TO_3, Wish(1)) == [StopReplica(2, "idle")]
 
 
-def test_without_load_the_last_goes_and_comes_when_somebody_waits():
-    assert scaled([actual()], UP_TO_3, Load(since=0)) == [StopReplica(1, "idle")]
-    assert scaled([], UP_TO_3, Load(since=0)) == []
+def test_the_last_goes_and_comes_when_somebody_waits():
+    assert scaled([actual()], UP_TO_3, NONE) == [StopReplica(1, "idle")]
+    assert scaled([actual()], Scale(min=1, max=3), NONE) == []
+    assert scaled([], UP_TO_3, NONE) == []
     stopped = ended(served(begun((), 1, 0), 1, 1), 1, 2, POLICY, cause="stopped")
-    assert scaled([], UP_TO_3, Load(), attempts=stopped) == []
-    assert scaled([], UP_TO_3, Load(waiting=1), attempts=stopped) == [StartReplica("a", "v1")]
+    assert scaled([], UP_TO_3, Wish(1), attempts=stopped) == []
+    assert scaled([], UP_TO_3, Wish(1, asked=True), attempts=stopped) == [StartReplica("a", "v1")]
+
+
+def test_it_is_looked_at_again_when_fewer_may_be_enough():
+    assert scaled([actual()], UP_TO_3, Wish(1, again=SECOND)) == [Wait("a", SECOND)]
 
 
 def test_one_that_ends_makes_room_only_when_it_has_gone():
     two = [actual(1, State.DRAINING), actual(2)]
-    assert scaled(two, Scale(min=2, max=2), Load()) == []
-    assert scaled(two[1:], Scale(min=2, max=2), Load()) == [StartReplica("a", "v1", slot=1)]
+    assert scaled(two, Scale(min=2, max=2), NONE) == []
+    assert scaled(two[1:], Scale(min=2, max=2), NONE) == [StartReplica("a", "v1", slot=1)]
 
 
 def test_after_a_failure_one_is_tried_before_the_rest():
     failed = ended(begun((), 9, 0), 9, SECOND, POLICY, cause="exited", code=1)
     three, later = Scale(min=3, max=3), 10 * SECOND
-    assert scaled([], three, Load(), later, attempts=failed) == [StartReplica("a", "v1")]
+    assert scaled([], three, NONE, later, attempts=failed) == [StartReplica("a", "v1")]
     trying = begun(failed, 10, later)
-    assert scaled([actual(10, State.NEW, since=later)], three, Load(), later, attempts=trying) == [
+    assert scaled([actual(10, State.NEW, since=later)], three, NONE, later, attempts=trying) == [
         Wait("a", POLICY.start_limit)
     ]
 
 
 def test_of_several_every_end_that_nobody_saw_is_written_down():
     attempts = begun(begun((), 1, 0), 2, 1)
-    assert scaled([actual(2)], Scale(min=2, max=2), Load(), attempts=attempts) == [Lost("a", 1)]
+    assert scaled([actual(2)], Scale(min=2, max=2), NONE, attempts=attempts) == [Lost("a", 1)]
 
 
 def test_a_build_that_failed_is_made_again_for_who_waits():
     failed = built(deployment(), "failed", 0)
-    assert plan([failed], [], DAWN, POLICY, scales={"a": UP_TO_3}, loads={"a": Load()}) == []
-    assert plan([failed], [], DAWN, POLICY, scales={"a": UP_TO_3}, loads={"a": Load(waiting=1)}) == [
+    assert plan([failed], [], DAWN, POLICY, scales={"a": UP_TO_3}, wishes={"a": NONE}) == []
+    assert plan([failed], [], DAWN, POLICY, scales={"a": UP_TO_3}, wishes={"a": Wish(1, asked=True)}) == [
         StartBuild("a", "v1")
     ]

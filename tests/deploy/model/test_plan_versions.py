@@ -65,7 +65,7 @@ def test_a_candidate_is_built_and_started_beside_what_serves():
 def test_it_has_its_share_first_and_the_old_one_ends_a_while_after_it_has_none():
     assert plan([rollout(GOOD)], [old(), new()], DAWN) == [Promote("a", "v2")]
     then = rollout(GOOD, current="v2", candidate="")
-    assert plan([then], [old(), new()], DAWN) == [GiveShare(2, 100), GiveShare(1, 0)]
+    assert plan([then], [old(), new()], DAWN) == [GiveShare(2, 100, PLAIN.terms), GiveShare(1, 0, PLAIN.terms)]
     assert plan([then], [old(share=0, unshared=DAWN), new(share=100)], DAWN) == [Wait("a", SECOND)]
     last = plan([then], [old(share=0, unshared=DAWN), new(share=100)], DAWN + SECOND)
     assert last == [StopReplica(1, "replaced")]
@@ -113,7 +113,7 @@ def stopped() -> VersionStatus:
 def test_shares_keep_every_version_that_has_one():
     split = rollout(GOOD, candidate="", traffic={"v1": 90, "v2": 10})
     assert StartReplica("a", "v2") in plan([split], [old()], DAWN)
-    assert plan([split], [old(), new()], DAWN) == [GiveShare(2, 10), GiveShare(1, 90)]
+    assert plan([split], [old(), new()], DAWN) == [GiveShare(2, 10, PLAIN.terms), GiveShare(1, 90, PLAIN.terms)]
     assert plan([split], [old(share=90), new(share=10)], DAWN) == []
 
 

@@ -17,6 +17,7 @@ from bema.core.errors import BemaError, Denied, Invalid, NotFound
 from bema.core.keys import ApiKey
 from bema.core.spec import EndpointSpec
 from bema.deploy.model.function import FunctionSettings
+from bema.deploy.model.scaling import Loads
 from bema.deploy.orchestrator.secrets import SecretValue
 from bema.deploy.orchestrator.service import Orchestrator
 from bema.runtime.discovery.memory import MemoryDiscovery
@@ -33,6 +34,7 @@ ARGUMENTS: dict[str, Any] = {
     "key": ApiKey(name="ci", user="ada", digest="0" * 64),
     "name": "ci",
     "secret": SecretValue("s3cr3t"),
+    "report": Loads(gateway=1),
 }
 
 

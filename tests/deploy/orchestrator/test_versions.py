@@ -136,7 +136,9 @@ def test_shares_begin_small_are_promoted_and_aborted(tmp_path: Path):
         await eventually(lambda: running(orchestrator, id) == {"v1": 90, "v2": 10})
         await orchestrator.traffic(id, {"v1": 50, "v2": 50}, "header:x-user", ADA)
         await eventually(lambda: running(orchestrator, id) == {"v1": 50, "v2": 50})
-        await eventually(lambda: {r.sticky for r in orchestrator._reconciler.instances_of(id)} == {"header:x-user"})
+        await eventually(
+            lambda: {r.terms.sticky for r in orchestrator._reconciler.instances_of(id)} == {"header:x-user"}
+        )
         await orchestrator.traffic(id, {}, None, ADA)
         assert (await settled(platform, orchestrator, id, "v1")).traffic == {"v1": 100}
         await orchestrator.traffic(id, {"v2": 100}, None, ADA)
