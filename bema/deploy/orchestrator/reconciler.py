@@ -26,10 +26,10 @@ from bema.deploy.model.deployment import Build, Deployment, Fault, Rollout, Vers
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator import data
-from bema.deploy.orchestrator.build import build, is_there, workload_of
+from bema.deploy.orchestrator.build import BuildProgress, build, is_there, workload_of
 from bema.deploy.orchestrator.events import DeploymentEvents
 from bema.deploy.orchestrator.fitness import doubt_of
-from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
+from bema.deploy.orchestrator.garbage import collect, left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
 from bema.runtime.tasks import Tasks
@@ -81,6 +81,7 @@ class Reconciler:
         self._proving: dict[int, asyncio.Task[None]] = {}
         self._doubts: dict[int, str] = {}  # why an instance is not fit yet
         self._unproven: set[int] = set()  # stopped for that
+        self.progress = BuildProgress(self._notify)
         self._forgetting: set[str] = set()
         self._leaving: dict[str, str] = {}  # with the folder of data that each had
         # in memory alone: it tells of what could not be written down
@@ -107,6 +108,7 @@ class Reconciler:
         async with self._tasks:
             self._tasks.start(self._prepare(idle), "platform layer")
             self._tasks.start(self._afresh(), "failed builds")
+            self._tasks.start(collect(self._parts), "garbage")
             happenings = asyncio.ensure_future(self._listen())
             turns = asyncio.ensure_future(self._turns())
             try:
@@ -175,10 +177,6 @@ class Reconciler:
     async def stop(self, instance: int, reason: str) -> None:
         """Let an instance end that is to be started anew."""
         await self._apply(plans.StopReplica(instance, reason))
-
-    def replicas(self, deployment: str) -> list[Replica]:
-        """Those that run, of every version."""
-        return [replica for replica in self._replicas.of(deployment) if replica.state is not State.NEW]
 
     def held(self, deployment: str) -> Fault | None:
         """What keeps the machine from writing down what became of it, and so from starting it."""
@@ -293,10 +291,7 @@ class Reconciler:
 
     def _reported(self, event: Reported) -> None:
         """Nothing is to be done about it, but somebody may wait for it."""
-        how = {"ready": event.ready, "stalled": event.stalled}
-        if (
-            replica := self._replicas.change(event.instance, lambda r: r.marked(**how).standing(event.stands))
-        ) is not None:
+        if (replica := self._replicas.change(event.instance, event.marked)) is not None:
             self._touch(replica.deployment)
             self._notify(replica.deployment)
 
@@ -502,7 +497,7 @@ class Reconciler:
         try:
             async with self._builds:
                 if (wanted := self._wanted(id, label)) is not None:
-                    made = await build(*wanted, self._parts)
+                    made = await build(*wanted, self._parts, self.progress.told(id))
                     await self.change(id, label, lambda s: s.built(made, self._parts.clock.now()))
                     if wanted[0].deployment.rising == label:
                         self._woken.add(id)  # somebody waits for what it was built for
@@ -510,6 +505,7 @@ class Reconciler:
             # one that was given up must not hide the build that follows it
             if self._building.get((id, label)) is asyncio.current_task():
                 del self._building[id, label]
+                self.progress.over(id)
             self._touch(id)
 
     async def _start(self, id: str, label: str, instance: int) -> None:
