@@ -46,12 +46,14 @@ from bema.deploy.model.deployment import (
     outward,
 )
 from bema.deploy.model.function import FunctionSettings, check_settings
+from bema.deploy.model.outdated import OutdatedPackage
 from bema.deploy.model.replica import Replica, chosen
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.model.scaling import Loads
 from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
+from bema.deploy.orchestrator.build import outdated_packages
 from bema.deploy.orchestrator.events import DeploymentEvent
 from bema.deploy.orchestrator.garbage import forget_files
 from bema.deploy.orchestrator.index import DeploymentIndex
@@ -441,6 +443,12 @@ class Orchestrator(KeyOperations, SecretOperations):
                 yield line
 
     @endpoint(idempotent=True)
+    async def outdated(self, id: str, principal: Principal) -> builtins.list[OutdatedPackage]:
+        """Packages of the version that is shown for which there are newer ones. It asks the indexes, which may take a while."""
+        found = self._readable(id, _acting(principal, Scope.READ))
+        return await outdated_packages(found, found.deployment.shown, self._parts)
+
+    @endpoint(idempotent=True)
     async def stack(self, id: str, principal: Principal, version: str = "", instance: str = "") -> Stack:
         """Where the threads and tasks of an instance stand: of that version, of that label, or of the one that serves."""
         return await self._parts.launcher.stack(self._meant(id, principal, version, instance))
@@ -461,7 +469,7 @@ class Orchestrator(KeyOperations, SecretOperations):
 
     def _meant(self, id: str, principal: Principal, version: str, instance: str) -> int:
         stored = self._owned(id, _acting(principal, Scope.READ))
-        found = chosen(self._reconciler.replicas(id), version, instance)
+        found = chosen(self._reconciler.instances_of(id), version, instance)
         if found is None:
             which = " ".join(filter(None, ("instance", instance, version and f"of {version}")))
             raise NotFound(f"no {which} of {stored.name} runs", fix="`bema ls` shows what does; a request starts one.")
@@ -502,7 +510,8 @@ class Orchestrator(KeyOperations, SecretOperations):
         if isinstance(stored, UnreadableDeployment):
             return stored.info()
         replicas = self._reconciler.instances_of(stored.id)
-        return describe(stored, replicas, self._parts.policy, self._reconciler.held(stored.id))
+        info = describe(stored, replicas, self._parts.policy, self._reconciler.held(stored.id))
+        return msgspec.structs.replace(info, progress=self._reconciler.progress.of(stored.id))
 
     def _state(self, rollout: Rollout) -> str:
         shown, replicas = rollout.deployment.shown, self._reconciler.instances_of(rollout.id)
