@@ -37,7 +37,7 @@ from bema.deploy.build.uv import Uv
 from bema.deploy.keeper.lines import Lines
 from bema.deploy.keeper.logs import Bounds, Log
 from bema.deploy.launch.isolation import InstanceBounds, wanted
-from bema.deploy.launch.launcher import MemoryLauncher, hangs
+from bema.deploy.launch.launcher import LauncherFactory, MemoryLauncher, hangs
 from bema.deploy.launch.sandbox import Home
 from bema.deploy.model.deployment import CreateRequest
 from bema.deploy.model.isolation import STANDARD, Isolation
@@ -71,7 +71,7 @@ from bema.state.engine import Mutation, StateEngine, StateFactory
 from bema.system import hand_over
 from bema.wire.module.handshake import Init, encode
 from bema.wire.rpc import frames
-from tests.deploy.platform import MemoryLayers, until
+from tests.deploy.platform import MemoryLayers, until, workload
 from tests.deploy.platform import script as request_of
 from tests.gateway.gate import OK, Gate, gate, read_request, request, says_ok
 from tests.servers.web import Seen, web
@@ -485,6 +485,25 @@ async def start(folder: Path) -> Outcome:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(until(found, info.id, "start_failed"), 1)
         return (await found.read(info.id, LOCAL_ADMIN)).state
+
+
+@probe(1, with_it=1, without=512 * 1024 * 1024)
+async def zygote_memory(folder: Path) -> Outcome:
+    """What a keeper is told with a start: it lets its zygotes take so much together."""
+    pairs = socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with contextlib.ExitStack() as kept, pytest.MonkeyPatch.context() as patched:
+        for name, (ours, theirs) in zip(("BEMA_KEEPER", "BEMA_KEEPER_DESCRIPTORS"), pairs, strict=True):
+            kept.enter_context(theirs)
+            patched.setenv(name, str(ours.detach()))
+        launcher: Any = await LauncherFactory.open_waiting(settings.current(), "process")
+        launcher.meet(MemoryDiscovery())
+        starting = asyncio.create_task(launcher.start(workload(), 1))
+        reader, writer = await asyncio.open_unix_connection(sock=pairs[0][1])
+        asked = json.loads(await reader.readline())
+        writer.close()
+        await asyncio.gather(starting, return_exceptions=True)
+        await launcher.close()
+        return asked["zygote"]["memory"]
 
 
 @probe(0.2, with_it="build_failed", without="waits")

@@ -94,6 +94,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stop: Annotated[float, _Row("seconds", "deploy", "grace between stop and kill")] = 10.0
     builds: Annotated[int, _Row("builds", "deploy", "environments built at once")] = 2
     starts: Annotated[int, _Row("starts", "deploy", "instances started at once")] = 8
+    # below the few MiB that the smallest takes, none is kept, and every start is made anew
+    zygote_memory: Annotated[
+        int, _Row("bytes", "keeper", "memory of all zygotes together, which fork instances", most=1024**4)
+    ] = 512 * 1024 * 1024
     restarts: Annotated[int, _Row("starts", "deploy", "starts within `restart_window` before crash_loop")] = 5
     restart_window: Annotated[float, _Row("seconds", "deploy", "window in which starts are counted")] = 10.0
     # an ordinary script never meets them; one that needs more says so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -23,4 +24,7 @@ def load() -> None:
 
 if __name__ == "__main__":
     load()
-    importlib.import_module(f"{PACKAGE}.script").main()
+    script = importlib.import_module(f"{PACKAGE}.script")
+    # in a zygote it returns only in what that has forked, which goes on as if it had been started here
+    born = importlib.import_module(f"{PACKAGE}.zygote").main() if "BEMA_ZYGOTE" in os.environ else None
+    script.main(born)

@@ -7,7 +7,6 @@ import os
 import socket
 from typing import Any
 
-_LONGEST = int(os.environ.get("BEMA_LIMITS__CHANNEL_LINE", 1024 * 1024))
 _AT_ONCE = 64 * 1024
 
 
@@ -39,6 +38,7 @@ def read(end: socket.socket) -> dict[str, Any]:
         with os.fdopen(int(kept), "rb") as file:
             file.seek(0)
             return dict(json.load(file))
+    longest = int(os.environ.get("BEMA_LIMITS__CHANNEL_LINE", 1024 * 1024))
     line = bytearray()
     while not line.endswith(b"\n"):
         # a Stop may come in the same packet as Init: a buffered reader would swallow it, and the
@@ -48,8 +48,8 @@ def read(end: socket.socket) -> dict[str, Any]:
         line += end.recv(len(seen) if newline < 0 else newline + 1)
         if not seen:
             raise NoInit("the module channel ended before Init")
-        if len(line) > _LONGEST:
-            raise NoInit(f"Init is longer than {_LONGEST} bytes")
+        if len(line) > longest:
+            raise NoInit(f"Init is longer than {longest} bytes")
     try:
         init = json.loads(line)
     except ValueError as error:

@@ -15,17 +15,21 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import first_line, inspection, own_name, sandbox, surroundings
+from . import first_line, imported, inspection, own_name, sandbox, surroundings
 from .companion import Companion, main_thread_serves
 from .listeners import free_port
+
+if TYPE_CHECKING:
+    from .zygote import Born
 
 MODULE = "__bema_script__"  # where its own name is a module's that is loaded already
 _USAGE = 64
 
 
-def main() -> None:
+def main(born: Born | None = None) -> None:
+    """Run what the launcher says in Init, in a process that was started for it, or forked by a zygote."""
     started = time.monotonic()
     if again := surroundings.started_again():
         surroundings.prepare(again)
@@ -38,8 +42,13 @@ def main() -> None:
     except (first_line.NoInit, OSError) as error:
         sys.stderr.write(f"bema runner: {error}\n")
         raise SystemExit(_USAGE) from error
+    if born is not None:
+        init |= born.descriptors
+        if not born.fits(init):
+            _again(init, end.detach())
     _enter_sandbox(init)
     port = surroundings.prepare(init)
+    imports = init.pop("imports_fd", None)
     entry = init.get("entry") or {"kind": "main", "name": ""}
     script = Path(init["script"])
     own_name.offer(script, init)
@@ -49,17 +58,23 @@ def main() -> None:
             Companion(end, init, port, lambda: True).start()
         # else nobody reads the channel of a program: it is told by SIGTERM, and its launcher sees
         # its end
+        imported.tell(imports, script)
         _shown(lambda: run(script))
+        imported.tell(imports)
         return
-    phases = {"interpreter": _age(started), "init": _since(started)}
+    begun = {"interpreter": _age(started)} if born is None else {"fork": round((started - born.asked) * 1000)}
+    phases = {**begun, "init": _since(started)}
     companion = Companion(end, init, port, main_thread_serves).start()
     module = _shown(lambda: load(script))
     if not companion.withdraw():
         return  # it served while it was imported, and has come to its end
     phases["import"] = _since(started) - phases["init"]
     host = _resolve(init.get("host") or "")
+    imported.tell(imports)
     channel = end.detach()
-    if _shown(lambda: host({**init, "phases": phases}, channel, module, entry)) is False:
+    served = _shown(lambda: host({**init, "phases": phases}, channel, module, entry))
+    imported.tell(imports)  # what was imported for requests, too
+    if served is False:
         _again_as_program(init, channel)
 
 
@@ -76,14 +91,19 @@ def _enter_sandbox(init: dict[str, Any]) -> None:
 def _again_as_program(init: dict[str, Any], channel: int) -> None:
     """The same process, as if it had been started for a program; its launcher is told by a companion."""
     program = {"listen": f"127.0.0.1:{free_port()}", "listen_fd": None, "taken_for_app": True}
-    first_line.keep({**init, **program, "entry": {"kind": "main", "name": ""}}, channel)
-    for name in ("lease_fd", "operations_fd", "inspection_fd"):
+    # in this interpreter the second run would meet the first: a metric that is registered already,
+    # a table that is defined already, a port that the first still holds
+    _again({**init, **program, "entry": {"kind": "main", "name": ""}}, channel)
+
+
+def _again(init: dict[str, Any], channel: int) -> NoReturn:
+    """The same process, from the start of the interpreter on."""
+    first_line.keep(init, channel)
+    for name in (*surroundings.PASSED, "secrets_fd"):
         if init.get(name) is not None:
             os.set_inheritable(init[name], True)
     sys.stdout.flush()
     sys.stderr.flush()
-    # in this interpreter the second run would meet the first: a metric that is registered already,
-    # a table that is defined already, a port that the first still holds
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

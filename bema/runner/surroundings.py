@@ -11,6 +11,7 @@ from typing import Any
 
 from .listeners import free_port
 
+PASSED = ("listen_fd", "lease_fd", "operations_fd", "inspection_fd", "imports_fd")  # as Init names what is inherited
 _AGAIN = "BEMA_SCRIPT"  # for a reloader, which starts its own command line again
 
 
@@ -20,7 +21,7 @@ def prepare(init: dict[str, Any]) -> int:
     # taken out: what is run again has them in its environment
     if (secrets := init.pop("secrets_fd", None)) is not None:
         os.environ.update(_read(secrets))
-    for name in ("listen_fd", "lease_fd", "operations_fd", "inspection_fd"):
+    for name in PASSED:
         if init.get(name) is not None:
             # what the script starts must hold none of them when the script is gone
             os.set_inheritable(init[name], False)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from .json_channel import JsonChannel
 from .lines import Lines
@@ -18,6 +18,7 @@ from .logs import Log
 from .loop import READ, WRITE, Loop, Timer
 from .processes import spawn, start_of
 from .warden import ASK, END, Warden
+from .zygote import Forked, Zygote
 
 # a read is small, so that a child that floods its log costs the others milliseconds
 _READ = 16 * 1024
@@ -38,6 +39,46 @@ class Order(NamedTuple):
     marker: str = ""
     by_signal: bool = False  # it does not read its channel: SIGTERM is its Stop
     stdio: tuple[int, int] | None = None  # its stdin and stdout are these, and it has no channel here
+
+
+class Wiring:
+    """The ends of its channel and its log pipes: within the `with`, what is to be its own; after it, ours alone.
+
+    Where the block fails, ours are closed, too; afterwards they are whose it is that begins.
+    """
+
+    def __init__(self, streams: tuple[str, ...]) -> None:
+        self._streams = streams
+        self._given = contextlib.ExitStack()
+        self._ours = contextlib.ExitStack()
+        self.theirs: dict[str, int] = {}
+        self.pipes: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.channel, channel = socket.socketpair()
+            self._ours.callback(self.channel.close)
+            self._given.callback(channel.close)
+            self.theirs["channel"] = channel.fileno()
+            for stream in self._streams:
+                reading, writing = os.pipe()
+                self._ours.callback(os.close, reading)
+                self._given.callback(os.close, writing)
+                os.set_blocking(reading, False)
+                self.pipes[stream], self.theirs[stream] = reading, writing
+        except OSError:
+            self._given.close()
+            self._ours.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._given.close()
+        if error is not None:
+            self._ours.close()
+
+    def close(self) -> None:
+        self._ours.close()
 
 
 Said = Callable[[str], None]
@@ -68,17 +109,10 @@ class Child:
     def launch(self, descriptor_limit: tuple[int, int]) -> None:
         """Spawn it and say Init. `OSError` when it cannot be; nothing is held then."""
         order = self.order
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as on_failure:
-            ours, channel = socket.socketpair()
-            theirs.callback(channel.close)
-            # what the child gets is closed here in any case; our ends only when it cannot be
-            # started: afterwards they are the loop's, and `_release` closes them
-            on_failure.callback(ours.close)
-            piped = ("stdout", "stderr") if order.stdio is None else ("stderr",)
-            ends = {stream: self._pipe(theirs, on_failure) for stream in piped}
-            stdin, stdout = order.stdio or (subprocess.DEVNULL, ends["stdout"][1])
+        with Wiring(("stdout", "stderr") if order.stdio is None else ("stderr",)) as ends:
+            stdin, stdout = order.stdio or (subprocess.DEVNULL, ends.theirs["stdout"])
             # who speaks over its own pipes is given no channel of ours: the end that it would have is closed
-            named = {} if order.stdio else {"BEMA_CHANNEL": str(channel.fileno())}
+            named = {} if order.stdio else {"BEMA_CHANNEL": str(ends.theirs["channel"])}
             start = functools.partial(
                 spawn,
                 order.argv,
@@ -86,28 +120,40 @@ class Child:
                 order.cwd,
                 stdin=stdin,
                 stdout=stdout,
-                stderr=ends["stderr"][1],
+                stderr=ends.theirs["stderr"],
                 descriptors={*map(int, named.values()), *order.descriptors},
                 descriptor_limit=descriptor_limit,
             )
-            self.warden = Warden(order.name, start)
-            on_failure.pop_all()
-        self.pid = self.warden.child
+            warden = Warden.start(order.name, start)
+        self._begin(warden, ends)
+
+    def fork(self, zygote: Zygote, done: Callable[[str], None]) -> None:
+        """Have it forked and say Init; `done` is told why it was not, or nothing. `OSError` when it cannot be asked for."""
+        order = self.order
+        # Init names what it inherits by our numbers, of which the fork gets its own
+        named = {name: each for name, each in order.init.items() if name.endswith("_fd") and each in order.descriptors}
+
+        def forked(warden: Warden | None, why: str) -> None:
+            if warden is None:
+                ends.close()
+            else:
+                self._begin(warden, ends)
+            done(why)
+
+        with Wiring(("stdout", "stderr")) as ends:
+            wanted = Forked(order.name, {**ends.theirs, **named}, {"env": order.env, "cwd": order.cwd})
+            zygote.fork(wanted, forked)
+
+    def _begin(self, warden: Warden, ends: Wiring) -> None:
+        self.warden = warden
+        self.pid = warden.child
         self.process_start = start_of(self.pid)
-        self.channel = JsonChannel(ours, self._line_limit, _CHANNEL_SEND)
-        for stream, (reading, _) in ends.items():
+        self.channel = JsonChannel(ends.channel, self._line_limit, _CHANNEL_SEND)
+        for stream, reading in ends.pipes.items():
             self._pipes[reading] = (stream, Lines(self._log_line))
             self._loop.watch(reading, READ, functools.partial(self._read_log, reading))
-        self.send(order.init)
+        self.send(self.order.init)
         self.log.note(f"started as process {self.pid}")
-
-    @staticmethod
-    def _pipe(theirs: contextlib.ExitStack, on_failure: contextlib.ExitStack) -> tuple[int, int]:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        theirs.callback(os.close, writing)
-        on_failure.callback(os.close, reading)
-        return reading, writing
 
     # the channel
 

@@ -73,8 +73,11 @@ class Keeper:
         return [*self.instances, *(s.child for s in self._supervisors if s.child is not None)]
 
     def _reap(self) -> None:
-        by_warden = {child.warden.pid: child for child in self._children()}
         reaped = list(reap())
+        # what has ended has reported before: nothing that a zygote has forked is unknown from here on
+        self.instances.zygotes.look()
+        reaped = [(pid, status) for pid, status in reaped if not self.instances.zygotes.ended(pid, status)]
+        by_warden = {child.warden.pid: child for child in self._children()}
         ended = [(by_warden[pid], status) for pid, status in reaped if pid in by_warden]
         for child, _ in ended:
             child.reaped()
@@ -85,12 +88,15 @@ class Keeper:
             self._end_strays(())
 
     def _end_strays(self, looks: tuple[float, ...]) -> None:
-        """What a warden that was killed left to us: all our children are wardens, so whoever is none ends.
+        """What a warden that was killed left to us: all our children are wardens or zygotes, so whoever is neither ends.
 
         We look again after each of these waits, since who is killed leaves us his own children.
         """
-        spared = self._before | {child.warden.pid for child in self._children()}
-        strays = [pid for pid in children() if pid not in spared and look(pid) is not None]
+        found = children()
+        # after that: what a zygote has forked is reported before it is a child of ours
+        forked = self.instances.zygotes.look()
+        spared = self._before | forked | {child.warden.pid for child in self._children()}
+        strays = [pid for pid in found if pid not in spared and look(pid) is not None]
         for pid in strays:
             end_now(pid)
         if looks:

@@ -15,6 +15,7 @@ from . import descriptors
 from .descriptors import Attachments, Deliveries, DescriptorSocket
 from .instances import Instances, Refusal
 from .json_channel import JsonChannel
+from .later import Later, Made
 from .loop import READ, WRITE, Loop
 
 # from here on instances wait in their own sockets, so that our memory holds what was read before
@@ -25,7 +26,7 @@ _KEPT_ENDS = 1000
 _CLOSED = "it closed its link, or reads nothing from it"
 
 
-Operation = Callable[[dict[str, Any], Attachments], dict[str, Any]]
+Operation = Callable[[dict[str, Any], Attachments], dict[str, Any] | Later]
 
 
 class Link:
@@ -146,21 +147,11 @@ class Link:
             return
         attached = Attachments(message.get("id", 0), self._beside, self._arrived)
         try:
-            operation = self._operations.get(message["op"])
-            if operation is None:
-                raise Refusal("protocol", f"no operation {message['op']!r}")
-            answer = {"id": message["id"], "ok": operation(message, attached)}
-        except Refusal as refusal:
-            answer = _refused(message, refusal.code, str(refusal))
-        except OSError as error:
-            # a machine without processes or descriptors left refuses a start; the keeper goes on
-            answer = _refused(
-                message, "start_failed", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            answer = _refused(message, "protocol", f"a malformed request: {type(error).__name__}: {error}")
+            answer = _answered(message, lambda: self._called(message, attached))
         finally:
             attached.close()
+        if answer is None:
+            return
         # a defect in a request is answered, too: who waits for a number would wait for ever
         self._send(answer)
         # after the answer: of an instance that it has neither listed nor heard of, an end says
@@ -169,6 +160,36 @@ class Link:
             again, self._again = self._again, []
             for event in again:
                 self._send(event)
+
+    def _called(self, message: dict[str, Any], attached: Attachments) -> dict[str, Any] | None:
+        """What an operation answers at once."""
+        operation = self._operations.get(message["op"])
+        if operation is None:
+            raise Refusal("protocol", f"no operation {message['op']!r}")
+        answer, channel = operation(message, attached), self._channel
+        if not isinstance(answer, Later):
+            return answer
+
+        def settle(made: Made) -> None:
+            # numbers are a link's own: another's request may have the same
+            if self._channel is channel and (late := _answered(message, made)) is not None:
+                self._send(late)
+
+        answer.settle, answer.wanted = settle, lambda: self._channel is channel
+        return None
+
+
+def _answered(message: dict[str, Any], made: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+    try:
+        answer = made()
+        return None if answer is None else {"id": message["id"], "ok": answer}
+    except Refusal as refusal:
+        return _refused(message, refusal.code, str(refusal))
+    except OSError as error:
+        # a machine without processes or descriptors left refuses a start; the keeper goes on
+        return _refused(message, "start_failed", f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _refused(message, "protocol", f"a malformed request: {type(error).__name__}: {error}")
 
 
 def _refused(message: dict[str, Any], code: str, text: str) -> dict[str, Any]:

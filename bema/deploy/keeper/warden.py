@@ -13,13 +13,14 @@ import ctypes
 import gc
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .processes import become_subreaper, bound_to, children, die_with_parent, end_now
 
@@ -36,18 +37,65 @@ _ARGV = (45, 46)  # fields of /proc/PID/stat after the name: where the arguments
 Spawn = Callable[[], "subprocess.Popen[bytes]"]
 
 
+class Report:
+    """The reading end of what a warden says, line by line: `said` is all of it together, `over` that nothing more comes."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.said: dict[str, Any] = {}
+        self.over = False
+        self._rest = b""
+
+    def hear(self) -> dict[str, Any]:
+        """What has been said until now."""
+        with contextlib.suppress(BlockingIOError):
+            while not self.over:
+                came = os.read(self.descriptor, 64 * 1024)
+                self.over = not came
+                *lines, self._rest = (self._rest + came).split(b"\n")
+                for line in lines:
+                    self._take(line)
+        return self.said
+
+    def _take(self, line: bytes) -> None:
+        # what is forked by a zygote writes here, too, until it runs its script: it may be anybody's import
+        with contextlib.suppress(ValueError, TypeError):
+            self.said |= json.loads(line)
+
+    def wait(self) -> dict[str, Any]:
+        """Until it has said how the start went."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        while not self.over and not {"pid", "errno"} & self.hear().keys():
+            poll.poll()
+        return self.said
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
 class Warden:
     """Our end of one: `pid` is its own, `child` the pid of what it watches."""
 
-    def __init__(self, name: str, spawn: Spawn) -> None:
+    def __init__(self, report: Report) -> None:
+        """The one that reports there. `OSError` where it has reported that the child could not be started."""
+        said = report.said
+        if "pid" not in said:
+            raise OSError(said.get("errno"), said.get("strerror", "its warden was killed"), said.get("filename"))
+        self.report = report
+        self.pid: int = said["warden"]
+        self.child: int = said["pid"]
+
+    @classmethod
+    def start(cls, name: str, spawn: Spawn) -> Warden:
         """Fork it, and have it call `spawn`. `OSError` when either cannot be."""
         reading, writing = os.pipe()
         # a signal that came between fork and the child's first line would wake our loop from there
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             keeper = os.getpid()
-            self.pid = os.fork()
-            if self.pid == 0:
+            if os.fork() == 0:
                 os.close(reading)
                 _stand(keeper, name, spawn, writing)
         except OSError:
@@ -56,20 +104,15 @@ class Warden:
         finally:
             os.close(writing)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._report = os.fdopen(reading, "rb", 0)
+        report = Report(reading)
         try:
-            self.child = self._begun()
+            # this waits, as any spawn waits for its exec: milliseconds, and no longer than the fork
+            # lives
+            report.wait()
+            return cls(report)
         except OSError:
-            self._report.close()
+            report.close()
             raise
-
-    def _begun(self) -> int:
-        # this waits, as any spawn waits for its exec: milliseconds, and no longer than the fork
-        # lives
-        said = json.loads(self._report.readline() or "{}")
-        if "pid" not in said:
-            raise OSError(said.get("errno"), said.get("strerror", "its warden was killed"), said.get("filename"))
-        return int(said["pid"])
 
     def signal(self, number: int) -> None:
         """Tell it to `END` or to `ASK`, even where somebody has stopped it."""
@@ -79,10 +122,10 @@ class Warden:
 
     def close(self) -> int:
         """Once it was reaped: the wait status of the child. Who kills a warden kills its child."""
-        with self._report:
-            said = self._report.readline()
+        said = self.report.hear()
+        self.report.close()
         # the kernel killed the child with it, by the parent-death signal
-        return int(json.loads(said)["status"]) if said else int(signal.SIGKILL)
+        return int(said.get("status", signal.SIGKILL))
 
 
 class Descent:
@@ -94,7 +137,7 @@ class Descent:
         self._child = child
         self._told_to_end = False
 
-    def run(self, ended: Callable[[int], None]) -> bool:
+    def run(self, ended: Callable[[int], object]) -> bool:
         """Until everything has ended; whether it has. `ended` is told the child's status as soon as there is one."""
         while self._reap(ended) and self.status is None and not self._told_to_end and os.getppid() == self._parent:
             self._hear(signal.sigwaitinfo(_AWAITED).si_signo)
@@ -115,7 +158,7 @@ class Descent:
                 os.killpg(self._child, signal.SIGTERM)
         self._told_to_end = self._told_to_end or number == END
 
-    def _reap(self, ended: Callable[[int], None]) -> bool:
+    def _reap(self, ended: Callable[[int], object]) -> bool:
         """Whether there is still anybody."""
         while True:
             try:
@@ -134,33 +177,62 @@ def _stand(keeper: int, name: str, spawn: Spawn, report: int) -> NoReturn:
     """The warden's whole life, in a fork of the keeper."""
     code = 1
     try:
-        signal.set_wakeup_fd(-1)
-        # collecting garbage would copy the pages that it shares with the keeper
-        gc.disable()
-        # out of the terminal's group, whose signals are the keeper's, and before there is a child
-        os.setsid()
-        become_subreaper()
-        die_with_parent(keeper, END)
+        _prepare(keeper)
         code = _watched(keeper, name, spawn, report)
     finally:
         os._exit(code)
 
 
-def _watched(keeper: int, name: str, spawn: Spawn, report: int) -> int:
-    def say(**what: object) -> None:
-        with contextlib.suppress(OSError):
-            os.write(report, json.dumps(what).encode() + b"\n")
+def _prepare(keeper: int) -> None:
+    signal.set_wakeup_fd(-1)
+    # collecting garbage would copy the pages that it shares with who forked it
+    gc.disable()
+    # out of the terminal's group, whose signals are the keeper's, and before there is a child
+    os.setsid()
+    become_subreaper()
+    die_with_parent(keeper, END)
 
+
+def _watched(keeper: int, name: str, spawn: Spawn, report: int) -> int:
     try:
         child = spawn()
     except OSError as error:
-        say(errno=error.errno, strerror=error.strerror or str(error), filename=error.filename)
+        _say(report, errno=error.errno, strerror=error.strerror or str(error), filename=error.filename)
         return 0
+    return watch(keeper, name, child.pid, report)
+
+
+def adopted(keeper: int, before: int) -> None:
+    """In a fork of a fork, whose parent `before` ends: wait until the keeper is the parent, and be what a warden is."""
+    while os.getppid() == before:
+        time.sleep(_FIRST_PAUSE / 10)
+    # of a keeper that ended meanwhile, this hears at once
+    _prepare(keeper)
+
+
+def bind(warden: int) -> None:
+    """In its fork: a session of its own, that ends with the warden and hears every signal, as any child of a warden."""
+    os.setsid()
+    bound_to(warden)()
+
+
+def watch(keeper: int, name: str, child: int, report: int) -> int:
+    """Watch a child until all that descends from it has ended; the exit code of the warden."""
     # leases, listeners and the state's lock are held by whom they are for alone
     _hold_only(report)
-    say(pid=child.pid)
+    # who is not heard by the keeper would be nobody's, and its child with it
+    if not _say(report, warden=os.getpid(), pid=child):
+        return 1
     _be_called(f"bema: warden of {name}")
-    return 0 if Descent(keeper, child.pid).run(lambda status: say(status=status)) else 1
+    return 0 if Descent(keeper, child).run(lambda status: _say(report, status=status)) else 1
+
+
+def _say(report: int, **what: object) -> bool:
+    try:
+        os.write(report, json.dumps(what).encode() + b"\n")
+    except OSError:
+        return False
+    return True
 
 
 def _hold_only(kept: int) -> None:

@@ -35,6 +35,7 @@ from bema.deploy.launch.operations import OperationSockets
 from bema.deploy.launch.sandbox import Home, environment
 from bema.deploy.launch.supervision import Supervision, found_at
 from bema.deploy.launch.workload import Workload
+from bema.deploy.launch.zygotes import with_start, zygote_for
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.secrets import sealed
@@ -205,6 +206,7 @@ class ProcessLauncher:
             if locator.port is not None
             else f"unix:{socket_of(workload.deployment, workload.version, workload.slot)}",
             locator=msgspec.to_builtins(locator),
+            zygote=zygote_for(workload, home, init.get("sandbox"), self._limits.zygote_memory),
         )
 
     async def poll(self) -> list[Replica]:
@@ -228,9 +230,10 @@ class ProcessLauncher:
             await self._told(process, kept["status"])
             self._recall(process)
         if kept["announce"] is not None:
+            announce = with_start(kept["announce"], kept.get("start"))
             # what drained is not shown otherwise for a moment, in which somebody might send it something
-            await self._show(process, kept["announce"], hidden=leaving)
-            self._watch_program(process, kept["announce"])
+            await self._show(process, announce, hidden=leaving)
+            self._watch_program(process, announce)
         if leaving:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
@@ -287,9 +290,10 @@ class ProcessLauncher:
             await self._end(process, "start_timeout", f"{how}: it stood in {where}" if where else how)
             return
         announce = found_at(address, {"listen": (self._clock.now() - replica.since) // 1000})
-        await self._keeper.request("announced", instance=replica.instance, announce=announce)
+        known = await self._keeper.request("announced", instance=replica.instance, announce=announce)
         # the keeper only remembers it; told to ourselves, it goes the way of every announcement
-        self._keeper.events.put_nowait({"event": "announced", "instance": replica.instance, "announce": announce})
+        event = {"event": "announced", "instance": replica.instance, "announce": announce, **known}
+        self._keeper.events.put_nowait(event)
 
     def _watch_program(self, process: SupervisedProcess, announce: dict[str, Any]) -> None:
         """A program says nothing of itself while it serves: where it listens is looked at, as long as it lives."""
@@ -470,13 +474,14 @@ class ProcessLauncher:
         process.stop_waiting()
         if (status := message.get("status")) is not None:
             await self._told(process, status)
+        announce = with_start(message["announce"], message.get("start"))
         try:
-            await self._show(process, message["announce"])
+            await self._show(process, announce)
         except (ProtocolError, Refused) as error:
             await self._end(process, "exited", error.message)
             return None
-        self._watch_program(process, message["announce"])
-        return Announced(message["instance"], message["announce"], process.replica.ready)
+        self._watch_program(process, announce)
+        return Announced(message["instance"], announce, process.replica.ready)
 
     async def _exited(self, process: SupervisedProcess | None, message: dict[str, Any]) -> Exited:
         instance, stopped = message["instance"], message["stopped"]

@@ -59,7 +59,7 @@ class Supervision:
             process_start=self.process_start,
             token=self._token,
             since=now,
-            data={"kind": said.kind or replica.kind, "phases": said.phases or {}} | self._isolation,
+            data={"kind": said.kind or replica.kind, "phases": said.phases or {}} | _begun(announce) | self._isolation,
             digest=said.digest or "",
             lane=f"{DEPLOYED}{replica.name or replica.deployment}",
             share=replica.share,
@@ -150,6 +150,11 @@ class Supervision:
 
     def _move(self, to: State) -> None:
         self.replica = msgspec.structs.replace(self.replica, state=move(self.replica.state, to))
+
+
+def _begun(announce: dict[str, Any]) -> dict[str, Any]:
+    """How its launcher started it, where that said so."""
+    return {"start": announce["start"]} if "start" in announce else {}
 
 
 def found_at(address: str, phases: dict[str, int]) -> dict[str, Any]:

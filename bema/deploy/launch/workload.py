@@ -35,7 +35,7 @@ class WorkloadLimits(msgspec.Struct, frozen=True):
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """`launcher` names the launcher of this version; empty for the platform's."""
+    """`launcher` names the launcher of this version; empty for the platform's. `owner` is whose code it is."""
 
     deployment: str
     name: str
@@ -52,6 +52,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     share: int = 100  # what it is shown with: its version's percentage of the requests,
     terms: Terms = Terms()  # and how requests are given to it
     asks: FunctionSettings = FunctionSettings()  # what its author asks of the platform
+    owner: str = ""
     home: str = ""  # the folder of what it writes; empty for one of the deployment's own
     isolation: Isolation = Isolation()
     operations: bool = False  # it asks the orchestrator for things, and is given a way to

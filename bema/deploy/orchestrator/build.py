@@ -129,6 +129,7 @@ async def workload_of(rollout: Rollout, version: Version, slot: int, parts: Part
         share=deployment.share_of(version),
         terms=deployment.terms,
         asks=deployment.settings.over(version.settings),
+        owner=deployment.owner,
         home=home,
         settings={
             name: await asyncio.to_thread(_told, name, told, home, parts.state) for name, told in parts.told.items()

@@ -154,15 +154,21 @@ class Platform:
         for name, descriptor in (carried or {}).items():
             self.descriptors.send(number, name, descriptor)
         self._link.sendall(json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n")
-        while True:
-            message = self._hear()
-            if message.get("id") == number:
-                return message
+        return self.answer(number)
+
+    def answer(self, number: int) -> Any:
+        """The answer to a request, which may come after those to others."""
+        for known in self._events:
+            if known.get("id") == number:
+                self._events.remove(known)
+                return known
+        while (message := self._hear()).get("id") != number:
             self._events.append(message)
+        return message
 
     def event(self, name: str) -> Any:
         for known in self._events:
-            if known["event"] == name:
+            if known.get("event") == name:
                 self._events.remove(known)
                 return known
         while (message := self._hear()).get("event") != name:
