@@ -28,6 +28,8 @@ from bema.deploy.sources.tree import bundle_of, check_counts, check_path
 
 _REF: Final = re.compile(r"[A-Za-z0-9_][\w./@+-]{0,199}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)")
+_OLDEST: Final = (2, 37)
 _MEMORY: Final = 2 * 1024 * 1024  # KiB: what unpacks deltas may be told to take any amount
 _HISTORY: Final = 4  # times the files: of one commit, packed, more is no code
 _SAID: Final = 2000
@@ -74,7 +76,7 @@ class GitSource:
         Raises:
             Invalid: repository, ref or path is not there (source_not_found), wants a credential (source_denied), or lies where
                 code is not fetched from (source_refused).
-            Refused: there is no git on this machine (not_supported).
+            Refused: there is no git on this machine, or one that is too old (not_supported).
         """
         async with in_time(self._limits), _Repository.made(self._place, self._fetcher, self._limits) as repository:
             commit = await repository.fetch(self._ref or "HEAD")
@@ -104,10 +106,19 @@ class _Repository:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="bema-git-"))
         try:
             repository = cls(folder, git, place, address, limits)
+            await repository._check_version()
             await repository._run("init", "-q", "--bare", "--template=", ".")
             yield repository
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _check_version(self) -> None:
+        # an older one would pass over the address that it is told, and look the name up by itself
+        said = (await self._run("version")).decode(errors="replace").strip()
+        found = _VERSION.search(said)
+        if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+            message = f"{said or 'this git'} cannot be told which address to connect to"
+            raise Refused(message, fix=f"Install git {_OLDEST[0]}.{_OLDEST[1]} or newer where the platform runs.")
 
     async def fetch(self, ref: str) -> str:
         """The commit that `ref` names. Shallow: there is no other way to know how much comes, and no dumb server takes it."""

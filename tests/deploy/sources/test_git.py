@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bema.core.errors import BemaError, Invalid
+from bema.core.errors import BemaError, Invalid, Refused
 from bema.core.limits import DEFAULTS, Limits
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.sources.addresses import Networks
@@ -240,6 +240,22 @@ def test_a_server_that_says_nothing_is_left_and_git_with_it(repositories: Reposi
     assert caught.value.code == "source_unreachable"
     assert asked.is_set()
     assert not list(Path(tempfile.gettempdir()).iterdir())
+
+
+@pytest.mark.parametrize(("version", "word"), [("git version 2.36.9", "2.36.9"), ("", "this git"), (None, "no git")])
+def test_a_git_that_cannot_be_told_where_to_connect_is_not_used(
+    repositories: Repositories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, word: str
+):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    if version is not None:
+        (folder / "git").write_text(f"#!/bin/sh\necho '{version}'\n")
+        (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    seen: list[Web] = []
+    with pytest.raises(Refused, match=word) as caught:
+        asyncio.run(story(repositories.answer, seen))
+    assert (caught.value.code, seen[0].connections) == ("not_supported", 0)
 
 
 def test_a_server_that_is_none_of_git(repositories: Repositories):
