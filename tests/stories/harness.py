@@ -67,7 +67,6 @@ class Platform:
         self.state = state
         # where deployed scripts leave notes for the test
         self.shared = state.parent / "shared"
-        self.shared.mkdir(parents=True, exist_ok=True)
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("BEMA_") and k != "PYTHONDONTWRITEBYTECODE"},
             "BEMA_STATE_DIR": str(state),
@@ -77,6 +76,7 @@ class Platform:
         self.gateway = self.api = ""
 
     def up(self, *arguments: str, seconds: float = 30.0) -> Platform:
+        self.shared.mkdir(exist_ok=True)
         with (self.state.parent / f"{self.state.name}.out").open("a") as out:
             self.process = subprocess.Popen(
                 [*command(), "up", *arguments],
