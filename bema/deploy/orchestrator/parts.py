@@ -15,7 +15,7 @@ from bema.deploy.build.pythons import Python, Pythons
 from bema.deploy.launch.launcher import Launcher
 from bema.deploy.model.isolation import Isolation
 from bema.deploy.model.restarts import RestartPolicy
-from bema.deploy.orchestrator.unfinished import DurableCalls, NoDurableCalls
+from bema.deploy.orchestrator.unfinished import NoVersionCalls, VersionCalls
 from bema.deploy.secrets import SecretFiles
 from bema.deploy.store.deployments import Store
 from bema.deploy.store.keys import KeyRecords
@@ -39,7 +39,7 @@ class Parts:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = DEFAULTS
     isolation: Isolation = field(default_factory=Isolation)  # the least of every instance
-    calls: DurableCalls = field(default_factory=NoDurableCalls)
+    calls: VersionCalls = field(default_factory=NoVersionCalls)
     told: Mapping[str, Any] = field(default_factory=dict)  # to every instance, as settings of its Init
 
     gateways: Callable[[], frozenset[int]] = frozenset  # the ids of those that are there

@@ -20,13 +20,13 @@ LiveVersions = dict[str, dict[str, bool]]
 _PATIENCE = 5.0
 
 
-class DurableCalls(Protocol):
+class VersionCalls(Protocol):
     async def live(self, data: list[str]) -> LiveVersions:
         """The versions whose calls have not ended, by the id of a deployment's data; true where one of them is to go on."""
         ...
 
 
-class NoDurableCalls:
+class NoVersionCalls:
     """The twin for who has none."""
 
     async def live(self, data: list[str]) -> LiveVersions:
@@ -52,7 +52,7 @@ class DeployedCalls:
 class UnfinishedCalls:
     """By deployment; `changed` is told of each for which something changed."""
 
-    def __init__(self, calls: DurableCalls, store: Store, changed: Callable[[str], None]) -> None:
+    def __init__(self, calls: VersionCalls, store: Store, changed: Callable[[str], None]) -> None:
         self._calls = calls
         self._store = store
         self._changed = changed
