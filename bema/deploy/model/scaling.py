@@ -24,7 +24,7 @@ _FASTER: Final = 10
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one reporter, a gateway or an instance, has of a deployment: now, and since it reported last.
+    """What a gateway has of a deployment: now, and since it reported last.
 
     `busy` is the time that requests were in flight, added up: its growth by a second in a second is one request.
     """
@@ -56,7 +56,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 class _Told(msgspec.Struct):
-    """What one reporter said last, and when."""
+    """What one gateway said last, and when."""
 
     load: Load
     at: int

@@ -1,4 +1,4 @@
-"""What is asked of each deployment, as gateways and instances report it, and what becomes of instances that are taken away.
+"""What is asked of each deployment, as gateways report it, and what becomes of instances that are taken away.
 
 Laws: it is in memory alone, and what is forgotten is reported anew; of a deployment that sleeps nothing is kept. A gateway that
 went has nothing in flight.
@@ -16,7 +16,7 @@ from bema.deploy.model.deployment import Deployment
 from bema.deploy.model.reclaim import Reclaim
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND
-from bema.deploy.model.scaling import Load, Loads, Usage, Wish
+from bema.deploy.model.scaling import Loads, Usage, Wish
 
 _LIVE = (State.NEW, State.STARTING, State.SERVING)
 
@@ -24,10 +24,10 @@ _LIVE = (State.NEW, State.STARTING, State.SERVING)
 class DeploymentLoads:
     """`changed` is told of each deployment of which something else is asked."""
 
-    def __init__(self, clock: Clock, changed: Callable[[str], None], gateways: Collection[int] = ()) -> None:
+    def __init__(self, clock: Clock, changed: Callable[[str], None]) -> None:
         self._clock = clock
         self._changed = changed
-        self._gateways = frozenset(gateways)
+        self._gateways: frozenset[int] = frozenset()
         self._usages: dict[str, Usage] = {}
         self._reclaims: dict[int, Reclaim] = {}
         self._acknowledged = asyncio.Event()
@@ -36,23 +36,14 @@ class DeploymentLoads:
 
     def take(self, report: Loads) -> None:
         """Take the report of a gateway in."""
+        now = self._clock.now()
         for load in report.loads:
-            self._told(report.gateway, load)
+            self._usages.setdefault(load.deployment, Usage(now)).told(report.gateway, load, now)
+            self._changed(load.deployment)
         for instance in report.drained:
             if (reclaim := self._reclaims.get(instance)) is not None:
                 reclaim.acknowledge(report.gateway)
                 self._acknowledged.set()
-
-    def told(self, instance: int, load: Load) -> None:
-        """Take what an instance says of itself in."""
-        self._told(instance, load)
-
-    def _told(self, who: int, load: Load) -> None:
-        usage = self._usages.get(load.deployment)
-        if usage is None:
-            usage = self._usages[load.deployment] = Usage(self._clock.now())
-        usage.told(who, load, self._clock.now())
-        self._changed(load.deployment)
 
     def used(self, deployment: str) -> None:
         """Somebody asks for it."""
@@ -61,16 +52,12 @@ class DeploymentLoads:
 
     def are(self, gateways: Collection[int]) -> None:
         """These gateways are there, and no others."""
-        gone, self._gateways = self._gateways - set(gateways), frozenset(gateways)
-        self.gone(gone)
-        self._acknowledged.set()
-
-    def gone(self, reporters: Collection[int]) -> None:
-        """Those are there no more, and so is what they had."""
+        self._gateways = frozenset(gateways)
         for deployment, usage in self._usages.items():
-            if not usage.reporters().isdisjoint(reporters):
-                usage.forget(reporters, self._clock.now())
+            if gone := usage.reporters() - self._gateways:
+                usage.forget(gone, self._clock.now())
                 self._changed(deployment)
+        self._acknowledged.set()
 
     # what follows
 

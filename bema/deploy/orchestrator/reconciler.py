@@ -288,7 +288,6 @@ class Reconciler:
             await self._serves(owner, version, instance)
         else:
             self._replicas.drop(instance)
-            self.loads.gone((instance,))
             # a poll that was asked before may still list it
             self._ended_meanwhile.add(instance)
             how = {

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from bema.core.errors import NotFound, Overloaded
-from bema.core.instance import Instance
+from bema.core.instance import Instance, Terms
 from bema.core.limits import DEFAULTS
 from bema.gateway.routing.admission import RequestAdmission
 from bema.gateway.routing.choice import VERSION, InstanceRoute, Seat
@@ -43,7 +43,7 @@ class Scene:
     def show(self, id: int = 1, concurrency: int = 2, version: str = "v1", **fields: object) -> None:
         addresses: dict[str, tuple[str, ...]] = {"http": (f"unix:{id}",)}
         record = Instance(id=id, namespace="t", component="t", deployment="d", version=version, addresses=addresses)
-        self.discovery.put(msgspec.structs.replace(record, concurrency=concurrency, **fields))
+        self.discovery.put(msgspec.structs.replace(record, terms=Terms(concurrency=concurrency), **fields))
 
     def taken(self, asked: Request | None = None) -> Seat:
         place = self.admission.take("d", asked or Request())
@@ -188,7 +188,7 @@ def test_an_instance_is_never_sent_more_than_it_takes_and_all_are_answered():
             deployment = path.rpartition("/")[2]
             await g.serve(instance(1), deployment)
             for record in g.listener.table.instances_of(deployment).instances():
-                g.discovery.put(msgspec.structs.replace(record, concurrency=3))
+                g.discovery.put(msgspec.structs.replace(record, terms=Terms(concurrency=3)))
             answers = await asyncio.gather(*(g.ask(request(f"{path}/{n}")) for n in range(40)))
             assert {answer.body for answer in answers} == {b"ok"}
             assert most == [3, 3]
@@ -214,7 +214,7 @@ def test_a_request_that_takes_longer_than_it_may_is_ended_and_gives_its_place_up
         async with gate() as g:
             path = await g.serve(instance)
             [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
-            g.discovery.put(msgspec.structs.replace(shown, concurrency=1, timeout=0.2))
+            g.discovery.put(msgspec.structs.replace(shown, terms=Terms(concurrency=1, timeout=0.2)))
             async with await g.client() as client:
                 client.send(request(path))
                 if begun:

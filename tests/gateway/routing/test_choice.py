@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bema.core.instance import Instance
+from bema.core.instance import Instance, Terms
 from bema.gateway.routing.choice import VERSION, InstanceRoute, Seat, VersionChoice
 
 
@@ -67,8 +67,8 @@ def test_a_version_without_a_share_is_given_only_who_names_it():
 def test_equal_values_go_to_one_version_and_few_of_them_move_with_the_shares(sticky: str):
     def users(share: int) -> list[str]:
         choice = VersionChoice()
-        shown(choice, 1, "v9", share=100 - share, sticky=sticky)
-        shown(choice, 2, "v10", share=share, sticky=sticky)
+        shown(choice, 1, "v9", share=100 - share, terms=Terms(sticky=sticky))
+        shown(choice, 2, "v10", share=share, terms=Terms(sticky=sticky))
         asked = [
             Request(x_user=b"%d" % n) if sticky.startswith("header") else Request(cookie=b"a=b; user=%d; c" % n)
             for n in range(2000)
@@ -86,8 +86,8 @@ def test_equal_values_go_to_one_version_and_few_of_them_move_with_the_shares(sti
 
 def test_who_has_no_value_to_stick_by_is_shared_out():
     choice = VersionChoice()
-    shown(choice, 1, "v1", share=50, sticky="cookie:user")
-    shown(choice, 2, "v2", share=50, sticky="cookie:user")
+    shown(choice, 1, "v1", share=50, terms=Terms(sticky="cookie:user"))
+    shown(choice, 2, "v2", share=50, terms=Terms(sticky="cookie:user"))
     assert Counter(told(choice, PLAIN) for _ in range(100)) == {"v1": 50, "v2": 50}
 
 
@@ -98,7 +98,7 @@ def test_the_instance_with_the_least_in_flight_takes_it_and_none_takes_more_than
 ):
     """A step sends a request, or ends the one of that number."""
     choice, running = VersionChoice(), list[Seat]()
-    places = [shown(choice, number, concurrency=concurrency) for number in (1, 2, 3)]
+    places = [shown(choice, number, terms=Terms(concurrency=concurrency)) for number in (1, 2, 3)]
     for step in steps:
         if step is not None:
             if step < len(running):
@@ -126,11 +126,11 @@ def test_of_equals_each_has_its_turn():
 
 def test_one_that_takes_nothing_new_is_counted_on_when_it_does_again():
     choice = VersionChoice()
-    place = shown(choice, 1, concurrency=1)
+    place = shown(choice, 1, terms=Terms(concurrency=1))
     place.in_flight += 1
-    assert shown(choice, 1, takes=False, concurrency=1) is place
+    assert shown(choice, 1, takes=False, terms=Terms(concurrency=1)) is place
     assert choice.next(PLAIN) is None
-    assert shown(choice, 1, concurrency=1) is place
+    assert shown(choice, 1, terms=Terms(concurrency=1)) is place
     assert choice.next(PLAIN) is None
     place.in_flight -= 1
     assert choice.next(PLAIN) is place
