@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from bema.cli import output
-from bema.cli.function_table import FunctionEntry, functions
+from bema.cli.declared_functions import FunctionEntry, functions
 from bema.core import files
 from bema.core.errors import BemaError, Unavailable
 

@@ -12,8 +12,8 @@ from bema.core.redaction import hides
 from bema.deploy.model.deployment import CreateRequest, DataInfo, DeploymentInfo, VersionInfo
 from bema.deploy.model.function import FunctionSettings
 from bema.deploy.model.outdated import OutdatedPackage
-from bema.deploy.model.source_fields import Inline, SourceFields
 from bema.deploy.secrets import SecretInfo
+from bema.gateway.control.sources import Source, checked
 
 __all__ = [
     "ChangeBody",
@@ -45,7 +45,7 @@ class ChangeBody(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be the next version of a deployment: either `source`, or `code` for short. Without `env` the variables stay as they are;
     `share` is the percentage of requests that the version begins with."""
 
-    source: SourceFields | None = None
+    source: Source | None = None
     code: str | None = None
     env: dict[str, str] = {}
     settings: FunctionSettings = FunctionSettings()
@@ -59,10 +59,10 @@ class ChangeBody(msgspec.Struct, frozen=True, kw_only=True):
             raise Invalid(
                 f"the body has {'neither' if missing else 'both'} `source` {'nor' if missing else 'and'} `code`"
             )
-        source = Inline(self.code or "") if self.source is None else self.source
+        source = {"type": "inline", "code": self.code or ""} if self.source is None else checked(self.source)
         return CreateRequest(
             name=name,
-            source=msgspec.to_builtins(source),
+            source=source,
             env=self.env,
             settings=self.settings,
             replace=replace,

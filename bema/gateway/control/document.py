@@ -14,6 +14,7 @@ import msgspec
 from bema.core.version import VERSION
 from bema.gateway.control.bodies import ErrorBody
 from bema.gateway.control.operations import OPERATIONS, Operation
+from bema.gateway.control.sources import KINDS
 
 __all__ = ["openapi", "page"]
 
@@ -30,7 +31,7 @@ def openapi(url: str) -> dict[str, Any]:
         if isinstance(kind, type)
     ]
     _, schemas = msgspec.json.schema_components(
-        dict.fromkeys([*types, ErrorBody]), ref_template="#/components/schemas/{name}"
+        dict.fromkeys([*types, ErrorBody, *KINDS.values()]), ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:

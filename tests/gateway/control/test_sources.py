@@ -1,11 +1,18 @@
 """Code from anywhere, asked for over the API: each kind has its fields, and what is refused says why."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from bema.core import settings
+from bema.core.limits import Limits
+from bema.deploy.model.bundle import Bundle
+from bema.deploy.sources.source import Fetched, SourceFactory, SourceOrigin
 from tests.deploy.sources.test_archives import zipped
 from tests.gateway.control.test_app import run, up
 from tests.servers.web import said, web
@@ -48,6 +55,35 @@ def test_a_source_that_cannot_be_is_refused_with_its_field(tmp_path, source, cod
             assert word in answer.json()["error"]["message"]
 
     run(story())
+
+
+class ToldSource:
+    """A kind that somebody brought: the code is what it is told."""
+
+    def __init__(self, told: str) -> None:
+        self._told = told
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any], limits: Limits) -> ToldSource:
+        return cls(str(said["told"]))
+
+    async def fetch(self) -> Fetched:
+        return Fetched(Bundle.of_script(self._told.encode()), SourceOrigin("told"))
+
+
+def test_a_kind_that_a_plugin_brings_is_passed_on(tmp_path):
+    SourceFactory.register("told")(ToldSource)
+
+    async def story():
+        async with up(tmp_path) as u:
+            answer = await u.api.post("/faas/python", json={"name": "a", "source": {"type": "told", "told": "app = 1"}})
+            assert answer.status_code == 202, answer.text
+            await u.state(answer.json()["id"], "ready")
+
+    try:
+        run(story())
+    finally:
+        SourceFactory.unregister("told", ToldSource)
 
 
 def test_who_is_to_come_again_is_told_when(tmp_path, monkeypatch):

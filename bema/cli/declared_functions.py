@@ -15,13 +15,13 @@ from bema.core import files
 from bema.core.errors import BemaError, Invalid, of_code
 from bema.core.naming import check_deployment, nearest
 from bema.core.redaction import hides
-from bema.deploy.model.function import FunctionSettings, check_settings
+from bema.deploy.sources.function_table import KEYS, read_function
 
-_OWN: Final = ("name", "file", "source", "env")
+_OWN: Final = ("name", "file", "source")
 
 
 class FunctionEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One function: its code, or where that is, its variables, and its settings by name."""
+    """One function: where its code is, as a source of the API, its variables, and its settings by name."""
 
     name: str
     source: dict[str, Any]
@@ -71,18 +71,18 @@ def _entry(said: dict[str, Any], where: str, folder: Path) -> FunctionEntry:
         raise Invalid(f"{where} has no `name`", code="bad_setting")
     where = f"{where} ({name})"
     check_deployment(name)
-    env = said.get("env", {})
-    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
-        raise Invalid(f"{where}: `env` is no table of texts", code="bad_setting")
-    settings = {key: value for key, value in said.items() if key not in _OWN}
-    known = FunctionSettings.__struct_fields__
-    if unknown := next((key for key in settings if key not in known), None):
-        raise Invalid(f"{where}: there is no key {unknown!r}{nearest(unknown, (*_OWN, *known))}", code="bad_setting")
-    try:
-        check_settings(msgspec.convert(settings, FunctionSettings))
-    except (msgspec.ValidationError, Invalid) as error:
-        raise Invalid(f"{where}: {error}", code="bad_setting") from error
-    return FunctionEntry(name=name, source=_source(file, source, where, folder), env=env, settings=settings)
+
+    def wrong(key: str, problem: str) -> BemaError:
+        return Invalid(f"{where}: {key} {problem}", code="bad_setting")
+
+    rest = {key: value for key, value in said.items() if key not in _OWN}
+    # of a script alone: which of its names is served
+    if unknown := next((key for key in rest if key not in KEYS or key == "entry"), None):
+        raise Invalid(f"{where}: there is no key {unknown!r}{nearest(unknown, (*_OWN, *KEYS))}", code="bad_setting")
+    settings, env = read_function(rest, wrong)
+    return FunctionEntry(
+        name=name, source=_source(file, source, where, folder), env=env, settings=msgspec.to_builtins(settings)
+    )
 
 
 def _source(file: Any, source: Any, where: str, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bema.cli.function_table import FunctionEntry, functions
+from bema.cli.declared_functions import FunctionEntry, functions
 from bema.core.errors import BemaError, Invalid
 
 TABLE = """
@@ -17,6 +17,7 @@ port = 8800
 file = "shop/Cart_Api.py"
 env = { MODE = "test" }
 timeout = 30
+memory = "512MB"
 secrets = ["TOKEN"]
 
 [[function]]
@@ -38,7 +39,7 @@ def test_functions_are_read_in_order_with_their_settings(tmp_path: Path):
             name="cart-api",
             source={"type": "inline", "code": "app = 1\n"},
             env={"MODE": "test"},
-            settings={"timeout": 30, "secrets": ["TOKEN"]},
+            settings={"timeout": 30.0, "memory": 512_000_000, "secrets": ("TOKEN",)},
         ),
         FunctionEntry(name="shared", source={"type": "gist", "id": "abc"}),
     ]
@@ -57,9 +58,10 @@ def test_functions_are_read_in_order_with_their_settings(tmp_path: Path):
         ("[[function]]\nname = 'x'\nsource = {url = 'y'}", "`type`"),
         ("[[function]]\nfile = 'missing.py'", "(missing): missing.py: No such file"),
         ("[[function]]\nfile = 3\nname = 'x'", "`file` is no text"),
-        ("[[function]]\nfile = 'bema.toml'\nenv = {A = 1}", "`env` is no table of texts"),
+        ("[[function]]\nfile = 'bema.toml'\nenv = {A = 1}", "env must be a table of strings"),
         ("[[function]]\nfile = 'bema.toml'\ntimeot = 3", "no key 'timeot'"),
         ("[[function]]\nfile = 'bema.toml'\ntimeout = 'long'", "timeout"),
+        ("[[function]]\nfile = 'bema.toml'\nentry = 'app'", "no key 'entry'"),
         ("[[function]]\nfile = 'bema.toml'\nmin_instances = -1", "min_instances is -1"),
         ("[[function]]\nfile = 'bema.toml'\nname = 'A/B'", "A/B"),
         ("[[function]]\nfile = 'bema.toml'\n[[function]]\nfile = 'bema.toml'", "two functions are named 'bema'"),
