@@ -72,3 +72,19 @@ def test_marks_stand_beside_the_state(marks, state):
 def test_how_an_instance_is_isolated_is_told_to_who_asks_for_more(entered, says):
     data = {} if entered is None else {"isolation": entered}
     assert ls._isolation(Instance(id=1, namespace="demo", component="worker", data=data)) == says
+
+
+@pytest.mark.parametrize(
+    ("instance", "state"),
+    [
+        (None, "ready"),
+        ({"stalled": False, "stands": ""}, "ready"),
+        ({"stalled": True, "stands": ""}, "ready, stalled"),
+        (
+            {"stalled": True, "stands": "stalled 5.2 s in main.py:42 time.sleep"},
+            "ready, stalled 5.2 s in main.py:42 time.sleep",
+        ),
+    ],
+)
+def test_a_stalled_deployment_says_where_it_stands(instance, state):
+    assert ls._state({"state": "ready", "instance": instance}) == state

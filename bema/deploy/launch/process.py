@@ -222,8 +222,11 @@ class ProcessLauncher:
         shown = reservation.shown
         leaving = kept["stopping"] or (shown is not None and shown.state is State.DRAINING)
         process = self._take_charge(kept, locator, reservation)
+        if inspection.NAME in kept["keep"]:
+            await self._inspections.resume(kept["instance"])
         if kept["status"] is not None:
             await self._told(process, kept["status"])
+            self._recall(process)
         if kept["announce"] is not None:
             # what drained is not shown otherwise for a moment, in which somebody might send it something
             await self._show(process, kept["announce"], hidden=leaving)
@@ -232,8 +235,6 @@ class ProcessLauncher:
             await self._hide(process)
         if operations.NAME in kept["keep"]:
             await self._operations.resume(kept["instance"])
-        if inspection.NAME in kept["keep"]:
-            await self._inspections.resume(kept["instance"])
 
     def _take_charge(self, kept: dict[str, Any], locator: Locator, reservation: Reservation) -> SupervisedProcess:
         replica = Replica(
@@ -381,6 +382,13 @@ class ProcessLauncher:
             await self._note(process, stands, "warning")
             # the way of every event: what is shown of it is changed by one at a time
             self._keeper.events.put_nowait({"event": "stands", "instance": process.replica.instance, "stands": stands})
+
+    def _recall(self, process: SupervisedProcess) -> None:
+        """What an earlier orchestrator found out: it knew since when, so nobody looks again."""
+        shown = process.reservation.shown
+        if shown is not None and (stands := str(shown.data.get("stands", ""))):
+            process.stop_looking()
+            process.supervision.stands(stands)
 
     async def _look_before_the_end(self, process: SupervisedProcess, grace: float) -> None:
         """Whoever is killed at the end of its grace is looked at shortly before: afterwards there is nothing to see."""

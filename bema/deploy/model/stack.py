@@ -16,6 +16,7 @@ _LONGEST = 80  # characters of what a sentence says of one place
 _THREAD = re.compile(r"(?:Current thread|Thread) (?:0x[0-9a-f]+)")
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d{1,9}) in (?P<function>.*)\Z')
 _RUNNER = "bema/runner/"
+_OURS = (f"{_RUNNER}inspection.py", f"{_RUNNER}companion.py")  # what threads of the runner run
 
 
 class StackFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,7 +99,7 @@ def read_traceback(text: str, script: str) -> Stack:
     """The stack that Python's fault handler writes: threads without names, the main one last, and no task."""
     threads = [tuple(each) for each in _threads(text, str(PurePath(script).parent))]
     # our own are there as well
-    shown = [frames for frames in threads if frames and not any(_RUNNER in frame.file for frame in frames[:1])]
+    shown = [frames for frames in threads if frames and not any(frame.file.endswith(_OURS) for frame in frames)]
     named = [
         ThreadStack(
             name="main" if last else "thread", main=last, frames=tuple(f for f in frames if _RUNNER not in f.file)

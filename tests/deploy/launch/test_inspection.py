@@ -149,6 +149,24 @@ def test_a_stalled_instance_shows_where_until_it_goes_on(platform):
     told(platform, story)
 
 
+def test_the_next_orchestrator_shows_what_the_one_before_found_out(platform):
+    async def story(stage):
+        await stage.moody()
+        stage.file("block").touch()
+        while not (found := await stage.event()).stands:
+            pass
+        await stage.launcher.close()
+        old = platform.pid_of("orchestrator")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: platform.pid_of("orchestrator") not in (None, old))
+        await stage.connect()
+        [running] = await stage.launcher.poll()
+        assert running.stands == found.stands
+        assert [each.data["stands"] for each in await stage.shown()] == [found.stands]
+
+    told(platform, story)
+
+
 def test_the_next_orchestrator_asks_as_well(platform):
     async def story(stage):
         running = await stage.start(stage.given(SLEEP, "main", "main"))

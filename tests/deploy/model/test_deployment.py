@@ -107,6 +107,10 @@ def test_a_failed_start_says_how_it_ended_and_its_last_lines():
         ({"cause": "exited", "signal": 11}, "hello never listened: it was ended by signal 11"),
         ({"cause": "exited", "message": "it was ended by SIGSEGV"}, "hello never listened: it was ended by SIGSEGV"),
         ({"cause": "start_timeout"}, "hello: no listener after 30 s"),
+        (
+            {"cause": "start_timeout", "message": "it did not listen within 30 s: it stood in main.py:3 time.sleep"},
+            "hello: no listener after 30 s: it stood in main.py:3 time.sleep",
+        ),
         ({"cause": "spawn", "message": "no such file"}, "hello cannot be started: no such file"),
     ],
 )

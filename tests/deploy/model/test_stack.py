@@ -54,6 +54,7 @@ def test_nothing_is_nowhere():
 
 TRACEBACK = f"""\
 Thread 0x00007f0000000001 (most recent call first):
+  File "/usr/lib/python3.11/json/encoder.py", line 200 in encode
   File "/layer/bema/runner/inspection.py", line 70 in _answer_all
   File "/usr/lib/python3.11/threading.py", line 975 in run
 
