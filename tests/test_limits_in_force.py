@@ -384,7 +384,7 @@ class Slow:
     def __init__(self) -> None:
         self.now = self.most = 0
 
-    async def make(self, wanted: Wanted) -> Made:
+    async def make(self, wanted: Wanted, told: Any = None) -> Made:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.Event().wait()

@@ -41,7 +41,8 @@ def _wait(found: api.Json, mine: str) -> api.Json:
     try:
         with output.Progress() as progress:
             while (state := _state(found, mine)) not in (*_FAILED, "ready", ""):
-                progress.step(f"{found['name']} {state}")
+                step = f": {found['progress']}" if found.get("progress") else ""
+                progress.step(f"{found['name']} {state}{step}")
                 time.sleep(_POLL)
                 found = _read(found["id"])
     except KeyboardInterrupt:

@@ -27,6 +27,7 @@ from bema.core.settings import PartSettings
 from bema.core.version import VERSION
 from bema.deploy.build.folders import complete, exclusive, is_complete, link_mode, working
 from bema.deploy.build.local import LocalPackages, local_packages, packages_of
+from bema.deploy.build.progress import Told, unheard
 from bema.deploy.build.pythons import Python
 from bema.deploy.build.uv import Uv
 from bema.deploy.build.variables import build_variables
@@ -58,8 +59,11 @@ class Made(msgspec.Struct, frozen=True):
 class Environments(Protocol):
     """What scripts run in, made before they start."""
 
-    async def make(self, wanted: Wanted) -> Made:
-        """Make `wanted` runnable, or `Failed` (build_failed) with the resolver's text as `detail`."""
+    async def make(self, wanted: Wanted, told: Told = unheard) -> Made:
+        """Make `wanted` runnable, or `Failed` (build_failed) with the resolver's text as `detail`.
+
+        `told` is told in a few words what it does meanwhile.
+        """
         ...
 
 
@@ -79,7 +83,9 @@ class MemoryEnvironments:
     def open(cls, settings: PartSettings) -> Environments:
         return cls()
 
-    async def make(self, wanted: Wanted) -> Made:
+    async def make(self, wanted: Wanted, told: Told = unheard) -> Made:
+        if wanted.dependencies:
+            told("resolving what it depends on")
         self.made.append(wanted)
         for dependency in wanted.dependencies:
             if text := self.failures.get(dependency):
@@ -103,7 +109,7 @@ class UvEnvironments:
     def open(cls, settings: PartSettings) -> UvEnvironments:
         return cls(settings.state / "environments", Uv(), settings.limits.build, settings.limits.lock_memory)
 
-    async def make(self, wanted: Wanted) -> Made:
+    async def make(self, wanted: Wanted, told: Told = unheard) -> Made:
         if not wanted.dependencies:
             return Made(wanted.python.path)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +117,7 @@ class UvEnvironments:
             # around all of it: another builder's lock is waited for without a limit of its own
             async with asyncio.timeout(self._timeout):
                 async with working(self._folder) as (folder, held):
-                    return await self._make(wanted, _Work(folder, wanted.python, held))
+                    return await self._make(wanted, _Work(folder, wanted.python, held, told))
         except TimeoutError as error:
             raise Failed(f"the build took longer than {self._timeout:.0f} s", code="build_failed") from error
 
@@ -120,6 +126,7 @@ class UvEnvironments:
         work.lay_out(wanted)
         with _timed(phases, "lock"):
             if not wanted.lock:
+                work.told("resolving what it depends on")
                 await self._lock(work)
             exported = await self._run("export", work, "--frozen", "--no-header", "--no-annotate", memory=self._memory)
             lock = work.lock.read_text()
@@ -154,6 +161,7 @@ class UvEnvironments:
                 return
             # uv would go on with what is there, and believe what was half written
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            work.told("installing what it depends on")
             try:
                 # sync, not pip install: it honours the indexes and sources that the script's own
                 # block names. --active: a script's environment has its place in uv's cache else,
@@ -183,6 +191,7 @@ class UvEnvironments:
             env=build_variables(os.environ, work.home) | ({"VIRTUAL_ENV": str(place)} if place else {}),
             keep=(work.held,) if held is None else (work.held, held),
             memory=memory,
+            told=work.told,
         )
 
 
@@ -192,6 +201,7 @@ class _Work(NamedTuple):
     folder: Path
     python: Python
     held: int
+    told: Told
 
     @property
     def script(self) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bema.core.errors import Failed, Refused
+from bema.deploy.build.progress import Told, step_of
 from bema.deploy.build.variables import build_variables
 from bema.deploy.keeper import warden
 
@@ -63,26 +64,30 @@ class Uv:
         env: Mapping[str, str] = MappingProxyType({}),
         keep: Sequence[int] = (),
         memory: int = 0,
+        told: Told | None = None,
     ) -> str:
         """What uv prints; `Failed` (build_failed) with its complaint as `detail`.
 
         `keep` are descriptors that uv inherits: a lock held by them lasts as long as the longest-lived of both. `memory` is
-        what each process of the run may have; 0 bounds nothing.
+        what each process of the run may have; 0 bounds nothing. `told` is told what it does meanwhile.
         """
+        verb = arguments[0]
+        if told is None:
+            arguments = ("--no-progress", *arguments)
         child = await self._begin(arguments, cwd, build_variables(os.environ) | dict(env), keep, memory)
         try:
             async with asyncio.timeout(timeout):
-                out, complaint = await _heard(child)
+                out, complaint = await _heard(child, told)
         except TimeoutError as error:
-            raise Failed(f"`uv {arguments[0]}` took longer than {timeout:.0f} s", code="build_failed") from error
+            raise Failed(f"`uv {verb}` took longer than {timeout:.0f} s", code="build_failed") from error
         finally:
             await _end(child)
         if child.returncode != 0:
             # masked before it is cut: half a URL would not be taken for one
             said = masked(complaint[-2 * _LONGEST :].decode(errors="replace")).strip()[-_LONGEST:]
-            raise Failed(_headline(said, arguments[0], child.returncode or 0, memory), code="build_failed", detail=said)
+            raise Failed(_headline(said, verb, child.returncode or 0, memory), code="build_failed", detail=said)
         if len(out) > _MOST:
-            raise Failed(f"`uv {arguments[0]}` printed more than {_MOST} bytes", code="build_failed")
+            raise Failed(f"`uv {verb}` printed more than {_MOST} bytes", code="build_failed")
         return out.decode(errors="replace")
 
     async def _begin(
@@ -96,7 +101,6 @@ class Uv:
                 *_within(memory),
                 self.binary,
                 "--color=never",
-                "--no-progress",
                 *arguments,
                 cwd=cwd,
                 env=env,
@@ -115,11 +119,29 @@ class Uv:
             raise
 
 
-async def _heard(child: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+async def _heard(child: asyncio.subprocess.Process, told: Told | None) -> tuple[bytes, bytes]:
     """The last of what it prints and of what it complains of; a backend may write without end."""
     assert child.stdout is not None and child.stderr is not None
-    out, complaint, _ = await asyncio.gather(_last(child.stdout), _last(child.stderr), child.wait())
+    complaining = _last(child.stderr) if told is None else _without_steps(child.stderr, told)
+    out, complaint, _ = await asyncio.gather(_last(child.stdout), complaining, child.wait())
     return out, complaint
+
+
+async def _without_steps(stream: asyncio.StreamReader, told: Told) -> bytes:
+    """The last of what it complains of; its steps are told, and left out."""
+    kept, line = bytearray(), b""
+    while piece := await stream.read(_LONGEST):
+        *lines, line = (line + piece).split(b"\n")
+        for each in lines:
+            if step := step_of(masked(each.decode(errors="replace"))):
+                told(step)
+            else:
+                kept += each + b"\n"
+        if len(line) > _LONGEST:  # a backend may write one line without end
+            kept, line = kept + line, b""
+        if len(kept) > 2 * _MOST:
+            del kept[: -_MOST - 1]
+    return bytes(kept + line)
 
 
 async def _last(stream: asyncio.StreamReader) -> bytes:

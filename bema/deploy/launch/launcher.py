@@ -44,6 +44,10 @@ class Reported(msgspec.Struct, frozen=True):
     stalled: bool
     stands: str = ""  # where, once that was found out
 
+    def marked(self, replica: Replica) -> Replica:
+        """The replica as it says."""
+        return replica.marked(ready=self.ready, stalled=self.stalled, stands=self.stands)
+
 
 class Exited(msgspec.Struct, frozen=True):
     """The instance is gone; the last event of it.

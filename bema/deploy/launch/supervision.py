@@ -96,7 +96,7 @@ class Supervision:
         if self._announced is not None and len(msgspec.json.encode(self._shown())) > LARGEST:
             self._status = before
             raise ProtocolError(f"its status makes a record of more than {LARGEST} bytes")
-        self.replica = self.replica.marked(ready=said.ready, stalled=said.stalled)
+        self.replica = self.replica.marked(ready=said.ready, stalled=said.stalled, stands=self.replica.stands)
         return self.record if said != before else None
 
     def stands(self, where: str) -> Instance | None:

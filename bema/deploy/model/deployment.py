@@ -433,6 +433,7 @@ class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
     latest: VersionInfo | None = None
     traffic: dict[str, int] = {}
     settings: FunctionSettings = FunctionSettings()
+    progress: str = ""  # what a build does just now
 
 
 class DeploymentPage(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from bema.core.naming import show_instance_id
 
 def chosen(replicas: Sequence[Replica], version: str = "", instance: str = "") -> Replica | None:
     """The one that is meant: of that version, with that label; of several the first that serves, else the first."""
-    meant = [each for each in replicas if version in ("", each.version) and instance in ("", each.label)]
+    running = (each for each in replicas if each.state is not State.NEW)
+    meant = [each for each in running if version in ("", each.version) and instance in ("", each.label)]
     return next((each for each in meant if each.state is State.SERVING), meant[0] if meant else None)
 
 
@@ -59,9 +60,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
         unshared = 0 if share else self.unshared or now
         return msgspec.structs.replace(self, share=share, terms=terms, unshared=unshared)
 
-    def marked(self, *, ready: bool, stalled: bool) -> Replica:
-        """The same, after it said how it serves."""
-        return msgspec.structs.replace(self, ready=ready, stalled=stalled, stands=self.stands if stalled else "")
+    def marked(self, *, ready: bool, stalled: bool, stands: str = "") -> Replica:
+        """The same, after it said how it serves. `stands` is nothing of one that goes on."""
+        return msgspec.structs.replace(self, ready=ready, stalled=stalled, stands=stands if stalled else "")
 
     def standing(self, where: str) -> Replica:
         """The same, after it was found out where it stands; of one that went on meanwhile that is nothing any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from bema.core.errors import BemaError, Failed
 from bema.core.limits import Limits
 from bema.deploy.build.environments import Wanted
+from bema.deploy.build.progress import Told, unheard
 from bema.deploy.build.pythons import Python
 from bema.deploy.launch.isolation import InstanceBounds
 from bema.deploy.launch.workload import Workload, WorkloadEnvironment, WorkloadLimits
@@ -28,8 +29,32 @@ from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.sources.project import requirements_of
 
 
-async def build(rollout: Rollout, version: Version, parts: Parts) -> Build:
-    """The build of a version, done or failed."""
+class BuildProgress:
+    """What the build of each deployment does just now; `changed` is told of which it is another thing."""
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._steps: dict[str, str] = {}
+
+    def of(self, deployment: str) -> str:
+        """Empty where nothing is built."""
+        return self._steps.get(deployment, "")
+
+    def told(self, deployment: str) -> Told:
+        """Who its build tells."""
+
+        def tell(step: str) -> None:
+            self._steps[deployment] = step
+            self._changed(deployment)
+
+        return tell
+
+    def over(self, deployment: str) -> None:
+        self._steps.pop(deployment, None)
+
+
+async def build(rollout: Rollout, version: Version, parts: Parts, told: Told = unheard) -> Build:
+    """The build of a version, done or failed. `told` is told what it does meanwhile."""
     lock = rollout.of(version).build.lock
     try:
         bundle = await parts.store.bundle(version.digest)
@@ -38,7 +63,7 @@ async def build(rollout: Rollout, version: Version, parts: Parts) -> Build:
         asked = await asyncio.to_thread(requirements_of, bundle, len(bundle.encoded))
         options = asked.metadata.options
         made = await parts.environments.make(
-            Wanted(asked.code, version.dependencies, python, lock or asked.lock, options)
+            Wanted(asked.code, version.dependencies, python, lock or asked.lock, options), told
         )
         begun = time.monotonic()
         await parts.layers.layer(python)

@@ -26,10 +26,10 @@ from bema.deploy.model.deployment import Build, Deployment, Fault, Rollout, Vers
 from bema.deploy.model.replica import Replica
 from bema.deploy.model.restarts import SECOND, begun, ended, served
 from bema.deploy.orchestrator import data
-from bema.deploy.orchestrator.build import build, is_there, workload_of
+from bema.deploy.orchestrator.build import BuildProgress, build, is_there, workload_of
 from bema.deploy.orchestrator.departures import Departures, fell_asleep
 from bema.deploy.orchestrator.events import DeploymentEvents
-from bema.deploy.orchestrator.garbage import left_over, sweep, sweep_unfinished
+from bema.deploy.orchestrator.garbage import collect, left_over, sweep, sweep_unfinished
 from bema.deploy.orchestrator.loads import DeploymentLoads
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.replicas import Replicas
@@ -93,6 +93,7 @@ class Reconciler:
             fit=self._proven,
         )
         self.calls = UnfinishedCalls(parts.calls, parts.store, self._touch)
+        self.progress = BuildProgress(self._notify)
         self._forgetting: set[str] = set()
         self._leaving: dict[str, str] = {}  # with the folder of data that each had
         # in memory alone: it tells of what could not be written down
@@ -120,6 +121,7 @@ class Reconciler:
             self._tasks.start(self._prepare(idle), "platform layer")
             self._tasks.start(self._afresh(), "failed builds")
             self._tasks.start(self._look_at_calls(), "unfinished calls")
+            self._tasks.start(collect(self._parts), "garbage")
             happenings = asyncio.ensure_future(self._listen())
             turns = asyncio.ensure_future(self._turns())
             try:
@@ -194,10 +196,6 @@ class Reconciler:
     async def stop(self, instance: int, reason: str) -> None:
         """Let an instance end that is to be started anew."""
         await self._apply(plans.StopReplica(instance, reason))
-
-    def replicas(self, deployment: str) -> list[Replica]:
-        """Those that run, of every version."""
-        return [replica for replica in self._replicas.of(deployment) if replica.state is not State.NEW]
 
     def held(self, deployment: str) -> Fault | None:
         """What keeps the machine from writing down what became of it, and so from starting it."""
@@ -312,10 +310,7 @@ class Reconciler:
 
     def _reported(self, event: Reported) -> None:
         """Nothing is to be done about it, but somebody may wait for it."""
-        how = {"ready": event.ready, "stalled": event.stalled}
-        if (
-            replica := self._replicas.change(event.instance, lambda r: r.marked(**how).standing(event.stands))
-        ) is not None:
+        if (replica := self._replicas.change(event.instance, event.marked)) is not None:
             self._touch(replica.deployment)
             self._notify(replica.deployment)
 
@@ -501,7 +496,7 @@ class Reconciler:
         try:
             async with self._builds:
                 if (wanted := self._wanted(id, label)) is not None:
-                    made = await build(*wanted, self._parts)
+                    made = await build(*wanted, self._parts, self.progress.told(id))
                     await self.change(id, label, lambda s: s.built(made, self._parts.clock.now()))
                     if wanted[0].deployment.rising == label:
                         self._woken.add(id)  # somebody waits for what it was built for
@@ -509,6 +504,7 @@ class Reconciler:
             # one that was given up must not hide the build that follows it
             if self._building.get((id, label)) is asyncio.current_task():
                 del self._building[id, label]
+                self.progress.over(id)
             self._touch(id)
 
     async def _start(self, id: str, label: str, instance: int) -> None:

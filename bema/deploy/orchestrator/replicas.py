@@ -60,7 +60,9 @@ class Replicas:
         if known is None:
             return
         if known.state is State.SERVING and known.announce is not None:
-            replica = replica.serving(known.announce).marked(ready=known.ready, stalled=known.stalled)
+            replica = replica.serving(known.announce).marked(
+                ready=known.ready, stalled=known.stalled, stands=known.stands
+            )
         self.put(replica)
 
     def instances(self) -> set[int]:

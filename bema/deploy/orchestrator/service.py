@@ -461,7 +461,7 @@ class Orchestrator(KeyOperations, SecretOperations):
 
     def _meant(self, id: str, principal: Principal, version: str, instance: str) -> int:
         stored = self._owned(id, _acting(principal, Scope.READ))
-        found = chosen(self._reconciler.replicas(id), version, instance)
+        found = chosen(self._reconciler.instances_of(id), version, instance)
         if found is None:
             which = " ".join(filter(None, ("instance", instance, version and f"of {version}")))
             raise NotFound(f"no {which} of {stored.name} runs", fix="`bema ls` shows what does; a request starts one.")
@@ -502,7 +502,8 @@ class Orchestrator(KeyOperations, SecretOperations):
         if isinstance(stored, UnreadableDeployment):
             return stored.info()
         replicas = self._reconciler.instances_of(stored.id)
-        return describe(stored, replicas, self._parts.policy, self._reconciler.held(stored.id))
+        info = describe(stored, replicas, self._parts.policy, self._reconciler.held(stored.id))
+        return msgspec.structs.replace(info, progress=self._reconciler.progress.of(stored.id))
 
     def _state(self, rollout: Rollout) -> str:
         shown, replicas = rollout.deployment.shown, self._reconciler.instances_of(rollout.id)

@@ -152,6 +152,7 @@ def test_a_ready_deployment_as_the_api_shows_it():
         "latest": None,
         "traffic": {},
         "settings": {},
+        "progress": "",
     }
 
 

@@ -9,7 +9,7 @@ from bema.deploy.build.folders import MARKER, WORK
 from bema.deploy.build.layers import touch
 from bema.deploy.model.bundle import Bundle
 from bema.deploy.model.deployment import Build, Deployment, ScriptEntry, Version, VersionStatus
-from bema.deploy.orchestrator.garbage import sweep
+from bema.deploy.orchestrator.garbage import sweep, sweep_while_up
 from tests.deploy.platform import ADA, Platform, eventually, script, until
 
 
@@ -97,3 +97,29 @@ def test_nothing_is_swept_where_something_runs(tmp_path: Path):
         assert orphan.exists()
 
     asyncio.run(story())
+
+
+def test_while_the_platform_is_up_only_what_was_unwanted_before_goes(tmp_path: Path):
+    platform = Platform(tmp_path)
+    old = time.time() - 8 * 24 * 3600
+
+    def there(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            os.utime(tmp_path / name, (old, old))
+
+    there("environments/draining", "environments/again", "layers/of-what-runs")
+    (tmp_path / "environments" / "young").mkdir()
+    unwanted, gone = sweep_while_up(platform.parts, set())
+    assert (len(unwanted), gone) == (2, [])
+    # another version was deployed, which has the same lock
+    version = Version(number=1, digest="digest", entry=ScriptEntry())
+    deployment = Deployment(id="id", name="n", owner="o", versions=(version,), created=0, updated=0)
+    asyncio.run(platform.store.create(deployment, Bundle.of_script(b"")))
+    asyncio.run(platform.store.record("id", "v1", VersionStatus(build=Build(state="done", key="again"))))
+    there("versions/left")
+    unwanted, gone = sweep_while_up(platform.parts, unwanted)
+    assert gone == [tmp_path / "environments" / "draining"]
+    assert unwanted == {tmp_path / "versions" / "left"}
+    left = {path.name for folder in ("environments", "layers", "versions") for path in (tmp_path / folder).iterdir()}
+    assert left == {"again", "young", "of-what-runs", "left"}

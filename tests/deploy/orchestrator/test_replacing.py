@@ -113,7 +113,7 @@ def test_a_build_of_the_version_before_is_given_up(tmp_path: Path):
         platform = Platform(tmp_path)
         never, making = asyncio.Event(), platform.environments.make
 
-        async def make(wanted):
+        async def make(wanted, told=None):
             if wanted.code == b"app = 1\n":
                 await never.wait()
             return await making(wanted)

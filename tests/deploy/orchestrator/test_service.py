@@ -255,7 +255,7 @@ def test_a_build_that_failed_is_tried_once_more_by_the_next_orchestrator(tmp_pat
 
 def test_a_build_ends_when_its_deployment_is_deleted(tmp_path: Path):
     class Endless(MemoryEnvironments):
-        async def make(self, wanted: Wanted) -> Made:
+        async def make(self, wanted: Wanted, told: Any = None) -> Made:
             begun.set()
             try:
                 await asyncio.sleep(60)
@@ -478,7 +478,7 @@ def test_an_environment_that_went_missing_is_made_again_from_its_lock(tmp_path: 
         python.touch(mode=0o755)
         made = platform.environments.make
 
-        async def make(wanted: Any) -> Any:
+        async def make(wanted: Any, told: Any = None) -> Any:
             await made(wanted)
             python.touch(mode=0o755)
             return type(await made(wanted))(str(python), "key", "the lock")
@@ -687,3 +687,25 @@ def test_one_that_says_it_is_not_ready_is_waited_for(tmp_path: Path):
             assert platform.launcher.stopped == []
 
     asyncio.run(story())
+
+
+def test_what_a_build_does_is_told_as_long_as_it_does_it(tmp_path: Path):
+    async def story() -> None:
+        platform = Platform(tmp_path)
+        told_on, making = asyncio.Event(), platform.environments.make
+
+        async def make(wanted: Any, told: Any = None) -> Any:
+            told("downloading numpy (16.1MiB)")
+            await told_on.wait()
+            return await making(wanted, told)
+
+        platform.environments.make = make  # type: ignore[method-assign]
+        async with platform.orchestrator() as orchestrator:
+            info = await orchestrator.create(script(), ADA)
+            while not (seen := await orchestrator.read(info.id, ADA)).progress:
+                await orchestrator._reconciler.changed(info.id).wait()
+            assert (seen.state, seen.progress) == ("building", "downloading numpy (16.1MiB)")
+            told_on.set()
+            assert (await until(orchestrator, info.id, "ready")).progress == ""
+
+    asyncio.run(asyncio.wait_for(story(), 60))
