@@ -58,6 +58,7 @@ COMMANDS: dict[str, Row] = {
     "rollback": Row("bema.cli.rollback:command", "Go back to an earlier version of a deployment."),
     "traffic": Row("bema.cli.traffic:command", "Share requests out among versions of a deployment."),
     "logs": Row("bema.cli.logs:command", "Print the log of a deployment."),
+    "outdated": Row("bema.cli.outdated:command", "Packages of deployments for which there are newer versions."),
     "stack": Row("bema.cli.stack:command", "Where the threads and tasks of a deployment stand."),
     "profile": Row("bema.cli.profile:command", "Draw where the time of a deployment goes, as a flame graph."),
     "calls": Row("bema.cli.calls:command", "Look after durable calls."),

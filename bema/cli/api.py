@@ -22,6 +22,7 @@ from bema.core.paths import state_dir
 Json = dict[str, Any]
 # deploying inspects the script before the reply, which may take ten seconds
 _PATIENCE = 60.0
+_INDEXES = 600.0
 _PAGE = 500
 _AWAY = 30.0  # seconds in which a follower waits for an API that went away
 _PAUSE = 0.1
@@ -100,6 +101,13 @@ def traffic(id: str, shares: dict[str, int], sticky: str | None = None) -> Json:
 
 def delete(id: str, *, purge: bool = False) -> None:
     _call("DELETE", f"/faas/python/{id}" + ("?purge=1" if purge else ""))
+
+
+def outdated(id: str) -> list[Json]:
+    """Packages of its lock for which there are newer versions."""
+    with _answer("GET", f"/faas/python/{id}/outdated", timeout=_INDEXES) as answer:
+        found: list[Json] = _decoded(answer.read())["items"]
+        return found
 
 
 def stack(id: str, *, version: str = "", instance: str = "") -> Json:

@@ -15,7 +15,7 @@ import os
 import shutil
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -66,6 +66,10 @@ class Environments(Protocol):
         """
         ...
 
+    async def newest_lock(self, wanted: Wanted) -> str:
+        """What a lock of `wanted` would be now, whatever lock it has; nothing is installed. Fails as `make` does."""
+        ...
+
 
 class EnvironmentsFactory(Factory[Environments], group="bema.environments", api=VERSION, default="uv", opens="waiting"):
     """The environments of an orchestrator, in its state folder."""
@@ -78,6 +82,7 @@ class MemoryEnvironments:
     def __init__(self) -> None:
         self.made: list[Wanted] = []
         self.failures: dict[str, str] = {}
+        self.newest = "lock"  # what would be locked now
 
     @classmethod
     def open(cls, settings: PartSettings) -> Environments:
@@ -91,6 +96,9 @@ class MemoryEnvironments:
             if text := self.failures.get(dependency):
                 raise Failed(text, code="build_failed", detail=text)
         return Made(wanted.python.path, "memory" if wanted.dependencies else "", "lock", {"lock": 0, "install": 0})
+
+    async def newest_lock(self, wanted: Wanted) -> str:
+        return (await self.make(wanted)).lock and self.newest
 
 
 @EnvironmentsFactory.register("uv")
@@ -112,12 +120,25 @@ class UvEnvironments:
     async def make(self, wanted: Wanted, told: Told = unheard) -> Made:
         if not wanted.dependencies:
             return Made(wanted.python.path)
+        async with self._working(wanted.python, told) as work:
+            return await self._make(wanted, work)
+
+    async def newest_lock(self, wanted: Wanted) -> str:
+        if not wanted.dependencies:
+            return ""
+        async with self._working(wanted.python, unheard) as work:
+            work.lay_out(msgspec.structs.replace(wanted, lock=""))
+            await self._lock(work)
+            return work.lock.read_text()
+
+    @contextlib.asynccontextmanager
+    async def _working(self, python: Python, told: Told) -> AsyncIterator[_Work]:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             # around all of it: another builder's lock is waited for without a limit of its own
             async with asyncio.timeout(self._timeout):
                 async with working(self._folder) as (folder, held):
-                    return await self._make(wanted, _Work(folder, wanted.python, held, told))
+                    yield _Work(folder, python, held, told)
         except TimeoutError as error:
             raise Failed(f"the build took longer than {self._timeout:.0f} s", code="build_failed") from error
 

@@ -25,6 +25,7 @@ from bema.deploy.model.deployment import Build, Rollout, Version, fault_of
 from bema.deploy.model.env import check_env
 from bema.deploy.model.function import FunctionSettings
 from bema.deploy.model.isolation import Isolation
+from bema.deploy.model.outdated import OutdatedPackage, outdated
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.sources.project import requirements_of
 
@@ -57,14 +58,9 @@ async def build(rollout: Rollout, version: Version, parts: Parts, told: Told = u
     """The build of a version, done or failed. `told` is told what it does meanwhile."""
     lock = rollout.of(version).build.lock
     try:
-        bundle = await parts.store.bundle(version.digest)
-        python = await parts.pythons.choose(version.requires_python)
-        # no limit but its own length: a limit that was lowered since is for scripts to come
-        asked = await asyncio.to_thread(requirements_of, bundle, len(bundle.encoded))
-        options = asked.metadata.options
-        made = await parts.environments.make(
-            Wanted(asked.code, version.dependencies, python, lock or asked.lock, options), told
-        )
+        wanted = await _wanted(version, lock, parts)
+        python = wanted.python
+        made = await parts.environments.make(wanted, told)
         begun = time.monotonic()
         await parts.layers.layer(python)
     # the lock of an earlier build is kept: the next attempt installs what was promised, whatever an
@@ -82,6 +78,22 @@ async def build(rollout: Rollout, version: Version, parts: Parts, told: Told = u
         lock=made.lock,
         phases={**made.phases, "layer": round((time.monotonic() - begun) * 1000)},
     )
+
+
+async def _wanted(version: Version, lock: str, parts: Parts) -> Wanted:
+    bundle = await parts.store.bundle(version.digest)
+    python = await parts.pythons.choose(version.requires_python)
+    # no limit but its own length: a limit that was lowered since is for scripts to come
+    asked = await asyncio.to_thread(requirements_of, bundle, len(bundle.encoded))
+    return Wanted(asked.code, version.dependencies, python, lock or asked.lock, asked.metadata.options)
+
+
+async def outdated_packages(rollout: Rollout, version: Version, parts: Parts) -> list[OutdatedPackage]:
+    """What a lock made now would change; nothing of a version that was not locked yet."""
+    lock = rollout.of(version).build.lock
+    if not lock:
+        return []
+    return outdated(lock, await parts.environments.newest_lock(await _wanted(version, lock, parts)))
 
 
 async def is_there(build: Build) -> bool:

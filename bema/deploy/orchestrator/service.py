@@ -46,12 +46,14 @@ from bema.deploy.model.deployment import (
     outward,
 )
 from bema.deploy.model.function import FunctionSettings, check_settings
+from bema.deploy.model.outdated import OutdatedPackage
 from bema.deploy.model.replica import Replica, chosen
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.model.scaling import Loads
 from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
+from bema.deploy.orchestrator.build import outdated_packages
 from bema.deploy.orchestrator.events import DeploymentEvent
 from bema.deploy.orchestrator.garbage import forget_files
 from bema.deploy.orchestrator.index import DeploymentIndex
@@ -439,6 +441,12 @@ class Orchestrator(KeyOperations, SecretOperations):
         async with contextlib.aclosing(lines):
             async for line in lines:
                 yield line
+
+    @endpoint(idempotent=True)
+    async def outdated(self, id: str, principal: Principal) -> builtins.list[OutdatedPackage]:
+        """Packages of the version that is shown for which there are newer ones. It asks the indexes, which may take a while."""
+        found = self._readable(id, _acting(principal, Scope.READ))
+        return await outdated_packages(found, found.deployment.shown, self._parts)
 
     @endpoint(idempotent=True)
     async def stack(self, id: str, principal: Principal, version: str = "", instance: str = "") -> Stack:

@@ -38,6 +38,7 @@ from bema.gateway.control.bodies import (
     KeyInfo,
     Keys,
     NewKey,
+    OutdatedPackages,
     RollbackBody,
     SecretBody,
     Secrets,
@@ -176,6 +177,10 @@ class Control:
     async def purge(self, request: Request, principal: Principal) -> Response:
         await self._orchestrator.purge(requests.id_of(request), principal)
         return Response(status_code=204)
+
+    async def outdated(self, request: Request, principal: Principal) -> Response:
+        # indexes are asked, which may be slow
+        return _json(OutdatedPackages(await self._following.outdated(requests.id_of(request), principal)))
 
     async def stack(self, request: Request, principal: Principal) -> Response:
         return _json(await self._orchestrator.stack(requests.id_of(request), principal, **_which(request)))

@@ -11,6 +11,7 @@ from bema.core.keys import ApiKey
 from bema.core.redaction import hides
 from bema.deploy.model.deployment import CreateRequest, DataInfo, DeploymentInfo, VersionInfo
 from bema.deploy.model.function import FunctionSettings
+from bema.deploy.model.outdated import OutdatedPackage
 from bema.deploy.model.source_fields import Inline, SourceFields
 from bema.deploy.secrets import SecretInfo
 
@@ -28,6 +29,7 @@ __all__ = [
     "Keys",
     "ListBody",
     "NewKey",
+    "OutdatedPackages",
     "RollbackBody",
     "SecretBody",
     "Secrets",
@@ -157,6 +159,10 @@ class Functions(msgspec.Struct, frozen=True):
 
 class DataFolders(msgspec.Struct, frozen=True):
     items: list[DataInfo]
+
+
+class OutdatedPackages(msgspec.Struct, frozen=True):
+    items: list[OutdatedPackage]
 
 
 class KeyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

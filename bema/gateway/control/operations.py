@@ -21,6 +21,7 @@ from bema.gateway.control.bodies import (
     KeyBody,
     Keys,
     NewKey,
+    OutdatedPackages,
     RollbackBody,
     SecretBody,
     Secrets,
@@ -186,6 +187,14 @@ OPERATIONS = (
             ("idle", bool, "weigh the threads that wait, too"),
             *_WHICH,
         ),
+        scope=Scope.READ,
+    ),
+    Operation(
+        "GET",
+        "/faas/python/{id}/outdated",
+        "outdated",
+        "Packages of its lock for which there are newer versions.",
+        {200: OutdatedPackages},
         scope=Scope.READ,
     ),
     Operation(

@@ -223,7 +223,7 @@ def test_logs_come_as_lines_and_follow(tmp_path):
     run(story())
 
 
-def test_where_an_instance_stands_and_where_its_time_goes(tmp_path):
+def test_where_an_instance_stands_where_its_time_goes_and_what_is_outdated(tmp_path):
     async def story():
         async with up(tmp_path) as u:
             path = f"/faas/python/{(await u.deploy())['id']}"
@@ -241,6 +241,9 @@ def test_where_an_instance_stands_and_where_its_time_goes(tmp_path):
             for query in ("seconds=x", "seconds=-1", "idle=perhaps"):
                 assert (await u.api.get(f"{path}/profile?{query}")).status_code == 422
             assert (await u.api.get(f"/faas/python/{uuid.uuid4()}/stack")).status_code == 404
+            assert (await u.api.get(f"{path}/outdated")).json() == {"items": []}
+            u.platform.environments.newest = "not a lock"
+            assert (await u.api.get(f"{path}/outdated")).json()["error"]["code"] == "build_failed"
 
     run(story())
 
