@@ -100,7 +100,7 @@ def test_a_durable_call_ends_on_the_version_it_began_on_however_many_came_since(
     file = tmp_path / "shop.py"
 
     def deploy(number: int) -> None:
-        file.write_text(SHOP.replace("WHERE", str(tmp_path)).replace("WORD", f"w{number}"))
+        file.write_text(SHOP.replace("WHERE", str(platform.shared)).replace("WORD", f"w{number}"))
         done = platform.bema("deploy", str(file))
         assert done.returncode == 0, done.stderr + done.stdout
 
@@ -113,13 +113,13 @@ def test_a_durable_call_ends_on_the_version_it_began_on_however_many_came_since(
         text=True,
     )
     try:
-        until("it was charged", (tmp_path / "charged").exists, 60)
+        until("it was charged", (platform.shared / "charged").exists, 60)
         for number in range(2, 13):
             deploy(number)
         labels = [each["version"] for each in platform.json("versions", "shop")]
         assert labels == ["v12", *(f"v{number}" for number in range(11, 1, -1)), "v1"][: len(labels)]
         assert "v1" in labels
-        (tmp_path / "open").touch()
+        (platform.shared / "open").touch()
         said, failed = call.communicate(timeout=120)
     finally:
         call.kill()
