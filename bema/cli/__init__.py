@@ -54,6 +54,9 @@ COMMANDS: dict[str, Row] = {
     "client": Row("bema.cli.client:command", "Clients: write a typed one of a service."),
     "ls": Row("bema.cli.ls:command", "What there is: running instances and deployments."),
     "deploy": Row("bema.cli.deploy:command", "Deploy a script and wait until it is ready."),
+    "configure": Row(
+        "bema.cli.configure:command", "Change settings of a deployment while it runs; what is not named stays."
+    ),
     "versions": Row("bema.cli.versions:command", "List the versions of a deployment, the newest first."),
     "rollback": Row("bema.cli.rollback:command", "Go back to an earlier version of a deployment."),
     "traffic": Row("bema.cli.traffic:command", "Share requests out among versions of a deployment."),

@@ -96,3 +96,17 @@ def test_a_dry_run_tells_a_line_for_each_change(up: Served, capsys: Said):
     assert deploy(up, "app = 1\n", "--dry-run") == 0
     assert capsys.readouterr().out == "hello: would make no new version\n"
     assert api.deployment("hello")["version"] == "v1"
+
+
+def test_what_needs_no_new_process_is_changed_while_it_runs(up: Served, capsys: Said):
+    assert deploy(up, "app = 1\n", "--timeout", "5") == 0
+    capsys.readouterr()
+    assert cli.main(["configure", "hello", "--concurrency", "3"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["concurrency", "3"],
+        ["timeout", "5.0"],
+    ]
+    assert cli.main(["configure", "hello", "--concurrency", "0"]) == 1
+    assert "concurrency is 0, not between 1 and" in capsys.readouterr().err
+    assert cli.main(["configure", "hello"]) == 1
+    assert len(up.platform.launcher.started) == 1
