@@ -15,7 +15,7 @@ from bema.core.errors import BemaError
 from bema.gateway.http.answers import error_answer
 from bema.gateway.http.bodies import Body, Chunked, SizedBody, chunk
 from bema.gateway.http.dispatcher import Dispatcher, unreached
-from bema.gateway.http.forwarding import request_head, response_head, status_line, trace
+from bema.gateway.http.forwarding import request_head, response_head, start_timing, status_line, trace
 from bema.gateway.http.heads import RequestHead, ResponseHead, tokens
 from bema.gateway.http.transport import FULL_PENDING, FULL_UPSTREAM, ClientTransport
 from bema.gateway.http.upstream import Upstream
@@ -44,6 +44,7 @@ class Exchange:
         "_started",
         "_task",
         "_timer",
+        "_woke",
         "_woken",
         "answered",
         "client",
@@ -81,6 +82,7 @@ class Exchange:
         self._started = time.perf_counter()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._woke = False  # it waited for an instance to start
         self._woken: asyncio.Event | None = None  # a door waits for the body, or for room
 
     @property
@@ -159,6 +161,7 @@ class Exchange:
             place = self._place
             if place is None or not place.open:
                 self._give_up()
+                self._woke = dispatcher.table.route(self.to.deployment) is None
                 place = await dispatcher.admission.wait(self.to.deployment, self.head)
                 self._held(place)
             if (reached := await dispatcher.connect(place, fresh=fresh)) is not None:
@@ -359,6 +362,8 @@ class Exchange:
         return b"%b0\r\n%b\r\n" % (chunk(payload), body.trailers if wanted else b"")
 
     def _shown(self, head: ResponseHead, framing: bytes) -> bytes:
+        if self._woke and self._place is not None:
+            framing += start_timing(self._place.instance)
         return response_head(head, self.head, self.to, self._dispatcher.authority, framing, self.trace_id.encode())
 
     def _count(self, status: int) -> None:

@@ -10,11 +10,13 @@ import pytest
 from bema.core.errors import NotFound, Overloaded
 from bema.core.instance import Instance, Terms
 from bema.core.limits import DEFAULTS
+from bema.deploy.model.deployment import Activation
+from bema.gateway.http.forwarding import start_timing
 from bema.gateway.routing.admission import RequestAdmission
 from bema.gateway.routing.choice import VERSION, InstanceRoute, Seat
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.discovery.memory import MemoryDiscovery
-from tests.gateway.gate import gate, read_request, request, until
+from tests.gateway.gate import gate, read_request, request, says_ok, until
 
 
 class Request:
@@ -229,3 +231,28 @@ def test_a_request_that_takes_longer_than_it_may_is_ended_and_gives_its_place_up
             assert g.listener.table.free(shown.deployment)
 
     asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_who_waited_for_a_start_is_told_how_long_it_took_and_nobody_else_is():
+    async def activate(deployment: str, wait: float) -> Activation:
+        return Activation("starting")
+
+    async def story() -> None:
+        async with gate(activate) as g:
+            path = await g.serve(says_ok)
+            [shown] = g.listener.table.instances_of(path.rpartition("/")[2]).instances()
+            data = {"start": {"kind": "zygote"}, "phases": {"import": 8, "startup": 25, "evil": "1\r\nx: y"}}
+            g.discovery.put(msgspec.structs.replace(shown, ready=False))
+            waiting = asyncio.create_task(g.get(path))
+            await until(lambda: g.listener.dispatcher.admission.lines())
+            g.discovery.put(msgspec.structs.replace(shown, data=data))
+            answer = await waiting
+            assert answer.headers["server-timing"] == 'bema-start;desc="zygote";dur=33'
+            assert "server-timing" not in (await g.get(path)).headers
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_an_instance_cannot_write_headers_by_its_record():
+    record = Instance(id=1, namespace="t", component="t", data={"start": {"kind": 'x"\r\ny: z'}, "phases": {"a": 3}})
+    assert start_timing(record) == b'server-timing: bema-start;desc="exec";dur=3\r\n'
