@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -76,8 +76,6 @@ class SqliteEngine:
         self._file = SqliteFile(path, older)
         self._feed = Feed()
         self._loop = asyncio.get_running_loop()
-        # what else the loop does in this turn; where it does not say so, there may always be more
-        self._others: Sized = getattr(self._loop, "_ready", (None,))
         self._asked: list[_Asked] = []
         self._busy = False  # a group is with the thread, or is about to be
         self._closed = False
@@ -150,10 +148,7 @@ class SqliteEngine:
         if not self._busy:
             self._busy = True
             # at the end of this turn: all who ask within it share a commit
-            if self._others:
-                self._loop.call_soon(self._hand_over)
-            else:  # this is its end
-                self._hand_over()
+            self._loop.call_soon(self._hand_over)
         return answer
 
     def _hand_over(self) -> None:

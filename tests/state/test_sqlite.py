@@ -80,22 +80,6 @@ def test_what_is_asked_while_a_commit_runs_shares_the_next_one(tmp_path: Path, m
     assert commits.sizes == [1, 10]
 
 
-def test_who_asks_alone_in_a_turn_waits_for_no_other(tmp_path: Path):
-    async def story() -> None:
-        engine = await SqliteEngine.at(tmp_path / "s")
-        alone = engine._ask(put("alone"))
-        assert engine._asked == []  # the thread has it
-        await alone
-        # a callback stands behind this one in the turn, and might ask
-        asyncio.get_running_loop().call_soon(lambda: None)
-        first = engine._ask(put("first"))
-        assert len(engine._asked) == 1
-        await first
-        await engine.close()
-
-    asyncio.run(story())
-
-
 def test_who_reads_in_between_splits_no_commit_and_finds_what_was_asked_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
