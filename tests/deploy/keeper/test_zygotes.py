@@ -101,6 +101,12 @@ class Stage:
             "init": init,
             "zygote": {"key": key, "env": env, "memory": more.pop("memory", ENOUGH)},
         }
+        if secrets := more.pop("secrets", None):
+            kept = os.memfd_create("secrets")
+            os.write(kept, json.dumps(secrets).encode())
+            self.platform.descriptors.send(self.number, "secrets_fd", kept)
+            os.close(kept)
+            asked["inherit"] = ["secrets_fd"]
         self.platform._link.sendall(json.dumps(asked).encode() + b"\n")
 
     def started(self) -> dict[str, Any]:
@@ -292,13 +298,22 @@ def test_a_zygote_without_descriptors_is_not_waited_for(stage):
     assert alive(zygote)
 
 
-def test_a_variable_that_was_read_by_an_import_asks_for_a_start_anew(stage):
+@pytest.mark.parametrize("how", ["env", "secrets"])
+def test_a_variable_that_was_read_by_an_import_asks_for_a_start_anew(stage, how):
     stage.package("coloured", "import os\nCOLOUR = os.environ.get('COLOUR')")
     code = "import coloured, json\nprint(json.dumps(coloured.COLOUR), flush=True)\n" + WAITS
     stage.zygote_for(code)
-    stage.start(code, env={"COLOUR": "red"})
+    stage.start(code, **{how: {"COLOUR": "red"}})
     assert stage.runs() == "red"
     assert stage.serves() == {"kind": "exec", "why": "its packages read COLOUR while they are imported"}
+
+
+def test_a_fork_is_given_its_secrets_and_its_brothers_are_not(stage):
+    code = "import json, os\nprint(json.dumps(os.environ.get('WORD')), flush=True)\n" + WAITS
+    stage.zygote_for(code)
+    for given in ({"WORD": "hush"}, None):
+        assert stage.start(code, secrets=given)["start"] == {"kind": "zygote"}
+        assert stage.runs() == (given or {}).get("WORD")
 
 
 def test_a_file_beside_the_script_comes_before_an_installed_one(stage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from bema.deploy.launch.launcher import Announced, Exited
 from bema.deploy.launch.sandbox import Home
 from bema.deploy.launch.workload import WorkloadEnvironment
 from bema.deploy.launch.zygotes import zygote_for
+from bema.deploy.model.isolation import STANDARD, Isolation
 from tests.deploy.keeper.conftest import platform
 from tests.deploy.launch.test_process import APP, PROGRAM, get, own_state, told
 from tests.deploy.platform import workload
@@ -80,5 +82,17 @@ def test_the_second_start_is_forked_shown_so_and_ends_as_any_other(platform, giv
             assert end.cause == "stopped"
             assert await stage.shown() == []
             await ready(stage)
+
+    told(platform, story)
+
+
+def test_a_zygote_is_in_the_sandbox_of_those_that_it_forks(platform):
+    async def story(stage):
+        for kind in ("exec", "zygote"):
+            await stage.start(stage.given(APP, isolation=Isolation(kind=STANDARD)))
+            assert (await stage.event()).announce["start"]["kind"] == kind
+            await ready(stage)
+        [zygote] = (await stage.launcher._keeper.request("list"))["zygotes"]
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{zygote['pid']}/status").read_text()
 
     told(platform, story)
