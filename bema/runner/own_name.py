@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,18 @@ def offer(script: Path, init: dict[str, Any]) -> list[str]:
                 (folder / f"{name}.py").symlink_to(script)
     except OSError:  # a full or read-only disk: most scripts do without
         return []
+    _sweep(Path(temporary))
     sys.path.append(str(folder))
     return names
+
+
+def _sweep(temporary: Path) -> None:
+    """Remove the folders of versions that were forgotten: what their links lead to is gone."""
+    for folder in temporary.glob("bema-*"):
+        with contextlib.suppress(OSError):
+            links = [each for each in folder.iterdir() if each.is_symlink()]
+            if links and not any(each.exists() for each in links):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _names(script: Path, init: dict[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import msgspec
 
 from bema.core.errors import Invalid
 from bema.core.limits import DEFAULTS
+from bema.core.redaction import hides
 from bema.core.versions import check_specifiers
 from bema.deploy.model.function import FunctionSettings
 from bema.deploy.sources.function_table import read_function
@@ -41,6 +42,7 @@ class ScriptMetadata(msgspec.Struct, frozen=True):
     options: str = ""
     settings: FunctionSettings = FunctionSettings()
     env: dict[str, str] = {}
+    __repr__ = hides("env")
 
 
 def read_metadata(code: str, most: int = DEFAULTS.script_block) -> ScriptMetadata:
