@@ -35,12 +35,13 @@ def test_the_name_of_a_deployment_leads_to_its_file(temporary, tmp_path):
 
 def test_the_folder_of_a_version_that_was_forgotten_goes_with_the_next_start(temporary, tmp_path):
     first, second, third = (version(tmp_path, number) for number in (1, 2, 3))
-    for script in (first, second):
-        own_name.offer(script, {"name": "nightshop"})
+    # a name that is found already is offered to nobody: each is its own
+    own_name.offer(first, {"name": "shop1"})
+    own_name.offer(second, {"name": "shop2"})
     first.unlink()
     (temporary / "bema-notes").mkdir()
     (temporary / "bema-notes" / "mine.txt").write_text("a folder of the script's own stays")
-    own_name.offer(third, {"name": "nightshop"})
-    links = {link.resolve() for link in temporary.glob("bema-*/nightshop.py")}
+    own_name.offer(third, {"name": "shop3"})
+    links = {link.resolve() for link in temporary.glob("bema-*/shop*.py")}
     assert links == {second.resolve(), third.resolve()}
     assert (temporary / "bema-notes" / "mine.txt").exists()
