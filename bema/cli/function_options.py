@@ -26,14 +26,13 @@ IN_PLACE: Final = (
     ("concurrency", int, "Requests that one instance is meant to have at a time."),
     ("idle_after", float, "Seconds without a request after which an instance too many ends."),
     ("timeout", float, "Seconds in which a request must be answered."),
-    ("access", str, "public or private."),
     ("sticky", str, "header:NAME or cookie:NAME, whose equal values go to one version."),
 )
 OF_A_VERSION: Final = (
     ("memory", _bytes, "Memory of an instance: 512MB, 2GiB."),
-    ("cpu", float, "Processors of an instance."),
     ("health", str, "A path that must answer below 400 before a version takes requests."),
-    ("isolation", str, "How an instance is contained."),
+    ("isolation", str, "How an instance is contained: none, standard, filtered or strict."),
+    ("network", str, "Outbound TCP: any, none, or ports such as 53,443."),
 )
 
 

@@ -29,12 +29,12 @@ class Scale(msgspec.Struct, frozen=True):
 
 
 class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Times are in seconds, `memory` is in bytes, `cpu` in processors.
+    """Times are in seconds, `memory` is in bytes.
 
     `secrets` are names of secrets of the same owner, each given as the variable of that name; `health` is a path that must
-    answer below 400 before a version takes traffic; of `keep` the data is one instance's at a time; `access` is `public` or
-    `private`; `sticky` is `header:NAME` or `cookie:NAME`, whose equal values go to one version; `isolation` and
-    `network` are as in the settings of the platform, which they only make stricter.
+    answer below 400 before a version takes traffic; of `keep` the data is one instance's at a time; `sticky` is
+    `header:NAME` or `cookie:NAME`, whose equal values go to one version; `isolation` and `network` are as in the settings of
+    the platform, which they only make stricter.
     """
 
     min_instances: int | None = None
@@ -42,10 +42,8 @@ class FunctionSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     concurrency: int | None = None
     idle_after: float | None = None
     timeout: float | None = None
-    access: str | None = None
     sticky: str | None = None
     memory: int | None = None
-    cpu: float | None = None
     keep: bool | None = None
     health: str | None = None
     isolation: str | None = None
@@ -87,9 +85,7 @@ def _said(settings: FunctionSettings) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-IN_PLACE: Final = frozenset(
-    ("min_instances", "max_instances", "concurrency", "idle_after", "timeout", "access", "sticky")
-)
+IN_PLACE: Final = frozenset(("min_instances", "max_instances", "concurrency", "idle_after", "timeout", "sticky"))
 """What can change while instances run."""
 
 _MOST_INSTANCES = 10_000
@@ -134,10 +130,8 @@ _RANGES: Final = {
     "idle_after": (0.0, 365 * 86_400.0),
     "timeout": (0.001, 86_400.0),
     "memory": (16 * 1024**2, 1024**4),
-    "cpu": (0.01, 1024.0),
 }
 _TEXTS: Final = (
-    ("access", re.compile(r"public|private"), "public or private"),
     ("sticky", re.compile(r"(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"), "header:NAME or cookie:NAME"),
     ("health", re.compile(r"/[!-~]{0,1023}"), "a path that begins with /"),
     ("isolation", re.compile("|".join(ISOLATION)), f"one of {', '.join(ISOLATION)}"),
