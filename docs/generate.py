@@ -197,10 +197,15 @@ def signature(found: Callable[..., Any], *, method: bool = False) -> str:
         read = inspect.signature(found)
     except (TypeError, ValueError):
         return ""
-    parameters = [p.replace(annotation=plain(p.annotation)) for p in read.parameters.values()]
+    parameters = [p.replace(annotation=plain(p.annotation), default=named(p.default)) for p in read.parameters.values()]
     if method and parameters and parameters[0].name in ("self", "cls"):
         del parameters[0]
     return str(read.replace(parameters=parameters, return_annotation=plain(read.return_annotation)))
+
+
+def named(default: Any) -> Any:
+    # a function shows the address at which it lies, which is another in each process
+    return Plain(default.__name__) if inspect.isfunction(default) else default
 
 
 def plain(annotation: Any) -> Any:

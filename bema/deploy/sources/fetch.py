@@ -17,18 +17,23 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-import h11
 import msgspec
 
+from bema.core.deferred import deferred
 from bema.core.errors import Failed, Invalid, Overloaded, TooLarge
 from bema.core.limits import Limits
 from bema.core.redaction import hides
 from bema.core.settings import current
 from bema.core.version import VERSION
 from bema.deploy.sources.addresses import Networks
+
+if TYPE_CHECKING:
+    import h11
+else:  # of the extra `platform`: that there are such sources is known without it
+    h11 = deferred("h11")
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
