@@ -54,7 +54,7 @@ def test_a_platform_that_meets_its_instances_in_a_discovery_of_somebody_else(
     platform.up()
     deployed = platform.deploy("echo", script("hello"))
     assert httpx2.get(deployed["url"] + "/", trust_env=False).text.startswith("hello ")
-    assert len(list(shelf.glob("*.json"))) == 2  # the orchestrator and the instance
+    assert len(list(shelf.glob("*.json"))) == 3  # the orchestrator, the gateway and the instance
     assert not list(platform.state.glob("run/d/*.json"))
     os.kill(platform.system("orchestrator"), signal.SIGKILL)
     os.kill(deployed["instance"]["pid"], signal.SIGKILL)
