@@ -13,6 +13,7 @@ from bema.cli import api, output
 from bema.core.errors import Unavailable
 from bema.core.instance import HAND, Instance
 from bema.core.naming import show_instance_id
+from bema.core.start_report import StartReport
 from bema.core.visible import visible_line
 from bema.runtime.distributed import connect
 
@@ -21,7 +22,7 @@ _REASON = 100  # characters; `bema ls --json` and `bema logs` tell the rest
 
 @click.command()
 @click.option("--kept", is_flag=True, help="List what removed deployments wrote and `bema rm` kept.")
-@click.option("-v", "--verbose", is_flag=True, help="Say of each instance how it is isolated, too.")
+@click.option("-v", "--verbose", is_flag=True, help="Say of each instance how it is isolated and was started, too.")
 @output.json_option
 def command(kept: bool, verbose: bool, as_json: bool) -> None:
     """What there is: running instances and deployments."""
@@ -40,8 +41,8 @@ def command(kept: bool, verbose: bool, as_json: bool) -> None:
             if each.get("error"):
                 output.print_text(visible_line(f"{each['name']}: {each['error']['message']}"))
     if instances:
-        head = ("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS", *(("ISOLATION",) if verbose else ()))
-        table = [(*_row(i), *((_isolation(i),) if verbose else ())) for i in instances]
+        head = ("SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS", *(("ISOLATION", "START") if verbose else ()))
+        table = [(*_row(i), *((_isolation(i), _start(i)) if verbose else ())) for i in instances]
         output.print_table(head, table)
     if not deployments and not instances:
         output.note("nothing runs; start a service with `python3 FILE`, or the platform with `bema up`")
@@ -127,3 +128,11 @@ def _isolation(instance: Instance) -> str:
     network = entered.get("network")
     ports = "" if network is None else f", network {','.join(map(str, network)) or 'none'}"
     return visible_line(f"{entered.get('kind')} at level {entered['level']}{ports}")
+
+
+def _start(instance: Instance) -> str:
+    """How it was started, and how long that took; nothing of what no launcher started."""
+    if "start" not in instance.data:
+        return ""
+    kind, milliseconds = StartReport.of(instance)
+    return f"{kind} {milliseconds} ms"

@@ -75,6 +75,7 @@ class Gateway:
             gateway=str(self._settings["gateway_url"]).rstrip("/"),
             api=str(self._settings["api_url"]).rstrip("/"),
             activities=self.data.activities,
+            starts=self.data.dispatcher.starts,
             most=self._limits.http_body,
             reachable=lambda: any(instance.routable() for instance in platform.instances()),
         )

@@ -16,6 +16,7 @@ import uvicorn
 
 from bema.gateway.control.app import Control
 from bema.gateway.routing.activity import Activities
+from bema.gateway.routing.starts import Starts
 from tests.deploy.platform import Platform
 
 
@@ -42,6 +43,7 @@ class Served:
                 gateway="http://gateway.test",
                 api=self.url,
                 activities=Activities(),
+                starts=Starts(),
                 reachable=lambda: True,
             )
             server = uvicorn.Server(uvicorn.Config(control.app, log_config=None, timeout_graceful_shutdown=1))

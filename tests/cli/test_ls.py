@@ -40,6 +40,8 @@ def test_an_instance_is_listed_without_its_token(bema, tmp_path):
     heading, row = bema("ls").stdout.splitlines()
     assert heading.split() == ["SERVICE", "INSTANCE", "STATE", "PID", "ENDPOINTS"]
     assert row.split() == ["demo.worker", found["id"], "serving", str(process.pid), "generate"]
+    heading, row = bema("ls", "-v").stdout.splitlines()
+    assert (heading.split()[-2:], row.split()[-1]) == (["ISOLATION", "START"], "none")
     process.kill()
     process.communicate()
     assert bema("ls").stdout == ""
@@ -72,6 +74,18 @@ def test_marks_stand_beside_the_state(marks, state):
 def test_how_an_instance_is_isolated_is_told_to_who_asks_for_more(entered, says):
     data = {} if entered is None else {"isolation": entered}
     assert ls._isolation(Instance(id=1, namespace="demo", component="worker", data=data)) == says
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, ""),
+        ({"start": {"kind": "zygote"}, "phases": {"fork": 8, "import": 25}}, "zygote 33 ms"),
+        ({"start": {"kind": "exec", "why": "its first"}, "phases": {"interpreter": 285}}, "exec 285 ms"),
+    ],
+)
+def test_how_a_deployed_instance_was_started_is_told_to_who_asks_for_more(data, says):
+    assert ls._start(Instance(id=1, namespace="demo", component="worker", data=data)) == says
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ from bema.gateway.control.document import openapi, page
 from bema.gateway.control.door import Door, KnownKeys, failed
 from bema.gateway.control.operations import OPERATIONS, Operation
 from bema.gateway.routing.activity import Activities
+from bema.gateway.routing.starts import Starts
 
 __all__ = ["Control"]
 
@@ -70,6 +71,7 @@ class Control:
         gateway: str,
         api: str,
         activities: Activities,
+        starts: Starts,
         most: int = DEFAULTS.http_body,
         reachable: Callable[[], bool],
     ) -> None:
@@ -79,6 +81,7 @@ class Control:
         self._api = api
         self._most = most  # bytes of a request body
         self._activities = activities
+        self._starts = starts
         self._reachable = reachable
         routes = [Route(path, _Methods(handlers)) for path, handlers in self._paths().items()]
         handlers: Any = {BemaError: failed, HTTPException: failed, Exception: failed}
@@ -261,7 +264,7 @@ class Control:
         return _json(body)
 
     async def metrics(self, request: Request, principal: Principal) -> Response:
-        return Response(metrics.exposition(self._activities), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.exposition(self._activities, self._starts), media_type=metrics.CONTENT_TYPE)
 
     async def document(self, request: Request) -> Response:
         return _json(openapi(self._api))

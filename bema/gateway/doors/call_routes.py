@@ -121,7 +121,8 @@ class CallRoutes:
             first = await anext(changes)
         except StopAsyncIteration:
             # it has ended, and the client was told all: 204 is how a server ends the attempts of an EventSource
-            exchange.begin_answer(answer(204, [], b"", exchange.trace_id, close=not exchange.keeps()), 204)
+            raw = answer(204, [*exchange.timing], b"", exchange.trace_id, close=not exchange.keeps())
+            exchange.begin_answer(raw, 204)
             exchange.finish()
             return
         events = EventStream(exchange)

@@ -24,7 +24,8 @@ class EventStream:
         self._chunked = not exchange.head.http10
         keep = exchange.keeps()
         framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-        head = _HEAD % (exchange.trace_id.encode(), framing + (b"" if keep else b"connection: close\r\n"))
+        timing = b"".join(b"%b: %b\r\n" % header for header in exchange.timing)
+        head = _HEAD % (exchange.trace_id.encode(), timing + framing + (b"" if keep else b"connection: close\r\n"))
         exchange.begin_answer(head, 200)
 
     async def send(self, data: bytes, *, event: str = "", id: str = "") -> None:

@@ -25,7 +25,8 @@ def answer_json(exchange: Exchange, value: Any, status: int = 200, *headers: tup
     except (TypeError, ValueError, OverflowError) as error:
         raise BemaError(f"the answer has no JSON form: {error}", code="remote_error") from error
     head_only = exchange.method == b"HEAD"
-    raw = answer(status, [_JSON, *headers], body, exchange.trace_id, close=not exchange.keeps(), head=head_only)
+    every = [_JSON, *headers, *exchange.timing]
+    raw = answer(status, every, body, exchange.trace_id, close=not exchange.keeps(), head=head_only)
     exchange.begin_answer(raw, status)
     exchange.finish()
 

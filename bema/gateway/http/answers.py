@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import math
+from collections.abc import Iterable
 
 import msgspec
 
@@ -31,10 +32,17 @@ def answer(
     return b"".join(parts)
 
 
-def error_answer(error: BemaError, trace_id: str, *, close: bool, head: bool = False) -> bytes:
-    """An error as a whole answer; `retry_after` becomes `Retry-After` in whole seconds."""
+def error_answer(
+    error: BemaError,
+    trace_id: str,
+    *,
+    close: bool,
+    head: bool = False,
+    more: Iterable[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """An error as a whole answer, with `more` headers; `retry_after` becomes `Retry-After` in whole seconds."""
     # rounded up: RFC 9110 10.2.3 has whole seconds, and a client that comes too early is refused again
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"content-type", b"application/json"), *more]
     if allowed := error.details.get("allow"):
         headers.append((b"allow", str(allowed).encode()))
     if where := error.details.get("location"):

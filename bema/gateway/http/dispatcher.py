@@ -20,6 +20,7 @@ from bema.gateway.routing.activity import Activities
 from bema.gateway.routing.admission import RequestAdmission
 from bema.gateway.routing.choice import InstanceRoute, Seat
 from bema.gateway.routing.decision import Hosts
+from bema.gateway.routing.starts import Starts
 from bema.gateway.routing.table import RoutingTable
 
 __all__ = ["Dispatcher", "unreached"]
@@ -44,7 +45,9 @@ class Dispatcher:
         self.now = asyncio.get_running_loop().time()
         self.empty = asyncio.Event()  # set when the last connection has ended
         self.activities = Activities()
+        self.starts = Starts()
         self.table = table
+        table.arriving = self.starts.shown
         self.pool = UpstreamPool(limits)
         self.activator = Activator(table, activate, limits)
         self.admission = RequestAdmission(table, self.activator.wait, limits)

@@ -90,6 +90,11 @@ class Exchange:
         return self.trace[3:35]
 
     @property
+    def timing(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers of an answer that say what its request waited for; none where it waited for no start."""
+        return (start_timing(self._place.instance),) if self._woke and self._place is not None else ()
+
+    @property
     def leaving(self) -> asyncio.Event:
         """Set when this listener drains: an answer whose client can go on elsewhere ends then, and holds nothing up."""
         return self._dispatcher.leaving
@@ -161,13 +166,26 @@ class Exchange:
             place = self._place
             if place is None or not place.open:
                 self._give_up()
-                self._woke = dispatcher.table.route(self.to.deployment) is None
-                place = await dispatcher.admission.wait(self.to.deployment, self.head)
+                place = await self._given()
                 self._held(place)
             if (reached := await dispatcher.connect(place, fresh=fresh)) is not None:
                 return reached
             self._give_up()
         raise unreached()
+
+    async def _given(self) -> Seat:
+        """The place that this exchange waits for: at an instance that is busy, or that is yet to start."""
+        dispatcher, began = self._dispatcher, time.perf_counter()
+        self._woke = dispatcher.table.route(self.to.deployment) is None
+        try:
+            place = await dispatcher.admission.wait(self.to.deployment, self.head)
+        except (BemaError, asyncio.CancelledError) as error:
+            if self._woke:
+                dispatcher.starts.refused(error)
+            raise
+        if self._woke:
+            dispatcher.starts.waited(place.instance, time.perf_counter() - began)
+        return place
 
     def _held(self, place: Seat) -> None:
         """A place is this exchange's, and was counted in for it."""
@@ -301,10 +319,9 @@ class Exchange:
             self._leave()
             self.client.cut()
             return
-        close = not self.keeps()
-        self.begin_answer(
-            error_answer(error, self.trace_id, close=close, head=self.method == b"HEAD"), error.problem.http
-        )
+        close, head = not self.keeps(), self.method == b"HEAD"
+        raw = error_answer(error, self.trace_id, close=close, head=head, more=self.timing)
+        self.begin_answer(raw, error.problem.http)
         self.finish()
 
     def keeps(self) -> bool:
@@ -362,8 +379,8 @@ class Exchange:
         return b"%b0\r\n%b\r\n" % (chunk(payload), body.trailers if wanted else b"")
 
     def _shown(self, head: ResponseHead, framing: bytes) -> bytes:
-        if self._woke and self._place is not None:
-            framing += start_timing(self._place.instance)
+        for header in self.timing:
+            framing += b"%b: %b\r\n" % header
         return response_head(head, self.head, self.to, self._dispatcher.authority, framing, self.trace_id.encode())
 
     def _count(self, status: int) -> None:

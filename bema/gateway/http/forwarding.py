@@ -10,6 +10,7 @@ import re
 from random import getrandbits
 
 from bema.core.instance import Instance
+from bema.core.start_report import StartReport
 from bema.gateway.http.heads import RequestHead, ResponseHead, tokens
 from bema.gateway.routing.decision import Forward
 
@@ -18,7 +19,6 @@ __all__ = ["request_head", "response_head", "start_timing", "status_line", "trac
 _ABSOLUTE = re.compile(rb"(?i)https?://([^/?#]*)")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _COOKIE_PATH = re.compile(rb'(?i)(;[ \t]*path[ \t]*=[ \t]*"?)(/[^;"]*[^;"\t ]|/)')
-_KIND = re.compile(r"[a-z]{1,16}")
 _COOKIE_PATHS = re.compile(rb"(?i);[ \t]*path(?:[ \t]*=[ \t]*([^;]*))?(?=;|\Z)")
 
 
@@ -72,17 +72,10 @@ def trace(head: RequestHead | None) -> str:
     return f"00-{made[:32]}-{made[32:]}-01"
 
 
-def start_timing(instance: Instance) -> bytes:
-    """The header line that says how an instance was started that a request waited for, and in how many milliseconds."""
-    start, phases = instance.data.get("start"), instance.data.get("phases")
-    kind = start.get("kind") if isinstance(start, dict) else None
-    # an instance may write what it likes into its record, and must not write headers by it
-    said = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "exec"
-    times = phases.values() if isinstance(phases, dict) else ()
-    return b'server-timing: bema-start;desc="%b";dur=%d\r\n' % (
-        said.encode(),
-        sum(time for time in times if isinstance(time, int)),
-    )
+def start_timing(instance: Instance) -> tuple[bytes, bytes]:
+    """The header that says how an instance was started that a request waited for, and in how many milliseconds."""
+    kind, milliseconds = StartReport.of(instance)
+    return b"server-timing", b'bema-start;desc="%b";dur=%d' % (kind.encode(), milliseconds)
 
 
 def status_line(head: ResponseHead) -> bytes:

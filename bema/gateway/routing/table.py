@@ -52,6 +52,9 @@ _NONE = _Replicas()
 class RoutingTable:
     def __init__(self, view: View) -> None:
         self.leaving: Callable[[], None] = lambda: None  # told when an instance begins to drain
+        self.arriving: Callable[[Instance], None] = lambda instance: (
+            None
+        )  # told of an instance that was not there before
         self._draining: dict[int, Seat] = {}
         self._deployments: dict[str, _Replicas] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
@@ -150,6 +153,8 @@ class RoutingTable:
                 )
                 self._leaves(change, self._deployments.setdefault(deployment, _Replicas()).take_in(change))
                 told.setdefault(deployment, []).append(change)
+                if change.before is None and change.after is not None:
+                    self.arriving(change.after)
         for deployment, heard in told.items():
             replicas = self._deployments[deployment]
             # Deployments come and go for years; only those with instances are kept.

@@ -279,6 +279,7 @@ def test_a_request_to_a_deployment_reaches_the_instance_that_discovery_shows(tmp
             labels = f'{{deployment="{made["id"]}",status="2xx"}}'
             assert f"bema_gateway_requests_total{labels} 1\n" in metrics
             assert f'bema_gateway_answer_seconds_count{{deployment="{made["id"]}"}} 1\n' in metrics
+            assert f'bema_starts_total{{deployment="{made["id"]}",kind="exec"}} 1\n' in metrics
             status = (await u.api.get("/status")).json()
             assert status["orchestrator"]["deployments"] == {"ready": 1}
             assert status["gateway"] == str(u.data.base_url).rstrip("/")

@@ -13,8 +13,10 @@ import pytest
 from bema.core.call import Call
 from bema.core.errors import BemaError, Disconnected, Invalid
 from bema.core.instance import EndpointInfo, Instance
+from bema.deploy.model.deployment import Activation
 from bema.gateway.doors.endpoint import Doors, arguments_of
 from bema.gateway.http.listener import DataListener
+from bema.gateway.routing.activator import Activate
 from bema.gateway.routing.table import RoutingTable
 from bema.runtime.discovery.discovery import LiveView
 from bema.runtime.discovery.memory import MemoryDiscovery
@@ -82,7 +84,7 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
+async def shop(activate: Activate = unknown) -> AsyncIterator[tuple[Gate, Shop]]:
     """A listener, and the service behind it as a deployed instance."""
     import socket
 
@@ -101,7 +103,7 @@ async def shop() -> AsyncIterator[tuple[Gate, Shop]]:
         view = await discovery.view()
         table = RoutingTable(view)
         doors = Doors(calling.pool, table.instances_of)
-        listener = DataListener(table, unknown, doors.serve)
+        listener = DataListener(table, activate, doors.serve)
         bound = socket.create_server(("127.0.0.1", 0))
         await listener.listen(bound)
         service.doors = doors
@@ -236,6 +238,28 @@ def test_a_listing_has_the_schemas_and_openapi_says_the_same():
             assert list(tick["responses"]["200"]["content"]) == ["text/event-stream"]
             assert "#/$defs" not in json.dumps(document)
             assert (await g.ask(request(f"{PATH}/openapi.json", method="POST"))).status == 405
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "status"), [("add", {"a": 1}, 200), ("tick", {"count": 2}, 200), ("crash", None, 500)]
+)
+def test_who_waited_for_a_start_is_told_how_long_it_took_whatever_the_answer_and_nobody_else_is(endpoint, body, status):
+    async def activate(deployment: str, wait: float) -> Activation:
+        return Activation("starting")
+
+    async def story():
+        async with shop(activate) as (g, _):
+            [shown] = g.listener.table.instances_of(ID).instances()
+            data = {**shown.data, "start": {"kind": "zygote"}, "phases": {"fork": 8, "import": 25}}
+            g.discovery.put(msgspec.structs.replace(shown, ready=False))
+            waiting = asyncio.create_task(post(g, endpoint, body))
+            await until(g.listener.dispatcher.admission.lines, 30)
+            g.discovery.put(msgspec.structs.replace(shown, data=data))
+            answer = await waiting
+            assert (answer.status, answer.headers["server-timing"]) == (status, 'bema-start;desc="zygote";dur=33')
+            assert "server-timing" not in (await post(g, endpoint, body)).headers
 
     run(story())
 
