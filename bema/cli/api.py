@@ -110,6 +110,12 @@ def outdated(id: str) -> list[Json]:
         return found
 
 
+def upgrade(id: str) -> Json:
+    """Make the same with the newest packages the next version; `packages` are those that it has others of."""
+    with _answer("POST", f"/faas/python/{id}/upgrade", timeout=_INDEXES) as answer:
+        return _decoded(answer.read())
+
+
 def stack(id: str, *, version: str = "", instance: str = "") -> Json:
     """Where the threads and tasks of an instance stand."""
     return _call(

@@ -10,6 +10,7 @@ import click
 from bema.cli import api, output, rollout
 from bema.cli.deploy_many import deploy_all
 from bema.cli.function_options import IN_PLACE, OF_A_VERSION, options, said
+from bema.cli.outdated import versions
 from bema.cli.sources import source_name, source_of
 from bema.core.errors import Invalid
 
@@ -22,6 +23,7 @@ from bema.core.errors import Invalid
 @click.option("--keep", is_flag=True, default=None, help="One instance at a time has its data.")
 @options(*IN_PLACE, *OF_A_VERSION)
 @click.option("--traffic", "share", type=click.IntRange(1, 100), help="Percent of requests the version begins with.")
+@click.option("--upgrade", metavar="NAME", help="Instead of a FILE: what has the name, with its newest packages.")
 @click.option("--new", is_flag=True, help="Refuse a name that is taken.")
 @click.option("--dry-run", is_flag=True, help="Tell what would change, and change nothing.")
 @click.option("--no-wait", is_flag=True, help="Return once it is accepted.")
@@ -32,6 +34,7 @@ def command(
     pairs: tuple[str, ...],
     secrets: tuple[str, ...],
     share: int | None,
+    upgrade: str | None,
     new: bool,
     dry_run: bool,
     no_wait: bool,
@@ -46,7 +49,15 @@ def command(
     What has the name already becomes this: the new version starts beside the old one, and takes its requests once it serves.
 
     Without FILE it deploys every [[function]] of bema.toml, in order.
+
+    With --upgrade the next version is the same script with its packages locked anew, within the bounds that the script sets.
     """
+    if upgrade is not None:
+        if file or name or pairs or secrets or share or new or dry_run or said(settings):
+            fix = "Give it alone; `bema outdated NAME` tells what it would change."
+            raise Invalid("--upgrade changes nothing but packages", code="usage", fix=fix)
+        _upgrade(upgrade, wait=not no_wait, as_json=as_json)
+        return
     how: dict[str, Any] = {"dry_run": dry_run, "wait": not no_wait, "as_json": as_json}
     if file is None:
         if name or pairs or secrets or share or said(settings):
@@ -81,6 +92,25 @@ def _deploy(
             output.print_text("\n".join(_told(change)))
         return
     rollout.finish(_create(name, source, env, **more), begun, wait=wait, as_json=as_json)
+
+
+def _upgrade(name: str, *, wait: bool, as_json: bool) -> None:
+    begun = time.monotonic()
+    before = api.deployment(name)
+    with output.Progress() as progress:
+        progress.step(f"asking the indexes for {before['name']}")
+        found = api.upgrade(before["id"])
+    for package in found["packages"]:
+        output.note(f"{package['name']}: {versions(package['locked'])} -> {versions(package['newest'])}")
+    if rollout.rising(found) != rollout.rising(before):
+        rollout.finish(found, begun, wait=wait, as_json=as_json)
+        return
+    # not waited for: it may sleep
+    if as_json:
+        output.print_json(found)
+    else:
+        output.print_text(found["url"])
+    output.note(f"nothing newer is to be had: {found['name']} stays as it is")
 
 
 def _create(name: str, code: str | api.Json, env: dict[str, str], **more: Any) -> api.Json:

@@ -14,7 +14,7 @@ def command(name: str | None, as_json: bool) -> None:
     """Packages of deployments for which there are newer versions.
 
     NAME is the name or the id that `bema ls` shows; without it all are looked at. What a script bounds stays within its bounds.
-    A lock is kept until its script is deployed again.
+    A lock is kept until `bema deploy --upgrade NAME` makes a version with a newer one.
     """
     found: dict[str, list[api.Json]] = {}
     with output.Progress() as progress:
@@ -25,16 +25,17 @@ def command(name: str | None, as_json: bool) -> None:
         output.print_json(found)
         return
     rows = [
-        (deployment, package["name"], _said(package["locked"]), _said(package["newest"]))
+        (deployment, package["name"], versions(package["locked"]), versions(package["newest"]))
         for deployment, packages in found.items()
         for package in packages
     ]
     if rows:
         output.print_table(("DEPLOYMENT", "PACKAGE", "LOCKED", "NEWEST"), rows)
-        output.note("`bema deploy` of the script locks anew")
+        output.note("`bema deploy --upgrade NAME` makes a version with them")
     else:
         output.note("nothing newer is to be had")
 
 
-def _said(versions: list[str]) -> str:
-    return ", ".join(versions) or "-"
+def versions(found: list[str]) -> str:
+    """The versions of a package, as a person reads them."""
+    return ", ".join(found) or "-"

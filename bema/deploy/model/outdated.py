@@ -11,6 +11,7 @@ from collections import defaultdict
 import msgspec
 
 from bema.core.errors import Failed
+from bema.deploy.model.deployment import DeploymentInfo
 
 
 class OutdatedPackage(msgspec.Struct, frozen=True):
@@ -19,6 +20,12 @@ class OutdatedPackage(msgspec.Struct, frozen=True):
     name: str
     locked: tuple[str, ...]
     newest: tuple[str, ...]
+
+
+class UpgradeInfo(DeploymentInfo, frozen=True, kw_only=True):
+    """A deployment after an upgrade was asked for: `packages` are those that its next version has others of."""
+
+    packages: tuple[OutdatedPackage, ...] = ()
 
 
 def outdated(lock: str, newest: str) -> list[OutdatedPackage]:

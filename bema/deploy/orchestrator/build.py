@@ -93,7 +93,12 @@ async def outdated_packages(rollout: Rollout, version: Version, parts: Parts) ->
     lock = rollout.of(version).build.lock
     if not lock:
         return []
-    return outdated(lock, await parts.environments.newest_lock(await _wanted(version, lock, parts)))
+    return outdated(lock, await newest_lock(rollout, version, parts))
+
+
+async def newest_lock(rollout: Rollout, version: Version, parts: Parts) -> str:
+    """What a lock of a version would be now; `Failed` (build_failed) where nothing can be locked."""
+    return await parts.environments.newest_lock(await _wanted(version, rollout.of(version).build.lock, parts))
 
 
 async def is_there(build: Build) -> bool:

@@ -41,26 +41,24 @@ from bema.deploy.model.deployment import (
     Version,
     VersionInfo,
     VersionStatus,
-    describe,
     describe_version,
     outward,
 )
 from bema.deploy.model.function import FunctionSettings, check_settings
-from bema.deploy.model.outdated import OutdatedPackage
 from bema.deploy.model.replica import Replica, chosen
 from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.model.scaling import Loads
 from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
 from bema.deploy.orchestrator.acting import acting as _acting
-from bema.deploy.orchestrator.build import outdated_packages
 from bema.deploy.orchestrator.events import DeploymentEvent
-from bema.deploy.orchestrator.garbage import forget_files
+from bema.deploy.orchestrator.groundwork import answered
 from bema.deploy.orchestrator.index import DeploymentIndex
 from bema.deploy.orchestrator.keys import KeyOperations
 from bema.deploy.orchestrator.parts import Parts
 from bema.deploy.orchestrator.reconciler import Reconciler
 from bema.deploy.orchestrator.secrets import SecretOperations
+from bema.deploy.orchestrator.upgrades import UpgradeOperations
 from bema.deploy.orchestrator.wanted import WantedVersion, wanted_version
 from bema.deploy.store.records import StoredReply, UnreadableDeployment
 from bema.runtime.tasks import Tasks
@@ -73,12 +71,10 @@ _LARGEST_PAGE = 1000
 
 
 @service(name="orchestrator", namespace="bema")
-class Orchestrator(KeyOperations, SecretOperations):
+class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     """`begin` before the first call, `end` after the last one."""
 
-    _parts: Parts
     _index: DeploymentIndex
-    _reconciler: Reconciler
     _running: asyncio.Task[None]
 
     def __init__(self) -> None:
@@ -181,7 +177,7 @@ class Orchestrator(KeyOperations, SecretOperations):
             settings=wanted.in_place,
         )
         info = self._info(Rollout(deployment))
-        await self._parts.store.create(deployment, wanted.bundle, _answered(answer, info))
+        await self._parts.store.create(deployment, wanted.bundle, answered(answer, info))
         self._index.add(deployment)
         self._reconciler.wake(deployment.id)
         return info
@@ -204,29 +200,11 @@ class Orchestrator(KeyOperations, SecretOperations):
     async def _next(
         self, old: Rollout, wanted: WantedVersion, share: int, answer: StoredReply | None
     ) -> DeploymentInfo:
-        given: builtins.list[DeploymentInfo] = []
-        before: set[str] = set()
+        def then(rollout: Rollout) -> Rollout:
+            unfinished, failed = self._reconciler.calls.kept(rollout.id), self._info(rollout).state in FAILURES
+            return wanted.after(rollout, unfinished, failed=failed, share=share)
 
-        def how(rollout: Rollout) -> Deployment:
-            before.update(version.digest for version in rollout.deployment.versions)
-            then = wanted.after(
-                rollout,
-                self._reconciler.calls.kept(rollout.id),
-                failed=self._info(rollout).state in FAILURES,
-                share=share,
-            )
-            given.append(self._info(then))
-            return then.deployment
-
-        async def save(deployment: Deployment) -> None:
-            await self._parts.store.update(deployment, wanted.bundle, _answered(answer, given[-1]))
-
-        # a call that began a moment ago keeps its version, too
-        await self._reconciler.calls.look()
-        if not await self._reconciler.desire(old.id, how, save):
-            raise NotFound(f"there is no deployment {old.id}")
-        await forget_files(before, self._parts)
-        return given[-1]
+        return await self._replace(old.id, then, wanted.bundle, answer)
 
     @endpoint(idempotent=True)
     async def dry_run(self, request: CreateRequest, principal: Principal) -> ChangeInfo:
@@ -443,12 +421,6 @@ class Orchestrator(KeyOperations, SecretOperations):
                 yield line
 
     @endpoint(idempotent=True)
-    async def outdated(self, id: str, principal: Principal) -> builtins.list[OutdatedPackage]:
-        """Packages of the version that is shown for which there are newer ones. It asks the indexes, which may take a while."""
-        found = self._readable(id, _acting(principal, Scope.READ))
-        return await outdated_packages(found, found.deployment.shown, self._parts)
-
-    @endpoint(idempotent=True)
     async def stack(self, id: str, principal: Principal, version: str = "", instance: str = "") -> Stack:
         """Where the threads and tasks of an instance stand: of that version, of that label, or of the one that serves."""
         return await self._parts.launcher.stack(self._meant(id, principal, version, instance))
@@ -487,31 +459,6 @@ class Orchestrator(KeyOperations, SecretOperations):
             "deployments": dict(sorted(states.items())),
             "instances": self._reconciler.instances(),
         }
-
-    def _stored(self, id: str) -> Rollout | UnreadableDeployment | None:
-        store = self._parts.store
-        return store.rollouts().get(id) or store.unreadable().get(id)
-
-    def _owned(self, id: str, principal: Principal) -> Rollout | UnreadableDeployment:
-        # one refusal for both: what is not yours must not be told from what is not there
-        found = self._stored(id)
-        if found is None or not principal.sees(found.owner):
-            raise NotFound(f"there is no deployment {id}")
-        return found
-
-    def _readable(self, id: str, principal: Principal) -> Rollout:
-        self._owned(id, principal)
-        found = self._parts.store.rollouts().get(id)
-        if found is None:
-            raise NotFound(f"there is no deployment {id} that can be read")
-        return found
-
-    def _info(self, stored: Rollout | UnreadableDeployment) -> DeploymentInfo:
-        if isinstance(stored, UnreadableDeployment):
-            return stored.info()
-        replicas = self._reconciler.instances_of(stored.id)
-        info = describe(stored, replicas, self._parts.policy, self._reconciler.held(stored.id))
-        return msgspec.structs.replace(info, progress=self._reconciler.progress.of(stored.id))
 
     def _state(self, rollout: Rollout) -> str:
         shown, replicas = rollout.deployment.shown, self._reconciler.instances_of(rollout.id)
@@ -577,10 +524,6 @@ def _all_leave(replicas: Sequence[Replica]) -> bool:
 
 def _sticking(deployment: Deployment, sticky: str | None) -> Deployment:
     return msgspec.structs.replace(deployment, settings=msgspec.structs.replace(deployment.settings, sticky=sticky))
-
-
-def _answered(answer: StoredReply | None, info: DeploymentInfo) -> StoredReply | None:
-    return None if answer is None else msgspec.structs.replace(answer, reply=msgspec.json.encode(info))
 
 
 def _brief(info: DeploymentInfo) -> DeploymentInfo:

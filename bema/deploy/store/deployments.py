@@ -189,17 +189,25 @@ class Store:
         mine = DataFolder(self.home(deployment), deployment.name, deployment.owner)
         return put(key, mine, self._picture.revisions.get(key, 0))
 
-    async def update(self, deployment: Deployment, bundle: Bundle, answer: StoredReply | None = None) -> None:
+    async def update(
+        self,
+        deployment: Deployment,
+        bundle: Bundle,
+        answer: StoredReply | None = None,
+        begins: VersionStatus | None = None,
+    ) -> None:
         """Replace what is desired by what has another newest version, of `bundle`; `NotFound` if it was deleted.
 
-        Versions that it has no more are forgotten, with their status and code.
+        Versions that it has no more are forgotten, with their status and code. A new one `begins` with that status, or an empty one.
         """
-        await self._whole(self._update(deployment, bundle, answer))
+        await self._whole(self._update(deployment, bundle, answer, begins))
 
-    async def _update(self, deployment: Deployment, bundle: Bundle, answer: StoredReply | None) -> None:
-        before = self._used()
+    async def _update(
+        self, deployment: Deployment, bundle: Bundle, answer: StoredReply | None, begins: VersionStatus | None
+    ) -> None:
+        before, id = self._used(), deployment.id
         async with self._placed(bundle):
-            await self._replace(deployment_key(deployment.id), deployment, deployment.id, self._answered(answer))
+            await self._replace(deployment_key(id), deployment, id, self._answered(answer), begins)
         await self._drop(before)
 
     def _answered(self, answer: StoredReply | None) -> list[Mutation]:
@@ -219,14 +227,19 @@ class Store:
         await self._whole(self._replace(status_key(id, label), status, id))
 
     async def _replace(
-        self, key: str, record: Deployment | VersionStatus, id: str, more: Sequence[Mutation] = ()
+        self,
+        key: str,
+        record: Deployment | VersionStatus,
+        id: str,
+        more: Sequence[Mutation] = (),
+        begins: VersionStatus | None = None,
     ) -> None:
         while True:
             known = self._picture.revisions.get(key, 0)
             if id not in self.rollouts() or not known:
                 raise NotFound(f"there is no deployment {id}")
             # made anew in each turn: who was faster may have added a version
-            fresh = self._fresh(record) if isinstance(record, Deployment) else []
+            fresh = self._fresh(record, begins or VersionStatus()) if isinstance(record, Deployment) else []
             try:
                 await self._apply([put(key, record, known), *fresh, *more])
             except RevisionConflict:
@@ -235,10 +248,10 @@ class Store:
             else:
                 return
 
-    def _fresh(self, deployment: Deployment) -> list[Mutation]:
+    def _fresh(self, deployment: Deployment, begins: VersionStatus) -> list[Mutation]:
         keys = {status_key(deployment.id, version.label) for version in deployment.versions}
         old = [key for key in self._picture.keys_of(deployment.id) if key.startswith(STATUS) and key not in keys]
-        fresh = [put(key, VersionStatus(), 0) for key in sorted(keys) if key not in self._picture.revisions]
+        fresh = [put(key, begins, 0) for key in sorted(keys) if key not in self._picture.revisions]
         return [*fresh, *(Mutation(key, None) for key in old)]
 
     async def delete(self, id: str, *, purge: bool = False, at: int = 0) -> None:

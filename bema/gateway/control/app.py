@@ -44,6 +44,7 @@ from bema.gateway.control.bodies import (
     Secrets,
     SettingsBody,
     TrafficBody,
+    UpgradedFunction,
     Versions,
 )
 from bema.gateway.control.document import openapi, page
@@ -184,6 +185,10 @@ class Control:
     async def outdated(self, request: Request, principal: Principal) -> Response:
         # indexes are asked, which may be slow
         return _json(OutdatedPackages(await self._following.outdated(requests.id_of(request), principal)))
+
+    async def upgrade(self, request: Request, principal: Principal) -> Response:
+        upgraded = await self._following.upgrade(requests.id_of(request), principal)
+        return _json(UpgradedFunction.of(upgraded, self._gateway), 202)
 
     async def stack(self, request: Request, principal: Principal) -> Response:
         return _json(await self._orchestrator.stack(requests.id_of(request), principal, **_which(request)))

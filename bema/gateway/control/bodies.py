@@ -35,6 +35,7 @@ __all__ = [
     "Secrets",
     "SettingsBody",
     "TrafficBody",
+    "UpgradedFunction",
     "Versions",
 ]
 
@@ -146,6 +147,13 @@ class Function(DeploymentInfo, frozen=True, kw_only=True):
     def of(cls, info: DeploymentInfo, gateway: str) -> Function:
         said: dict[str, Any] = {name: getattr(info, name) for name in info.__struct_fields__}
         return cls(**said, url=f"{gateway}/gateway/{info.id}")
+
+
+class UpgradedFunction(Function, frozen=True, kw_only=True):
+    """The same with the `packages` that its next version has others of; none where it has no next version, or where only what
+    a lock says beside versions is another."""
+
+    packages: tuple[OutdatedPackage, ...]
 
 
 class Versions(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from bema.gateway.control.bodies import (
     Secrets,
     SettingsBody,
     TrafficBody,
+    UpgradedFunction,
     Versions,
 )
 
@@ -196,6 +197,14 @@ OPERATIONS = (
         "Packages of its lock for which there are newer versions.",
         {200: OutdatedPackages},
         scope=Scope.READ,
+    ),
+    Operation(
+        "POST",
+        "/faas/python/{id}/upgrade",
+        "upgrade",
+        "Make the same with the newest packages the next version; a lock that comes out the same makes none.",
+        {202: UpgradedFunction},
+        scope=Scope.WRITE,
     ),
     Operation(
         "GET",

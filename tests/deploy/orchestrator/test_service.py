@@ -662,9 +662,10 @@ def test_it_is_a_service_that_can_be_called_from_elsewhere():
         **dict.fromkeys(("create", "read", "list", "delete", "data", "purge", "activate", "status"), "unary"),
         **dict.fromkeys(("add_key", "keys", "revoke_key", "put_secret", "secrets", "remove_secret", "loads"), "unary"),
         **dict.fromkeys(
-            ("update", "configure", "dry_run", "versions", "rollback", "traffic", "stack", "profile", "outdated"),
+            ("update", "configure", "dry_run", "versions", "rollback", "traffic", "stack", "profile"),
             "unary",
         ),
+        **dict.fromkeys(("outdated", "upgrade"), "unary"),
         **dict.fromkeys(("logs", "events", "credentials"), "stream"),
     }
 

@@ -242,8 +242,11 @@ def test_where_an_instance_stands_where_its_time_goes_and_what_is_outdated(tmp_p
                 assert (await u.api.get(f"{path}/profile?{query}")).status_code == 422
             assert (await u.api.get(f"/faas/python/{uuid.uuid4()}/stack")).status_code == 404
             assert (await u.api.get(f"{path}/outdated")).json() == {"items": []}
+            same = await u.api.post(f"{path}/upgrade")
+            assert (same.status_code, same.json()["version"], same.json()["packages"]) == (202, "v1", [])
             u.platform.environments.newest = "not a lock"
             assert (await u.api.get(f"{path}/outdated")).json()["error"]["code"] == "build_failed"
+            assert (await u.api.post(f"{path}/upgrade")).json()["error"]["code"] == "build_failed"
 
     run(story())
 
