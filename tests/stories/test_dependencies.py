@@ -53,6 +53,29 @@ def test_a_package_of_ones_own_that_changed_is_served_as_it_is_now(platform: Pla
     assert platform.stop() == 0
 
 
+def test_a_package_with_a_newer_version_is_upgraded_and_left_again(platform: Platform, tmp_path: Path) -> None:
+    project, links = Project(tmp_path / "lib"), tmp_path / "links"
+    project.built("wheel", links)
+    listed = f'# dependencies = ["lib"]\n# [tool.uv]\n# no-index = true\n# find-links = ["{links}"]'
+    platform.up()
+    url = platform.deploy("first", TELLING.replace('# dependencies = ["lib @ URI"]', listed))["url"]
+    assert answer(url)["says"] == "old"
+    (project.folder / "project.json").write_text('["lib", "2", []]')
+    project.says("new")
+    project.built("wheel", links)
+    assert {"name": "lib", "locked": ["1"], "newest": ["2"]} in platform.json("outdated", "first")["first"]
+    upgraded = platform.bema("deploy", "--upgrade", "first")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert "lib: 1 -> 2" in upgraded.stderr.splitlines()
+    assert (upgraded.stdout.strip(), answer(url)["says"]) == (url, "new")
+    again = platform.bema("deploy", "--upgrade", "first")
+    assert (again.returncode, "first stays as it is" in again.stderr) == (0, True), again.stderr
+    back = platform.bema("rollback", "first")
+    assert back.returncode == 0, back.stderr
+    assert answer(url)["says"] == "old"
+    assert platform.stop() == 0
+
+
 def test_a_build_that_fills_the_disk_says_so_and_stands_in_nobodys_way(small_disk: Path, tmp_path: Path) -> None:
     project = Project(tmp_path / "lib")
     (project.folder / "lib.py").write_text(f"says = 'large'\n# {'x' * 150 * 2**20}\n")

@@ -153,6 +153,24 @@ def test_a_cancelled_caller_leaves_disk_and_picture_equal(tmp_path: Path):
     asyncio.run(story())
 
 
+def test_a_version_begins_with_the_status_it_is_given_and_no_other_does(kind: str, tmp_path: Path):
+    async def story() -> None:
+        async with opened(kind, tmp_path) as store:
+            await store.create(deployment(), CODE)
+            known = VersionStatus(build=Build(state="done", lock="old"))
+            await store.record("one", "v1", known)
+            old = store.rollouts()["one"]
+            given = VersionStatus(build=Build(lock="new"))
+            await store.update(old.replaced(old.version, 2).deployment, CODE, begins=given)
+            assert store.rollouts()["one"].statuses == {"v2": given}, "what was never good is not kept"
+            good = store.rollouts()["one"].after(given.proven(3))
+            await store.record("one", "v2", good.status)
+            await store.update(good.replaced(good.version, 4).deployment, CODE)
+            assert store.rollouts()["one"].statuses == {"v2": good.status, "v3": VersionStatus()}
+
+    asyncio.run(story())
+
+
 def test_answers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store_module, "ANSWERS_KEPT", 2)
 
