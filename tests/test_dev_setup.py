@@ -120,6 +120,9 @@ def test_a_step_that_goes_on_when_dev_py_was_killed_keeps_the_next_run_waiting(t
     checkout = Checkout(tmp_path / "checkout")
     process = checkout.start()
     checkout.says(process, "making .venv")
+    # it says so before it begins: killed in between, it leaves no step that goes on
+    steps = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until("a step runs", lambda: steps.read_text().split())
     process.kill()
     process.wait()
     again = checkout.start()
