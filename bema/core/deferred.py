@@ -1,4 +1,4 @@
-"""Deferred: a module of ours that is imported when something of it is first used, because most processes never use it.
+"""Deferred: a module that is imported when something of it is first used, because most processes never use it.
 
 Law: who defers a module imports it for type checkers too, under the same name, so that the contracts of the rooms and the
 checker see what they would see of any import:

@@ -48,6 +48,8 @@ def bound(branch):
     for node in branch:
         if isinstance(node, ast.ImportFrom):
             yield from ((name.asname or name.name, f"{node.module}.{name.name}") for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((name.asname or name.name, name.name) for name in node.names)
         elif isinstance(node, ast.Assign):
             assert isinstance(node.targets[0], ast.Name)
             assert isinstance(node.value, ast.Call)
