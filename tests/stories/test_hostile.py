@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -363,7 +364,8 @@ def test_the_level_is_demanded_and_shown(scene: Scene) -> None:
     assert found[0]["data"]["isolation"]["level"] == "full"
     assert found[0]["data"]["isolation"]["kind"] == STRICT
     (row,) = [line for line in scene.platform.bema("ls", "-v").stdout.splitlines() if found[0]["id"] in line]
-    assert row.rstrip().endswith("strict at level full, network none")
+    isolation, started = re.split(r"\s{2,}", row.rstrip())[-2:]
+    assert (isolation, started.split()[0]) == ("strict at level full, network none", "exec")
 
 
 @needs_full
