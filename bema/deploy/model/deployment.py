@@ -125,7 +125,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         if not labels:
             raise ValueError("a deployment has a version")
         # a share of nothing would send requests nowhere
-        if unknown := {*self.traffic, self.current or "", self.candidate or ""} - labels - {""}:
+        if unknown := {*self.traffic, self.current, self.candidate} - labels - {""}:
             raise ValueError(f"there is no version {', '.join(sorted(unknown))}")
         if self.traffic and sum(self.traffic.values()) != 100:
             raise ValueError("the shares of traffic are percents, 100 together")

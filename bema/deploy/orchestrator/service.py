@@ -50,7 +50,7 @@ from bema.deploy.model.restarts import SECOND, due
 from bema.deploy.model.scaling import Loads
 from bema.deploy.model.stack import Profile, Stack
 from bema.deploy.orchestrator import data, logs
-from bema.deploy.orchestrator.acting import acting as _acting
+from bema.deploy.orchestrator.acting import acting
 from bema.deploy.orchestrator.events import DeploymentEvent
 from bema.deploy.orchestrator.groundwork import answered
 from bema.deploy.orchestrator.index import DeploymentIndex
@@ -114,7 +114,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
 
         A name that is taken is a `Conflict` (name_taken), unless what has it failed, or is to be replaced.
         """
-        asks = _acting(principal, Scope.WRITE)
+        asks = acting(principal, Scope.WRITE)
         owner = _owner(request, asks)
         return await self._once(key, asks, request, lambda answer: self._create(request, owner, answer))
 
@@ -125,7 +125,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
         Where it says no variables, those that are there stay. What would be the very same but for what changes in place is
         no new version.
         """
-        asks = _acting(principal, Scope.WRITE)
+        asks = acting(principal, Scope.WRITE)
         old = self._readable(id, asks)
 
         async def work(answer: StoredReply | None) -> DeploymentInfo:
@@ -210,7 +210,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     async def dry_run(self, request: CreateRequest, principal: Principal) -> ChangeInfo:
         """What `create` with `replace` would change; nothing is stored."""
         check_deployment(request.name)
-        asks = _acting(principal, Scope.WRITE)
+        asks = acting(principal, Scope.WRITE)
         id = self._index.named(_owner(request, asks), request.name)
         old = None if id is None else self._parts.store.rollouts().get(id)
         wanted = await self._wanted(request, old)
@@ -235,7 +235,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     @endpoint(idempotent=True)
     async def versions(self, id: str, principal: Principal) -> builtins.list[VersionInfo]:
         """The versions of a deployment, the newest first."""
-        rollout = self._readable(id, _acting(principal, Scope.READ))
+        rollout = self._readable(id, acting(principal, Scope.READ))
         replicas = self._reconciler.instances_of(id)
         told = [describe_version(rollout, each, replicas, self._parts.policy) for each in rollout.deployment.versions]
         return told[::-1]
@@ -244,7 +244,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     async def rollback(self, id: str, version: str, principal: Principal) -> DeploymentInfo:
         """Go back to a version, or, without one, to the good one before the current: it is started beside what serves, and
         takes all requests once it serves."""
-        rollout = self._readable(id, _acting(principal, Scope.WRITE))
+        rollout = self._readable(id, acting(principal, Scope.WRITE))
         target = _named(rollout, version) if version else rollout.before
         if target is None:
             raise Invalid(
@@ -258,7 +258,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     ) -> DeploymentInfo:
         """Share requests out by percent among versions that were good; all of them to one promotes it, none given to any
         gives them to the current one again. `sticky` is that of the settings, and empty for none."""
-        rollout = self._readable(id, _acting(principal, Scope.WRITE))
+        rollout = self._readable(id, acting(principal, Scope.WRITE))
         wanted = {_named(rollout, label).label: share for label, share in shares.items() if share}
         if any(share < 0 for share in shares.values()) or sum(wanted.values()) not in (0, 100):
             raise Invalid("the shares are percents, 100 together")
@@ -287,7 +287,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     async def _desire(
         self, id: str, principal: Principal, how: Callable[[Rollout], Deployment | None]
     ) -> DeploymentInfo:
-        asks = _acting(principal, Scope.WRITE)
+        asks = acting(principal, Scope.WRITE)
         self._readable(id, asks)
         await self._reconciler.desire(id, how)
         return self._info(self._owned(id, asks))
@@ -297,7 +297,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
         self, id: str, principal: Principal, follow: bool = False, since: int = 0
     ) -> AsyncIterator[DeploymentEvent]:
         """What became of a deployment, as far back as it is remembered and later than `since`; with `follow`, as it comes."""
-        self._owned(id, _acting(principal, Scope.READ))
+        self._owned(id, acting(principal, Scope.READ))
         while True:
             changed = self._reconciler.changed(id)
             for event in self._reconciler.events.of(id, since):
@@ -309,12 +309,12 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
 
     @endpoint(idempotent=True)
     async def read(self, id: str, principal: Principal) -> DeploymentInfo:
-        return self._info(self._owned(id, _acting(principal, Scope.READ)))
+        return self._info(self._owned(id, acting(principal, Scope.READ)))
 
     @endpoint(idempotent=True)
     async def list(self, principal: Principal, after: str = "", count: int = 100) -> DeploymentPage:
         """Deployments, oldest first, without their failures' texts; `after` is the `next` of the page before."""
-        asks, count = _acting(principal, Scope.READ), max(1, min(count, _LARGEST_PAGE))
+        asks, count = acting(principal, Scope.READ), max(1, min(count, _LARGEST_PAGE))
         ids, following = self._index.page(asks, after, count)
         stored = (self._stored(id) for id in ids)
         return DeploymentPage([_brief(self._info(one)) for one in stored if one is not None], following)
@@ -322,7 +322,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     @endpoint
     async def delete(self, id: str, principal: Principal, purge: bool = False) -> None:
         """Forget a deployment; its instance is stopped after the reply. What it wrote is kept, unless with `purge`."""
-        stored = self._owned(id, _acting(principal, Scope.WRITE))
+        stored = self._owned(id, acting(principal, Scope.WRITE))
         # read before: with the deployment goes what tells whose folder it has
         home = self._parts.store.home(stored.deployment if isinstance(stored, Rollout) else stored)
         await self._parts.store.delete(id, purge=purge, at=self._parts.clock.now())
@@ -333,12 +333,12 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     @endpoint(idempotent=True)
     async def data(self, principal: Principal, name: str = "", kept: bool = False) -> builtins.list[DataInfo]:
         """What functions wrote: of one name, or of all; with `kept`, only what no deployment has any more."""
-        return await data.listed(_acting(principal, Scope.READ), self._parts, name, kept=kept)
+        return await data.listed(acting(principal, Scope.READ), self._parts, name, kept=kept)
 
     @endpoint
     async def purge(self, id: str, principal: Principal) -> None:
         """Delete what was kept of a deployment that is gone."""
-        asks = _acting(principal, Scope.WRITE)
+        asks = acting(principal, Scope.WRITE)
         found = next((each for each in self._parts.store.data() if each.id == id and asks.sees(each.owner)), None)
         if found is None:
             raise NotFound(f"there is no data {id}")
@@ -349,7 +349,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     @endpoint(idempotent=True)
     async def activate(self, id: str, wait: float, principal: Principal) -> Activation:
         """Wait until the deployment is ready or will not be, at most `wait` seconds; start it if it sleeps."""
-        asks = _acting(principal, Scope.ACTIVATE)
+        asks = acting(principal, Scope.ACTIVATE)
         deadline = time.monotonic() + wait
         while True:
             found = self._owned(id, asks)
@@ -368,7 +368,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     @endpoint(idempotent=True)
     async def loads(self, report: Loads, principal: Principal) -> None:
         """Take in what a gateway has in flight, and which draining instances it has nothing in flight at any more."""
-        asks = _acting(principal, Scope.ACTIVATE)
+        asks = acting(principal, Scope.ACTIVATE)
         stored = self._parts.store.rollouts()
         known = [
             load for load in report.loads if load.deployment in stored and asks.sees(stored[load.deployment].owner)
@@ -381,7 +381,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
 
     async def settled(self, id: str, principal: Principal) -> DeploymentInfo:
         """Wait until what was begun with a deployment has come out, well or badly."""
-        asks = _acting(principal, Scope.READ)
+        asks = acting(principal, Scope.READ)
         while True:
             changed = self._reconciler.changed(id)
             info = self._info(self._owned(id, asks))
@@ -405,7 +405,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
     ) -> AsyncIterator[dict[str, Any]]:
         """The last `tail` lines not older than `since`, of all instances or of a version or instance, then, with `follow`, each new
         one."""
-        self._owned(id, _acting(principal, Scope.READ))
+        self._owned(id, acting(principal, Scope.READ))
         lines = logs.read(
             self._parts.logs(id),
             tail=tail,
@@ -440,7 +440,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
         return await self._parts.launcher.profile(found, seconds, idle=idle)
 
     def _meant(self, id: str, principal: Principal, version: str, instance: str) -> int:
-        stored = self._owned(id, _acting(principal, Scope.READ))
+        stored = self._owned(id, acting(principal, Scope.READ))
         found = chosen(self._reconciler.instances_of(id), version, instance)
         if found is None:
             which = " ".join(filter(None, ("instance", instance, version and f"of {version}")))
@@ -449,7 +449,7 @@ class Orchestrator(KeyOperations, SecretOperations, UpgradeOperations):
 
     @endpoint(idempotent=True)
     async def status(self, principal: Principal) -> dict[str, Any]:
-        _acting(principal, Scope.STATUS)
+        acting(principal, Scope.STATUS)
         store = self._parts.store
         states = Counter(map(self._state, store.rollouts().values()))
         states.update(aside.state for aside in store.unreadable().values())
